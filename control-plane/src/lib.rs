@@ -1,1 +1,4 @@
-//! x
+//! pillion's control plane and command line.
+
+pub mod compile;
+pub mod store;
