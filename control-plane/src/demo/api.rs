@@ -64,14 +64,24 @@ impl Api {
         &self.base
     }
 
-    /// A join token for one workload identity.
+    /// A join token for one workload identity, good for ten minutes.
     pub async fn join_token(&self, namespace: &str, service_account: &str) -> Result<String, ApiError> {
+        self.join_token_for(namespace, service_account, Duration::from_secs(600)).await
+    }
+
+    /// The same, good for whole seconds.
+    pub async fn join_token_for(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        ttl: Duration,
+    ) -> Result<String, ApiError> {
         #[derive(Deserialize)]
         struct Created {
             token: String,
         }
         let wanted = serde_json::json!({
-            "kind": "join", "namespace": namespace, "serviceAccount": service_account, "ttl": "10m",
+            "kind": "join", "namespace": namespace, "serviceAccount": service_account, "ttl": format!("{}s", ttl.as_secs()),
         });
         let request = self.http.post(self.url("/v1/tokens")).bearer_auth(&self.token).json(&wanted);
         let created: Created = self.json(request).await?;
@@ -87,6 +97,16 @@ impl Api {
             .header("content-type", "application/yaml")
             .body(yaml.to_owned());
         self.send(request).await.map(drop)
+    }
+
+    /// One document, as the server keeps it; `kind` in its plural, such as `services`.
+    pub async fn document(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<serde_json::Value, ApiError> {
+        self.json(self.http.get(self.url(&format!("/v1/namespaces/{namespace}/{kind}/{name}")))).await
     }
 
     /// The whole mesh as it is now.

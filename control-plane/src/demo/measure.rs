@@ -12,7 +12,9 @@ use super::scrape::{Labels, Samples};
 use super::traffic::Tally;
 
 /// How often the troubled instance is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Who calls `payments`.
+const CALLER: &str = "cart-1";
 
 /// Looks on for `length`, then takes stock.
 pub(super) async fn measure(mesh: &Mesh, tally: &Tally, length: Duration) -> Result<Measured, ApiError> {
@@ -39,39 +41,35 @@ pub(super) async fn measure(mesh: &Mesh, tally: &Tally, length: Duration) -> Res
     }
     let hops = [("traffic", "web"), ("web-1", "catalog"), ("web-1", "cart")];
     for (from, to) in hops {
-        let service = format!("{to}.{NAMESPACE}");
-        let counts = counts(&scraped[from], &[("direction", "outbound"), ("service", &service)]);
+        let target = format!("{to}.{NAMESPACE}");
+        let counts = counts(&scraped[from], &[("direction", "outbound"), ("target", &target)]);
         measured.hops.insert(format!("{from} → {to}"), counts);
     }
-    let caller = &scraped["cart-1"];
+    let caller = &scraped[CALLER];
     for version in ["payments-v1.demo", "payments-v2.demo"] {
-        let labels = [("direction", "outbound"), ("service", "payments.demo"), ("backend", version)];
+        let labels = [("direction", "outbound"), ("target", "payments.demo"), ("backend", version)];
         measured.chosen.insert(version.into(), counts(caller, &labels).requests);
     }
     measured.breaker_openings = caller.sum("pillion_breaker_opened_total", &[("workload", TROUBLED)]) as u64;
     Ok(measured)
 }
 
+/// Looks only at the caller's sidecar: state and counts that one process gathered at one moment belong together.
 async fn watch_breaker(mesh: &Mesh, length: Duration) -> Result<Vec<BreakerSample>, ApiError> {
-    let address = |name: &str| mesh.workload(name).addresses.admin.to_string();
-    let (caller, troubled) = (address("cart-1"), address(TROUBLED));
-    let peers = WELL_BEHAVED.map(address);
+    let caller = mesh.workload(CALLER).addresses.admin.to_string();
     let start = Instant::now();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut samples = Vec::new();
     while start.elapsed() < length {
         looks.tick().await;
         let seen = mesh.api.metrics(&caller).await?;
-        let at = start.elapsed();
-        let mut reached = 0;
-        for peer in &peers {
-            reached += inbound_requests(&mesh.api.metrics(peer).await?);
-        }
+        let reached =
+            |workload: &str| counts(&seen, &[("direction", "outbound"), ("workload", workload)]).requests;
         samples.push(BreakerSample {
-            at,
+            at: start.elapsed(),
             state: breaker_state(&seen),
-            troubled: inbound_requests(&mesh.api.metrics(&troubled).await?),
-            peers: reached as f64 / peers.len() as f64,
+            troubled: reached(TROUBLED),
+            peers: WELL_BEHAVED.map(reached).iter().sum::<u64>() as f64 / WELL_BEHAVED.len() as f64,
         });
     }
     Ok(samples)
@@ -81,27 +79,23 @@ fn identity(service_account: &str) -> String {
     format!("spiffe://mesh.local/ns/{NAMESPACE}/sa/{service_account}")
 }
 
-fn inbound_requests(samples: &Samples) -> u64 {
-    counts(samples, &[("direction", "inbound")]).requests
-}
-
+/// Of the accepting side. `result` tells how it went well, or why it failed.
 fn handshakes(samples: &Samples) -> Handshakes {
-    let side = |outcome: &str| -> u64 {
-        let labels = [("side", "server"), ("outcome", outcome)];
-        samples.sum("pillion_tls_handshakes_total", &labels) as u64
-    };
-    Handshakes { succeeded: side("ok"), failed: side("failed") }
+    let mut handshakes = Handshakes::default();
+    for sample in samples.matching("pillion_tls_handshakes_total", &[("side", "server")]) {
+        match sample.label("result") {
+            "full" | "resumed" => handshakes.succeeded += sample.value as u64,
+            _ => handshakes.failed += sample.value as u64,
+        }
+    }
+    handshakes
 }
 
 fn counts(samples: &Samples, labels: Labels<'_>) -> Counts {
-    let mut counts = Counts::default();
-    for sample in samples.matching("pillion_requests_total", labels) {
-        counts.requests += sample.value as u64;
-        if sample.label("outcome") != "ok" {
-            counts.failures += sample.value as u64;
-        }
+    Counts {
+        requests: samples.sum("pillion_requests_total", labels) as u64,
+        failures: samples.sum("pillion_request_failures_total", labels) as u64,
     }
-    counts
 }
 
 fn breaker_state(samples: &Samples) -> Breaker {

@@ -73,7 +73,7 @@ struct Figures {
 impl Figures {
     fn read(caller: &Samples, tally: &Tally) -> Self {
         let chosen = |label: &str, value: &str| {
-            let labels = [("direction", "outbound"), ("service", "payments.demo"), (label, value)];
+            let labels = [("direction", "outbound"), ("target", "payments.demo"), (label, value)];
             caller.sum("pillion_requests_total", &labels) as u64
         };
         Self {
