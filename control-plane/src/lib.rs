@@ -4,3 +4,4 @@ pub mod compile;
 pub mod resource;
 pub mod store;
 pub mod token;
+pub mod web;

@@ -9,6 +9,7 @@ use gateway_api::httproutes::HttpRouteSpec;
 use serde::{Deserialize, Serialize};
 
 pub mod admit;
+pub mod cache;
 pub mod duration;
 mod fault;
 mod metadata;
