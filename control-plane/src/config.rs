@@ -317,7 +317,14 @@ mod tests {
             ..ServerArgs::default()
         };
         let expected = [
-            "leaf-ttl", "no-such", "grpc-listen", "http-listen", "trust-domain", "ca-key", "lease", "log-level",
+            "leaf-ttl",
+            "no-such",
+            "grpc-listen",
+            "http-listen",
+            "trust-domain",
+            "ca-key",
+            "lease",
+            "log-level",
         ];
         assert_eq!(faults(args), expected);
     }

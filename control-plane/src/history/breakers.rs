@@ -19,10 +19,7 @@ pub(super) fn gauges(reported: &[EndpointGauge]) -> Gauges {
 
 /// What happened to the breakers, with the gauge after it. An endpoint that is new counts as closed before; one that
 /// opened and closed in between did both.
-pub(super) fn transitions<'a>(
-    before: &Gauges,
-    after: &'a Gauges,
-) -> Vec<(EventKind, &'a EndpointGauge)> {
+pub(super) fn transitions<'a>(before: &Gauges, after: &'a Gauges) -> Vec<(EventKind, &'a EndpointGauge)> {
     let mut happened = Vec::new();
     for (key, now) in after {
         let (was, opened) = match before.get(key) {

@@ -122,7 +122,8 @@ impl History {
         };
         state.sidecars.insert(reporter.uid.to_owned(), sidecar);
         if was_renewed.is_some_and(|was| telemetry.certificates_renewed > was) {
-            let text = format!("{} has a new certificate; no connection was closed for it", reporter.workload);
+            let text =
+                format!("{} has a new certificate; no connection was closed for it", reporter.workload);
             state.events.add(event(EventKind::CertificateRenewed, reporter, text, now_ms));
         }
         happened.into_iter().for_each(|event| state.events.add(event));
@@ -192,7 +193,7 @@ impl State {
 
     fn count(&mut self, reporter: Reporter<'_>, delta: &EdgeDelta, interval_ms: u32, now_ms: i64) {
         let counts = Counts::of(delta);
-        let mut add = |series: &mut Series| series.add(now_ms, interval_ms, &counts);
+        let add = |series: &mut Series| series.add(now_ms, interval_ms, &counts);
         if delta.direction() == Direction::Outbound {
             let backend = if delta.backend == delta.peer { "" } else { &delta.backend };
             let key = EdgeKey {
@@ -200,11 +201,8 @@ impl State {
                 to: bounded(&delta.peer),
                 backend: bounded(backend),
             };
-            let overflow = || EdgeKey {
-                from: OVERFLOW.to_owned(),
-                to: OVERFLOW.to_owned(),
-                backend: String::new(),
-            };
+            let overflow =
+                || EdgeKey { from: OVERFLOW.to_owned(), to: OVERFLOW.to_owned(), backend: String::new() };
             add(slot(&mut self.edges, key, overflow, now_ms));
             return;
         }

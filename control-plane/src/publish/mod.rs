@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 pub use self::{
     compiler::Compiler,
     refusals::{Refusal, Refusals},
-    subscriber::{Subscriber, MAX_SUBSCRIPTIONS},
+    subscriber::{MAX_SUBSCRIPTIONS, Subscriber, TooMany},
 };
 use crate::compile::Compiled;
 
@@ -38,6 +38,8 @@ struct State {
     memberships: Arc<BTreeMap<String, Vec<String>>>,
     /// By service: those to wake.
     subscribers: BTreeMap<String, BTreeMap<u64, Arc<Mailbox>>>,
+    /// How many each sidecar has, by UID; none is not kept.
+    subscriptions: BTreeMap<String, usize>,
     next_subscriber: u64,
     last: LastCompile,
 }
@@ -79,6 +81,7 @@ impl Publisher {
             compiled: Arc::new(compiled),
             memberships,
             subscribers: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
             next_subscriber: 0,
             last,
         };
@@ -128,10 +131,15 @@ impl Publisher {
     }
 
     /// One sidecar's side; it subscribes to nothing yet.
-    pub fn subscriber(self: &Arc<Self>) -> Subscriber {
+    pub fn subscriber(self: &Arc<Self>, uid: &str) -> Subscriber {
         let mut state = self.state();
         state.next_subscriber += 1;
-        Subscriber::new(Arc::clone(self), state.next_subscriber)
+        Subscriber::new(Arc::clone(self), state.next_subscriber, uid.to_owned())
+    }
+
+    /// How many services a sidecar subscribes to.
+    pub fn subscriptions_of(&self, uid: &str) -> usize {
+        self.state().subscriptions.get(uid).copied().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

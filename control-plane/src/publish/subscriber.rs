@@ -26,17 +26,19 @@ struct Held {
 pub struct Subscriber {
     publisher: Arc<Publisher>,
     id: u64,
+    uid: String,
     mailbox: Arc<Mailbox>,
     held: BTreeMap<String, Held>,
 }
 
 /// There are [`MAX_SUBSCRIPTIONS`] already.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sidecar has {MAX_SUBSCRIPTIONS} already")]
 pub struct TooMany;
 
 impl Subscriber {
-    pub(super) fn new(publisher: Arc<Publisher>, id: u64) -> Self {
-        Self { publisher, id, mailbox: Arc::default(), held: BTreeMap::new() }
+    pub(super) fn new(publisher: Arc<Publisher>, id: u64, uid: String) -> Self {
+        Self { publisher, id, uid, mailbox: Arc::default(), held: BTreeMap::new() }
     }
 
     /// Asks for a service, of which the sidecar has these versions (empty: none). Asking again compares anew.
@@ -56,12 +58,11 @@ impl Subscriber {
             let mut state = self.publisher.state();
             let others = state.subscribers.entry(service.clone()).or_default();
             others.insert(self.id, Arc::clone(&self.mailbox));
+            *state.subscriptions.entry(self.uid.clone()).or_default() += 1;
         }
         self.mailbox.mark(&service);
-        self.held.insert(
-            service,
-            Held { config: config_version, endpoints: endpoints_version, absent: false },
-        );
+        self.held
+            .insert(service, Held { config: config_version, endpoints: endpoints_version, absent: false });
         Ok(())
     }
 
@@ -123,9 +124,11 @@ impl Subscriber {
 
     /// A digest over what this sidecar has been sent.
     pub fn digest(&self) -> String {
-        digest::holdings(self.held.iter().map(|(service, held)| {
-            (service.as_str(), held.config.as_str(), held.endpoints.as_str())
-        }))
+        digest::holdings(
+            self.held
+                .iter()
+                .map(|(service, held)| (service.as_str(), held.config.as_str(), held.endpoints.as_str())),
+        )
     }
 
     fn leave(&self, service: &str) {
@@ -134,6 +137,12 @@ impl Subscriber {
             others.remove(&self.id);
             if others.is_empty() {
                 state.subscribers.remove(service);
+            }
+        }
+        if let Some(count) = state.subscriptions.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                state.subscriptions.remove(&self.uid);
             }
         }
     }
@@ -152,11 +161,7 @@ fn difference(held: &mut Held, service: &str, compiled: Option<&CompiledService>
             return None;
         }
         *held = Held { absent: true, ..Held::default() };
-        return Some(Update {
-            service: service.to_owned(),
-            kind: Kind::Absent.into(),
-            ..Update::default()
-        });
+        return Some(Update { service: service.to_owned(), kind: Kind::Absent.into(), ..Update::default() });
     };
     held.absent = false;
     if held.config != compiled.config.version {
@@ -195,11 +200,8 @@ mod tests {
     fn compiled(services: &[(&str, u32)]) -> Compiled {
         let service = |(name, port): &(&str, u32)| {
             let ports = vec![wire::ServicePort { port: *port, ..wire::ServicePort::default() }];
-            let config = wire::ServiceConfig {
-                service: (*name).to_owned(),
-                ports,
-                ..wire::ServiceConfig::default()
-            };
+            let config =
+                wire::ServiceConfig { service: (*name).to_owned(), ports, ..wire::ServiceConfig::default() };
             let endpoints =
                 wire::EndpointList { service: (*name).to_owned(), ..wire::EndpointList::default() };
             let compiled = CompiledService {
@@ -228,7 +230,7 @@ mod tests {
     #[test]
     fn an_unknown_service_is_absent_at_once_and_sent_when_it_comes() {
         let publisher = publisher(&[]);
-        let mut subscriber = publisher.subscriber();
+        let mut subscriber = publisher.subscriber("u");
         subscribe(&mut subscriber, "a.x");
         assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Absent)]);
         publisher.publish(compiled(&[("a.x", 1)]), LastCompile::default());
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn a_slow_sidecar_gets_only_the_newest_version() {
         let publisher = publisher(&[("a.x", 0)]);
-        let mut subscriber = publisher.subscriber();
+        let mut subscriber = publisher.subscriber("u");
         subscribe(&mut subscriber, "a.x");
         sent(&mut subscriber);
         for port in 1..=1000 {
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn only_a_changed_service_wakes_and_only_its_subscribers() {
         let publisher = publisher(&[("a.x", 1), ("b.x", 1)]);
-        let (mut one, mut other) = (publisher.subscriber(), publisher.subscriber());
+        let (mut one, mut other) = (publisher.subscriber("u"), publisher.subscriber("u"));
         subscribe(&mut one, "a.x");
         subscribe(&mut other, "b.x");
         sent(&mut one);
@@ -272,7 +274,7 @@ mod tests {
     fn what_a_sidecar_has_already_is_not_sent_again() {
         let publisher = publisher(&[("a.x", 1)]);
         let now = compiled(&[("a.x", 1)]);
-        let mut subscriber = publisher.subscriber();
+        let mut subscriber = publisher.subscriber("u");
         let versions = (now["a.x"].config.version.clone(), now["a.x"].endpoints.version.clone());
         subscriber.subscribe("a.x".to_owned(), versions.0.clone(), versions.1.clone()).expect("room");
         assert_eq!(sent(&mut subscriber), []);
@@ -282,7 +284,7 @@ mod tests {
     #[test]
     fn resynchronising_sends_what_the_sidecar_says_it_lacks() {
         let publisher = publisher(&[("a.x", 1)]);
-        let mut subscriber = publisher.subscriber();
+        let mut subscriber = publisher.subscriber("u");
         subscribe(&mut subscriber, "a.x");
         sent(&mut subscriber);
         subscribe(&mut subscriber, "a.x");
@@ -293,7 +295,7 @@ mod tests {
     #[test]
     fn an_ended_subscription_is_forgotten_everywhere() {
         let publisher = publisher(&[("a.x", 1)]);
-        let mut subscriber = publisher.subscriber();
+        let mut subscriber = publisher.subscriber("u");
         subscribe(&mut subscriber, "a.x");
         assert!(subscriber.unsubscribe("a.x"));
         assert!(!subscriber.unsubscribe("a.x"));
@@ -301,12 +303,13 @@ mod tests {
         subscribe(&mut subscriber, "a.x");
         drop(subscriber);
         assert!(publisher.state().subscribers.is_empty());
+        assert_eq!(publisher.subscriptions_of("u"), 0);
     }
 
     #[test]
     fn subscriptions_are_bounded() {
         let publisher = publisher(&[]);
-        let mut subscriber = publisher.subscriber();
+        let mut subscriber = publisher.subscriber("u");
         for index in 0..MAX_SUBSCRIPTIONS {
             subscribe(&mut subscriber, &format!("s{index}.x"));
         }

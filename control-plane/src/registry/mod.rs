@@ -85,10 +85,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refused`], when another identity has its UID or there is no room.
-    pub fn connect(
-        self: &Arc<Self>,
-        workload: Workload,
-    ) -> Result<(Registration, Registered), Refused> {
+    pub fn connect(self: &Arc<Self>, workload: Workload) -> Result<(Registration, Registered), Refused> {
         let connection = self.connection();
         let uid = workload.hello.instance_uid.clone();
         let registered = self.state().connect(workload, connection, unix_ms())?;

@@ -103,11 +103,8 @@ impl State {
 
     /// Takes back a workload that an earlier run of the server knew, until `expires`.
     pub fn restore(&mut self, workload: Workload, expires: Instant, now_ms: i64) {
-        let member = Member {
-            presence: Presence::Lost { expires },
-            since_ms: now_ms,
-            workload: Arc::new(workload),
-        };
+        let member =
+            Member { presence: Presence::Lost { expires }, since_ms: now_ms, workload: Arc::new(workload) };
         self.members.insert(member.uid().to_owned(), member);
     }
 
@@ -163,9 +160,7 @@ impl State {
 
     /// Removes all whose lease has ended.
     pub fn expire(&mut self, now: Instant) -> Vec<Member> {
-        let ended = |_: &String, member: &mut Member| {
-            matches!(member.presence, Presence::Lost { expires } if expires <= now)
-        };
+        let ended = |_: &String, member: &mut Member| matches!(member.presence, Presence::Lost { expires } if expires <= now);
         self.members.extract_if(.., ended).map(|(_, member)| member).collect()
     }
 
@@ -243,10 +238,7 @@ pub(crate) mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_stream_takes_over_and_the_old_one_ends_nothing() {
         let (mut state, now) = (connected(), Instant::now());
-        assert_eq!(
-            state.connect(workload("a", true), SECOND, 0),
-            Ok(Registered::Resumed { changed: false })
-        );
+        assert_eq!(state.connect(workload("a", true), SECOND, 0), Ok(Registered::Resumed { changed: false }));
         state.disconnect("a", FIRST, now, 0);
         assert!(state.deregister("a", FIRST).is_none());
         assert!(!state.report("a", FIRST, wire::Health::default()));
@@ -257,10 +249,7 @@ pub(crate) mod tests {
     #[test]
     fn what_a_workload_says_anew_is_noticed() {
         let mut state = connected();
-        assert_eq!(
-            state.connect(workload("a", false), SECOND, 0),
-            Ok(Registered::Resumed { changed: true })
-        );
+        assert_eq!(state.connect(workload("a", false), SECOND, 0), Ok(Registered::Resumed { changed: true }));
         assert!(state.report("a", SECOND, wire::Health { ready: true, reason: String::new() }));
         assert!(!state.report("a", SECOND, wire::Health { ready: true, reason: String::new() }));
         assert!(state.deregister("a", SECOND).is_some());

@@ -21,7 +21,11 @@ struct Proven {
     proof: &'static str,
 }
 
-pub(super) async fn certify(mesh: &Mesh, peer: &Peer, request: CertifyRequest) -> Result<CertifyResponse, Status> {
+pub(super) async fn certify(
+    mesh: &Mesh,
+    peer: &Peer,
+    request: CertifyRequest,
+) -> Result<CertifyResponse, Status> {
     if request.csr_der.len() > MAX_CSR {
         return Err(Status::invalid_argument(format!("csr_der is longer than {MAX_CSR} bytes")));
     }
@@ -37,9 +41,14 @@ pub(super) async fn certify(mesh: &Mesh, peer: &Peer, request: CertifyRequest) -
     info!(peer = %peer.address, identity = %id, proof, %ttl, "certificate issued");
     Ok(CertifyResponse {
         chain_der: chain,
-        trust_anchors_der: mesh.authority.trust_anchors(),
+        trust_anchors_der: trust_anchors(mesh),
         server_time_ms: unix_ms(),
     })
+}
+
+/// Everything that a workload is to trust, DER.
+pub(super) fn trust_anchors(mesh: &Mesh) -> Vec<Vec<u8>> {
+    mesh.authority.trust_bundle().roots_der().map(<[u8]>::to_vec).collect()
 }
 
 async fn prove(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Status> {
@@ -50,8 +59,54 @@ async fn prove(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Sta
         Some(id) => Ok(Proven { id: id.clone(), proof: "certificate" }),
         None => {
             mesh.telemetry.certificate_rejected("no-proof");
-            let message = "a certificate needs a proof: a join token, or the certificate that is to be renewed";
+            let message =
+                "a certificate needs a proof: a join token, or the certificate that is to be renewed";
             Err(Status::unauthenticated(message))
         }
     }
+}
+
+async fn by_token(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Status> {
+    let rejected = |fault: &JoinFault| {
+        mesh.telemetry.certificate_rejected(fault.reason);
+        warn!(peer = %peer.address, reason = fault.reason, "a join token was rejected: {}", fault.message);
+        Status::unauthenticated(format!("join token: {}", fault.message))
+    };
+    if join_token.len() > MAX_TOKEN {
+        let message = format!("malformed: it is longer than {MAX_TOKEN} characters");
+        return Err(rejected(&JoinFault { reason: "malformed", message }));
+    }
+    let grant =
+        mesh.tokens.verify_join(join_token, SystemTime::now()).await.map_err(|fault| rejected(&fault))?;
+    let trust_domain = mesh.authority.trust_domain().clone();
+    let id = SpiffeId::new(trust_domain, &grant.namespace, &grant.service_account).map_err(|fault| {
+        let message = format!("its grant is no identity: {fault}");
+        rejected(&JoinFault { reason: "malformed", message })
+    })?;
+    Ok(Proven { id, proof: "join-token" })
+}
+
+/// Checks join tokens.
+#[async_trait::async_trait]
+pub trait JoinTokens: Send + Sync + 'static {
+    /// For whom a token speaks.
+    async fn verify_join(&self, token: &str, now: SystemTime) -> Result<JoinGrant, JoinFault>;
+}
+
+/// For whom a join token speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinGrant {
+    /// Where its workload is.
+    pub namespace: String,
+    /// As whom it runs.
+    pub service_account: String,
+}
+
+/// Why a join token is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinFault {
+    /// Of a closed set, for labels: `malformed`, `unknown`, `expired`, `revoked`, `unavailable`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
 }

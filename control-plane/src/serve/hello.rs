@@ -82,7 +82,11 @@ fn check_labels(hello: &Hello, faults: &mut Vec<String>) {
             wrong.push(format!("label key {:?} is not as Kubernetes has them", start(key)));
         }
         if !value.is_empty() && !is_label_value(value) {
-            wrong.push(format!("label {:?} has a value not as Kubernetes has them: {:?}", start(key), start(value)));
+            wrong.push(format!(
+                "label {:?} has a value not as Kubernetes has them: {:?}",
+                start(key),
+                start(value)
+            ));
         }
     }
     wrong.sort();
@@ -92,7 +96,9 @@ fn check_labels(hello: &Hello, faults: &mut Vec<String>) {
 /// `[prefix/]name`: a DNS subdomain, and a label value.
 fn is_label_key(key: &str) -> bool {
     match key.split_once('/') {
-        Some((prefix, name)) => prefix.len() <= 253 && prefix.split('.').all(is_label) && is_label_value(name),
+        Some((prefix, name)) => {
+            prefix.len() <= 253 && prefix.split('.').all(is_label) && is_label_value(name)
+        }
         None => is_label_value(key),
     }
 }
@@ -183,9 +189,18 @@ mod tests {
         };
         let faults = check(hello, PEER).expect_err("it is full of faults");
         let expected = [
-            "instance_uid must", "workload must", "label \"x\"", "label key \"-x\"", "ports[0].port must",
-            "ports[1].port must", "ports[1].name must", "ports[3].port repeats 80", "ports[3].name repeats",
-            "inbound_address must", "version must", "zone must",
+            "instance_uid must",
+            "workload must",
+            "label \"x\"",
+            "label key \"-x\"",
+            "ports[0].port must",
+            "ports[1].port must",
+            "ports[1].name must",
+            "ports[3].port repeats 80",
+            "ports[3].name repeats",
+            "inbound_address must",
+            "version must",
+            "zone must",
         ];
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
         for (fault, expected) in faults.iter().zip(expected) {
