@@ -31,16 +31,15 @@ use crate::{
     mesh_api::{MeshState, Ticker, mesh_router},
     publish::Compiler,
     registry::{Member, Registry},
-    serve::{JoinTokens, Listener, Mesh},
+    serve::{Listener, Mesh},
     shutdown::{self, Shutdown, Trigger},
     store::{Store, embedded::EmbeddedStore},
     telemetry::Telemetry,
+    token::{ADMIN_TOKEN_FILE, Tokens},
 };
 
 /// Where tools of this machine find a running server.
 pub const SERVER_FILE: &str = "server.json";
-/// The API token of this machine's administrator.
-pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 
 /// How often idle series are looked for.
 const HISTORY_SWEEP: Duration = Duration::from_secs(60);
@@ -77,22 +76,18 @@ struct ServerFile<'a> {
 ///
 /// # Errors
 /// Whatever keeps it from starting; afterwards only the failure of one of its own parts.
-pub async fn run(
-    config: ServerConfig,
-    tokens: Arc<dyn JoinTokens>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    Server::bind(config, tokens).await?.run(shutdown).await
+pub async fn run(config: ServerConfig, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let store = open_store(&config.data_dir).await?;
+    Server::bind(config, store).await?.run(shutdown).await
 }
 
 impl Server {
-    /// Opens the store, loads or makes the authority, compiles once and binds both ports.
+    /// Reads the store, loads or makes the authority, compiles once and binds both ports.
     ///
     /// # Errors
     /// Whatever keeps the server from starting, with what to do about it where that is known.
-    pub async fn bind(config: ServerConfig, tokens: Arc<dyn JoinTokens>) -> Result<Self, Error> {
+    pub async fn bind(config: ServerConfig, store: Arc<dyn Store>) -> Result<Self, Error> {
         let telemetry = Arc::new(Telemetry::new());
-        let store = open_store(&config.data_dir).await?;
         let now = SystemTime::now();
         let authority =
             authority::load(config.authority.as_ref(), store.as_ref(), &config.trust_domain, now).await?;
@@ -100,6 +95,11 @@ impl Server {
         authority::write_trust_anchors(&authority, &config.data_dir)?;
         let identity = authority::own_identity(&authority, config.leaf_ttl, now)?;
 
+        let tokens = Tokens::new(Arc::clone(&store));
+        tokens
+            .ensure_admin(&config.data_dir, now)
+            .await
+            .map_err(|error| Error::failed("provide the administrator's token", error))?;
         let read_failed = |error| Error::failed("read the store", error);
         let registry = Arc::new(Registry::load(Arc::clone(&store), config.lease).await.map_err(read_failed)?);
         let (compiler, publisher) =
@@ -249,8 +249,11 @@ impl Server {
     }
 }
 
-/// Opening may have to repair the file after a crash, which blocks.
-async fn open_store(data_dir: &Path) -> Result<Arc<dyn Store>, Error> {
+/// The embedded store in the data directory. Opening may have to repair it after a crash, which blocks.
+///
+/// # Errors
+/// When the file cannot be opened, or another process has it.
+pub async fn open_store(data_dir: &Path) -> Result<Arc<dyn Store>, Error> {
     let folder = data_dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder)).await;
     let store = opened

@@ -11,14 +11,12 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::resource::{
-    Documents, Fault, Key, Resource,
+    Documents, Fault, Key, Resource, references,
     service::{ServicePort, ServiceSpec, TargetPort},
 };
 
 mod policies;
 mod routes;
-
-pub use policies::policy_of;
 
 /// One encoded message, shared by all who are sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +63,12 @@ pub type Compiled = BTreeMap<String, CompiledService>;
 
 /// Compiles everything. The faults are what could not be done as the documents say; the rest is compiled regardless.
 pub fn compile(documents: &Documents, workloads: &[Workload]) -> (Compiled, Vec<Fault>) {
-    let mut faults = Vec::new();
+    let (policies, mut faults) = references::policies(documents);
     let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
     for workload in workloads {
         by_namespace.entry(&workload.namespace).or_default().push(workload);
     }
     let mut routes = routes::by_parent(documents, &mut faults);
-    let policies = policies::by_target(documents, &mut faults);
 
     let mut compiled = Compiled::new();
     for (key, service) in documents.services(None) {
@@ -182,3 +179,6 @@ fn protocol(app_protocol: Option<&str>) -> wire::Protocol {
         _ => wire::Protocol::Detect,
     }
 }
+
+#[cfg(test)]
+mod tests;

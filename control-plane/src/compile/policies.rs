@@ -1,49 +1,8 @@
-//! Which `TrafficPolicy` a service has, and what sidecars are told of it.
-
-use std::collections::BTreeMap;
+//! What sidecars are told of a service's `TrafficPolicy`.
 
 use pillion_api::wire;
 
-use crate::resource::{Documents, Fault, Key, Kind, Resource, duration::wire_ms, policy::TrafficPolicySpec};
-
-/// A policy and which it is.
-pub(super) type Policy<'documents> = (&'documents Key, &'documents Resource<TrafficPolicySpec>);
-
-/// Each service's policy. Where several name the same service, the oldest has it, then the alphabetically first
-/// (GEP-713); the others are faults.
-pub(super) fn by_target<'documents>(
-    documents: &'documents Documents,
-    faults: &mut Vec<Fault>,
-) -> BTreeMap<Key, Policy<'documents>> {
-    let mut policies: Vec<Policy<'_>> = documents.policies(None).collect();
-    policies.sort_by(|(one_key, one), (other_key, other)| {
-        (&one.metadata.creation_timestamp, one_key).cmp(&(&other.metadata.creation_timestamp, other_key))
-    });
-    let mut chosen: BTreeMap<Key, Policy<'_>> = BTreeMap::new();
-    for (key, policy) in policies {
-        for (index, target) in policy.spec.target_refs.iter().enumerate() {
-            let service = Key::new(Kind::Service, key.namespace.as_str(), target.name.as_str());
-            match chosen.get(&service) {
-                Some((holder, _)) => faults.push(Fault {
-                    document: Some(key.to_string()),
-                    ..Fault::new(
-                        format!("spec.targetRefs[{index}]"),
-                        format!("is not used: {holder} is for the same Service and older"),
-                    )
-                }),
-                None => {
-                    chosen.insert(service, (key, policy));
-                }
-            }
-        }
-    }
-    chosen
-}
-
-/// The policy that a service has, and nothing where all is default.
-pub fn policy_of<'documents>(service: &Key, documents: &'documents Documents) -> Option<&'documents Key> {
-    by_target(documents, &mut Vec::new()).get(service).map(|(key, _)| *key)
-}
+use crate::resource::{duration::wire_ms, references::Policy};
 
 pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
     let spec = &policy.spec;

@@ -8,12 +8,17 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use gateway_api::httproutes::HttpRouteSpec;
 use serde::{Deserialize, Serialize};
 
+pub mod admit;
 pub mod duration;
 mod fault;
 mod metadata;
 pub mod policy;
+pub mod references;
 pub mod route;
+pub mod schema;
 pub mod service;
+pub mod status;
+pub mod text;
 
 pub use fault::{Fault, Faults, Path};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata, dns_label, dns_subdomain, service_name};

@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 use pillion_api::wire::{CertifyRequest, CertifyResponse};
 use pillion_certs::spiffe::SpiffeId;
 use tonic::Status;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{Mesh, Peer};
-use crate::clock::unix_ms;
+use crate::{
+    clock::unix_ms,
+    token::{TokenError, TokenFault},
+};
 
 /// A P-256 request is about 300 bytes.
 const MAX_CSR: usize = 8 * 1024;
@@ -67,46 +70,24 @@ async fn prove(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Sta
 }
 
 async fn by_token(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Status> {
-    let rejected = |fault: &JoinFault| {
-        mesh.telemetry.certificate_rejected(fault.reason);
-        warn!(peer = %peer.address, reason = fault.reason, "a join token was rejected: {}", fault.message);
-        Status::unauthenticated(format!("join token: {}", fault.message))
+    let rejected = |fault: &TokenFault| {
+        mesh.telemetry.certificate_rejected(fault.reason());
+        warn!(peer = %peer.address, reason = fault.reason(), "a join token was rejected: {fault}");
+        Status::unauthenticated(fault.to_string())
     };
     if join_token.len() > MAX_TOKEN {
-        let message = format!("malformed: it is longer than {MAX_TOKEN} characters");
-        return Err(rejected(&JoinFault { reason: "malformed", message }));
+        return Err(rejected(&TokenFault::Malformed("it is too long")));
     }
-    let grant =
-        mesh.tokens.verify_join(join_token, SystemTime::now()).await.map_err(|fault| rejected(&fault))?;
+    let grant = match mesh.tokens.verify_join(join_token, SystemTime::now()).await {
+        Ok(grant) => grant,
+        Err(TokenError::Fault(fault)) => return Err(rejected(&fault)),
+        Err(TokenError::Store(error)) => {
+            error!(%error, "a join token could not be checked");
+            return Err(Status::unavailable("tokens cannot be checked now; try again"));
+        }
+    };
     let trust_domain = mesh.authority.trust_domain().clone();
-    let id = SpiffeId::new(trust_domain, &grant.namespace, &grant.service_account).map_err(|fault| {
-        let message = format!("its grant is no identity: {fault}");
-        rejected(&JoinFault { reason: "malformed", message })
-    })?;
+    let id = SpiffeId::new(trust_domain, &grant.namespace, &grant.service_account)
+        .map_err(|fault| Status::internal(format!("the token grants what is no identity: {fault}")))?;
     Ok(Proven { id, proof: "join-token" })
-}
-
-/// Checks join tokens.
-#[async_trait::async_trait]
-pub trait JoinTokens: Send + Sync + 'static {
-    /// For whom a token speaks.
-    async fn verify_join(&self, token: &str, now: SystemTime) -> Result<JoinGrant, JoinFault>;
-}
-
-/// For whom a join token speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinGrant {
-    /// Where its workload is.
-    pub namespace: String,
-    /// As whom it runs.
-    pub service_account: String,
-}
-
-/// Why a join token is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinFault {
-    /// Of a closed set, for labels: `malformed`, `unknown`, `expired`, `revoked`, `unavailable`.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
 }

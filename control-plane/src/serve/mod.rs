@@ -21,16 +21,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use self::{
-    certify::{JoinFault, JoinGrant, JoinTokens},
-    listen::Listener,
-};
+pub use self::listen::Listener;
 use crate::{
     history::History,
     publish::{Compiler, Publisher},
     registry::Registry,
     shutdown::Shutdown,
     telemetry::Telemetry,
+    token::Tokens,
 };
 
 /// What the handlers work on.
@@ -38,7 +36,7 @@ pub struct Mesh {
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// Knows join tokens.
-    pub tokens: Arc<dyn JoinTokens>,
+    pub tokens: Tokens,
     /// Who is alive.
     pub registry: Arc<Registry>,
     /// What sidecars are sent.
