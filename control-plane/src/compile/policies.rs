@@ -23,7 +23,7 @@ pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
                 base_open_ms: wire_ms(open.base.as_ref()),
                 max_open_ms: wire_ms(open.max.as_ref()),
                 half_open_requests: breaker.half_open_requests.unwrap_or(0),
-                panic_percent: breaker.panic_percent.unwrap_or(0),
+                panic_percent: breaker.panic_percent,
                 disabled: breaker.disabled.unwrap_or(false),
             }
         }),
