@@ -144,7 +144,7 @@ fn setting(args: &DemoArgs) -> Setting {
         // Everything there is to see, within twenty seconds.
         true => Setting {
             dashboard_port: args.dashboard_port.unwrap_or(0),
-            certificate_life: Duration::from_secs(20),
+            certificate_life: Duration::from_secs(30),
             phases: seconds([9, 2, 60]),
         },
         false => Setting {
