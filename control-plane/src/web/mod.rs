@@ -1,6 +1,6 @@
 //! REST, OpenAPI and the dashboard over HTTP.
 //!
-//! [`router`] is the whole of it on one page. A request passes, in this order: the host
+//! [`router`] is the whole of it on one page; [`listen`] puts it on a socket. A request passes, in this order: the host
 //! guard, the security headers, its handler (which asks [`access`] first), and where there is no handler a problem
 //! document or the dashboard.
 
@@ -21,6 +21,7 @@ mod access;
 mod documents;
 mod edit;
 mod input;
+pub mod listen;
 mod openapi;
 mod pages;
 mod problem;
