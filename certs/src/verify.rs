@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 
 use crate::bundle::{Fingerprint, TrustBundle};
 use crate::fault::PeerFault;
@@ -24,7 +24,7 @@ pub(crate) fn verify_chain(
     bundle: &TrustBundle,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    usage: KeyUsage,
+    usage: impl ExtendedKeyUsageValidator,
     now: UnixTime,
 ) -> Result<SpiffeId, PeerFault> {
     let id = Leaf::read(end_entity)?.id;
@@ -56,6 +56,24 @@ pub(crate) fn verify_own_chain(
     let now = UnixTime::since_unix_epoch(since_epoch);
     verify_chain(bundle, end_entity, intermediates, KeyUsage::client_auth(), now)?;
     verify_chain(bundle, end_entity, intermediates, KeyUsage::server_auth(), now)
+}
+
+/// Verifies once more the chain of a session that was resumed, against the roots of the moment. What it may be used
+/// for was verified when the session began.
+pub(crate) fn verify_again(
+    bundle: &TrustBundle,
+    chain: &[CertificateDer<'_>],
+) -> Result<SpiffeId, PeerFault> {
+    let (end_entity, intermediates) = chain.split_first().ok_or(PeerFault::NoCertificate)?;
+    verify_chain(bundle, end_entity, intermediates, AnyUsage, UnixTime::now())
+}
+
+struct AnyUsage;
+
+impl ExtendedKeyUsageValidator for AnyUsage {
+    fn validate(&self, _purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
 }
 
 /// What a client believes about the server that it connects to.
