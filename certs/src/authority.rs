@@ -236,11 +236,14 @@ fn check_authority(
         let problem = format!("{subject} has no basic constraint CA:TRUE");
         faults.push(Error::NotAnAuthority { problem });
     }
-    if let Ok(Some(usage)) = certificate.key_usage()
-        && !usage.value.key_cert_sign()
-    {
-        let problem = format!("{subject} has no key usage keyCertSign");
-        faults.push(Error::NotAnAuthority { problem });
+    match certificate.key_usage() {
+        Ok(Some(usage)) if !usage.value.key_cert_sign() => {
+            let problem = format!("{subject} has no key usage keyCertSign");
+            faults.push(Error::NotAnAuthority { problem });
+        }
+        // Without the extension every usage is allowed (RFC 5280 §4.2.1.3).
+        Ok(_) => {}
+        Err(e) => faults.push(Error::malformed(format!("key usage of {subject}"), e)),
     }
     let not_after = system_time(certificate.validity().not_after);
     if not_after <= now {

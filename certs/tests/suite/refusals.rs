@@ -96,7 +96,8 @@ async fn servers_refuse_impostors_by_name() {
         let fault = fault(server_end);
         assert_eq!(fault.reason(), reason, "case {index}: {fault}");
         assert!(check(&fault), "case {index}: {fault}");
-        assert!(client_end.is_err(), "case {index}: the client was served");
+        let refusal = client_end.map(|_| ()).expect_err("the client must not be served");
+        assert!(PeerFault::is_refusal_by_peer(&refusal), "case {index}: {refusal:?}");
     }
 }
 

@@ -104,10 +104,15 @@ async fn failures_are_retried_and_change_nothing() {
     .into_iter()
     .enumerate()
     {
+        let waiting_since = tokio::time::Instant::now();
         receiver.changed().await.unwrap();
         let now = receiver.borrow_and_update().clone();
         assert_eq!((now.failures, now.renewed), (failures as u64 + 1, 0));
         assert!(now.last_error.as_deref().unwrap().contains(expected), "{now:?}");
+        if failures > 0 {
+            // The longest wait before a try here is 16 s, and a try is given up after 30 s.
+            assert!(waiting_since.elapsed() <= HOUR / 60, "{:?}", waiting_since.elapsed());
+        }
         assert_eq!(leaf(&identity), before);
         assert_eq!(*identity.bundle(), ours.trust_bundle());
     }
