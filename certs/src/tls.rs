@@ -161,7 +161,7 @@ impl Identity {
         alpn: &[&[u8]],
     ) -> Result<Arc<ServerConfig>, Error> {
         let verifier: Arc<dyn ClientCertVerifier> = Arc::new(verifier);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has TLS 1.3")
             .with_client_cert_verifier(verifier)
@@ -218,7 +218,7 @@ pub fn peer_identity(connection: &CommonState) -> Result<SpiffeId, PeerFault> {
 fn client_builder(
     verifier: ServerVerifier,
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-    ClientConfig::builder_with_provider(Arc::new(provider()))
+    ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
         .dangerous()

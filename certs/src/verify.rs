@@ -1,6 +1,6 @@
 //! Verification of peers: the chain to our current roots, one SPIFFE name, our trust domain, the expected identity.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -240,22 +240,26 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// What the mesh speaks with: aws-lc-rs; the hybrid X25519MLKEM768 first, so that what is recorded today cannot be
-/// read when there are quantum computers; AES-128-GCM first, the fastest where there are AES instructions.
-pub(crate) fn provider() -> CryptoProvider {
+/// read when there are quantum computers; AES-128-GCM first, the fastest where there are AES instructions. One for
+/// the process, as there is a configuration for each endpoint.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     use aws_lc_rs::{cipher_suite, kx_group};
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-        ..aws_lc_rs::default_provider()
-    }
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        Arc::new(CryptoProvider {
+            cipher_suites: vec![
+                cipher_suite::TLS13_AES_128_GCM_SHA256,
+                cipher_suite::TLS13_AES_256_GCM_SHA384,
+                cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            ],
+            kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
+            ..aws_lc_rs::default_provider()
+        })
+    });
+    PROVIDER.clone()
 }
 
 fn algorithms() -> WebPkiSupportedAlgorithms {
-    aws_lc_rs::default_provider().signature_verification_algorithms
+    provider().signature_verification_algorithms
 }
 
 /// The peer holds the key of the certificate that it showed.
