@@ -160,14 +160,24 @@ impl Authority {
         Credential::new(self.sign(&key.csr_der()?, id, validity, now)?, key)
     }
 
-    /// The control plane's own credential. Its chain ends with the root, so that a workload that knows no more than
-    /// the root's fingerprint (from its join token) can verify it.
+    /// The control plane's own credential, with a new key.
     pub fn issue_control_plane(&self, validity: Duration, now: SystemTime) -> Result<Credential, Error> {
         let key = PrivateKey::generate()?;
+        Credential::new(self.sign_control_plane(&key.csr_der()?, validity, now)?, key)
+    }
+
+    /// As [`sign`](Self::sign), for the control plane itself. The chain ends with the root, so that a workload that
+    /// knows no more than the root's fingerprint (from its join token) can verify it.
+    pub fn sign_control_plane(
+        &self,
+        csr_der: &[u8],
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<Vec<u8>>, Error> {
         let id = SpiffeId::control_plane(&self.trust_domain);
-        let mut chain = self.sign(&key.csr_der()?, &id, validity, now)?;
+        let mut chain = self.sign(csr_der, &id, validity, now)?;
         chain.extend(self.chain.last().map(|root| root.to_vec()));
-        Credential::new(chain, key)
+        Ok(chain)
     }
 }
 

@@ -144,3 +144,26 @@ async fn what_has_ended_is_renewed_at_once_and_brings_the_new_roots() {
     assert_eq!(*changes.borrow_and_update().bundle, new.trust_bundle());
     renewal.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn ever_shorter_lives_do_not_make_it_spin() {
+    let ours = Arc::new(authority());
+    let identity = workload(&ours, "server");
+    let (sender, mut receiver) = status(&identity);
+    let authority = ours.clone();
+    let issue = move |csr: Vec<u8>| {
+        let now = SystemTime::now();
+        let chain_der = authority.sign(&csr, &id("server"), HOUR / 3600, now).unwrap();
+        let roots = authority.trust_bundle();
+        let trust_anchors_der = roots.roots_der().map(<[u8]>::to_vec).collect();
+        async move { Ok::<_, String>(Issued { chain_der, trust_anchors_der }) }
+    };
+    let renewal = tokio::spawn(keep_fresh(identity, issue, sender, SmallRng::seed_from_u64(1)));
+    receiver.changed().await.unwrap();
+    let started = tokio::time::Instant::now();
+    while receiver.borrow_and_update().renewed < 6 {
+        receiver.changed().await.unwrap();
+    }
+    assert!(started.elapsed() >= 5 * HOUR / 3600, "{:?}", started.elapsed());
+    renewal.abort();
+}
