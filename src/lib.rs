@@ -7,6 +7,7 @@
 //! A worker thread owns its connections from accept to close, and everything it needs to serve them: nothing of that
 //! is shared or locked. The main thread runs the rest: [`control`], [`admin`], and gathering [`telemetry`].
 
+pub mod balance;
 pub mod config;
 pub mod drain;
 pub mod error;
