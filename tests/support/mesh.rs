@@ -278,12 +278,6 @@ impl SidecarSpec {
         Self { app: app.into(), labels, ports: vec![(8080, application)], ..Self::caller(workload) }
     }
 
-    /// Instead of the label `app`, so that no service selects it by that.
-    pub(crate) fn relabelled(mut self, label: &str) -> Self {
-        self.labels = vec![label.into()];
-        self
-    }
-
     /// An explicit listener that leads to `<service>:<port>`.
     pub(crate) fn listener(mut self, target: &str) -> Self {
         self.listeners.push(target.into());
