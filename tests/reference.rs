@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use pillion::resource::Kind;
+use pillion::resource::schema::schema;
 use pillion_proxy::error::Reason;
 use pillion_proxy::telemetry::names::Metric;
 use tokio::process::Command;
@@ -50,7 +52,13 @@ fn of_metrics() {
     for metric in Metric::ALL {
         let labels: Vec<String> = metric.labels().iter().map(|label| format!("`{label}`")).collect();
         let kind = format!("{:?}", metric.kind()).to_lowercase();
-        let _ = writeln!(page, "| `{}` | {kind} | {} | {} |", metric.name(), labels.join(" "), metric.help());
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {} | {} |",
+            metric.name(),
+            labels.join(" "),
+            metric.help().replace('<', "\\<")
+        );
     }
     compare("metrics.md", &page);
 }
@@ -74,6 +82,54 @@ fn of_refusals() {
         );
     }
     compare("refusals.md", &page);
+}
+
+#[test]
+fn of_documents() {
+    let mut page = String::from(
+        "# Documents\n\nMade from the program by `make reference`. Each document has `apiVersion`, `kind`, `metadata` (`name`, \
+         `namespace`, `labels`, `annotations`) and `spec`; `status` is the server's. An unknown field is refused. Durations are the \
+         Gateway API's (GEP-2257): `500ms`, `10s`, `1m30s`, `2h`.\n",
+    );
+    for kind in [Kind::Service, Kind::TrafficPolicy] {
+        let _ = writeln!(page, "\n## {} (`{}`)\n", kind.name(), kind.api_version());
+        page += "| field | type | meaning |\n|---|---|---|\n";
+        rows(&mut page, "spec", &schema(kind)["properties"]["spec"]);
+    }
+    page += HTTP_ROUTE;
+    compare("documents.md", &page);
+}
+
+/// The Gateway API documents its own fields; what of them works here is checked document by document.
+const HTTP_ROUTE: &str = "
+## HTTPRoute (`gateway.networking.k8s.io/v1`)
+
+The Gateway API's own kind, with a `Service` as parent (GAMMA). What works: `parentRefs`; `rules` with a `name`, `matches` (path
+`Exact`, `PathPrefix` and `RegularExpression`, headers, query parameters, method), the filters `RequestHeaderModifier` and
+`ResponseHeaderModifier`, `backendRefs` with weights, and `timeouts`. Anything else is refused by name, never ignored. Which rule
+wins when several match is what the Gateway API says.
+";
+
+/// A row for each field, those of objects inside by their path.
+fn rows(page: &mut String, at: &str, schema: &serde_json::Value) {
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let kind = field["type"].as_str().map_or_else(|| field["type"].to_string(), str::to_owned);
+        let (kind, inside, path) = match kind.as_str() {
+            "array" => {
+                let of = field["items"]["type"].as_str().unwrap_or("object");
+                (format!("list of {of}"), &field["items"], format!("{at}.{name}[]"))
+            }
+            "integer" => ("whole number".into(), field, format!("{at}.{name}")),
+            _ => (kind.replace(['[', ']', '"'], "").replace(',', " or "), field, format!("{at}.{name}")),
+        };
+        let needed = if required.contains(&name.as_str()) { ", required" } else { "" };
+        let meaning =
+            field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        let _ = writeln!(page, "| `{path}` | {kind}{needed} | {meaning} |");
+        rows(page, &path, inside);
+    }
 }
 
 /// One command's help, as a section of a page.
