@@ -43,6 +43,7 @@ export function percent(share: number | null | undefined): string {
 /** A duration given in milliseconds: µs, ms or s. */
 export function latency(milliseconds: number | null | undefined): string {
   if (milliseconds == null || !Number.isFinite(milliseconds)) return `${NOTHING} ms`;
+  if (milliseconds === 0) return "0 ms";
   if (milliseconds < 1) return `${Math.round(milliseconds * 1000)} µs`;
   if (milliseconds >= 999.5) return `${trimmed(milliseconds / 1000)} s`;
   return `${milliseconds >= 9.95 ? Math.round(milliseconds) : milliseconds.toFixed(1)} ms`;

@@ -27,6 +27,8 @@ export interface ChartProps {
 const HEIGHT = 190;
 /** Rows of the table beneath a chart: enough to follow it, few enough to hear. */
 const TABLE_ROWS = 30;
+/** Seconds between the marks of the time axis. */
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
 const SYNC = "service-charts";
 
 export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
@@ -57,10 +59,12 @@ export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
             font,
             grid: { show: false },
             ticks: { ...grid, size: 4 },
-            space: 76,
-            values: (_, seconds) => seconds.map((second) => clock(second * 1000)),
+            size: 30,
+            space: 64,
+            incrs: TIME_STEPS,
+            values: (_, seconds, __, ___, step) => seconds.map((second) => clock(second * 1000).slice(0, step < 60 ? 8 : 5)),
           },
-          { stroke: muted, font, grid, ticks: { show: false }, size: 68, gap: 6, space: 38, values: (_, values) => values.map(format) },
+          { stroke: muted, font, grid, ticks: { show: false }, size: 68, gap: 6, space: 38, values: (_, values) => values.map((value) => brief(format(value))) },
         ],
         series: [
           {},
@@ -101,6 +105,7 @@ export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
     <figure class="chart">
       <figcaption>
         <h3>{title}</h3>
+        <span class="note at">{time === undefined ? "" : clock(time)}</span>
         <ul class="legend">
           {lines.map((line) => (
             <li key={line.label}>
@@ -112,7 +117,6 @@ export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
             </li>
           ))}
         </ul>
-        <span class="note at">{time === undefined ? "" : clock(time)}</span>
       </figcaption>
       <div ref={frame} class="plot" role="img" aria-label={inWords(title, lines, format)} />
       <details>
@@ -148,6 +152,11 @@ export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
       </details>
     </figure>
   );
+}
+
+/** Marks of an axis are round already: "20 rps", not "20.0 rps". */
+function brief(label: string): string {
+  return label.replace(/\.0 /, " ");
 }
 
 /** The newest index at which anything was measured. */

@@ -56,8 +56,9 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
   const calls = graph.edges.filter((edge) => edge.kind === "call");
   const all = merge(calls.map((edge) => edge.figures));
   const secured = calls.filter((edge) => edge.mtls === "all").length;
-  const instances = graph.nodes.reduce((total, node) => total + node.instances, 0);
-  const ready = graph.nodes.reduce((total, node) => total + node.ready, 0);
+  // Endpoints can't be added up: one may belong to a service and to a backend of it.
+  const manned = graph.nodes.filter((node) => node.instances > 0);
+  const ready = manned.filter((node) => node.ready === node.instances).length;
   const troubled = graph.nodes.filter((node) => node.health === "failing" || node.health === "degraded");
   return (
     <>
@@ -74,8 +75,8 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
         <Tile label="Mutual TLS" note={secured < calls.length ? `${calls.length - secured} not fully encrypted` : "every call"}>
           {secured} of {count(calls.length, "edge")}
         </Tile>
-        <Tile label="Ready">
-          {ready} of {count(instances, "endpoint")}
+        <Tile label="All endpoints ready">
+          {ready} of {count(manned.length, "service")}
         </Tile>
       </dl>
       {view === "map" ? (

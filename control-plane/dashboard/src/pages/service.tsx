@@ -35,7 +35,6 @@ export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
               key={span}
               href={href({ page: "service", namespace, name, minutes: span })}
               aria-current={span === minutes ? "true" : undefined}
-              aria-label={count(span, "minute")}
             >
               {span} min
             </a>
@@ -159,7 +158,7 @@ function Backends({ detail }: { detail: ServiceDetail }) {
             </span>
             <span class="value">{percent(backend.sharePercent === null ? null : backend.sharePercent / 100)}</span>
             <span class="note">
-              {backend.weightPercent === null ? "no weight" : `of ${percent(backend.weightPercent / 100)} by weight`}
+              {backend.weightPercent === null ? "no weight" : `of ${Number(backend.weightPercent.toFixed(1))} % by weight`}
             </span>
           </li>
         ))}

@@ -90,7 +90,7 @@ function Row({ workload }: { workload: Workload }) {
           <HealthBadge health="degraded" word="not connected" />
         )}
       </td>
-      <td>
+      <td class="certificate">
         <Certificate notAfterMs={workload.certificateNotAfterMs ?? null} />
         <div class="note">
           {workload.certificatesRenewed === 0 ? "not renewed yet" : `renewed ${workload.certificatesRenewed}×`}

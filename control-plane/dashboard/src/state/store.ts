@@ -24,12 +24,19 @@ export function useLive(): Live {
   return value;
 }
 
-/** The browser's clock, each second. */
+const watchers = new Set<(nowMs: number) => void>();
+
+function tick(): void {
+  const nowMs = Date.now();
+  for (const watcher of watchers) watcher(nowMs);
+}
+
+/** The browser's clock, each second; all that show a time change together. */
 export function useNow(): number {
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 1000);
-    return () => clearInterval(timer);
+    watchers.add(setNow);
+    return () => void watchers.delete(setNow);
   }, []);
   return now;
 }
@@ -38,10 +45,11 @@ const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 10_000;
 
 /**
- * Opens the event stream and keeps it open. A browser gives up a stream that was answered with an error status, and one
+ * Starts the clock, opens the event stream and keeps it open. A browser gives up a stream that was answered with an error status, and one
  * that hangs is never noticed, so both are opened anew here, with growing and jittered pauses.
  */
 export function connect(url: string): void {
+  setInterval(tick, 1000);
   let attempts = 0;
   let source: EventSource;
   let silence: ReturnType<typeof setTimeout>;

@@ -67,14 +67,14 @@ export function graphOf(services: readonly MeshService[], rows: readonly MeshEdg
   }
 
   const known = new Map(services.map((service) => [service.name, service]));
-  const nodes = [...names].sort().map((id) => nodeOf(id, known.get(id), into.get(id) ?? [], sends.get(id) ?? 0));
+  const nodes = [...names].sort(byName).map((id) => nodeOf(id, known.get(id), into.get(id) ?? [], sends.get(id) ?? 0));
   const edges = [
     ...[...calls.values()].map((group) => edgeOf("call", group, null)),
     ...[...splits.values()].map((group) => {
       const total = called.get(group[0]!.to) ?? 0;
       return edgeOf("split", group, total > 0 ? sum(group) / total : null);
     }),
-  ].sort((a, b) => (a.id < b.id ? -1 : 1));
+  ].sort((a, b) => byName(a.from, b.from) || byName(a.to, b.to));
   return { nodes, edges };
 }
 
@@ -150,6 +150,16 @@ function edgeOf(kind: GraphEdge["kind"], rows: MeshEdge[], share: number | null)
     share,
     refusals,
   };
+}
+
+/** By namespace, then name; "payments" comes before "payments-v1", which the full names' dots would turn round. */
+function byName(a: string, b: string): number {
+  const [one, other] = [serviceName(a), serviceName(b)];
+  return order(one.namespace, other.namespace) || order(one.name, other.name);
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function pair(from: string, to: string): string {

@@ -5,8 +5,9 @@ import type { Graph } from "./graph";
 
 export type Orientation = "right" | "down";
 
-export const NODE = { width: 172, height: 88 } as const;
-export const LABEL = { width: 136, height: 38 } as const;
+/** Wide and tall enough for the widest figures in a wide font, whatever they are just now. */
+export const NODE = { right: { width: 164, height: 102 }, down: { width: 148, height: 102 } } as const;
+export const LABEL = { width: 146, height: 38 } as const;
 
 export interface Point {
   x: number;
@@ -24,18 +25,21 @@ export interface Placed {
 const MARGIN = 6;
 
 export function place(graph: Graph, orientation: Orientation): Placed {
+  // Of nothing, dagre makes a picture of infinite size.
+  if (graph.nodes.length === 0) return { width: 0, height: 0, nodes: new Map(), edges: new Map() };
   const dagre = new Dagre();
   const right = orientation === "right";
+  const box = NODE[orientation];
   dagre.setGraph({
     rankdir: right ? "LR" : "TB",
     // A label is a rank of its own between two layers, with this much on either side.
-    ranksep: right ? 16 : 12,
-    nodesep: right ? 30 : 14,
-    edgesep: 12,
+    ranksep: right ? 28 : 24,
+    nodesep: right ? 28 : 8,
+    edgesep: 8,
     marginx: MARGIN,
     marginy: MARGIN,
   });
-  for (const node of graph.nodes) dagre.setNode(node.id, { ...NODE });
+  for (const node of graph.nodes) dagre.setNode(node.id, { ...box });
   // A route's own split is what a layer most belongs to: keep it short and straight.
   for (const edge of graph.edges) {
     dagre.setEdge(edge.from, edge.to, { ...LABEL, labelpos: "c", weight: edge.kind === "split" ? 3 : 1 });
@@ -54,7 +58,7 @@ export function place(graph: Graph, orientation: Orientation): Placed {
       const path =
         edge.from === edge.to
           ? curve(points, right)
-          : curve([side(from, to, right), ...points.slice(1, -1), side(to, from, right)], right);
+          : curve([side(from, to, box, right), ...points.slice(1, -1), side(to, from, box, right)], right);
       return [edge.id, { path, label }];
     }),
   );
@@ -67,10 +71,10 @@ function point({ x, y }: { x?: number; y?: number }): Point {
 }
 
 /** The middle of the side of `node` that faces `other` along the layers. */
-function side(node: Point, other: Point, right: boolean): Point {
+function side(node: Point, other: Point, box: { width: number; height: number }, right: boolean): Point {
   return right
-    ? { x: node.x + (Math.sign(other.x - node.x) * NODE.width) / 2, y: node.y }
-    : { x: node.x, y: node.y + (Math.sign(other.y - node.y) * NODE.height) / 2 };
+    ? { x: node.x + (Math.sign(other.x - node.x) * box.width) / 2, y: node.y }
+    : { x: node.x, y: node.y + (Math.sign(other.y - node.y) * box.height) / 2 };
 }
 
 /** A smooth path that runs along the layers' direction at every given point. */

@@ -9,9 +9,9 @@ import { type Graph, type GraphEdge, type GraphNode, type MergedFigures, signatu
 import { LABEL, NODE, type Orientation, type Placed, place } from "./layout";
 
 /** Narrower than this, the layers go down the page. */
-const NARROW = 720;
+const NARROW = 900;
 /** Shrunk further than this nobody can read it: then it scrolls. */
-const SMALLEST = 0.74;
+const SMALLEST = { right: 0.8, down: 0.72 } as const;
 
 export function TopologyMap({ graph, rates }: { graph: Graph; rates: ReadonlyMap<string, readonly number[]> }) {
   const frame = useRef<HTMLDivElement>(null);
@@ -21,7 +21,7 @@ export function TopologyMap({ graph, rates }: { graph: Graph; rates: ReadonlyMap
   const shape = signature(graph);
   // Only the shape matters to the layout; `graph` itself is another one with each message.
   const placed = useMemo(() => place(graph, orientation), [shape, orientation]);
-  const scale = Math.min(1, Math.max(SMALLEST, width / placed.width));
+  const scale = Math.min(1, Math.max(SMALLEST[orientation], width / placed.width));
   const near = pointed === null ? null : neighbours(graph, pointed);
 
   return (
@@ -33,10 +33,10 @@ export function TopologyMap({ graph, rates }: { graph: Graph; rates: ReadonlyMap
       tabIndex={placed.width * scale > width + 1 ? 0 : undefined}
     >
       {width > 0 && (
-        <div class="map-size" style={{ width: placed.width * scale, height: placed.height * scale }}>
+        <div class="map-size" style={{ width: `${placed.width * scale}px`, height: `${placed.height * scale}px` }}>
           <div
             class={`map-content ${near ? "pointing" : ""}`}
-            style={{ width: placed.width, height: placed.height, transform: `scale(${scale})` }}
+            style={{ width: `${placed.width}px`, height: `${placed.height}px`, transform: `scale(${scale})` }}
           >
             <Edges graph={graph} placed={placed} near={near} />
             <ul class="nodes">
@@ -45,6 +45,7 @@ export function TopologyMap({ graph, rates }: { graph: Graph; rates: ReadonlyMap
                   key={node.id}
                   node={node}
                   placed={placed}
+                  orientation={orientation}
                   rates={rates.get(node.id) ?? []}
                   faded={near !== null && !near.has(node.id)}
                   point={setPointed}
@@ -81,9 +82,9 @@ export function MapKey() {
 }
 
 const KEY: Record<Health, string> = {
-  good: `${percent(DEGRADED_BELOW)} or more succeed`,
-  degraded: `under ${percent(DEGRADED_BELOW)} succeed, or not all ready`,
-  failing: `under ${percent(FAILING_BELOW)} succeed, or none ready`,
+  good: `${DEGRADED_BELOW * 100} % or more succeed`,
+  degraded: `under ${DEGRADED_BELOW * 100} % succeed, or not all ready`,
+  failing: `under ${FAILING_BELOW * 100} % succeed, or none ready`,
   idle: "no traffic",
 };
 
@@ -92,9 +93,11 @@ function Edges({ graph, placed, near }: { graph: Graph; placed: Placed; near: Se
   return (
     <svg width={placed.width} height={placed.height} class="edges" role="group" aria-label="Calls between services">
       <defs>
-        <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">
-          <path d="M0.5 0.5L7.5 4L0.5 7.5z" fill="context-stroke" />
-        </marker>
+        {(Object.keys(HEALTH_WORDS) as Health[]).map((health) => (
+          <marker key={health} id={`arrow-${health}`} class={health} viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto">
+            <path d="M0.5 0.5L7.5 4L0.5 7.5z" fill="var(--tone)" />
+          </marker>
+        ))}
       </defs>
       {graph.edges.map((edge) => (
         <Edge key={edge.id} edge={edge} placed={placed} busiest={busiest} faded={near !== null && !near.has(edge.id)} />
@@ -121,35 +124,43 @@ function Edge({ edge, placed, busiest, faded }: { edge: GraphEdge; placed: Place
       data-rps={edge.figures.rps.toFixed(2)}
     >
       <title>{edgeInWords(edge)}</title>
-      <path d={at.path} class="line" stroke-width={line} marker-end="url(#arrow)" />
+      <path d={at.path} class="line" stroke-width={line} marker-end={`url(#arrow-${edge.health})`} />
       <rect x={left} y={top} width={LABEL.width} height={LABEL.height} rx="7" class="label" />
       <g transform={`translate(${left + 8},${top + 4.5})`} class="glyph">
         {plain ? <UnlockedPaths /> : <LockPaths />}
       </g>
       <text x={left + 23} y={top + 15.5} class="first">
-        {edge.kind === "split" && <tspan class="share">{`${percent(edge.share)} → `}</tspan>}
+        {edge.kind === "split" && <tspan class="share">{`${percent(edge.share)} = `}</tspan>}
         <tspan class="rps">{rate(edge.figures.rps)}</tspan>
         {edge.kind === "call" && <tspan class="separator"> · </tspan>}
         {edge.kind === "call" && <tspan class="rate">{percent(edge.figures.successRate)}</tspan>}
       </text>
       <text x={left + 8} y={top + 30.5} class="second">
-        {plain ? <tspan class="warning">{edge.mtls === "none" ? "plaintext" : "partly plaintext"}</tspan> : quantiles(edge.figures)}
+        {plain ? <tspan class="warning">{edge.mtls === "none" ? "plaintext" : "partly plaintext"}</tspan> : briefQuantiles(edge.figures)}
       </text>
     </g>
   );
 }
 
-function Node(props: { node: GraphNode; placed: Placed; rates: readonly number[]; faded: boolean; point: (id: string | null) => void }) {
-  const { node, placed, rates, faded, point } = props;
+interface NodeProps {
+  node: GraphNode;
+  placed: Placed;
+  orientation: Orientation;
+  rates: readonly number[];
+  faded: boolean;
+  point: (id: string | null) => void;
+}
+
+function Node({ node, placed, orientation, rates, faded, point }: NodeProps) {
   const at = placed.nodes.get(node.id);
   if (at === undefined) return null;
-  const transform = `translate(${at.x - NODE.width / 2}px, ${at.y - NODE.height / 2}px)`;
+  const box = NODE[orientation];
+  const transform = `translate(${at.x - box.width / 2}px, ${at.y - box.height / 2}px)`;
   const source = node.figures.rps <= 0 && node.sendsRps > 0;
   return (
-    <li class={`node ${node.health} ${faded ? "faded" : ""}`} style={{ transform, width: NODE.width, height: NODE.height }}>
+    <li class={`node ${node.health} ${faded ? "faded" : ""}`} style={{ transform, width: `${box.width}px`, height: `${box.height}px` }}>
       <a
         href={serviceHref(node.id)}
-        aria-label={nodeInWords(node)}
         data-node={node.id}
         onMouseEnter={() => point(node.id)}
         onMouseLeave={() => point(null)}
@@ -159,31 +170,32 @@ function Node(props: { node: GraphNode; placed: Placed; rates: readonly number[]
         <span class="name">
           <HealthShape health={node.health} />
           <strong title={node.id}>{node.name}</strong>
+          <span class="unseen">{` in ${node.namespace}, ${HEALTH_WORDS[node.health]},`}</span>
+        </span>
+        <span class="flow">
+          <span class="rps">{rate(source ? node.sendsRps : node.figures.rps)}</span>
           <span class="ready" title={readiness(node)}>
             {node.instances > 0 ? `${node.ready}/${node.instances} ready` : node.inMesh ? "" : "not in mesh"}
           </span>
         </span>
-        <span class="flow">
-          <span>
-            <span class="rps">{source ? rate(node.sendsRps) : rate(node.figures.rps)}</span>
-            {source && <span class="note"> sent</span>}
-          </span>
-          <Sparkline values={rates} />
-        </span>
         <span class="figures">
           {source ? (
-            <span class="note">source of traffic</span>
+            <span class="note">sent, none received</span>
           ) : (
             <>
-              <span>{percent(node.figures.successRate)}</span>
+              <span>
+                {percent(node.figures.successRate)}
+                <span class="unseen"> succeed,</span>
+              </span>
               <span>
                 <span class="note">p99 </span>
-                {node.figures.bound && node.figures.p99Ms !== null ? "≤ " : ""}
+                {node.figures.bound && node.figures.p99Ms !== null ? "≤" : ""}
                 {latency(node.figures.p99Ms)}
               </span>
             </>
           )}
         </span>
+        <Sparkline values={rates} width={box.width - 28} height={16} />
       </a>
     </li>
   );
@@ -194,6 +206,15 @@ export function quantiles(figures: MergedFigures): string {
   if (figures.p50Ms === null && figures.p99Ms === null) return "no requests";
   const bound = figures.bound ? "≤" : "";
   return `p50 ${bound}${latency(figures.p50Ms)} · p99 ${bound}${latency(figures.p99Ms)}`;
+}
+
+/** The same for the little room of a label: one unit where both have the same. */
+export function briefQuantiles(figures: MergedFigures): string {
+  if (figures.p50Ms === null && figures.p99Ms === null) return "no requests";
+  const bound = figures.bound ? "≤" : " ";
+  const [half, halfUnit] = latency(figures.p50Ms).split(" ");
+  const [most, mostUnit] = latency(figures.p99Ms).split(" ");
+  return `p50${bound}${half}${halfUnit === mostUnit ? "" : ` ${halfUnit}`} · p99${bound}${most} ${mostUnit}`;
 }
 
 export function transportInWords(edge: GraphEdge): string {
@@ -211,15 +232,6 @@ function edgeInWords(edge: GraphEdge): string {
   ];
   for (const [reason, rps] of Object.entries(edge.refusals)) if (rps > 0) words.push(`refused ${rate(rps)}: ${reason}`);
   return words.join(", ");
-}
-
-function nodeInWords(node: GraphNode): string {
-  return [
-    `${node.id}: ${HEALTH_WORDS[node.health]}`,
-    node.figures.rps > 0 ? rate(node.figures.rps) : `sends ${rate(node.sendsRps)}`,
-    ...(node.figures.rps > 0 ? [`${percent(node.figures.successRate)} succeed`, `p99 ${latency(node.figures.p99Ms)}`] : []),
-    readiness(node),
-  ].join(", ");
 }
 
 function readiness(node: GraphNode): string {
