@@ -79,7 +79,7 @@ function events(seconds) {
     const [before, now] = [phase(second - 1).breaker, phase(second).breaker];
     if (now === before) continue;
     if (now === "open") add(second, "breaker-opened", payments, "cart stopped sending to payments-3 of payments-v1: 5 failures in a row.");
-    if (now === "half-open") add(second, "breaker-half-open", payments, "cart lets one request through to payments-3, to see whether it has recovered.");
+    if (now === "half-open") add(second, "breaker-half-opened", payments, "cart lets one request through to payments-3, to see whether it has recovered.");
     if (now === "closed") add(second, "breaker-closed", payments, "payments-3 of payments-v1 answers again; cart sends to it as before.");
   }
   return list.slice(-50).reverse();
@@ -116,8 +116,8 @@ function detail(name, minutes) {
       spiffeId: `spiffe://mesh.local/ns/demo/sa/${short}`, zone: null,
       ...figures(now, seed, bad && breaker === "open" ? 0 : busy / service.instances, bad && phase(now).failing ? 0.41 : 1, bad ? 61 : 3.4, bad ? 240 : 14),
       breakers: [...new Set(callers.map((row) => row.from))].map((from) => ({
-        from, state: bad ? breaker : "closed", inFlight: bad ? 0 : 1, latencyMs: bad ? 182.5 : 3.2,
-        opened: bad ? 4 : 0, openedReason: bad ? "5 failures in a row" : null,
+        from, workload: `${from.split(".")[0]}-1`, service: short === "payments" ? "payments-v1.demo" : name, state: bad ? breaker : "closed", inFlight: bad ? 0 : 1, latencyMs: bad ? 182.5 : 3.2,
+        opened: bad ? 4 : 0, openedReason: bad ? "5 failures in a row" : "",
       })),
     };
   };
@@ -125,7 +125,7 @@ function detail(name, minutes) {
     ...service, rps: busy, ...(service.rps ? {} : { successRate: callers[0]?.successRate ?? null, p50Ms: callers[0]?.p50Ms ?? null, p99Ms: callers[0]?.p99Ms ?? null }),
     series: {
       stepSeconds: step, timesMs: times.map((second) => startedMs + second * 1000),
-      rps: series((second) => busy * wander(second, 1)),
+      rps: times.map((second) => (second < 0 ? 0 : busy * wander(second, 1))),
       successRate: series((_, index) => (failing[index] ? 0.955 : 1)),
       p50Ms: series((second) => 4 * wander(second, 2)),
       p90Ms: series((second, index) => (failing[index] ? 40 : 9) * wander(second, 3)),
@@ -150,7 +150,7 @@ function workloads() {
       uid: `${workload}-6f2c9e`, workload, service: `${account}.demo`, namespace: "demo", spiffeId: `spiffe://mesh.local/ns/demo/sa/${account}`,
       address: `127.0.0.1:${41000 + index}`, version: "0.1.0", connected: workload !== "catalog-2", connectedMs: startedMs + 1000, ready: true, reason: null,
       certificateNotAfterMs: startedMs + 86_400_000, certificatesRenewed: index % 2, subscriptions: index % 3,
-      refusedUpdates: workload === "cart-1" ? [{ service: "payments.demo", kind: "CONFIG", reason: "route demo/payments: regular expression is too large" }] : [],
+      refusedUpdates: workload === "cart-1" ? [{ service: "payments.demo", kind: "config", reason: "route demo/payments: regular expression is too large" }] : [],
     };
   });
 }

@@ -14,8 +14,8 @@ export interface MeshService extends Figures {
   /** "<name>.<namespace>". */
   name: string;
   namespace: string;
-  /** A lone workload stands for itself where no Service selects it. */
-  kind?: "service" | "workload";
+  /** A lone workload stands for itself where no Service selects it; an unknown one is only seen in traffic. */
+  kind: "service" | "workload" | "unknown";
   instances: number;
   ready: number;
   inMesh: boolean;
@@ -63,10 +63,14 @@ export type BreakerState = "closed" | "open" | "half-open";
 /** How one caller's sidecars see an endpoint. */
 export interface Breaker {
   from: string;
+  /** The caller's workload. */
+  workload: string;
+  /** By which service it calls the endpoint. */
+  service: string;
   state: BreakerState;
   inFlight: number;
-  /** The balancer's estimate. */
-  latencyMs: number | null;
+  /** The balancer's estimate; zero before there is one. */
+  latencyMs: number;
   /** Openings since the caller's sidecar started. */
   opened: number;
   openedReason?: string | null;
@@ -88,7 +92,7 @@ export interface Endpoint extends Figures {
 export interface Series {
   stepSeconds: number;
   timesMs: number[];
-  rps: (number | null)[];
+  rps: number[];
   successRate: (number | null)[];
   p50Ms: (number | null)[];
   p90Ms: (number | null)[];
@@ -134,7 +138,7 @@ export interface Workload {
   address: string;
   version: string;
   connected: boolean;
-  /** Since when, if connected. */
+  /** When it connected, or when the connection was lost. */
   connectedMs?: number | null;
   ready: boolean;
   reason?: string | null;

@@ -5,12 +5,21 @@ import { serviceHref } from "../route";
 import { HealthShape } from "./icons";
 import { Time } from "./parts";
 
-/** What an event means for whoever reads it. An unknown kind is news, neither good nor bad. */
+const TONES: Record<string, Health> = {
+  "breaker-opened": "failing",
+  "breaker-half-opened": "degraded",
+  "breaker-closed": "good",
+  "workload-joined": "good",
+  "workload-left": "degraded",
+  "workload-healthy": "good",
+  "workload-unhealthy": "failing",
+  "certificate-renewed": "good",
+  "configuration-refused": "failing",
+};
+
+/** What an event means for whoever reads it. Any other kind is news, neither good nor bad. */
 export function toneOf(kind: string): Health {
-  if (/opened|refused|unhealthy|expired|failed/.test(kind)) return "failing";
-  if (/half-open|left|lost/.test(kind)) return "degraded";
-  if (/closed|healthy|joined|renewed/.test(kind)) return "good";
-  return "idle";
+  return TONES[kind] ?? "idle";
 }
 
 export function EventList({ events }: { events: readonly MeshEvent[] }) {

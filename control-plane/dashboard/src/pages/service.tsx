@@ -1,5 +1,6 @@
 // One service: its golden figures over time, its endpoints as each caller's breaker sees them, callers and callees.
-import type { Breaker, Endpoint, MeshEdge, ServiceDetail } from "../api/types";
+import type { Endpoint, MeshEdge, ServiceDetail } from "../api/types";
+import { type BreakerGroup, groupBreakers } from "../breakers";
 import { Chart } from "../components/chart";
 import { EventList } from "../components/events";
 import { Empty, HealthBadge, Success, Tile, Transport } from "../components/parts";
@@ -194,7 +195,7 @@ function Endpoints({ detail, full }: { detail: ServiceDetail; full: string }) {
             </thead>
             <tbody>
               {detail.endpoints.map((endpoint) => (
-                <EndpointRow key={endpoint.uid} endpoint={endpoint} />
+                <EndpointRow key={endpoint.uid} endpoint={endpoint} full={full} />
               ))}
             </tbody>
           </table>
@@ -204,7 +205,7 @@ function Endpoints({ detail, full }: { detail: ServiceDetail; full: string }) {
   );
 }
 
-function EndpointRow({ endpoint }: { endpoint: Endpoint }) {
+function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
   return (
     <tr data-workload={endpoint.workload}>
       <th scope="row" title={`${endpoint.spiffeId}\n${endpoint.uid}`}>
@@ -220,8 +221,8 @@ function EndpointRow({ endpoint }: { endpoint: Endpoint }) {
           <span class="note">no caller</span>
         ) : (
           <ul class="breakers">
-            {endpoint.breakers.map((breaker) => (
-              <BreakerState key={breaker.from} breaker={breaker} />
+            {groupBreakers(endpoint.breakers).map((group) => (
+              <BreakerLine key={`${group.from} ${group.service} ${group.state}`} group={group} full={full} />
             ))}
           </ul>
         )}
@@ -237,17 +238,18 @@ function EndpointRow({ endpoint }: { endpoint: Endpoint }) {
   );
 }
 
-function BreakerState({ breaker }: { breaker: Breaker }) {
-  const health = breaker.state === "open" ? "failing" : breaker.state === "half-open" ? "degraded" : "good";
+function BreakerLine({ group, full }: { group: BreakerGroup; full: string }) {
+  const health = group.state === "open" ? "failing" : group.state === "half-open" ? "degraded" : "good";
+  const facts = [`${group.inFlight} in flight`, `estimate ${latency(group.latencyMs)}`];
+  if (group.opened > 0) facts.push(`opened ${group.opened}×${group.openedReason ? `: ${group.openedReason}` : ""}`);
   return (
-    <li data-breaker={breaker.state}>
-      <HealthBadge health={health} word={breaker.state} />
-      <a href={serviceHref(breaker.from)}>{serviceName(breaker.from).name}</a>
-      <span class="note">
-        {breaker.inFlight} in flight, estimate {latency(breaker.latencyMs)}
-        {breaker.opened > 0 && `, opened ${breaker.opened}×`}
-        {breaker.opened > 0 && breaker.openedReason ? `: ${breaker.openedReason}` : ""}
-      </span>
+    <li data-breaker={group.state}>
+      <HealthBadge health={health} word={group.state} />
+      <a href={serviceHref(group.from)} title={group.workloads.join(", ")}>
+        {group.workloads.length === 1 ? group.workloads[0] : `${serviceName(group.from).name} ×${group.workloads.length}`}
+      </a>
+      {group.service !== full && <span class="note">as {serviceName(group.service).name}</span>}
+      <span class="note">{facts.join(", ")}</span>
     </li>
   );
 }

@@ -87,7 +87,14 @@ function Row({ workload }: { workload: Workload }) {
             )}
           </>
         ) : (
-          <HealthBadge health="degraded" word="not connected" />
+          <>
+            <HealthBadge health="degraded" word="not connected" />
+            {workload.connectedMs != null && (
+              <div class="note">
+                lost <Time timeMs={workload.connectedMs} />
+              </div>
+            )}
+          </>
         )}
       </td>
       <td class="certificate">

@@ -12,7 +12,7 @@ export interface GraphNode {
   id: string;
   name: string;
   namespace: string;
-  kind: "service" | "workload";
+  kind: MeshService["kind"];
   inMesh: boolean;
   instances: number;
   ready: number;
@@ -118,7 +118,7 @@ function nodeOf(id: string, service: MeshService | undefined, into: MeshEdge[], 
   return {
     id,
     ...serviceName(id),
-    kind: service?.kind ?? "service",
+    kind: service?.kind ?? "unknown",
     inMesh: service?.inMesh ?? false,
     instances,
     ready,
