@@ -391,7 +391,7 @@ pub struct Header {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
-/// Zero in a field means the default, which the api crate's `TrafficPolicy` documents.
+/// Zero in a field means the default (but for `panic_percent`), which the api crate's `TrafficPolicy` documents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrafficPolicy {
     /// "<namespace>/<TrafficPolicy name>"; empty when all is default.
@@ -429,9 +429,9 @@ pub struct CircuitBreaker {
     pub max_open_ms: u32,
     #[prost(uint32, tag = "7")]
     pub half_open_requests: u32,
-    /// When less than this share of endpoints is available, breakers are ignored. 1 to 100.
-    #[prost(uint32, tag = "8")]
-    pub panic_percent: u32,
+    /// When less than this share of endpoints is available, breakers are ignored. 0 (never) to 100; absent: the default.
+    #[prost(uint32, optional, tag = "8")]
+    pub panic_percent: ::core::option::Option<u32>,
     #[prost(bool, tag = "9")]
     pub disabled: bool,
 }

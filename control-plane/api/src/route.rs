@@ -1,0 +1,242 @@
+//! Which rule of a service's routes a request takes, and which backend: pure, and the same for a sidecar that acts
+//! on it and a control plane that explains it.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, Uri};
+
+use crate::model::{Backend, RouteMatch, RouteRule, Service, StringMatch};
+
+/// The part of a request that routing looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// As the caller sent it.
+    pub method: &'a Method,
+    /// Its path and query are used.
+    pub uri: &'a Uri,
+    /// As the caller sent them.
+    pub headers: &'a HeaderMap,
+}
+
+/// What is to be done with a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Decision<'a> {
+    /// The service has no routes for this port: it goes to the service itself.
+    Direct,
+    /// The first rule that fits.
+    Rule(&'a RouteRule),
+    /// There are routes, but none fits: 404 (Gateway API).
+    NoMatch,
+}
+
+/// Decides on one request to `port` of `service`.
+pub fn choose<'a>(service: &'a Service, port: u16, head: RequestHead<'_>) -> Decision<'a> {
+    let mut decision = Decision::Direct;
+    for rule in &service.routes {
+        if rule.parent_port.is_some_and(|parent| parent != port) {
+            continue;
+        }
+        if fits(&rule.matches, head) {
+            return Decision::Rule(rule);
+        }
+        decision = Decision::NoMatch;
+    }
+    decision
+}
+
+/// The backend that a random number in `0..total weight` falls to. `None`: no backend has any weight.
+pub fn backend(backends: &[Backend], random: impl FnOnce(u64) -> u64) -> Option<&Backend> {
+    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut left = random(total);
+    backends.iter().find(|backend| {
+        let weight = u64::from(backend.weight);
+        let found = left < weight;
+        left = left.saturating_sub(weight);
+        found
+    })
+}
+
+/// Whether all of a match's conditions hold.
+pub fn fits(matches: &RouteMatch, head: RequestHead<'_>) -> bool {
+    let RouteMatch { path, method, headers, query } = matches;
+    method.as_ref().is_none_or(|method| method == head.method)
+        && path.as_ref().is_none_or(|path| path.fits(head.uri.path()))
+        && headers.iter().all(|(name, value)| {
+            let first = head.headers.get(name).and_then(|first| first.to_str().ok());
+            first.is_some_and(|first| value.fits(first))
+        })
+        && query.iter().all(|(name, value)| {
+            let first = parameter(head.uri.query().unwrap_or_default(), name);
+            first.is_some_and(|first| value.fits(&first))
+        })
+}
+
+impl StringMatch {
+    fn fits(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == text,
+            Self::PathPrefix(prefix) => {
+                text.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Regex(regex) => regex.is_match(text),
+        }
+    }
+}
+
+/// The first value of a query parameter, decoded as `application/x-www-form-urlencoded`.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key) == name).then(|| decode(value))
+    })
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = |offset: usize| {
+            bytes.get(at + offset).and_then(|digit| char::from(*digit).to_digit(16)).map(|digit| digit as u8)
+        };
+        match (bytes[at], hex(1), hex(2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high << 4 | low);
+                at += 3;
+            }
+            (byte, ..) => {
+                decoded.push(if byte == b'+' { b' ' } else { byte });
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire;
+
+    fn service(rules: Vec<wire::RouteRule>) -> Service {
+        wire::ServiceConfig { service: "s.n".into(), routes: rules, ..Default::default() }
+            .try_into()
+            .expect("a valid configuration")
+    }
+
+    fn rule(name: &str, matches: wire::RouteMatch) -> wire::RouteRule {
+        wire::RouteRule { rule: name.into(), r#match: Some(matches), ..Default::default() }
+    }
+
+    fn path(r#type: wire::string_match::Type, value: &str) -> wire::RouteMatch {
+        let path = wire::StringMatch { r#type: r#type.into(), value: value.into() };
+        wire::RouteMatch { path: Some(path), ..Default::default() }
+    }
+
+    fn decide(service: &Service, method: Method, uri: &str, headers: &[(&'static str, &'static str)]) -> String {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+            })
+            .collect();
+        let uri = uri.parse().expect("a URI");
+        match choose(service, 80, RequestHead { method: &method, uri: &uri, headers: &headers }) {
+            Decision::Direct => "direct".into(),
+            Decision::Rule(rule) => rule.rule.clone(),
+            Decision::NoMatch => "none".into(),
+        }
+    }
+
+    #[test]
+    fn paths() {
+        use wire::string_match::Type::{Exact, PathPrefix, RegularExpression};
+        let service = service(vec![
+            rule("exact", path(Exact, "/a")),
+            rule("prefix", path(PathPrefix, "/a/")),
+            rule("regex", path(RegularExpression, "/x[0-9]+")),
+        ]);
+        let table = [
+            ("/a", "exact"),
+            ("/a?q=1", "exact"),
+            ("/a/", "prefix"),
+            ("/a/b", "prefix"),
+            ("/ab", "none"),
+            ("/x12", "regex"),
+            ("/x12/", "none"),
+            ("/", "none"),
+        ];
+        for (uri, expected) in table {
+            assert_eq!(decide(&service, Method::GET, uri, &[]), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn methods_headers_and_queries_must_all_hold() {
+        let named = |name: &str, value: &str| wire::NamedMatch {
+            name: name.into(),
+            value: Some(wire::StringMatch { r#type: 0, value: value.into() }),
+        };
+        let service = service(vec![rule(
+            "all",
+            wire::RouteMatch {
+                path: None,
+                method: "POST".into(),
+                headers: vec![named("x-who", "me")],
+                query: vec![named("q", "a b")],
+            },
+        )]);
+        let yes = [("x-who", "me")];
+        for (method, uri, headers, expected) in [
+            (Method::POST, "/?q=a+b", &yes[..], "all"),
+            (Method::POST, "/?q=a%20b&q=c", &yes[..], "all"),
+            (Method::POST, "/?q=c&q=a+b", &yes[..], "none"),
+            (Method::POST, "/?p", &yes[..], "none"),
+            (Method::GET, "/?q=a+b", &yes[..], "none"),
+            (Method::POST, "/?q=a+b", &[][..], "none"),
+            (Method::POST, "/?q=a+b", &[("x-who", "you")][..], "none"),
+        ] {
+            assert_eq!(decide(&service, method, uri, headers), expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_routes_for_a_port_is_direct() {
+        assert_eq!(decide(&service(vec![]), Method::GET, "/", &[]), "direct");
+        let other_port =
+            wire::RouteRule { parent_port: 81, ..rule("other", wire::RouteMatch::default()) };
+        assert_eq!(decide(&service(vec![other_port]), Method::GET, "/", &[]), "direct");
+    }
+
+    #[test]
+    fn malformed_percent_escapes_stand_for_themselves() {
+        assert_eq!(decode("%"), "%");
+        assert_eq!(decode("%zz%4"), "%zz%4");
+        assert_eq!(decode("%41+%ff"), "A \u{fffd}");
+    }
+
+    proptest! {
+        #[test]
+        fn each_backend_gets_its_weight(weights in proptest::collection::vec(0u32..5, 1..6)) {
+            let backends: Vec<Backend> = weights.iter().enumerate().map(|(i, &weight)| Backend {
+                service: format!("b{i}.n").parse().expect("a name"), port: 80, weight,
+            }).collect();
+            let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+            let mut hits = vec![0u32; weights.len()];
+            for random in 0..total {
+                let chosen = backend(&backends, |_| random).expect("some weight");
+                hits[backends.iter().position(|b| b == chosen).expect("from the list")] += 1;
+            }
+            prop_assert_eq!(hits, weights);
+            if total == 0 { prop_assert!(backend(&backends, |_| 0).is_none()); }
+        }
+    }
+}
