@@ -12,7 +12,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
     modulePreload: { polyfill: false },
-    reportCompressedSize: true,
+    // What the bundled packages ask to be told along with them.
+    license: { fileName: "licenses.md" },
   },
   server: {
     // `npx vite` for development, against a control plane (or `npm run mock`) on this machine.

@@ -161,7 +161,7 @@ function Foot() {
         {mesh && ` · trust domain ${mesh.trustDomain}`}
       </span>
       <span>
-        <a href="docs">REST API</a> · <a href="metrics">metrics</a>
+        <a href="docs">REST API</a> · <a href="metrics">Metrics</a> · <a href="licenses.md">Licences</a>
       </span>
     </footer>
   );

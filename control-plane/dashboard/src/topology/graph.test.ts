@@ -60,7 +60,7 @@ test("a service's own figures come before those of its edges", () => {
 
 test("whom the mesh doesn't list is drawn all the same, as outside of it", () => {
   const graph = graphOf([service("web")], [call("web", "legacy", { mtls: false, tlsVersion: null })]);
-  expect(graph.nodes.find(({ name }) => name === "legacy")).toMatchObject({ inMesh: false, instances: 0 });
+  expect(graph.nodes.find(({ name }) => name === "legacy")).toMatchObject({ kind: "unknown", instances: 0 });
   expect(graph.edges[0]).toMatchObject({ mtls: "none", tlsVersion: null });
 });
 

@@ -13,7 +13,6 @@ export interface GraphNode {
   name: string;
   namespace: string;
   kind: MeshService["kind"];
-  inMesh: boolean;
   instances: number;
   ready: number;
   figures: MergedFigures;
@@ -119,7 +118,6 @@ function nodeOf(id: string, service: MeshService | undefined, into: MeshEdge[], 
     id,
     ...serviceName(id),
     kind: service?.kind ?? "unknown",
-    inMesh: service?.inMesh ?? false,
     instances,
     ready,
     figures,

@@ -175,7 +175,7 @@ function Node({ node, placed, orientation, rates, faded, point }: NodeProps) {
         <span class="flow">
           <span class="rps">{rate(source ? node.sendsRps : node.figures.rps)}</span>
           <span class="ready" title={readiness(node)}>
-            {node.instances > 0 ? `${node.ready}/${node.instances} ready` : node.inMesh ? "" : "not in mesh"}
+            {node.instances > 0 ? `${node.ready}/${node.instances} ready` : node.kind === "service" ? "no endpoints" : "not in mesh"}
           </span>
         </span>
         <span class="figures">
@@ -236,7 +236,7 @@ function edgeInWords(edge: GraphEdge): string {
 
 function readiness(node: GraphNode): string {
   if (node.instances > 0) return `${node.ready} of ${node.instances} ready`;
-  return node.inMesh ? "no instances" : "not in the mesh";
+  return node.kind === "service" ? "no workload is selected by it" : "not in the mesh";
 }
 
 function neighbours(graph: Graph, id: string): Set<string> {
