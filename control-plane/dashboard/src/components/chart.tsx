@@ -20,7 +20,7 @@ export interface ChartProps {
   lines: Line[];
   /** A value with its unit. */
   format: (value: number | null | undefined) => string;
-  /** Ends of the vertical axis where the figures' own don't do. */
+  /** Ends of the vertical axis, where zero to a little over the most (and at least one) doesn't do. */
   range?: (least: number, most: number) => [number, number];
 }
 
@@ -52,7 +52,7 @@ export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false, points: { size: 6 }, sync: { key: SYNC }, drag: { x: false, y: false } },
-        scales: { y: { range: range ? (_, least, most) => range(least ?? 0, most ?? 0) : (_, __, most) => [0, Math.max(most ?? 0, 1e-6) * 1.12] } },
+        scales: { y: { range: range ? (_, least, most) => range(least ?? 0, most ?? 0) : (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.12] } },
         axes: [
           {
             stroke: muted,

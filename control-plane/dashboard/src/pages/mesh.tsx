@@ -2,11 +2,11 @@
 import { useMemo } from "preact/hooks";
 import { EventList } from "../components/events";
 import { Empty, Success, Tile } from "../components/parts";
-import { count, rate } from "../format";
+import { NOTHING, count, rate } from "../format";
 import { href } from "../route";
 import type { Live } from "../state/live";
 import { useLive } from "../state/store";
-import { type Graph, graphOf, merge } from "../topology/graph";
+import { type Graph, type GraphNode, graphOf, merge } from "../topology/graph";
 import { MapKey, TopologyMap } from "../topology/map";
 import { TopologyTable } from "../topology/table";
 
@@ -59,7 +59,6 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
   // Endpoints can't be added up: one may belong to a service and to a backend of it.
   const manned = graph.nodes.filter((node) => node.instances > 0);
   const ready = manned.filter((node) => node.ready === node.instances).length;
-  const troubled = graph.nodes.filter((node) => node.health === "failing" || node.health === "degraded");
   return (
     <>
       <dl class="tiles">
@@ -69,14 +68,14 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
         <Tile label="Success">
           <Success {...all} />
         </Tile>
-        <Tile label="Need attention" note={troubled.length > 0 ? troubled.map((node) => node.name).join(", ") : "all well"}>
-          {count(troubled.length, "service")}
+        <Tile label="Need attention" note={attention(graph.nodes)}>
+          {count(troubled(graph.nodes).length, "service")}
         </Tile>
-        <Tile label="Mutual TLS" note={secured < calls.length ? `${calls.length - secured} not fully encrypted` : "every call"}>
-          {secured} of {count(calls.length, "edge")}
+        <Tile label="Mutual TLS" note={calls.length === 0 ? "no calls yet" : secured < calls.length ? `${calls.length - secured} not fully encrypted` : "every call"}>
+          {calls.length === 0 ? NOTHING : `${secured} of ${count(calls.length, "edge")}`}
         </Tile>
-        <Tile label="All endpoints ready">
-          {ready} of {count(manned.length, "service")}
+        <Tile label="All endpoints ready" note={manned.length === 0 ? "no workload has joined" : null}>
+          {manned.length === 0 ? NOTHING : `${ready} of ${count(manned.length, "service")}`}
         </Tile>
       </dl>
       {view === "map" ? (
@@ -89,6 +88,18 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
       )}
     </>
   );
+}
+
+function troubled(nodes: GraphNode[]): GraphNode[] {
+  return nodes.filter((node) => node.health === "failing" || node.health === "degraded");
+}
+
+/** Who needs attention, or what else is to be known. */
+function attention(nodes: GraphNode[]): string {
+  const named = troubled(nodes).map((node) => node.name);
+  if (named.length > 0) return named.join(", ");
+  const unmanned = nodes.filter((node) => node.kind === "service" && node.instances === 0).length;
+  return unmanned > 0 ? `${unmanned} without endpoints` : "all well";
 }
 
 function NothingYet() {

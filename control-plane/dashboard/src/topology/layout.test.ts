@@ -1,6 +1,6 @@
 // The layout: layers in the direction of calls, nothing overlaps, and the same shape always gives the same picture.
 import { describe, expect, test } from "vitest";
-import type { MeshEdge } from "../api/types";
+import type { MeshEdge, MeshService } from "../api/types";
 import { graphOf } from "./graph";
 import { LABEL, NODE, type Orientation, type Placed, curve, place } from "./layout";
 
@@ -11,6 +11,10 @@ function rows(...pairs: [string, string, string?][]): MeshEdge[] {
 }
 
 const demo = rows(["traffic", "web"], ["web", "catalog"], ["web", "cart"], ["cart", "payments", "payments-v1"], ["cart", "payments", "payments-v2"]);
+
+function service(name: string): MeshService {
+  return { name: `${name}.demo`, namespace: "demo", kind: "service", instances: 0, ready: 0, inMesh: false, rps: 0, successRate: null, p50Ms: null, p99Ms: null };
+}
 
 function boxes(placed: Placed, orientation: Orientation) {
   const nodes = [...placed.nodes].map(([id, at]) => ({ id, ...at, ...NODE[orientation] }));
@@ -29,7 +33,10 @@ describe.each(["right", "down"] as const)("towards %s", (orientation) => {
     expect(along("cart")).toBe(along("catalog"));
   });
 
-  test("no node or label covers another, and all are inside", () => {
+  test.each([0, 1, 11])("no node or label covers another, and all are inside, with %s standing alone", (lonely) => {
+    const alone = Array.from({ length: lonely }, (_, index) => service(`alone-${index}`));
+    const placed = place(graphOf(alone, demo), orientation);
+    expect(placed.nodes.size).toBe(7 + lonely);
     const all = boxes(placed, orientation);
     for (const [index, box] of all.entries()) {
       expect(box.x - box.width / 2, box.id).toBeGreaterThanOrEqual(0);
@@ -53,6 +60,12 @@ test("cycles, calls to oneself and lone services are drawn too", () => {
   expect(placed.nodes.size).toBe(3);
   for (const [id, { path }] of placed.edges) expect(path, id).toMatch(/^M[-\d.,]+C/);
   expect(path(placed)).not.toContain("NaN");
+});
+
+test("services without any call stand in rows, not in one long column", () => {
+  const placed = place(graphOf(Array.from({ length: 7 }, (_, index) => service(`s${index}`)), []), "right");
+  expect(new Set([...placed.nodes.values()].map(({ y }) => y)).size).toBe(2);
+  expect(placed.height).toBeLessThan(300);
 });
 
 test("an empty mesh has an empty map", () => {

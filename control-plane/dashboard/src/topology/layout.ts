@@ -23,6 +23,9 @@ export interface Placed {
 }
 
 const MARGIN = 6;
+/** Between those that stand alone, and how many of them make a row at least. */
+const ROW_GAP = 24;
+const ROW_LEAST = { right: 5, down: 2 } as const;
 
 export function place(graph: Graph, orientation: Orientation): Placed {
   // Of nothing, dagre makes a picture of infinite size.
@@ -39,14 +42,15 @@ export function place(graph: Graph, orientation: Orientation): Placed {
     marginx: MARGIN,
     marginy: MARGIN,
   });
-  for (const node of graph.nodes) dagre.setNode(node.id, { ...box });
+  const linked = new Set(graph.edges.flatMap((edge) => [edge.from, edge.to]));
+  for (const id of linked) dagre.setNode(id, { ...box });
   // A route's own split is what a layer most belongs to: keep it short and straight.
   for (const edge of graph.edges) {
     dagre.setEdge(edge.from, edge.to, { ...LABEL, labelpos: "c", weight: edge.kind === "split" ? 3 : 1 });
   }
   arrange(dagre);
 
-  const nodes = new Map(graph.nodes.map(({ id }) => [id, point(dagre.node(id))]));
+  const nodes = new Map([...linked].map((id) => [id, point(dagre.node(id))]));
   const edges = new Map(
     graph.edges.map((edge) => {
       const placed = dagre.edge(edge.from, edge.to);
@@ -63,7 +67,27 @@ export function place(graph: Graph, orientation: Orientation): Placed {
     }),
   );
   const size = dagre.graph();
-  return { width: Math.ceil(size.width ?? 0), height: Math.ceil(size.height ?? 0), nodes, edges };
+  const drawn = linked.size > 0 ? { width: Math.ceil(size.width ?? 0), height: Math.ceil(size.height ?? 0) } : { width: 0, height: 0 };
+  const alone = graph.nodes.map(({ id }) => id).filter((id) => !linked.has(id));
+  return { ...inRows(alone, orientation, drawn, nodes), nodes, edges };
+}
+
+/** Puts those that nobody calls and that call nobody in rows beneath the others; gives the size of the whole. */
+function inRows(ids: string[], orientation: Orientation, drawn: { width: number; height: number }, nodes: Map<string, Point>) {
+  if (ids.length === 0) return drawn;
+  const box = NODE[orientation];
+  const [stepX, stepY] = [box.width + ROW_GAP, box.height + ROW_GAP];
+  const columns = Math.max(ROW_LEAST[orientation], Math.floor((drawn.width - 2 * MARGIN + ROW_GAP) / stepX));
+  const top = drawn.height === 0 ? MARGIN : drawn.height + ROW_GAP;
+  for (const [index, id] of ids.entries()) {
+    const [row, column] = [Math.floor(index / columns), index % columns];
+    nodes.set(id, { x: MARGIN + box.width / 2 + column * stepX, y: top + box.height / 2 + row * stepY });
+  }
+  const rows = Math.ceil(ids.length / columns);
+  return {
+    width: Math.max(drawn.width, 2 * MARGIN + Math.min(columns, ids.length) * stepX - ROW_GAP),
+    height: top + rows * stepY - ROW_GAP + MARGIN,
+  };
 }
 
 function point({ x, y }: { x?: number; y?: number }): Point {
