@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { clock, exact } from "../format";
 import { resolvedColour, useTheme } from "../theme";
+import { isolated, tableRows } from "./figures";
 
 export interface Line {
   label: string;
@@ -25,8 +26,6 @@ export interface ChartProps {
 }
 
 const HEIGHT = 190;
-/** Rows of the table beneath a chart: enough to follow it, few enough to hear. */
-const TABLE_ROWS = 30;
 /** Seconds between the marks of the time axis. */
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
 const SYNC = "service-charts";
@@ -76,7 +75,8 @@ export function Chart({ title, timesMs, lines, format, range }: ChartProps) {
               width: 1.75,
               ...(line.dash ? { dash: line.dash } : {}),
               ...(line.fill ? { fill: resolvedColour(`${line.colour}-soft`) } : {}),
-              points: { show: false },
+              // A line needs two neighbours; what stands alone is drawn as a dot.
+              points: { show: true, size: 4, fill: stroke, filter: (plot: uPlot, series: number) => isolated(plot.data[series] ?? []) },
               spanGaps: false,
             };
           }),
@@ -163,14 +163,6 @@ function brief(label: string): string {
 function lastMeasured(lines: Line[], length: number): number {
   for (let index = length - 1; index >= 0; index--) if (lines.some((line) => line.values[index] != null)) return index;
   return length - 1;
-}
-
-/** Indices for the table: newest first, evenly thinned. */
-export function tableRows(times: readonly number[]): number[] {
-  const step = Math.max(1, Math.ceil(times.length / TABLE_ROWS));
-  const rows: number[] = [];
-  for (let index = times.length - 1; index >= 0; index -= step) rows.push(index);
-  return rows;
 }
 
 function inWords(title: string, lines: Line[], format: ChartProps["format"]): string {
