@@ -8,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::support::eventually;
 use crate::support::mesh::pillion;
+use crate::support::{alone, eventually};
 
 fn demo(arguments: &[&str]) -> Command {
     let mut command = Command::new(pillion());
@@ -20,6 +20,7 @@ fn demo(arguments: &[&str]) -> Command {
 
 #[tokio::test]
 async fn does_what_it_claims() {
+    let _alone = alone().await;
     let run = demo(&["--check"]).output();
     let output =
         tokio::time::timeout(Duration::from_secs(120), run).await.expect("it ends").expect("it starts");
@@ -31,6 +32,7 @@ async fn does_what_it_claims() {
 
 #[tokio::test]
 async fn leaves_nobody_behind_even_when_killed() {
+    let _alone = alone().await;
     for signal in [Signal::INT, Signal::KILL] {
         let mut process = demo(&["--dashboard-port", "0"]).spawn().expect("it starts");
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
