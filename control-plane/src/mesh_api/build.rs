@@ -10,7 +10,7 @@ use super::{
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
         PolicyReference, RefusedUpdate, SeriesView, ServiceSummary, ServiceView, Window, WorkloadView,
-        rounded,
+        rounded, rounded_share,
     },
 };
 use crate::{
@@ -216,7 +216,7 @@ fn series(series: Option<&Series>, minutes: i64, now_ms: i64) -> SeriesView {
     for (start, counts) in points {
         view.times_ms.push(start * 1000);
         view.rps.push(rounded(counts.requests as f64 / step as f64));
-        view.success_rate.push(counts.success_rate());
+        view.success_rate.push(counts.success_rate().map(rounded_share));
         view.p50_ms.push(counts.quantile_ms(0.5).map(rounded));
         view.p90_ms.push(counts.quantile_ms(0.9).map(rounded));
         view.p99_ms.push(counts.quantile_ms(0.99).map(rounded));
