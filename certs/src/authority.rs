@@ -160,14 +160,24 @@ impl Authority {
         Credential::new(self.sign(&key.csr_der()?, id, validity, now)?, key)
     }
 
-    /// The control plane's own credential. Its chain ends with the root, so that a workload that knows no more than
-    /// the root's fingerprint (from its join token) can verify it.
+    /// The control plane's own credential, with a new key.
     pub fn issue_control_plane(&self, validity: Duration, now: SystemTime) -> Result<Credential, Error> {
         let key = PrivateKey::generate()?;
+        Credential::new(self.sign_control_plane(&key.csr_der()?, validity, now)?, key)
+    }
+
+    /// As [`sign`](Self::sign), for the control plane itself. The chain ends with the root, so that a workload that
+    /// knows no more than the root's fingerprint (from its join token) can verify it.
+    pub fn sign_control_plane(
+        &self,
+        csr_der: &[u8],
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<Vec<u8>>, Error> {
         let id = SpiffeId::control_plane(&self.trust_domain);
-        let mut chain = self.sign(&key.csr_der()?, &id, validity, now)?;
+        let mut chain = self.sign(csr_der, &id, validity, now)?;
         chain.extend(self.chain.last().map(|root| root.to_vec()));
-        Credential::new(chain, key)
+        Ok(chain)
     }
 }
 
@@ -236,11 +246,14 @@ fn check_authority(
         let problem = format!("{subject} has no basic constraint CA:TRUE");
         faults.push(Error::NotAnAuthority { problem });
     }
-    if let Ok(Some(usage)) = certificate.key_usage()
-        && !usage.value.key_cert_sign()
-    {
-        let problem = format!("{subject} has no key usage keyCertSign");
-        faults.push(Error::NotAnAuthority { problem });
+    match certificate.key_usage() {
+        Ok(Some(usage)) if !usage.value.key_cert_sign() => {
+            let problem = format!("{subject} has no key usage keyCertSign");
+            faults.push(Error::NotAnAuthority { problem });
+        }
+        // Without the extension every usage is allowed (RFC 5280 §4.2.1.3).
+        Ok(_) => {}
+        Err(e) => faults.push(Error::malformed(format!("key usage of {subject}"), e)),
     }
     let not_after = system_time(certificate.validity().not_after);
     if not_after <= now {

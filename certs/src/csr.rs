@@ -1,22 +1,10 @@
-//! Certificate signing requests (PKCS #10, RFC 2986): made without a name, and read for nothing but their key.
+//! Certificate signing requests (PKCS #10, RFC 2986), read for nothing but their key. (`key` makes them.)
 
-use rcgen::{
-    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PublicKeyData, SubjectPublicKeyInfo,
-};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
 use crate::error::Error;
-
-/// A request for `pair`'s public key. It names nobody: the name comes from what the sender proves, not says.
-pub(crate) fn request(pair: &KeyPair) -> Result<Vec<u8>, Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    let request =
-        params.serialize_request(pair).map_err(|e| Error::crypto("sign a certificate signing request", e))?;
-    Ok(request.der().to_vec())
-}
 
 /// The public key of a request whose sender has shown to hold the private one.
 pub(crate) fn public_key(csr_der: &[u8]) -> Result<SubjectPublicKeyInfo, Error> {
@@ -38,12 +26,16 @@ pub(crate) fn public_key(csr_der: &[u8]) -> Result<SubjectPublicKeyInfo, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{PKCS_ED25519, PublicKeyData};
+    use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+    fn request(pair: &KeyPair) -> Vec<u8> {
+        CertificateParams::default().serialize_request(pair).unwrap().der().to_vec()
+    }
 
     #[test]
     fn only_the_holder_of_the_key_gets_through() {
         let pair = KeyPair::generate().unwrap();
-        let der = request(&pair).unwrap();
+        let der = request(&pair);
         assert_eq!(public_key(&der).unwrap().der_bytes(), pair.der_bytes());
 
         // Another's public key in an otherwise valid request: as long as ours, so it fits in its place.
@@ -56,14 +48,14 @@ mod tests {
 
     #[test]
     fn bad_requests_are_told_apart() {
-        let der = request(&KeyPair::generate().unwrap()).unwrap();
+        let der = request(&KeyPair::generate().unwrap());
         let mut longer = der.clone();
         longer.push(0);
         assert!(matches!(public_key(&longer), Err(Error::Malformed { .. })));
         for end in 0..der.len() {
             assert!(matches!(public_key(&der[..end]), Err(Error::Malformed { .. })), "{end}");
         }
-        let other = request(&KeyPair::generate_for(&PKCS_ED25519).unwrap()).unwrap();
+        let other = request(&KeyPair::generate_for(&PKCS_ED25519).unwrap());
         assert!(matches!(public_key(&other), Err(Error::UnsupportedKey { .. })));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::{CertificateError, OtherError};
+use rustls::{AlertDescription, CertificateError, OtherError};
 use rustls_pki_types::UnixTime;
 
 use crate::leaf::LeafFault;
@@ -107,21 +107,31 @@ impl PeerFault {
 
     /// The fault behind any error that has one among its sources, such as a failed connect of an HTTP client.
     pub fn from_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e PeerFault> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(fault) = error.downcast_ref() {
-                return Some(fault);
-            }
-            if let Some(fault) = error.downcast_ref().and_then(PeerFault::from_rustls) {
-                return Some(fault);
-            }
-            // An `io::Error` passes over the error that it holds when asked for its source.
-            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                Some(inner) => Some(inner),
-                None => error.source(),
-            };
-        }
-        None
+        sources(error).find_map(|error| {
+            error.downcast_ref().or_else(|| error.downcast_ref().and_then(PeerFault::from_rustls))
+        })
+    }
+
+    /// Whether it was the peer that did not accept *our* certificate. It does not say why; it knows, under one of
+    /// these reasons. With TLS 1.3 a client learns of this only when it first reads.
+    pub fn is_refusal_by_peer(error: &(dyn StdError + 'static)) -> bool {
+        use AlertDescription::*;
+        sources(error).any(|error| {
+            matches!(
+                error.downcast_ref(),
+                Some(rustls::Error::AlertReceived(
+                    BadCertificate
+                        | UnsupportedCertificate
+                        | CertificateRevoked
+                        | CertificateExpired
+                        | CertificateUnknown
+                        | CertificateRequired
+                        | UnknownCA
+                        | AccessDenied
+                        | DecryptError
+                ))
+            )
+        })
     }
 
     pub(crate) fn malformed(problem: impl ToString) -> Self {
@@ -157,6 +167,58 @@ impl From<PeerFault> for rustls::Error {
     }
 }
 
+/// An error and what caused it, outermost first.
+fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'e (dyn StdError + 'static)| {
+        // An `io::Error` passes over the error that it holds when asked for its source.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    })
+}
+
 fn system_time(time: UnixTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connect failed")]
+    struct Wrapped(#[source] io::Error);
+
+    fn of_io(error: impl Into<Box<dyn StdError + Send + Sync>>) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    #[test]
+    fn a_fault_is_found_however_it_is_wrapped() {
+        let fault = PeerFault::NotSpiffe { problem: "a test".to_owned() };
+        let tls = rustls::Error::from(fault.clone());
+        for error in [of_io(tls.clone()), of_io(of_io(tls.clone())), of_io(Wrapped(of_io(tls)))] {
+            assert_eq!(PeerFault::from_io(&error), Some(&fault), "{error:?}");
+            assert!(!PeerFault::is_refusal_by_peer(&error));
+        }
+        let none = of_io(rustls::Error::NoCertificatesPresented);
+        assert_eq!(PeerFault::from_io(&none), Some(&PeerFault::NoCertificate));
+    }
+
+    #[test]
+    fn what_is_no_fault_of_the_peers_is_none() {
+        let refused =
+            of_io(Wrapped(of_io(rustls::Error::AlertReceived(AlertDescription::CertificateUnknown))));
+        assert_eq!(PeerFault::from_io(&refused), None);
+        assert!(PeerFault::is_refusal_by_peer(&refused));
+        for error in [
+            io::Error::from(io::ErrorKind::ConnectionReset),
+            of_io("plain text"),
+            of_io(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)),
+        ] {
+            assert_eq!(PeerFault::from_io(&error), None);
+            assert!(!PeerFault::is_refusal_by_peer(&error));
+        }
+    }
 }

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | 5 | [`rotate`] |
 //! | 4 | [`tls`] |
-//! | 3 | [`authority`] · [`verify`] |
+//! | 3 | [`authority`] · [`verify`] · `sessions` |
 //! | 2 | [`credential`] · [`fault`] |
 //! | 1 | [`key`] · `csr` · [`bundle`] · `leaf` |
 //! | 0 | [`error`] · [`spiffe`] · [`validity`] |

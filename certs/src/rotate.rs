@@ -21,6 +21,9 @@ const ISSUE_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a waiting renewal looks whether the machine has slept meanwhile.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// The shortest life of a credential between two renewals: an authority that is about to end issues ever shorter ones.
+const SOONEST: Duration = Duration::from_secs(1);
+
 /// What an authority answers to a request.
 #[derive(Debug, Clone)]
 pub struct Issued {
@@ -88,7 +91,7 @@ pub async fn keep_fresh<I, F, E>(
         match renew(&identity, &mut issue).await {
             Ok(lifetime) => {
                 failures_in_a_row = 0;
-                wait = renew_after(lifetime, &mut rng);
+                wait = renew_after(lifetime, &mut rng).max(SOONEST);
                 let not_after = identity.not_after();
                 tracing::info!(
                     spiffe_id = %identity.spiffe_id(),

@@ -10,7 +10,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, CommonState, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig, SignatureScheme};
 use tokio::sync::watch;
 
 use crate::bundle::{Fingerprint, TrustBundle};
@@ -20,7 +20,7 @@ use crate::fault::PeerFault;
 use crate::leaf::Leaf;
 use crate::sessions::{Epoch, EpochSessions, EpochTickets};
 use crate::spiffe::SpiffeId;
-use crate::verify::{ClientVerifier, ServerVerifier, provider};
+use crate::verify::{ClientVerifier, ServerVerifier, provider, verify_again};
 
 /// Who this process is now, and whom it believes now. A handle: clones share the same state.
 ///
@@ -114,6 +114,19 @@ impl Identity {
         self.0.bundle.load_full()
     }
 
+    /// Who is at the other end of a connection whose handshake is complete. To be asked of every new connection.
+    ///
+    /// TLS does not verify the chain of a resumed session again, and sessions beget sessions; so here it is, which
+    /// costs one signature or two. A replaced bundle ends resumption anyway; this also holds for tickets that were
+    /// under way meanwhile, and notices a certificate that has ended since the session began.
+    pub fn verify_peer(&self, connection: &CommonState) -> Result<SpiffeId, PeerFault> {
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            let chain = connection.peer_certificates().unwrap_or_default();
+            return verify_again(&self.0.bundle.load(), chain);
+        }
+        peer_identity(connection)
+    }
+
     /// Tells of every replacement.
     pub fn subscribe(&self) -> watch::Receiver<Material> {
         self.0.changed.subscribe()
@@ -137,7 +150,7 @@ impl Identity {
     }
 
     /// For a port where clients may come without a certificate: the control plane's, which gives them their first.
-    /// [`peer_identity`] tells who has one; one that is presented is verified.
+    /// [`Identity::verify_peer`] tells who has one; one that is presented is verified.
     pub fn server_config_optional_client(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
         self.server_config_with(ClientVerifier::optional(self.0.bundle.clone()), alpn)
     }
@@ -148,7 +161,7 @@ impl Identity {
         alpn: &[&[u8]],
     ) -> Result<Arc<ServerConfig>, Error> {
         let verifier: Arc<dyn ClientCertVerifier> = Arc::new(verifier);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has TLS 1.3")
             .with_client_cert_verifier(verifier)
@@ -194,21 +207,18 @@ pub fn bootstrap_client_config(pin: RootPin, alpn: &[&[u8]]) -> Arc<ClientConfig
     Arc::new(config)
 }
 
-/// Who is at the other end of a connection whose handshake is complete. Ask after every handshake: a resumed session
-/// was verified when it began, and only this notices that the peer's certificate has ended since.
+/// Whom the peer's certificate names, of a connection whose handshake verified it. Where sessions can be resumed,
+/// begin with [`Identity::verify_peer`], which also holds the peer against the roots of the moment.
 pub fn peer_identity(connection: &CommonState) -> Result<SpiffeId, PeerFault> {
     let chain = connection.peer_certificates().unwrap_or_default();
     let leaf = Leaf::read(chain.first().ok_or(PeerFault::NoCertificate)?)?;
-    if leaf.not_after < SystemTime::now() {
-        return Err(PeerFault::Expired { not_after: leaf.not_after });
-    }
     Ok(leaf.id)
 }
 
 fn client_builder(
     verifier: ServerVerifier,
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-    ClientConfig::builder_with_provider(Arc::new(provider()))
+    ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
         .dangerous()

@@ -1,6 +1,6 @@
 //! Verification of peers: the chain to our current roots, one SPIFFE name, our trust domain, the expected identity.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 
 use crate::bundle::{Fingerprint, TrustBundle};
 use crate::fault::PeerFault;
@@ -24,7 +24,7 @@ pub(crate) fn verify_chain(
     bundle: &TrustBundle,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    usage: KeyUsage,
+    usage: impl ExtendedKeyUsageValidator,
     now: UnixTime,
 ) -> Result<SpiffeId, PeerFault> {
     let id = Leaf::read(end_entity)?.id;
@@ -56,6 +56,24 @@ pub(crate) fn verify_own_chain(
     let now = UnixTime::since_unix_epoch(since_epoch);
     verify_chain(bundle, end_entity, intermediates, KeyUsage::client_auth(), now)?;
     verify_chain(bundle, end_entity, intermediates, KeyUsage::server_auth(), now)
+}
+
+/// Verifies once more the chain of a session that was resumed, against the roots of the moment. What it may be used
+/// for was verified when the session began.
+pub(crate) fn verify_again(
+    bundle: &TrustBundle,
+    chain: &[CertificateDer<'_>],
+) -> Result<SpiffeId, PeerFault> {
+    let (end_entity, intermediates) = chain.split_first().ok_or(PeerFault::NoCertificate)?;
+    verify_chain(bundle, end_entity, intermediates, AnyUsage, UnixTime::now())
+}
+
+struct AnyUsage;
+
+impl ExtendedKeyUsageValidator for AnyUsage {
+    fn validate(&self, _purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
 }
 
 /// What a client believes about the server that it connects to.
@@ -222,22 +240,26 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// What the mesh speaks with: aws-lc-rs; the hybrid X25519MLKEM768 first, so that what is recorded today cannot be
-/// read when there are quantum computers; AES-128-GCM first, the fastest where there are AES instructions.
-pub(crate) fn provider() -> CryptoProvider {
+/// read when there are quantum computers; AES-128-GCM first, the fastest where there are AES instructions. One for
+/// the process, as there is a configuration for each endpoint.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     use aws_lc_rs::{cipher_suite, kx_group};
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-        ..aws_lc_rs::default_provider()
-    }
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        Arc::new(CryptoProvider {
+            cipher_suites: vec![
+                cipher_suite::TLS13_AES_128_GCM_SHA256,
+                cipher_suite::TLS13_AES_256_GCM_SHA384,
+                cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            ],
+            kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
+            ..aws_lc_rs::default_provider()
+        })
+    });
+    PROVIDER.clone()
 }
 
 fn algorithms() -> WebPkiSupportedAlgorithms {
-    aws_lc_rs::default_provider().signature_verification_algorithms
+    provider().signature_verification_algorithms
 }
 
 /// The peer holds the key of the certificate that it showed.

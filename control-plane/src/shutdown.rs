@@ -28,4 +28,9 @@ impl Shutdown {
         // An error means that the trigger is gone.
         let _ = self.0.wait_for(|ending| *ending).await;
     }
+
+    /// The same as a plain value to watch: true once the server ends.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.0.clone()
+    }
 }

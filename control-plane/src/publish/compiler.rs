@@ -1,17 +1,11 @@
 //! Recompiles when documents or workloads change, and publishes the result.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::{debug, warn};
 
@@ -19,8 +13,8 @@ use super::{LastCompile, Publisher};
 use crate::{
     compile::{self, Compiled, Workload},
     registry::Registry,
-    resource::{Documents, Fault},
-    store::{Bucket, Store, StoreError},
+    resource::{Document, Documents, Fault, cache::DocumentCache},
+    store::{Store, StoreError},
     telemetry::Telemetry,
 };
 
@@ -34,11 +28,11 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Keeps a [`Publisher`] up to date.
 pub struct Compiler {
     store: Arc<dyn Store>,
+    cache: Arc<DocumentCache>,
     registry: Arc<Registry>,
     telemetry: Arc<Telemetry>,
+    /// Those of the newest compile.
     documents: ArcSwap<Documents>,
-    /// The store's newest revision that `documents` has seen.
-    revision: AtomicU64,
 }
 
 impl Compiler {
@@ -48,13 +42,13 @@ impl Compiler {
     /// When the store cannot be read.
     pub async fn start(
         store: Arc<dyn Store>,
+        cache: Arc<DocumentCache>,
         registry: Arc<Registry>,
         telemetry: Arc<Telemetry>,
     ) -> Result<(Arc<Self>, Arc<Publisher>), StoreError> {
-        let compiler =
-            Self { store, registry, telemetry, documents: ArcSwap::default(), revision: AtomicU64::new(0) };
-        let faults = compiler.read().await?;
-        let (compiled, last) = compiler.compile(faults).await;
+        let (revision, documents) = cache.current().await?;
+        let compiler = Self { store, cache, registry, telemetry, documents: ArcSwap::new(documents) };
+        let (compiled, last) = compiler.compile(revision).await;
         Ok((Arc::new(compiler), Arc::new(Publisher::new(compiled, last))))
     }
 
@@ -63,25 +57,35 @@ impl Compiler {
         self.documents.load_full()
     }
 
-    /// Compiles whenever something changed, for ever.
+    /// Compiles whenever documents or workloads changed, for ever.
     pub async fn run(&self, publisher: &Publisher) {
         let (mut revisions, mut workloads) = (self.store.revisions(), self.registry.changes());
         // What changed between the first compile and now is seen by the first round.
         revisions.mark_changed();
+        let mut compiled_members = None;
         loop {
             either_changed(&mut revisions, &mut workloads).await;
             settle(&mut revisions, &mut workloads).await;
-            let faults = loop {
-                match self.read().await {
-                    Ok(faults) => break faults,
+            let (revision, documents) = loop {
+                match self.cache.current().await {
+                    Ok(current) => break current,
                     Err(error) => {
                         warn!(%error, "documents could not be read; trying again");
-                        tokio::time::sleep(STORE_RETRY).await;
+                        sleep(STORE_RETRY).await;
                     }
                 }
             };
-            let (compiled, last) = self.compile(faults).await;
-            for fault in last.faults.iter().filter(|fault| !publisher.last().faults.contains(fault)) {
+            self.telemetry.store_revision.set(revision as f64);
+            // The store's revision also grows by tokens, and by workloads that were compiled before they were stored.
+            let members = Some(*workloads.borrow_and_update());
+            if members == compiled_members && same(&documents, &self.documents.load()) {
+                continue;
+            }
+            compiled_members = members;
+            self.documents.store(documents);
+            let (compiled, last) = self.compile(revision).await;
+            let known = publisher.last().faults;
+            for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
                 warn!(fault, "a document could not be compiled as written");
             }
             let took = last.took;
@@ -90,28 +94,22 @@ impl Compiler {
         }
     }
 
-    /// Reads documents anew if the store has changed; gives what could not be read.
-    async fn read(&self) -> Result<Vec<Fault>, StoreError> {
-        let revision = *self.store.revisions().borrow();
-        let entries = self.store.list(Bucket::Documents).await?;
-        let (documents, faults) = self.documents.load().updated(entries);
-        self.documents.store(Arc::new(documents));
-        self.revision.store(revision, Ordering::Relaxed);
-        self.telemetry.store_revision.set(revision as f64);
-        Ok(faults)
-    }
-
-    async fn compile(&self, mut faults: Vec<Fault>) -> (Compiled, LastCompile) {
+    async fn compile(&self, revision: u64) -> (Compiled, LastCompile) {
         let (documents, workloads) = (self.documents(), self.registry.workloads());
         self.telemetry.workloads.set(workloads.len() as f64);
         let started = Instant::now();
-        let (compiled, mut compile_faults) = compile_aside(documents, workloads).await;
+        let (compiled, faults) = compile_aside(documents, workloads).await;
         let took = started.elapsed();
         self.telemetry.compiled(took);
-        faults.append(&mut compile_faults);
-        let faults = faults.iter().map(ToString::to_string).collect();
-        (compiled, LastCompile { took, faults, revision: self.revision.load(Ordering::Relaxed) })
+        (compiled, LastCompile { took, faults: faults.iter().map(ToString::to_string).collect(), revision })
     }
+}
+
+/// Whether two readings have the same documents at the same versions.
+fn same(one: &Documents, other: &Documents) -> bool {
+    let version = |(_, document): (&_, &Arc<Document>)| document.metadata().resource_version.clone();
+    one.len() == other.len()
+        && one.iter().zip(other.iter()).all(|(one, other)| one.0 == other.0 && version(one) == version(other))
 }
 
 /// On a thread where it holds up no stream.

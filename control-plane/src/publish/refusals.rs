@@ -26,10 +26,13 @@ pub struct Refusal {
     pub at_ms: i64,
 }
 
+/// Of one sidecar, by service and kind.
+type OfSidecar = BTreeMap<(String, i32), Refusal>;
+
 /// The standing refusals: per sidecar at most one for each kind of each of its subscriptions.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    by_sidecar: Mutex<BTreeMap<String, BTreeMap<(String, i32), Refusal>>>,
+    by_sidecar: Mutex<BTreeMap<String, OfSidecar>>,
 }
 
 impl Refusals {
@@ -71,7 +74,7 @@ impl Refusals {
         self.all().values().flat_map(BTreeMap::values).cloned().collect()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<(String, i32), Refusal>>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, OfSidecar>> {
         lock(&self.by_sidecar)
     }
 }

@@ -30,6 +30,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The greatest message a sidecar may send: telemetry of thousands of edges.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Who has no certificate is here to get one, not to stay.
+const UNPROVEN_DEADLINE: Duration = Duration::from_secs(30);
 /// After an error of `accept` itself, such as no file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long connections have to end by themselves at shutdown.
@@ -116,6 +118,7 @@ async fn serve(
             return;
         }
     };
+    let proven = identity.is_some();
     let peer = Peer { address, identity };
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -131,6 +134,7 @@ async fn serve(
     let mut shutdown = mesh.shutdown.clone();
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = sleep(UNPROVEN_DEADLINE), if !proven => return,
         () = shutdown.requested() => {
             connection.as_mut().graceful_shutdown();
             connection.await

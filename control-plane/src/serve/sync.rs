@@ -14,8 +14,9 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Mesh, certify, hello, session::Session};
+use super::{Mesh, hello, session::Session};
 use crate::{
+    authority,
     clock::unix_ms,
     compile::{self, Workload},
     history::{EventKind, Reporter},
@@ -84,7 +85,7 @@ async fn greet(
         server_time_ms: unix_ms(),
         lease_ms: millis(mesh.lease),
         heartbeat_interval_ms: millis(mesh.heartbeat),
-        trust_anchors: Some(TrustAnchors { der: certify::trust_anchors(mesh) }),
+        trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
         source: source.clone(),
         spiffe_id: workload.spiffe_id.clone(),
     };

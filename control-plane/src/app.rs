@@ -1,7 +1,5 @@
 //! The server: the only place where all parts meet.
 
-mod http;
-
 use std::{
     fs,
     future::Future,
@@ -11,17 +9,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::{Router, routing::get};
-use pillion_certs::Identity;
+use axum::Router;
+use pillion_certs::{Authority, Identity};
 use serde::Serialize;
 use tokio::{
     net::TcpListener,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
-use self::http::HttpListener;
 use crate::{
     authority,
     clock::unix_ms,
@@ -31,11 +29,13 @@ use crate::{
     mesh_api::{MeshState, Ticker, mesh_router},
     publish::Compiler,
     registry::{Member, Registry},
+    resource::{Kind, cache::DocumentCache},
     serve::{Listener, Mesh},
     shutdown::{self, Shutdown, Trigger},
     store::{Store, embedded::EmbeddedStore},
     telemetry::Telemetry,
     token::{ADMIN_TOKEN_FILE, Tokens},
+    web::{self, Outcome, WebParts, WebState},
 };
 
 /// Where tools of this machine find a running server.
@@ -52,13 +52,20 @@ pub struct Server {
     grpc_address: SocketAddr,
     http_address: SocketAddr,
     listener: Listener,
-    http: HttpListener,
+    http: Http,
     identity: Identity,
     mesh: Arc<Mesh>,
     state: Arc<MeshState>,
     ticker: Arc<Ticker>,
     shutdown: Trigger,
     ending: Shutdown,
+}
+
+/// The port of people and tools with what it serves.
+struct Http {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
 }
 
 /// What [`SERVER_FILE`] says.
@@ -95,6 +102,7 @@ impl Server {
         authority::write_trust_anchors(&authority, &config.data_dir)?;
         let identity = authority::own_identity(&authority, config.leaf_ttl, now)?;
 
+        let cache = Arc::new(DocumentCache::new(Arc::clone(&store)));
         let tokens = Tokens::new(Arc::clone(&store));
         tokens
             .ensure_admin(&config.data_dir, now)
@@ -102,10 +110,14 @@ impl Server {
             .map_err(|error| Error::failed("provide the administrator's token", error))?;
         let read_failed = |error| Error::failed("read the store", error);
         let registry = Arc::new(Registry::load(Arc::clone(&store), config.lease).await.map_err(read_failed)?);
-        let (compiler, publisher) =
-            Compiler::start(Arc::clone(&store), Arc::clone(&registry), Arc::clone(&telemetry))
-                .await
-                .map_err(read_failed)?;
+        let (compiler, publisher) = Compiler::start(
+            Arc::clone(&store),
+            Arc::clone(&cache),
+            Arc::clone(&registry),
+            Arc::clone(&telemetry),
+        )
+        .await
+        .map_err(read_failed)?;
         info!(
             workloads = registry.len(),
             documents = compiler.documents().len(),
@@ -139,9 +151,21 @@ impl Server {
             started_ms: unix_ms(),
         });
         let ticker = Arc::new(Ticker::new(ending.clone()));
-        let router = router(mesh_router(Arc::clone(&state), Arc::clone(&ticker)), telemetry);
+        let web = WebState::new(WebParts {
+            store,
+            documents: cache,
+            listens_on: http_address,
+            root_fingerprint: Arc::new(move || root_fingerprint(&authority)),
+            metrics: Arc::new(move || telemetry.render()),
+            on_change: on_change(Arc::clone(&mesh.history)),
+        });
+        let router = web::router(web, mesh_router(Arc::clone(&state), Arc::clone(&ticker)));
         let listener = Listener::new(grpc_socket, &identity, Arc::clone(&mesh))?;
-        let http = HttpListener::new(http_socket, config.http_tls.as_ref(), router)?;
+        let files = config.http_tls.as_ref();
+        let files = files.map(|files| (files.certificate.as_path(), files.key.as_path()));
+        let tls =
+            web::listen::tls(http_address, files).map_err(|error| Error::failed("serve the API", error))?;
+        let http = Http { socket: http_socket, tls, router };
         Ok(Self {
             config,
             grpc_address,
@@ -201,7 +225,13 @@ impl Server {
 
         let mut listeners = JoinSet::new();
         listeners.spawn(self.listener.run());
-        listeners.spawn(self.http.run(self.ending));
+        let Http { socket, tls, router } = self.http;
+        let ending = self.ending.watch();
+        listeners.spawn(async move {
+            if let Err(error) = web::listen::serve(socket, tls, router, ending).await {
+                error!(%error, "the API is not served any more");
+            }
+        });
 
         // None of these tasks ends by itself: one that does has failed.
         let failed = tokio::select! {
@@ -287,6 +317,22 @@ async fn sweep(history: Arc<History>) {
     }
 }
 
-fn router(mesh: Router, telemetry: Arc<Telemetry>) -> Router {
-    Router::new().nest("/v1/mesh", mesh).route("/metrics", get(async move || telemetry.render()))
+/// By which sidecars know the control plane on their first call.
+fn root_fingerprint(authority: &Authority) -> String {
+    let bundle = authority.trust_bundle();
+    bundle.fingerprints().next().expect("an authority has a root").to_string()
+}
+
+/// Tells the mesh's page of every change that people make.
+fn on_change(history: Arc<History>) -> web::OnChange {
+    Arc::new(move |key, outcome| {
+        let (kind, verb) = match outcome {
+            Outcome::Created => (EventKind::DocumentApplied, "was created"),
+            Outcome::Configured => (EventKind::DocumentApplied, "was changed"),
+            Outcome::Deleted => (EventKind::DocumentDeleted, "was deleted"),
+            Outcome::Unchanged => return,
+        };
+        let service = (key.kind == Kind::Service).then(|| key.to_wire());
+        history.happened(kind, service, None, format!("{key} {verb}"), unix_ms());
+    })
 }

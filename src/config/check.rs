@@ -1,0 +1,388 @@
+//! From [`Raw`] to [`Config`]: parses every field, fills in defaults, reports every fault.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
+
+use pillion_api::name::is_label;
+
+use super::{AppPort, Config, HealthCheck, JoinToken, Listener, raw::Raw};
+use crate::telemetry::log::{self, Format};
+
+/// Every fault of the settings, each with the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Faults(pub Vec<String>);
+
+/// Merges flags and environment over a file, and checks the whole. `host` is this host's name.
+///
+/// # Errors
+/// All faults together.
+pub fn load(given: Raw, file: Option<&Path>, host: &str) -> Result<Config, Faults> {
+    let mut faults = Vec::new();
+    let under = match file.map(|path| (path, std::fs::read_to_string(path))) {
+        None => Raw::default(),
+        Some((_, Ok(text))) => Raw::from_yaml(&text).unwrap_or_else(|error| {
+            faults.push(format!("{}: {error}", file.unwrap_or(Path::new("")).display()));
+            Raw::default()
+        }),
+        Some((path, Err(error))) => {
+            faults.push(format!("{}: {error}", path.display()));
+            Raw::default()
+        }
+    };
+    let checked = check(given.over(under), host);
+    match checked {
+        Ok(config) if faults.is_empty() => Ok(config),
+        Ok(_) => Err(Faults(faults)),
+        Err(Faults(more)) => Err(Faults([faults, more].concat())),
+    }
+}
+
+/// Checks settings.
+///
+/// # Errors
+/// All faults together.
+pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
+    let mut c = Checker::default();
+    let workload = raw.workload.unwrap_or_else(|| host.split('.').next().unwrap_or(host).to_ascii_lowercase());
+    if !is_label(&workload) {
+        c.say("workload", format_args!("{workload:?} is no DNS label (1 to 63 of a-z, 0-9 and -)"));
+    }
+    let labels = c.labels(raw.labels.as_deref());
+    let ports = c.ports(raw.ports.as_deref());
+    let listeners = c.listeners(raw.listeners.as_deref());
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let inbound_listen = c.parse("inboundListen", raw.inbound_listen, SocketAddr::new(any, 15006));
+    let outbound_listen = c.parse("outboundListen", raw.outbound_listen, SocketAddr::new(loopback, 15001));
+    let admin_listen = c.parse("adminListen", raw.admin_listen, SocketAddr::new(loopback, 15020));
+    if !outbound_listen.ip().is_loopback() {
+        // Whoever reaches it speaks with this workload's identity.
+        c.say("outboundListen", format_args!("{outbound_listen} is not a loopback address"));
+    }
+    let advertise = raw.advertise.and_then(|text| c.value("advertise", &text));
+    let control_plane = raw.control_plane.unwrap_or_else(|| "127.0.0.1:15010".into());
+    let port = control_plane.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    if !matches!(port, Some((host, 1..)) if !host.is_empty()) {
+        c.say("controlPlane", format_args!("{control_plane:?} is not HOST:PORT"));
+    }
+    let join_token = match (raw.join_token, raw.join_token_file) {
+        (Some(_), Some(_)) => {
+            c.say("joinToken", "and joinTokenFile exclude each other");
+            None
+        }
+        (Some(token), None) => Some(JoinToken::Text(token.trim().to_owned())),
+        (None, Some(file)) => Some(JoinToken::File(file)),
+        (None, None) => {
+            c.say("joinToken", "or joinTokenFile is needed: `pillion token create` makes one");
+            None
+        }
+    };
+    let health = c.health(raw.health.as_deref(), &ports);
+    let drain_timeout = c.duration("drainTimeout", raw.drain_timeout, Duration::from_secs(30));
+    let discovery_timeout = c.duration("discoveryTimeout", raw.discovery_timeout, Duration::from_secs(5));
+    let detection_timeout = c.duration("detectionTimeout", raw.detection_timeout, Duration::from_secs(5));
+    let max_connections = c.count("maxConnections", raw.max_connections, 16384);
+    let workers = c.count("workers", raw.workers, 1);
+    let log_format = match raw.log_format.as_deref() {
+        None | Some("text") => Format::Text,
+        Some("json") => Format::Json,
+        Some(other) => {
+            c.say("logFormat", format_args!("{other:?} is neither text nor json"));
+            Format::Text
+        }
+    };
+    let log_level = raw.log_level.unwrap_or_else(|| "info".into());
+    if let Err(error) = log::parse(&log_level) {
+        c.say("logLevel", error);
+    }
+    match join_token {
+        Some(join_token) if c.0.is_empty() => Ok(Config {
+            workload,
+            labels,
+            ports,
+            inbound_listen,
+            advertise,
+            outbound_listen,
+            admin_listen,
+            listeners,
+            control_plane,
+            join_token,
+            health,
+            addresses_file: raw.addresses_file,
+            drain_timeout,
+            discovery_timeout,
+            detection_timeout,
+            max_connections,
+            workers,
+            zone: raw.zone.unwrap_or_default(),
+            log_format,
+            log_level,
+        }),
+        _ => Err(Faults(c.0)),
+    }
+}
+
+#[derive(Default)]
+struct Checker(Vec<String>);
+
+impl Checker {
+    fn say(&mut self, field: &str, what: impl Display) {
+        self.0.push(format!("{field}: {what}"));
+    }
+
+    fn value<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<T> {
+        text.trim().parse().map_err(|error| self.say(field, format_args!("{text:?}: {error}"))).ok()
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: Option<String>, default: T) -> T {
+        match text {
+            Some(text) => self.value(field, &text).unwrap_or(default),
+            None => default,
+        }
+    }
+
+    fn count(&mut self, field: &str, text: Option<String>, default: usize) -> usize {
+        let count = self.parse(field, text, default);
+        if count == 0 {
+            self.say(field, "must be at least 1");
+        }
+        count
+    }
+
+    fn duration(&mut self, field: &str, text: Option<String>, default: Duration) -> Duration {
+        let Some(text) = text else { return default };
+        duration(&text).unwrap_or_else(|| {
+            self.say(field, format_args!("{text:?} is no duration such as 500ms, 10s, 1m30s or 2h"));
+            default
+        })
+    }
+
+    fn labels(&mut self, text: Option<&str>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for pair in items(text) {
+            match pair.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    if labels.insert(key.to_owned(), value.to_owned()).is_some() {
+                        self.say("labels", format_args!("{key:?} twice"));
+                    }
+                }
+                _ => self.say("labels", format_args!("{pair:?} is not KEY=VALUE")),
+            }
+        }
+        labels
+    }
+
+    fn ports(&mut self, text: Option<&str>) -> Vec<AppPort> {
+        let mut ports: Vec<AppPort> = Vec::new();
+        for item in items(text) {
+            let (name, address) = match item.split_once('=') {
+                Some((name, address)) => (name, Some(address)),
+                None => (item, None),
+            };
+            let (number, name) = name.split_once(':').unwrap_or((name, ""));
+            let Some(port) = number.parse::<u16>().ok().filter(|port| *port != 0) else {
+                self.say("ports", format_args!("{number:?} in {item:?} is no port"));
+                continue;
+            };
+            let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+            let address = self.parse("ports", address.map(str::to_owned), default);
+            if ports.iter().any(|known| known.port == port) {
+                self.say("ports", format_args!("{port} twice"));
+            }
+            ports.push(AppPort { port, address, name: name.to_owned() });
+        }
+        ports
+    }
+
+    fn listeners(&mut self, text: Option<&str>) -> Vec<Listener> {
+        let mut listeners = Vec::new();
+        for item in items(text) {
+            let parts = item.split_once('=').and_then(|(listen, target)| {
+                let (service, port) = target.rsplit_once(':')?;
+                Some((listen, service, port))
+            });
+            let Some((listen, service, port)) = parts else {
+                self.say("listeners", format_args!("{item:?} is not ADDRESS=SERVICE.NAMESPACE:PORT"));
+                continue;
+            };
+            let listen = self.value("listeners", listen);
+            let service = self.value("listeners", service);
+            let port = self.value::<std::num::NonZeroU16>("listeners", port);
+            if let (Some(listen), Some(service), Some(port)) = (listen, service, port) {
+                listeners.push(Listener { listen, service, port: port.get() });
+            }
+        }
+        listeners
+    }
+
+    fn health(&mut self, text: Option<&str>, ports: &[AppPort]) -> HealthCheck {
+        let Some(text) = text else {
+            return ports.first().map_or(HealthCheck::None, |port| HealthCheck::Tcp(port.address));
+        };
+        let check = match text.split_once("://") {
+            None if text == "none" => Some(HealthCheck::None),
+            Some(("tcp", address)) => self.value("health", address).map(HealthCheck::Tcp),
+            Some(("http", rest)) => {
+                let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let path = if path.is_empty() { "/" } else { path }.to_owned();
+                if path.parse::<http::uri::PathAndQuery>().is_err() {
+                    self.say("health", format_args!("{path:?} is no path"));
+                }
+                self.value("health", address).map(|address| HealthCheck::Http { address, path })
+            }
+            _ => {
+                self.say("health", format_args!("{text:?} is none of http://ADDRESS/PATH, tcp://ADDRESS, none"));
+                None
+            }
+        };
+        check.unwrap_or(HealthCheck::None)
+    }
+}
+
+fn items(text: Option<&str>) -> impl Iterator<Item = &str> {
+    text.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// A duration in the Gateway API's format (GEP-2257): `1h30m`, `10s`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, after) = rest.split_at(digits);
+        let number: u64 = number.parse().ok()?;
+        let (unit, left) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        total += match unit {
+            "ms" => Duration::from_millis(number),
+            "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.checked_mul(60)?),
+            "h" => Duration::from_secs(number.checked_mul(3600)?),
+            _ => return None,
+        };
+        rest = left;
+    }
+    (total > Duration::ZERO).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> Raw {
+        Raw { join_token: Some("t".into()), ..Raw::default() }
+    }
+
+    #[test]
+    fn defaults() {
+        let config = check(minimal(), "Host-1.example").expect("valid");
+        assert_eq!(config.workload, "host-1");
+        assert_eq!(config.inbound_listen.to_string(), "0.0.0.0:15006");
+        assert_eq!(config.outbound_listen.to_string(), "127.0.0.1:15001");
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:15020");
+        assert_eq!(config.health, HealthCheck::None);
+        assert_eq!((config.workers, config.max_connections), (1, 16384));
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let raw = Raw::from_yaml(
+            "workload: payments-3\nlabels: app=payments, version=v1\nports: 8080:http=127.0.0.1:4000,9090\n\
+             listeners: 127.0.0.1:0=redis.demo:6379\nhealth: http://127.0.0.1:4000/healthz?x\ndrainTimeout: 1m30s\n\
+             joinTokenFile: /run/token\nlogFormat: json\n",
+        )
+        .expect("valid YAML");
+        let config = check(raw, "h").expect("valid");
+        assert_eq!(config.labels.len(), 2);
+        assert_eq!(config.ports[0].name, "http");
+        assert_eq!(config.ports[0].address.to_string(), "127.0.0.1:4000");
+        assert_eq!(config.ports[1].address.to_string(), "127.0.0.1:9090");
+        assert_eq!(config.listeners[0].service.as_str(), "redis.demo");
+        assert_eq!(config.drain_timeout, Duration::from_secs(90));
+        let HealthCheck::Http { path, .. } = &config.health else { panic!("{:?}", config.health) };
+        assert_eq!(path, "/healthz?x");
+    }
+
+    #[test]
+    fn all_faults_together() {
+        let raw = Raw {
+            workload: Some("No_Label".into()),
+            labels: Some("a=1,a=2,b".into()),
+            ports: Some("0,80,80,x:y".into()),
+            inbound_listen: Some("nowhere".into()),
+            outbound_listen: Some("0.0.0.0:1".into()),
+            listeners: Some("127.0.0.1:1,127.0.0.1:2=x:3,127.0.0.1:2=a.b:0".into()),
+            control_plane: Some("nowhere".into()),
+            health: Some("https://x".into()),
+            drain_timeout: Some("10".into()),
+            workers: Some("0".into()),
+            log_format: Some("xml".into()),
+            log_level: Some("=,=".into()),
+            join_token: Some("a".into()),
+            join_token_file: Some("b".into()),
+            ..Raw::default()
+        };
+        let Faults(faults) = check(raw, "h").expect_err("nothing in it is right");
+        for (field, count) in [
+            ("workload", 1),
+            ("labels", 2),
+            ("ports", 3),
+            ("inboundListen", 1),
+            ("outboundListen", 1),
+            ("listeners", 3),
+            ("controlPlane", 1),
+            ("health", 1),
+            ("drainTimeout", 1),
+            ("workers", 1),
+            ("logFormat", 1),
+            ("logLevel", 1),
+            ("joinToken", 1),
+        ] {
+            let found = faults.iter().filter(|fault| fault.starts_with(&format!("{field}: "))).count();
+            assert_eq!(found, count, "{field} in {faults:#?}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_with_their_name() {
+        let error = Raw::from_yaml("workload: a\nworklod: b\n").expect_err("unknown field");
+        assert!(error.contains("worklod"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = Raw { zone: Some("file".into()), workload: Some("file".into()), ..minimal() };
+        let flags = Raw { zone: Some("flag".into()), ..Raw::default() };
+        let config = check(flags.over(file), "h").expect("valid");
+        assert_eq!((config.zone.as_str(), config.workload.as_str()), ("flag", "file"));
+    }
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("2h", Some(7_200_000)),
+            ("0s", None),
+            ("10", None),
+            ("s", None),
+            ("", None),
+            ("1d", None),
+            ("-1s", None),
+        ] {
+            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert!(!minimal().to_yaml().contains("joinToken: t"));
+        assert!(!format!("{:?}", check(minimal(), "h").expect("valid")).contains("\"t\""));
+    }
+}

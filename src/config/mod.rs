@@ -1,0 +1,112 @@
+//! The sidecar's own settings: text → [`raw`] (every field optional, unknown ones refused) → [`Config`] (complete,
+//! typed, every fault reported at once).
+
+pub mod check;
+pub mod raw;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use pillion_api::name::ServiceName;
+
+use crate::telemetry::log::Format;
+
+/// Complete and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// What people call this workload.
+    pub workload: String,
+    /// What Services select it by.
+    pub labels: BTreeMap<String, String>,
+    /// What the application serves.
+    pub ports: Vec<AppPort>,
+    /// Where other sidecars connect.
+    pub inbound_listen: SocketAddr,
+    /// The address told to others, where it differs from what is listened on.
+    pub advertise: Option<SocketAddr>,
+    /// Where the application connects, as to a forward proxy.
+    pub outbound_listen: SocketAddr,
+    /// Where operators and probes connect.
+    pub admin_listen: SocketAddr,
+    /// Ports that stand for one service each.
+    pub listeners: Vec<Listener>,
+    /// The control plane's gRPC address, `host:port`.
+    pub control_plane: String,
+    /// How this workload proves itself for its first certificate.
+    pub join_token: JoinToken,
+    /// How the application's health is found out.
+    pub health: HealthCheck,
+    /// Where the addresses listened on are written.
+    pub addresses_file: Option<PathBuf>,
+    /// The longest that a shutdown takes.
+    pub drain_timeout: Duration,
+    /// How long a first request to a service waits for the control plane's answer.
+    pub discovery_timeout: Duration,
+    /// How long a connection may be silent before its protocol counts as opaque.
+    pub detection_timeout: Duration,
+    /// Connections open at a time, per direction and worker.
+    pub max_connections: usize,
+    /// Threads that serve.
+    pub workers: usize,
+    /// Where this workload runs.
+    pub zone: String,
+    /// Log lines' form.
+    pub log_format: Format,
+    /// Log filter.
+    pub log_level: String,
+}
+
+/// One port of the application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppPort {
+    /// As the mesh knows it.
+    pub port: u16,
+    /// Where the application really listens.
+    pub address: SocketAddr,
+    /// May be empty.
+    pub name: String,
+}
+
+/// A local port that stands for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// For which service…
+    pub service: ServiceName,
+    /// …and port.
+    pub port: u16,
+}
+
+/// The secret text of a join token, or where it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum JoinToken {
+    /// As given.
+    Text(String),
+    /// Read when needed, so that it can be replaced.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// How the application's health is found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// It always counts as ready.
+    None,
+    /// It accepts connections.
+    Tcp(SocketAddr),
+    /// `GET` answers 2xx or 3xx.
+    Http {
+        /// Of the application.
+        address: SocketAddr,
+        /// What to get.
+        path: String,
+    },
+}

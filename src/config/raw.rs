@@ -1,0 +1,147 @@
+//! Settings as written: flags, environment and YAML file have the same fields, all optional.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+/// Settings as they are written. Flags win over the environment, the environment over the file.
+///
+/// Values are text until [`super::check`] has seen all of them, so that every fault is reported at once.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Raw {
+    /// What people call this workload [default: the host's name]
+    #[arg(long, env = "PILLION_WORKLOAD", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// What Services select this workload by: key=value, comma-separated
+    #[arg(long, env = "PILLION_LABELS", value_name = "LABELS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// What the application serves: PORT[:NAME][=ADDRESS], comma-separated; ADDRESS is where it really listens [default address: 127.0.0.1:PORT]
+    #[arg(long, env = "PILLION_PORTS", value_name = "PORTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
+    /// Where other sidecars connect [default: 0.0.0.0:15006]
+    #[arg(long, env = "PILLION_INBOUND_LISTEN", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inbound_listen: Option<String>,
+    /// The inbound address told to others [default: the one listened on; if that is any, the one this host reaches the control plane from]
+    #[arg(long, env = "PILLION_ADVERTISE", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// Where the application connects, as to a forward proxy [default: 127.0.0.1:15001]
+    #[arg(long, env = "PILLION_OUTBOUND_LISTEN", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbound_listen: Option<String>,
+    /// Where operators and probes connect [default: 127.0.0.1:15020]
+    #[arg(long, env = "PILLION_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_listen: Option<String>,
+    /// Local ports that stand for one service each: ADDRESS=SERVICE.NAMESPACE:PORT, comma-separated
+    #[arg(long, env = "PILLION_LISTENERS", value_name = "LISTENERS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listeners: Option<String>,
+    /// The control plane's gRPC address [default: 127.0.0.1:15010]
+    #[arg(long, env = "PILLION_CONTROL_PLANE", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<String>,
+    /// Proves this workload for its first certificate (`pillion token create`)
+    #[arg(long, env = "PILLION_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_token: Option<String>,
+    /// A file with the join token
+    #[arg(long, env = "PILLION_JOIN_TOKEN_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_token_file: Option<PathBuf>,
+    /// The application's health check: http://ADDRESS/PATH, tcp://ADDRESS or none [default: tcp to the first port]
+    #[arg(long, env = "PILLION_HEALTH", value_name = "CHECK")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Write the addresses listened on to this file, as JSON
+    #[arg(long, env = "PILLION_ADDRESSES_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses_file: Option<PathBuf>,
+    /// The longest that a shutdown takes [default: 30s]
+    #[arg(long, env = "PILLION_DRAIN_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<String>,
+    /// How long a first request to a service waits for the control plane's answer [default: 5s]
+    #[arg(long, env = "PILLION_DISCOVERY_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery_timeout: Option<String>,
+    /// How long a connection may be silent before it counts as opaque [default: 5s]
+    #[arg(long, env = "PILLION_DETECTION_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detection_timeout: Option<String>,
+    /// Connections open at a time, per direction and worker [default: 16384]
+    #[arg(long, env = "PILLION_MAX_CONNECTIONS", value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<String>,
+    /// Threads that serve [default: 1]
+    #[arg(long, env = "PILLION_WORKERS", value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<String>,
+    /// Where this workload runs, such as a cloud's zone
+    #[arg(long, env = "PILLION_ZONE", value_name = "ZONE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Log lines as text or json [default: text]
+    #[arg(long, env = "PILLION_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<String>,
+    /// Log filter, such as info or debug [default: info]
+    #[arg(long, env = "PILLION_LOG_LEVEL", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
+}
+
+impl Raw {
+    /// What is set here, else what is set in `under`.
+    pub fn over(self, under: Self) -> Self {
+        Self {
+            workload: self.workload.or(under.workload),
+            labels: self.labels.or(under.labels),
+            ports: self.ports.or(under.ports),
+            inbound_listen: self.inbound_listen.or(under.inbound_listen),
+            advertise: self.advertise.or(under.advertise),
+            outbound_listen: self.outbound_listen.or(under.outbound_listen),
+            admin_listen: self.admin_listen.or(under.admin_listen),
+            listeners: self.listeners.or(under.listeners),
+            control_plane: self.control_plane.or(under.control_plane),
+            join_token: self.join_token.or(under.join_token),
+            join_token_file: self.join_token_file.or(under.join_token_file),
+            health: self.health.or(under.health),
+            addresses_file: self.addresses_file.or(under.addresses_file),
+            drain_timeout: self.drain_timeout.or(under.drain_timeout),
+            discovery_timeout: self.discovery_timeout.or(under.discovery_timeout),
+            detection_timeout: self.detection_timeout.or(under.detection_timeout),
+            max_connections: self.max_connections.or(under.max_connections),
+            workers: self.workers.or(under.workers),
+            zone: self.zone.or(under.zone),
+            log_format: self.log_format.or(under.log_format),
+            log_level: self.log_level.or(under.log_level),
+        }
+    }
+
+    /// From a file's text.
+    ///
+    /// # Errors
+    /// Where and what is wrong, with the line.
+    pub fn from_yaml(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// As a file's text, without secrets.
+    pub fn to_yaml(&self) -> String {
+        let mut shown = self.clone();
+        if shown.join_token.is_some() {
+            shown.join_token = Some("(hidden)".into());
+        }
+        serde_saphyr::to_string(&shown).expect("a flat struct of texts can be written")
+    }
+}

@@ -1,0 +1,170 @@
+//! Why the proxy refuses: one list of reasons, and one table of what each means to the outside.
+//!
+//! A [`Refusal`] says what happened, on whose side, and whether the request may safely be sent again.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// Which of the two sidecars of a request speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hop {
+    /// The callee's sidecar.
+    Inbound,
+    /// The caller's sidecar.
+    Outbound,
+}
+
+impl Hop {
+    /// As it stands in labels and in `pillion-error`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// gRPC status codes that a refusal may map to.
+/// <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub enum GrpcCode {
+    DeadlineExceeded = 4,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+}
+
+/// Declares the reasons with their row of the table: name, HTTP status, gRPC code, whether the application surely
+/// saw nothing of the request, and a sentence for people.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident, $grpc:ident, unprocessed: $unprocessed:literal, $text:literal;)+) => {
+        /// Why the proxy answered a request, or ended a connection, itself.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* #[doc = $text] $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The stable name: in `pillion-error`, logs and metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The HTTP status of the answer.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            /// The gRPC status of the answer to a gRPC request.
+            pub fn grpc(self) -> GrpcCode {
+                match self { $(Self::$variant => GrpcCode::$grpc,)+ }
+            }
+
+            /// Whether the application surely processed nothing of the request, so that sending it again cannot
+            /// repeat anything.
+            pub fn unprocessed(self) -> bool {
+                match self { $(Self::$variant => $unprocessed,)+ }
+            }
+
+            /// What it means, for people.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    UnknownService = "unknown-service", NOT_FOUND, Unimplemented, unprocessed: true, "the mesh has no service of that name";
+    UnknownPort = "unknown-port", NOT_FOUND, Unimplemented, unprocessed: true, "the service has no such port";
+    NoTarget = "no-target", BAD_REQUEST, Internal, unprocessed: true, "the request names no host";
+    RouteNotMatched = "route-not-matched", NOT_FOUND, Unimplemented, unprocessed: true, "the service has routes, but none fits the request";
+    NoBackend = "no-backend", INTERNAL_SERVER_ERROR, Unavailable, unprocessed: true, "the matched route has no backend that exists";
+    NoIdentity = "no-identity", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "this sidecar has no certificate yet";
+    DiscoveryTimeout = "discovery-timeout", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the control plane has not told this sidecar about the service yet";
+    NoEndpoints = "no-endpoints", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no workload serves the service";
+    NoReadyEndpoints = "no-ready-endpoints", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "workloads serve the service, but none of them is ready";
+    BreakersOpen = "breakers-open", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the circuit breakers of all ready workloads are open";
+    TooManyRequests = "too-many-requests", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the service has as many requests under way as its policy allows";
+    QueueFull = "queue-full", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "too many requests are waiting already";
+    Connect = "connect-failed", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection could be made";
+    ConnectTimeout = "connect-timeout", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection was made in time";
+    TlsHandshake = "tls-handshake", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the TLS handshake failed";
+    PeerIdentity = "peer-identity", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the peer did not prove the identity it must have";
+    AppConnect = "application-unreachable", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the application does not accept connections";
+    PortNotServed = "port-not-served", NOT_FOUND, Unimplemented, unprocessed: true, "the workload does not serve that port";
+    NotProcessed = "not-processed", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the connection ended before the request was taken";
+    Reset = "reset", BAD_GATEWAY, Unavailable, unprocessed: false, "the connection ended before the response did";
+    PeerProtocol = "peer-protocol", BAD_GATEWAY, Internal, unprocessed: false, "the response was malformed";
+    RequestTimeout = "request-timeout", GATEWAY_TIMEOUT, DeadlineExceeded, unprocessed: false, "the request took longer than its policy allows";
+    MalformedRequest = "malformed-request", BAD_REQUEST, Internal, unprocessed: true, "the request is malformed";
+    HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, ResourceExhausted, unprocessed: true, "the request's header section is too large";
+    UriTooLong = "uri-too-long", URI_TOO_LONG, ResourceExhausted, unprocessed: true, "the request's URI is too long";
+    UpgradeFailed = "upgrade-failed", BAD_GATEWAY, Internal, unprocessed: false, "the connection could not be upgraded";
+    TooManyConnections = "too-many-connections", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "this sidecar holds as many connections as it may";
+    PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "the mesh's port speaks mutual TLS only";
+    DetectionTimeout = "detection-timeout", REQUEST_TIMEOUT, Unavailable, unprocessed: true, "the client sent nothing that tells its protocol";
+}
+
+/// One refusal: what, where it was noticed, and the particulars.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// From the one list.
+    pub reason: Reason,
+    /// Particulars for people: the address, the limit, the peer's words. May be empty.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// With particulars.
+    pub fn new(reason: Reason, detail: impl fmt::Display) -> Self {
+        Self { reason, detail: detail.to_string() }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: String::new() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.text())?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_for_labels() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        for name in &names {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn every_reason_is_an_error_to_the_caller() {
+        for reason in Reason::ALL {
+            assert!(reason.status().is_client_error() || reason.status().is_server_error(), "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A message body on its way through: whichever codec it comes from, as one type.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::{client::Lease, h2::RecvBody};
+
+/// What a body failed with; only ever logged or turned into a reset.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body that is handed on frame by frame, never collected.
+#[derive(Debug)]
+pub enum Body {
+    /// None at all.
+    Empty,
+    /// Our own few words.
+    Full(Bytes),
+    /// From an HTTP/1 connection; of a response, with the connection, to be given back at its end.
+    Http1(hyper::body::Incoming, Option<Lease>),
+    /// From an HTTP/2 connection.
+    Http2(RecvBody),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Http1(incoming, lease) => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                if (frame.is_none() || incoming.is_end_stream())
+                    && let Some(lease) = lease.take()
+                {
+                    lease.give_back();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Http1(incoming, _) => incoming.is_end_stream(),
+            Self::Http2(recv) => recv.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Http1(incoming, _) => incoming.size_hint(),
+            Self::Http2(recv) => recv.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Everything needed to send requests to one place: its connections, kept and shared, of either HTTP version.
+//!
+//! Lives on one thread. What it knows dies with it: a client belongs to one workload instance, so that an address
+//! which changes hands never inherits a connection.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::Instant,
+};
+
+use super::{Body, InterimSink, Version, h1::client::Http1, h2::client::Http2};
+use crate::error::{Reason, Refusal};
+
+/// Opens connections to the one place.
+pub trait Connect: 'static {
+    /// A connection, handshakes done.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Opens one that will carry this version.
+    fn connect(&self, version: Version) -> impl Future<Output = Result<Self::Io, Refusal>>;
+}
+
+/// How many requests share an HTTP/2 connection before another is opened beside it.
+const STREAMS_PER_CONNECTION: usize = 100;
+/// HTTP/2 connections to one place. Several, so that one lost packet or stalled stream does not hold up all.
+const MAX_HTTP2: usize = 4;
+/// Idle HTTP/1 connections kept to one place.
+const MAX_IDLE_HTTP1: usize = 256;
+
+/// Sends requests to one place. Clones share its connections.
+#[derive(Debug)]
+pub struct Client<C>(Rc<Shared<C>>);
+
+impl<C> Clone for Client<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Shared<C> {
+    connector: C,
+    idle_timeout: Cell<Duration>,
+    http1: RefCell<Vec<(Http1, Instant)>>,
+    http2: RefCell<Vec<(Http2, Instant)>>,
+    connecting: RefCell<Option<watch::Receiver<Option<Result<(), Refusal>>>>>,
+}
+
+impl<C: Connect> Client<C> {
+    /// Nothing is connected until the first request.
+    pub fn new(connector: C, idle_timeout: Duration) -> Self {
+        Self(Rc::new(Shared {
+            connector,
+            idle_timeout: Cell::new(idle_timeout),
+            http1: RefCell::default(),
+            http2: RefCell::default(),
+            connecting: RefCell::default(),
+        }))
+    }
+
+    /// The one that opens its connections.
+    pub fn connector(&self) -> &C {
+        &self.0.connector
+    }
+
+    /// After which an unused connection is closed.
+    pub fn set_idle_timeout(&self, timeout: Duration) {
+        self.0.idle_timeout.set(timeout);
+    }
+
+    /// Closes what has not been used for the idle timeout, and forgets what has ended. To be called now and then.
+    pub fn sweep(&self) {
+        let timeout = self.0.idle_timeout.get();
+        let now = Instant::now();
+        self.0
+            .http1
+            .borrow_mut()
+            .retain(|(connection, since)| !connection.is_closed() && now - *since < timeout);
+        for (connection, used) in self.0.http2.borrow_mut().iter_mut() {
+            if connection.streams() > 0 {
+                *used = now;
+            }
+        }
+        self.0
+            .http2
+            .borrow_mut()
+            .retain(|(connection, used)| !connection.is_closed() && now - *used < timeout);
+    }
+
+    /// Sends a request already in the version's own form, and waits for the head of its response.
+    ///
+    /// A request that a kept connection turned out not to take goes once more, on a fresh connection: unsent ones
+    /// always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2).
+    pub async fn send(
+        &self,
+        request: Request<Body>,
+        version: Version,
+        interim: &dyn InterimSink,
+    ) -> Result<Response<Body>, Refusal> {
+        match version {
+            Version::Http1 => self.send_http1(request, interim).await,
+            Version::Http2 => self.send_http2(request, interim).await,
+        }
+    }
+
+    async fn send_http1(
+        &self,
+        request: Request<Body>,
+        interim: &dyn InterimSink,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut connection, reused) = match self.idle_http1().await {
+            Some(connection) => (connection, true),
+            None => (self.fresh_http1().await?, false),
+        };
+        let again = if reused && harmless_to_repeat(&request) { Some(copy(&request)) } else { None };
+        let response = match connection.send(request, interim).await {
+            Ok(response) => response,
+            Err(failure) => {
+                let again = match (failure.unsent, failure.refusal.reason) {
+                    (Some(unsent), _) => Some(unsent),
+                    (None, Reason::Reset) => again,
+                    (None, _) => None,
+                };
+                let Some(request) = again else { return Err(failure.refusal) };
+                connection = self.fresh_http1().await?;
+                connection.send(request, interim).await.map_err(|failure| failure.refusal)?
+            }
+        };
+        let switched = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        let lease = Lease { connection: Some(connection), home: Rc::downgrade(&self.0) as Weak<dyn Home> };
+        Ok(response.map(|body| {
+            if body.is_end_stream() {
+                // A connection that changes its protocol has no further use here.
+                if !switched {
+                    lease.give_back();
+                }
+                Body::Empty
+            } else {
+                Body::Http1(body, Some(lease))
+            }
+        }))
+    }
+
+    async fn idle_http1(&self) -> Option<Http1> {
+        loop {
+            let (mut connection, since) = self.0.http1.borrow_mut().pop()?;
+            // The latest one out first, so once one is too old, all below are.
+            if since.elapsed() >= self.0.idle_timeout.get() {
+                self.0.http1.borrow_mut().clear();
+                return None;
+            }
+            if !connection.is_closed() && connection.ready().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn fresh_http1(&self) -> Result<Http1, Refusal> {
+        Http1::handshake(self.0.connector.connect(Version::Http1).await?).await
+    }
+
+    async fn send_http2(
+        &self,
+        request: Request<Body>,
+        interim: &dyn InterimSink,
+    ) -> Result<Response<Body>, Refusal> {
+        let connection = self.http2().await?;
+        if request.body().is_end_stream() {
+            let again = copy(&request);
+            match connection.send(request, interim).await {
+                Err(refusal) if refusal.reason == Reason::NotProcessed => {
+                    self.http2().await?.send(again, interim).await
+                }
+                answered => answered,
+            }
+        } else {
+            connection.send(request, interim).await
+        }
+    }
+
+    /// The least busy connection; opens one when there is none, or all are busy and more are allowed.
+    async fn http2(&self) -> Result<Http2, Refusal> {
+        loop {
+            let (best, count) = {
+                let mut connections = self.0.http2.borrow_mut();
+                connections.retain(|(connection, _)| !connection.is_closed());
+                let best = connections.iter().map(|(connection, _)| connection).min_by_key(|c| c.streams());
+                (best.cloned(), connections.len())
+            };
+            match best {
+                Some(best) => {
+                    // The busy one serves while another is being opened.
+                    if best.streams() >= STREAMS_PER_CONNECTION && count < MAX_HTTP2 {
+                        self.connecting();
+                    }
+                    if best.ready().await {
+                        return Ok(best);
+                    }
+                }
+                None => {
+                    let mut connecting = self.connecting();
+                    let outcome = connecting.wait_for(Option::is_some).await;
+                    match outcome.as_deref() {
+                        Ok(Some(Err(refusal))) => return Err(refusal.clone()),
+                        Ok(_) => {}
+                        Err(_) => return Err(Reason::Connect.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One attempt to connect at a time, shared by all who wait for it, and not given up when one of them is.
+    fn connecting(&self) -> watch::Receiver<Option<Result<(), Refusal>>> {
+        if let Some(connecting) = &*self.0.connecting.borrow() {
+            return connecting.clone();
+        }
+        let (sender, receiver) = watch::channel(None);
+        *self.0.connecting.borrow_mut() = Some(receiver.clone());
+        let shared = self.0.clone();
+        tokio::task::spawn_local(async move {
+            let connected = match shared.connector.connect(Version::Http2).await {
+                Ok(io) => Http2::handshake(io).await,
+                Err(refusal) => Err(refusal),
+            };
+            shared.connecting.borrow_mut().take();
+            let outcome = connected.map(|connection| {
+                shared.http2.borrow_mut().push((connection, Instant::now()));
+            });
+            let _ = sender.send(Some(outcome));
+        });
+        receiver
+    }
+}
+
+/// Where a lent connection returns to.
+trait Home {
+    fn take_back(&self, connection: Http1);
+}
+
+impl<C> Home for Shared<C> {
+    fn take_back(&self, connection: Http1) {
+        let mut idle = self.http1.borrow_mut();
+        if idle.len() < MAX_IDLE_HTTP1 && !connection.is_closed() {
+            idle.push((connection, Instant::now()));
+        }
+    }
+}
+
+/// An HTTP/1 connection on loan to a response's body. Dropped before the body's end, the connection ends with it.
+pub struct Lease {
+    connection: Option<Http1>,
+    home: Weak<dyn Home>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+impl Lease {
+    /// The exchange is over: others may use the connection.
+    pub fn give_back(mut self) {
+        if let (Some(home), Some(connection)) = (self.home.upgrade(), self.connection.take()) {
+            home.take_back(connection);
+        }
+    }
+}
+
+fn harmless_to_repeat(request: &Request<Body>) -> bool {
+    let idempotent =
+        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+    idempotent.contains(request.method()) && request.body().is_end_stream()
+}
+
+/// A bodiless request once more.
+fn copy(request: &Request<Body>) -> Request<Body> {
+    let mut again = Request::new(Body::Empty);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    *again.extensions_mut() = request.extensions().clone();
+    again
+}

@@ -1,0 +1,159 @@
+//! HTTP/2 by the `h2` crate itself, on both sides: hyper would hide interim responses, and spend a task per body.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::BodyError;
+
+pub mod client;
+pub mod server;
+
+/// One stream's window, bytes. Small, since every stream of a connection may fill it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The connection's window, bytes: well above a stream's, so that one slow reader cannot starve the others.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Data that one stream may have waiting to be written, bytes.
+const SEND_BUFFER: usize = 256 * 1024;
+/// The largest header section taken, bytes (RFC 9113 6.5.2).
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// Frames of this size carry bulk data with little overhead.
+const MAX_FRAME: u32 = 64 * 1024;
+
+/// The body of a received message. Flow-control credit goes back as data is taken, so a slow reader slows the
+/// sender down.
+#[derive(Debug)]
+pub struct RecvBody {
+    stream: RecvStream,
+    data_ended: bool,
+    length: Option<u64>,
+}
+
+impl RecvBody {
+    fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+        let length = headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok())
+            .and_then(|length| length.parse().ok());
+        Self { stream, data_ended: false, length }
+    }
+}
+
+impl Body for RecvBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if !this.data_ended {
+            match ready!(this.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Only fails when the stream is gone, which the next poll tells better.
+                    let _ = this.stream.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // A server may stop taking a request body that it does not need (RFC 9113 8.1).
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
+                    this.data_ended = true;
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => this.data_ended = true,
+            }
+        }
+        Poll::Ready(match ready!(this.stream.poll_trailers(cx)) {
+            Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Ok(None) => None,
+            Err(error) if error.reason() == Some(Reason::NO_ERROR) => None,
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+/// Writes a body into a stream as fast as the peer lets it, and no faster. If the body fails, the stream is reset,
+/// so that the peer cannot take a part for the whole.
+async fn pump<B>(body: B, stream: &mut SendStream<Bytes>)
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display>,
+{
+    let mut body = std::pin::pin!(body);
+    loop {
+        // A reset tells that nobody reads any more, even while the body has nothing to say.
+        let frame = poll_fn(|cx| {
+            if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                return Poll::Ready(Err(reset));
+            }
+            body.as_mut().poll_frame(cx).map(Ok)
+        });
+        let frame = match frame.await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => {
+                let _ = stream.send_data(Bytes::new(), true);
+                return;
+            }
+            Ok(Some(Err(error))) => {
+                tracing::debug!(%error, "the body failed; resetting the stream");
+                stream.send_reset(Reason::INTERNAL_ERROR);
+                return;
+            }
+            Err(_) => return,
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                let last = body.is_end_stream();
+                if !send(stream, data, last).await || last {
+                    return;
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    let _ = stream.send_trailers(trailers);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Writes one chunk as the windows allow. False: the stream is gone.
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> bool {
+    if data.is_empty() {
+        return !last || stream.send_data(data, true).is_ok();
+    }
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let granted = match stream.capacity() {
+            0 => {
+                // Capacity never comes to a stream that was reset: h2 answers `None` or an error then.
+                match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                    Some(Ok(granted)) => granted,
+                    _ => return false,
+                }
+            }
+            granted => granted,
+        };
+        let part = data.split_to(granted.min(data.len()));
+        if !part.is_empty() && stream.send_data(part, last && data.is_empty()).is_err() {
+            return false;
+        }
+    }
+    true
+}

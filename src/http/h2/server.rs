@@ -1,0 +1,130 @@
+//! The answering side of an HTTP/2 connection.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use http::{HeaderValue, Request, Response};
+use http_body::Body as HttpBody;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump};
+use crate::{
+    drain::{Drain, Phase},
+    http::{Body, InterimSink, serve::Handler},
+};
+
+/// Streams that one peer may have open.
+const MAX_STREAMS: u32 = 1024;
+/// A peer has so long to complete the preface and settings.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams reset by the peer that are remembered before it counts as an attack (CVE-2023-44487).
+const MAX_RESET_STREAMS: usize = 128;
+
+/// Serves requests until the peer leaves or, after the drain began, until the last one is answered.
+pub async fn serve<T, H>(io: T, handler: Rc<H>, mut drain: Drain) -> Result<(), h2::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Handler,
+{
+    let handshake = server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .data_frame_budget(usize::MAX)
+        .handshake::<_, Bytes>(io);
+    let mut connection = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(connection) => connection?,
+        Err(_) => return Err(h2::Reason::SETTINGS_TIMEOUT.into()),
+    };
+    let mut closing = pin!(drain.reached(Phase::Closing));
+    let mut going_away = false;
+    loop {
+        let accepted = poll_fn(|cx| {
+            if !going_away && closing.as_mut().poll(cx).is_ready() {
+                going_away = true;
+                connection.graceful_shutdown();
+            }
+            connection.poll_accept(cx)
+        });
+        match accepted.await {
+            Some(Ok((request, respond))) => {
+                tokio::task::spawn_local(exchange(request, respond, handler.clone()));
+            }
+            Some(Err(error)) => return Err(error),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One request and its response. Ends early when the peer resets the stream: what is being done for it is dropped.
+async fn exchange<H: Handler>(
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    handler: Rc<H>,
+) {
+    let (head, stream) = request.into_parts();
+    let body = RecvBody::new(stream, &head.headers);
+    let body = if body.is_end_stream() { Body::Empty } else { Body::Http2(body) };
+    let request = Request::from_parts(head, body);
+    let interims = Interims::default();
+    let handled = async {
+        let mut handled = pin!(handler.handle(request, &interims));
+        poll_fn(|cx| poll_exchange(cx, &mut respond, &interims, handled.as_mut())).await
+    };
+    let Some(response) = handled.await else { return };
+    let (mut head, body) = response.into_parts();
+    if !head.headers.contains_key(http::header::DATE) && head.status.is_informational() {
+        head.headers.remove(http::header::CONTENT_LENGTH);
+    }
+    let bodiless = body.is_end_stream();
+    if bodiless && let Some(0) = body.size_hint().exact() {
+        head.headers
+            .entry(http::header::CONTENT_LENGTH)
+            .or_insert_with(|| HeaderValue::from_static("0"));
+    }
+    match respond.send_response(Response::from_parts(head, ()), bodiless) {
+        Ok(mut stream) if !bodiless => pump(body, &mut stream).await,
+        Ok(_) => drop(body),
+        Err(error) => tracing::debug!(%error, "the response could not be sent"),
+    }
+}
+
+fn poll_exchange<B>(
+    cx: &mut Context<'_>,
+    respond: &mut SendResponse<Bytes>,
+    interims: &Interims,
+    handled: std::pin::Pin<&mut impl Future<Output = Response<B>>>,
+) -> Poll<Option<Response<B>>> {
+    if respond.poll_reset(cx).is_ready() {
+        return Poll::Ready(None);
+    }
+    let response = handled.poll(cx);
+    for interim in interims.0.borrow_mut().drain(..) {
+        let _ = respond.send_informational(interim);
+    }
+    response.map(Some)
+}
+
+/// Interim responses between the handler and the connection; both are polled by the same task.
+#[derive(Default)]
+struct Interims(RefCell<VecDeque<Response<()>>>);
+
+impl InterimSink for Interims {
+    fn interim(&self, response: Response<()>) {
+        self.0.borrow_mut().push_back(response);
+    }
+}

@@ -1,0 +1,202 @@
+//! Header rules of a proxy: hop-by-hop fields, our own private fields, and the host a request is for.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Uri,
+    header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+/// Names the refusing proxy and its reason, on every answer that a proxy made itself.
+pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
+
+/// Between sidecars: the request came as HTTP/1 and must reach the application as such.
+pub const VERSION: HeaderName = HeaderName::from_static("pillion-version");
+
+/// Fields that start like this are ours alone: taken off whatever comes from an application.
+const PRIVATE: &str = "pillion-";
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Takes off what concerns one connection only (RFC 9110 7.6.1), including every field that `Connection` names.
+/// `TE: trailers` stays, as gRPC and HTTP/1 trailers need it end to end; an upgrade is kept only where `upgrade`
+/// says that this hop will carry it on.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    let upgrade_to = if upgrade { headers.remove(UPGRADE) } else { None };
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| *name != TE && *name != TRAILER)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    if headers.contains_key(TE) {
+        let trailers = headers
+            .get_all(TE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, TRAILERS);
+        }
+    }
+    if let Some(protocol) = upgrade_to {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// Takes off every private field: an application must not speak as a proxy.
+pub fn strip_private(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with(PRIVATE)) {
+        let private: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with(PRIVATE)).cloned().collect();
+        for name in private {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Whether the request asks to turn its connection into another protocol (WebSocket, for one).
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Whether a message is gRPC's.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The host (and port) that a request is for: the target's authority where it has one, else `Host` (RFC 9112 3.2).
+/// `None`: it names none, or nonsense.
+pub fn authority<B>(request: &Request<B>) -> Option<Authority> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.clone());
+    }
+    let host = request.headers().get(HOST)?;
+    Authority::try_from(host.as_bytes()).ok().filter(|authority| !authority.host().is_empty())
+}
+
+/// Rewrites a request into HTTP/2's form: scheme and authority in the target, no `Host`.
+pub fn to_http2<B>(request: &mut Request<B>, authority: Authority) {
+    set_target(request, Some((Scheme::HTTP, authority)));
+    request.headers_mut().remove(HOST);
+    *request.version_mut() = http::Version::HTTP_2;
+}
+
+/// Rewrites a request into HTTP/1's origin form, with its authority in `Host`.
+pub fn to_http1<B>(request: &mut Request<B>) {
+    if let Some(authority) = request.uri().authority() {
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        set_target(request, None);
+    }
+    *request.version_mut() = http::Version::HTTP_11;
+}
+
+fn set_target<B>(request: &mut Request<B>, base: Option<(Scheme, Authority)>) {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    (parts.scheme, parts.authority) = base.unzip();
+    let path = parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    if path.as_str().is_empty() {
+        *path = PathAndQuery::from_static("/");
+    }
+    *request.uri_mut() = Uri::from_parts(parts).expect("parts of a valid URI with a path fit together");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go() {
+        let mut headers = map(&[
+            ("connection", "close, x-mine"),
+            ("connection", "Keep-Alive"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip, trailers"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut headers, false);
+        assert_eq!(headers, map(&[("te", "trailers"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn a_carried_upgrade_stays() {
+        let mut headers = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert!(is_upgrade(&headers));
+        strip_hop_by_hop(&mut headers, true);
+        assert_eq!(headers, map(&[("upgrade", "websocket"), ("connection", "upgrade")]));
+    }
+
+    #[test]
+    fn connection_cannot_remove_trailer_negotiation() {
+        let mut headers = map(&[("connection", "te"), ("te", "trailers")]);
+        strip_hop_by_hop(&mut headers, false);
+        assert_eq!(headers, map(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn private_fields_go() {
+        let mut headers = map(&[("pillion-error", "x"), ("pillion-anything", "y"), ("pillions", "z")]);
+        strip_private(&mut headers);
+        assert_eq!(headers, map(&[("pillions", "z")]));
+    }
+
+    #[test]
+    fn forms_of_a_target() {
+        let mut request =
+            Request::get("/a?b").header(HOST, "web.demo.mesh:80").body(()).expect("a request");
+        let host = authority(&request).expect("a host");
+        assert_eq!(host.as_str(), "web.demo.mesh:80");
+        to_http2(&mut request, host);
+        assert_eq!(request.uri(), "http://web.demo.mesh:80/a?b");
+        assert!(!request.headers().contains_key(HOST));
+        to_http1(&mut request);
+        assert_eq!(request.uri(), "/a?b");
+        assert_eq!(request.headers()[HOST], "web.demo.mesh:80");
+    }
+
+    #[test]
+    fn asterisk_form_and_empty_hosts() {
+        let mut request = Request::options("*").header(HOST, "a").body(()).expect("a request");
+        to_http2(&mut request, Authority::from_static("a"));
+        assert_eq!(request.uri().path(), "*");
+        let request = Request::get("/").header(HOST, "").body(()).expect("a request");
+        assert_eq!(authority(&request), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Serves one connection, whichever HTTP version it speaks.
+
+use std::{future::Future, rc::Rc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Body, InterimSink, Version, body::BodyError, h1, h2};
+use crate::{
+    drain::Drain,
+    error::{Reason, Refusal},
+    http::refusal::Voice,
+};
+
+/// Answers requests. One handler serves all of a connection's requests, on the connection's thread.
+pub trait Handler: 'static {
+    /// The body of its answers.
+    type Body: http_body::Body<Data = Bytes, Error = BodyError> + Unpin + 'static;
+
+    /// Answers one request; refusals are answers too.
+    fn handle(
+        &self,
+        request: Request<Body>,
+        interim: &dyn InterimSink,
+    ) -> impl Future<Output = Response<Self::Body>>;
+
+    /// How this handler's own refusals are signed.
+    fn voice(&self) -> &Voice;
+
+    /// Hears of requests that the codec refused before they became requests.
+    fn malformed(&self, reason: Reason);
+}
+
+/// Serves one connection to its end.
+///
+/// # Errors
+/// What the peer did wrong, for the log; whoever sent it has been answered already.
+pub async fn serve<T, H>(io: T, version: Version, handler: Rc<H>, drain: Drain) -> Result<(), Refusal>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    match version {
+        Version::Http1 => h1::server::serve(io, handler, drain).await,
+        Version::Http2 => h2::server::serve(io, handler.clone(), drain).await.or_else(|error| {
+            // A peer that just goes away is normal.
+            if error.is_io() || error.reason() == Some(::h2::Reason::NO_ERROR) {
+                return Ok(());
+            }
+            handler.malformed(Reason::MalformedRequest);
+            Err(Refusal::new(Reason::MalformedRequest, format_args!("HTTP/2: {error}")))
+        }),
+    }
+}

@@ -1,0 +1,381 @@
+//! What is counted about one edge of the mesh, in cells of one thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use http::StatusCode;
+use pillion_api::latency;
+
+use crate::error::{Hop, Reason};
+
+/// Edges that one worker keeps apart; all further ones are counted together.
+const MAX_EDGES: usize = 4096;
+/// Stands for everything beyond that.
+const OTHER: &str = "other";
+
+/// Who calls whom, as far as it is told apart. Every part is a name the mesh knows, never what a client sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EdgeKey {
+    /// Seen from the caller's sidecar or the callee's.
+    pub direction: Hop,
+    /// The calling service or workload.
+    pub source: Arc<str>,
+    /// The service called.
+    pub target: Arc<str>,
+    /// The service that a route chose, often the same.
+    pub backend: Arc<str>,
+    /// The workload that served; empty where none was reached.
+    pub workload: Arc<str>,
+    /// Carried by mutual TLS.
+    pub mtls: bool,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// With this HTTP status.
+    Status(StatusCode),
+    /// With this gRPC status; more than 16 counts as 2 (unknown).
+    Grpc(u8),
+    /// By our own refusal.
+    Refused(Reason),
+    /// The caller went away.
+    Cancelled,
+}
+
+/// Slots for [`Outcome`]s: HTTP classes 1 to 5, gRPC codes 0 to 16, refused, cancelled.
+const OUTCOMES: usize = 5 + 17 + 2;
+
+impl Outcome {
+    fn slot(self) -> usize {
+        match self {
+            Self::Status(status) => usize::from(status.as_u16() / 100).clamp(1, 5) - 1,
+            Self::Grpc(code) => 5 + usize::from(if code > 16 { 2 } else { code }),
+            Self::Refused(_) => 22,
+            Self::Cancelled => 23,
+        }
+    }
+
+    /// The label of a slot.
+    pub fn label(slot: usize) -> &'static str {
+        const LABELS: [&str; OUTCOMES] = [
+            "1xx", "2xx", "3xx", "4xx", "5xx", "grpc-0", "grpc-1", "grpc-2", "grpc-3", "grpc-4", "grpc-5",
+            "grpc-6", "grpc-7", "grpc-8", "grpc-9", "grpc-10", "grpc-11", "grpc-12", "grpc-13", "grpc-14",
+            "grpc-15", "grpc-16", "refused", "cancelled",
+        ];
+        LABELS[slot]
+    }
+
+    /// Whether the callee, or the mesh, is to blame.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Status(status) => status.is_server_error(),
+            // Unknown, deadline exceeded, internal, unavailable, data loss.
+            Self::Grpc(code) => matches!(code, 2 | 4 | 13 | 14 | 15 | 17..),
+            Self::Refused(reason) => reason.status().is_server_error(),
+            Self::Cancelled => false,
+        }
+    }
+}
+
+/// The counts of one edge since they were last taken.
+#[derive(Debug)]
+pub struct Edge {
+    key: Arc<EdgeKey>,
+    outcomes: [Cell<u64>; OUTCOMES],
+    failures: Cell<u64>,
+    /// Count and sum of microseconds by bucket; made with the first request.
+    latencies: RefCell<Option<Box<[(u32, u64); latency::BUCKETS]>>>,
+    refusals: RefCell<Vec<(Reason, u64)>>,
+    in_flight: Cell<u32>,
+    connections: Cell<u64>,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    touched: Cell<bool>,
+}
+
+impl Edge {
+    fn new(key: EdgeKey) -> Self {
+        Self {
+            key: Arc::new(key),
+            outcomes: Default::default(),
+            failures: Cell::default(),
+            latencies: RefCell::default(),
+            refusals: RefCell::default(),
+            in_flight: Cell::default(),
+            connections: Cell::default(),
+            sent: Cell::default(),
+            received: Cell::default(),
+            touched: Cell::default(),
+        }
+    }
+
+    /// Counts a request that has ended.
+    pub fn request(&self, outcome: Outcome, took_us: u64) {
+        add(&self.outcomes[outcome.slot()], 1);
+        if outcome.is_failure() {
+            add(&self.failures, 1);
+        }
+        if let Outcome::Refused(reason) = outcome {
+            self.refusal(reason);
+        }
+        let mut latencies = self.latencies.borrow_mut();
+        let bucket = &mut latencies.get_or_insert_with(|| Box::new([(0, 0); latency::BUCKETS]))
+            [latency::index(took_us)];
+        bucket.0 += 1;
+        bucket.1 += took_us;
+        self.touched.set(true);
+    }
+
+    /// Counts a refused connection; requests are counted by [`Self::request`].
+    pub fn refusal(&self, reason: Reason) {
+        let mut refusals = self.refusals.borrow_mut();
+        match refusals.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => refusals.push((reason, 1)),
+        }
+        self.touched.set(true);
+    }
+
+    /// Counts an opaque connection that has ended.
+    pub fn connection(&self, sent: u64, received: u64) {
+        add(&self.connections, 1);
+        add(&self.sent, sent);
+        add(&self.received, received);
+        self.touched.set(true);
+    }
+
+    /// One more request under way, until the guard is dropped.
+    pub fn enter(self: &Rc<Self>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.touched.set(true);
+        InFlight(self.clone())
+    }
+
+    fn take(&self) -> Option<EdgeDelta> {
+        if !self.touched.replace(self.in_flight.get() > 0) {
+            return None;
+        }
+        let mut latencies = Vec::new();
+        if let Some(buckets) = self.latencies.borrow_mut().as_mut() {
+            for (index, bucket) in buckets.iter_mut().enumerate().filter(|(_, bucket)| bucket.0 > 0) {
+                let (count, sum_us) = std::mem::take(bucket);
+                latencies.push(LatencyDelta { bucket: index, count: count.into(), sum_us });
+            }
+        }
+        let outcomes = (0..OUTCOMES)
+            .map(|slot| (slot, self.outcomes[slot].take()))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        Some(EdgeDelta {
+            key: self.key.clone(),
+            outcomes,
+            failures: self.failures.take(),
+            latencies,
+            refusals: self.refusals.take(),
+            in_flight: self.in_flight.get(),
+            connections: self.connections.take(),
+            sent: self.sent.take(),
+            received: self.received.take(),
+        })
+    }
+}
+
+fn add(cell: &Cell<u64>, more: u64) {
+    cell.set(cell.get() + more);
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct InFlight(Rc<Edge>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.touched.set(true);
+    }
+}
+
+/// What one edge has gathered; goes to the main thread.
+#[derive(Debug, Clone)]
+pub struct EdgeDelta {
+    /// Which edge.
+    pub key: Arc<EdgeKey>,
+    /// Slot of [`Outcome::label`] and count.
+    pub outcomes: Vec<(usize, u64)>,
+    /// Of these, failed.
+    pub failures: u64,
+    /// Only the buckets that have any.
+    pub latencies: Vec<LatencyDelta>,
+    /// By reason.
+    pub refusals: Vec<(Reason, u64)>,
+    /// Under way now.
+    pub in_flight: u32,
+    /// Opaque connections ended.
+    pub connections: u64,
+    /// Their bytes from the caller.
+    pub sent: u64,
+    /// Their bytes to the caller.
+    pub received: u64,
+}
+
+impl EdgeDelta {
+    /// Requests that ended.
+    pub fn requests(&self) -> u64 {
+        self.outcomes.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Joins a later delta of the same edge.
+    pub fn merge(&mut self, later: Self) {
+        for (slot, count) in later.outcomes {
+            match self.outcomes.iter_mut().find(|(known, _)| *known == slot) {
+                Some((_, total)) => *total += count,
+                None => self.outcomes.push((slot, count)),
+            }
+        }
+        for latency in later.latencies {
+            match self.latencies.iter_mut().find(|known| known.bucket == latency.bucket) {
+                Some(known) => {
+                    known.count += latency.count;
+                    known.sum_us += latency.sum_us;
+                }
+                None => self.latencies.push(latency),
+            }
+        }
+        for (reason, count) in later.refusals {
+            match self.refusals.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, total)) => *total += count,
+                None => self.refusals.push((reason, count)),
+            }
+        }
+        self.failures += later.failures;
+        self.in_flight = later.in_flight;
+        self.connections += later.connections;
+        self.sent += later.sent;
+        self.received += later.received;
+    }
+}
+
+/// One bucket's share.
+#[derive(Debug, Clone, Copy)]
+pub struct LatencyDelta {
+    /// Index into [`pillion_api::latency`]'s buckets.
+    pub bucket: usize,
+    /// Requests.
+    pub count: u64,
+    /// Their durations together, microseconds.
+    pub sum_us: u64,
+}
+
+/// All edges of one worker.
+#[derive(Debug, Default)]
+pub struct Edges(RefCell<HashMap<EdgeKey, Rc<Edge>>>);
+
+impl Edges {
+    /// The edge of this key; to be kept by whoever counts often. Beyond a bound, strangers share one edge per
+    /// direction.
+    pub fn edge(&self, key: EdgeKey) -> Rc<Edge> {
+        let mut edges = self.0.borrow_mut();
+        if let Some(edge) = edges.get(&key) {
+            return edge.clone();
+        }
+        let key = if edges.len() < MAX_EDGES { key } else { overflow(key) };
+        edges.entry(key.clone()).or_insert_with(|| Rc::new(Edge::new(key))).clone()
+    }
+
+    /// Takes what has gathered, and forgets edges that nobody holds any more.
+    pub fn take(&self) -> Vec<EdgeDelta> {
+        let mut edges = self.0.borrow_mut();
+        let deltas = edges.values().filter_map(|edge| edge.take()).collect();
+        edges.retain(|_, edge| Rc::strong_count(edge) > 1 || edge.touched.get());
+        deltas
+    }
+}
+
+fn overflow(key: EdgeKey) -> EdgeKey {
+    let other: Arc<str> = OTHER.into();
+    EdgeKey {
+        source: other.clone(),
+        target: other.clone(),
+        backend: other.clone(),
+        workload: other,
+        ..key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(target: &str) -> EdgeKey {
+        EdgeKey {
+            direction: Hop::Outbound,
+            source: "a.n".into(),
+            target: target.into(),
+            backend: target.into(),
+            workload: "".into(),
+            mtls: true,
+        }
+    }
+
+    #[test]
+    fn counts_are_taken_once_and_exactly() {
+        let edges = Edges::default();
+        let edge = edges.edge(key("b.n"));
+        edge.request(Outcome::Status(StatusCode::OK), 100);
+        edge.request(Outcome::Status(StatusCode::BAD_GATEWAY), 300);
+        edge.request(Outcome::Refused(Reason::NoEndpoints), 1);
+        edge.request(Outcome::Grpc(14), 100);
+        edge.request(Outcome::Cancelled, 100);
+        let [delta] = edges.take().try_into().expect("one edge");
+        assert_eq!(delta.requests(), 5);
+        assert_eq!(delta.failures, 3);
+        assert_eq!(delta.refusals, [(Reason::NoEndpoints, 1)]);
+        assert_eq!(delta.latencies.iter().map(|latency| latency.sum_us).sum::<u64>(), 601);
+        assert!(edges.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_in_flight_is_reported_until_it_ends() {
+        let edges = Edges::default();
+        let edge = edges.edge(key("b.n"));
+        let guard = edge.enter();
+        for _ in 0..2 {
+            assert_eq!(edges.take()[0].in_flight, 1);
+        }
+        drop(guard);
+        assert_eq!(edges.take()[0].in_flight, 0);
+        assert!(edges.take().is_empty());
+    }
+
+    #[test]
+    fn edges_are_bounded() {
+        let edges = Edges::default();
+        let held: Vec<_> = (0..MAX_EDGES + 10).map(|i| edges.edge(key(&format!("s{i}.n")))).collect();
+        for edge in &held {
+            edge.request(Outcome::Status(StatusCode::OK), 1);
+        }
+        let deltas = edges.take();
+        assert_eq!(deltas.len(), MAX_EDGES + 1);
+        let other = deltas.iter().find(|delta| &*delta.key.target == OTHER).expect("the overflow edge");
+        assert_eq!(other.requests(), 10);
+    }
+
+    #[test]
+    fn merging_is_adding() {
+        let edges = Edges::default();
+        let edge = edges.edge(key("b.n"));
+        edge.request(Outcome::Status(StatusCode::OK), 100);
+        let mut first = edges.take().remove(0);
+        edge.request(Outcome::Status(StatusCode::OK), 100);
+        edge.request(Outcome::Refused(Reason::Reset), 1 << 20);
+        first.merge(edges.take().remove(0));
+        assert_eq!(first.requests(), 3);
+        assert_eq!(first.latencies.len(), 2);
+        assert_eq!(first.failures, 1);
+    }
+}

@@ -1,0 +1,11 @@
+//! What the sidecar counts, and how it is told: plain cells on the threads that serve, gathered about once a second.
+//!
+//! Nothing here is locked, formatted or looked up while a request is served. A worker counts in cells of its own
+//! ([`edge`]); the main thread asks the workers for what has come together ([`report`]), adds it to the Prometheus
+//! registry ([`prometheus`]) and sends it to the control plane.
+
+pub mod edge;
+pub mod log;
+pub mod names;
+pub mod prometheus;
+pub mod report;

@@ -1,0 +1,94 @@
+//! Every metric, once: its name, what it means, its labels.
+
+/// What a metric is to Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($variant:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)+) => {
+        /// The metrics of a sidecar.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Metric {
+            $(#[doc = $help] $variant,)+
+        }
+
+        impl Metric {
+            /// Every metric.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// As Prometheus knows it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means.
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)+ }
+            }
+
+            /// Counter, gauge or histogram.
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)+ }
+            }
+
+            /// Its labels, in order.
+            pub fn labels(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($label),*],)+ }
+            }
+        }
+    };
+}
+
+metrics! {
+    Requests = "pillion_requests_total", Counter, ["direction", "source", "target", "backend", "workload", "status"], "Requests by how they ended: 1xx to 5xx, grpc-<code>, refused (by this sidecar), cancelled (by the caller).";
+    Failures = "pillion_request_failures_total", Counter, ["direction", "source", "target", "backend", "workload"], "Requests that count as failed: 5xx, gRPC codes that blame the server, refusals that do.";
+    Duration = "pillion_request_duration_seconds", Histogram, ["direction", "source", "target", "backend"], "From a request's head to the last byte of its response.";
+    Refusals = "pillion_refusals_total", Counter, ["direction", "source", "target", "reason"], "Requests and connections that this sidecar refused, by reason.";
+    InFlight = "pillion_requests_in_flight", Gauge, ["direction", "target"], "Requests under way.";
+    Malformed = "pillion_malformed_requests_total", Counter, ["direction", "reason"], "Messages refused by the codec before they became requests.";
+    ConnectionsOpen = "pillion_connections_open", Gauge, ["direction"], "Connections accepted and still open.";
+    OpaqueConnections = "pillion_opaque_connections_total", Counter, ["direction", "source", "target", "backend", "workload"], "Connections carried as bytes.";
+    OpaqueBytes = "pillion_opaque_bytes_total", Counter, ["direction", "source", "target", "flow"], "Bytes of opaque connections, from the caller (sent) and to it (received).";
+    Detections = "pillion_protocol_detections_total", Counter, ["direction", "outcome"], "What the first bytes of a connection told.";
+    Handshakes = "pillion_tls_handshakes_total", Counter, ["side", "result"], "TLS handshakes: full, resumed, or why they failed.";
+    BreakerState = "pillion_breaker_state", Gauge, ["target", "workload"], "Circuit breaker of an endpoint: 0 closed, 1 open, 2 half-open; the worst of the workers.";
+    BreakerOpened = "pillion_breaker_opened_total", Counter, ["target", "workload"], "Times that an endpoint's circuit breaker opened.";
+    Endpoints = "pillion_endpoints", Gauge, ["target", "state"], "Endpoints of a service in use here: ready, unready, or with an open breaker.";
+    CertificateExpiry = "pillion_certificate_expiry_timestamp_seconds", Gauge, [], "When this workload's certificate ends, seconds since the Unix epoch.";
+    CertificateRenewals = "pillion_certificate_renewals_total", Counter, ["result"], "Renewals of this workload's certificate.";
+    ControlPlaneConnected = "pillion_control_plane_connected", Gauge, [], "1 while the control plane's stream is up.";
+    ControlPlaneStale = "pillion_control_plane_stale_seconds", Gauge, [], "How long nothing has been heard from the control plane.";
+    ControlPlaneConnects = "pillion_control_plane_connects_total", Counter, ["result"], "Attempts to connect to the control plane.";
+    ControlPlaneUpdates = "pillion_control_plane_updates_total", Counter, ["kind", "result"], "Updates received: applied or refused.";
+    ClockSkew = "pillion_clock_skew_seconds", Gauge, [], "The control plane's clock minus this host's.";
+    Subscriptions = "pillion_subscriptions", Gauge, [], "Services that this sidecar follows.";
+    AppHealthy = "pillion_application_ready", Gauge, [], "1 while the application passes its health check.";
+    BuildInfo = "pillion_build_info", Gauge, ["version"], "Always 1.";
+    StartTime = "process_start_time_seconds", Gauge, [], "When this process started, seconds since the Unix epoch.";
+    ResidentMemory = "process_resident_memory_bytes", Gauge, [], "Resident memory.";
+    CpuSeconds = "process_cpu_seconds_total", Counter, [], "User and system time.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        let mut seen = std::collections::HashSet::new();
+        for metric in Metric::ALL {
+            let name = metric.name();
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("pillion_") || name.starts_with("process_"), "{name}");
+            assert_eq!(metric.kind() == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(metric.help().ends_with('.'), "{name}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The Prometheus registry: handles from the enum of names, text for `/metrics`.
+
+use std::{sync::Mutex, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_util::MetricKindMask;
+use pillion_api::latency;
+
+use super::names::{Kind, Metric};
+
+/// A series that nothing has changed for so long is no longer shown: its workload or caller is gone.
+const IDLE_SERIES: Duration = Duration::from_secs(900);
+
+/// The registry of one process. Its methods take locks: they are for the main thread, and for connections, never for
+/// requests.
+pub struct Registry {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// Serialises rendering with the upkeep that it implies.
+    rendering: Mutex<()>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Registry {
+    /// With every metric described and none counted.
+    pub fn new() -> Self {
+        // Every fourth bound of the shared buckets, so that counts fall exactly: 256 µs, 512 µs, … 33.6 s.
+        let bounds: Vec<f64> =
+            (8..=25).map(|power| latency::bound_us(latency::index((1 << power) - 1)) as f64 / 1e6).collect();
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&bounds)
+            .expect("there are bounds")
+            .idle_timeout(MetricKindMask::COUNTER | MetricKindMask::HISTOGRAM, Some(IDLE_SERIES))
+            .build_recorder();
+        for metric in Metric::ALL {
+            let (name, help) = (KeyName::from_const_str(metric.name()), metric.help().into());
+            match metric.kind() {
+                Kind::Counter => recorder.describe_counter(name, None, help),
+                Kind::Gauge => recorder.describe_gauge(name, None, help),
+                Kind::Histogram => recorder.describe_histogram(name, None, help),
+            }
+        }
+        let handle = recorder.handle();
+        Self { recorder, handle, rendering: Mutex::default() }
+    }
+
+    /// A counter's series; values for the metric's labels in their order.
+    pub fn counter(&self, metric: Metric, values: &[&str]) -> Counter {
+        debug_assert_eq!(metric.kind(), Kind::Counter);
+        self.recorder.register_counter(&key(metric, values), &METADATA)
+    }
+
+    /// A gauge's series.
+    pub fn gauge(&self, metric: Metric, values: &[&str]) -> Gauge {
+        debug_assert_eq!(metric.kind(), Kind::Gauge);
+        self.recorder.register_gauge(&key(metric, values), &METADATA)
+    }
+
+    /// A histogram's series.
+    pub fn histogram(&self, metric: Metric, values: &[&str]) -> Histogram {
+        debug_assert_eq!(metric.kind(), Kind::Histogram);
+        self.recorder.register_histogram(&key(metric, values), &METADATA)
+    }
+
+    /// The whole registry in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        let _one_at_a_time = self.rendering.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Moves recorded durations into their buckets, so that they do not pile up between scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
+
+static METADATA: Metadata<'static> = Metadata::new("pillion", Level::INFO, None);
+
+fn key(metric: Metric, values: &[&str]) -> Key {
+    debug_assert_eq!(metric.labels().len(), values.len(), "{}", metric.name());
+    let labels: Vec<Label> = metric
+        .labels()
+        .iter()
+        .zip(values)
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect();
+    Key::from_parts(metric.name(), labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_has_help_type_and_exact_buckets() {
+        let registry = Registry::new();
+        registry.counter(Metric::Handshakes, &["client", "full"]).increment(2);
+        let duration = registry.histogram(Metric::Duration, &["outbound", "a", "b", "b"]);
+        duration.record(0.000_255);
+        duration.record(0.000_300);
+        let text = registry.render();
+        assert!(text.contains("# TYPE pillion_tls_handshakes_total counter"), "{text}");
+        assert!(text.contains("# HELP pillion_tls_handshakes_total TLS handshakes"), "{text}");
+        assert!(text.contains("pillion_tls_handshakes_total{side=\"client\",result=\"full\"} 2"), "{text}");
+        assert!(text.contains("le=\"0.000256\"} 1"), "{text}");
+        assert!(text.contains("le=\"0.000512\"} 2"), "{text}");
+        assert!(text.contains("le=\"33.554432\"} 2"), "{text}");
+    }
+}

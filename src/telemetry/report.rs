@@ -1,0 +1,65 @@
+//! What one worker tells the main thread when asked.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::edge::EdgeDelta;
+
+/// Everything that a worker has gathered, and how things stand on it.
+#[derive(Debug, Default, Clone)]
+pub struct WorkerReport {
+    /// Since the last report.
+    pub edges: Vec<EdgeDelta>,
+    /// As they are.
+    pub endpoints: Vec<EndpointStatus>,
+    /// Open now.
+    pub inbound_connections: usize,
+    /// Open now.
+    pub outbound_connections: usize,
+}
+
+/// How a worker sees one endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointStatus {
+    /// Of which service.
+    pub service: Arc<str>,
+    /// The workload instance.
+    pub uid: Arc<str>,
+    /// What people call it.
+    pub workload: Arc<str>,
+    /// Of its sidecar.
+    pub address: SocketAddr,
+    /// As its own sidecar sees it.
+    pub ready: bool,
+    /// Its circuit breaker.
+    pub breaker: BreakerState,
+    /// Requests under way to it.
+    pub in_flight: u32,
+    /// The balancer's estimate, microseconds.
+    pub latency_us: u32,
+    /// Times that the breaker opened.
+    pub opened: u64,
+    /// Why it last did; empty if never.
+    pub opened_reason: String,
+}
+
+/// Where a circuit breaker stands. Ordered from good to bad, so that the worst of several workers is the maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreakerState {
+    /// Requests pass.
+    Closed,
+    /// A few requests pass, to see whether it has recovered.
+    HalfOpen,
+    /// None pass.
+    Open,
+}
+
+impl BreakerState {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+}
