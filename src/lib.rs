@@ -12,6 +12,7 @@ pub mod config;
 pub mod drain;
 pub mod error;
 pub mod http;
+pub mod middleware;
 pub mod net;
 pub mod telemetry;
 pub mod tls;
