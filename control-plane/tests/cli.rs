@@ -1,5 +1,7 @@
 //! The command line through the real binary, against a real server of its own.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
@@ -99,7 +101,8 @@ impl Drop for Server {
 /// The binary, with nothing of this user's own settings.
 fn pillion() -> Command {
     let mut command = Command::new(PILLION);
-    for name in ["PILLION_SERVER", "PILLION_TOKEN", "PILLION_TOKEN_FILE", "XDG_DATA_HOME"] {
+    for name in ["PILLION_SERVER", "PILLION_TOKEN", "PILLION_TOKEN_FILE", "PILLION_CA_FILE", "XDG_DATA_HOME"]
+    {
         command.env_remove(name);
     }
     command.env("HOME", "/nonexistent");
@@ -258,6 +261,50 @@ fn state_survives_kill_9() {
     let error = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(1), "{error}");
     assert!(error.contains("pillion.redb is in use by another process"), "{error}");
+}
+
+#[test]
+fn beyond_loopback_goes_over_tls_with_a_token_for_reading_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("tls.pem"), folder.path().join("tls.key"));
+    std::fs::write(&certificate, signed.cert.pem()).unwrap();
+    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    let data = folder.path().join("data");
+    let mut command = Command::new(PILLION);
+    command.args([
+        "server",
+        "--grpc-listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "0.0.0.0:0",
+        "--log-level",
+        "warn",
+    ]);
+    command
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--http-tls-cert")
+        .arg(&certificate)
+        .arg("--http-tls-key")
+        .arg(&key);
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    let url = Server::wait(&data);
+    let port = url.rsplit(':').next().unwrap().to_owned();
+    let _server = Server { child, url, folder };
+
+    let url = format!("https://localhost:{port}");
+    let get = |more: &[&str]| {
+        let mut command = pillion();
+        command.args(["--server", &url, "--ca-file"]).arg(&certificate).args(more).args(["get", "services"]);
+        outcome(&command.output().unwrap())
+    };
+    let token_file = data.join("admin.token");
+    assert!(get(&["--token-file", token_file.to_str().unwrap()]).unwrap().contains("no services"));
+    let (code, error) = get(&[]).unwrap_err();
+    assert!(code == 1 && error.contains("no token was sent"), "{error}");
+    let untrusted = pillion().args(["--server", &url, "get", "services"]).output().unwrap();
+    assert_eq!(untrusted.status.code(), Some(69), "{untrusted:?}");
 }
 
 #[test]

@@ -50,6 +50,7 @@ async fn wrong_places_and_methods_are_problems_too() {
         (Method::GET, "/v1/namespaces/demo/services/x/y/z", 404, "not-found"),
         (Method::GET, "/v1/mesh/nowhere", 404, "not-found"),
         (Method::GET, "/v1/namespaces/De%20mo/services", 400, "malformed"),
+        (Method::GET, "/v1/%ff", 400, "malformed"),
         (Method::GET, "/v1/services?wotch=true", 400, "malformed"),
         (Method::GET, "/v1/services?watch=maybe", 400, "malformed"),
         (Method::DELETE, "/v1/services", 405, "method-not-allowed"),
