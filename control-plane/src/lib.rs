@@ -1,4 +1,20 @@
 //! pillion's control plane and command line.
 
+pub mod app;
+pub mod authority;
+pub mod cli;
+pub mod clock;
 pub mod compile;
+pub mod config;
+pub mod error;
+pub mod history;
+pub mod mesh_api;
+pub mod publish;
+pub mod registry;
+pub mod resource;
+pub mod serve;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
+pub mod token;
+pub mod web;

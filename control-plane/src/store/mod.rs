@@ -2,6 +2,8 @@
 //!
 //! [`Store`] is the seam behind which one embedded file, etcd or Kubernetes' API can stand.
 
+pub mod embedded;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 

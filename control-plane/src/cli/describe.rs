@@ -1,0 +1,178 @@
+//! `pillion describe`: one document, what becomes of it, and how it fares.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{Client, Failure, get, print, words};
+use crate::resource::{DEFAULT_NAMESPACE, Kind};
+
+/// Tell everything about one document in words.
+#[derive(Debug, Args)]
+pub(super) struct DescribeArgs {
+    /// Which kind, such as service, httproute or trafficpolicy
+    #[arg(value_parser = get::parse_kind)]
+    kind: Kind,
+    /// Which document
+    name: String,
+    /// Its namespace
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
+    namespace: String,
+}
+
+pub(super) async fn run(args: &DescribeArgs, client: &Client) -> Result<(), Failure> {
+    let (namespace, name) = (args.namespace.as_str(), args.name.as_str());
+    let document = client.get(&Client::path(args.kind, Some(namespace), Some(name))).await?;
+    let mut text = Text::default();
+    head(&mut text, &document);
+    match args.kind {
+        Kind::Service => {
+            let path = ["v1", "mesh", "services", namespace, name].map(str::to_owned);
+            let live = client.find(&path).await?;
+            service(&mut text, &document, live.as_ref());
+            let mesh = client.find(&["v1", "mesh"].map(str::to_owned)).await?;
+            events(&mut text, &format!("{name}.{namespace}"), mesh.as_ref());
+        }
+        Kind::HttpRoute => route(&mut text, &document),
+        Kind::TrafficPolicy => policy(&mut text, &document),
+    }
+    print(&text.0)
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn field(&mut self, name: &str, value: impl std::fmt::Display) {
+        writeln!(self.0, "{:12} {value}", format!("{name}:")).expect("a String takes what is written");
+    }
+
+    fn section(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
+        writeln!(self.0, "{name}:").expect("a String takes what is written");
+        let mut none = true;
+        for line in lines {
+            none = false;
+            writeln!(self.0, "  {line}").expect("a String takes what is written");
+        }
+        if none {
+            self.0.push_str("  none\n");
+        }
+    }
+}
+
+fn head(text: &mut Text, document: &Value) {
+    let metadata = &document["metadata"];
+    let say = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    text.field("Kind", say(&document["kind"]));
+    text.field("Name", say(&metadata["name"]));
+    text.field("Namespace", say(&metadata["namespace"]));
+    text.field("Labels", words::labels(&metadata["labels"]));
+    text.field("Created", say(&metadata["creationTimestamp"]));
+    text.field("Generation", &metadata["generation"]);
+}
+
+fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
+    text.field("Ports", words::ports(&document["spec"]["ports"]));
+    let selector = words::labels(&document["spec"]["selector"]);
+    text.field("Served by", format!("workloads with {selector}"));
+    let Some(live) = live else {
+        text.section("Endpoints", ["not known to the mesh yet".to_owned()]);
+        return;
+    };
+    text.field("Requests", figures(live));
+    let say = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    text.section(
+        "Endpoints",
+        words::list(&live["endpoints"]).flat_map(|endpoint| {
+            let health = match (endpoint["ready"].as_bool(), endpoint["reason"].as_str().unwrap_or_default())
+            {
+                (Some(true), _) => "ready".to_owned(),
+                (_, "") => "not ready".to_owned(),
+                (_, reason) => format!("not ready: {reason}"),
+            };
+            let line = format!(
+                "{} at {}: {health}; {}",
+                say(&endpoint["workload"]),
+                say(&endpoint["address"]),
+                figures(endpoint)
+            );
+            let breakers = words::list(&endpoint["breakers"]).filter(|breaker| breaker["state"] != "closed");
+            let breakers = breakers.map(|breaker| {
+                let why = say(&breaker["openedReason"]);
+                format!("  breaker of {} is {}: {why}", say(&breaker["from"]), say(&breaker["state"]))
+            });
+            std::iter::once(line).chain(breakers.collect::<Vec<_>>())
+        }),
+    );
+    text.section(
+        "Shaped by",
+        words::list(&live["policies"])
+            .map(|it| format!("{} {}/{}", say(&it["kind"]), say(&it["namespace"]), say(&it["name"]))),
+    );
+    text.section(
+        "Called by",
+        words::list(&live["callers"]).map(|edge| format!("{}: {}", say(&edge["from"]), figures(edge))),
+    );
+}
+
+/// `12.0 requests/s, 99.5 % good, half within 3 ms, 99 % within 20 ms`.
+fn figures(of: &Value) -> String {
+    let mut parts = vec![format!("{:.1} requests/s", of["rps"].as_f64().unwrap_or(0.0))];
+    if let Some(rate) = of["successRate"].as_f64() {
+        parts.push(format!("{:.1} % good", rate * 100.0));
+    }
+    if let (Some(p50), Some(p99)) = (of["p50Ms"].as_f64(), of["p99Ms"].as_f64()) {
+        parts.push(format!("half within {p50:.1} ms, 99 % within {p99:.1} ms"));
+    }
+    parts.join(", ")
+}
+
+fn events(text: &mut Text, service: &str, mesh: Option<&Value>) {
+    let lines =
+        mesh.into_iter().flat_map(|mesh| words::list(&mesh["events"])).filter(|it| it["service"] == service);
+    let lines = lines.take(10).map(|event| {
+        let millis = event["timeMs"].as_u64().unwrap_or(0);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        format!("{} {}", humantime::format_rfc3339_seconds(time), event["text"].as_str().unwrap_or_default())
+    });
+    text.section("Events", lines.collect::<Vec<_>>());
+}
+
+fn route(text: &mut Text, document: &Value) {
+    let parents = words::list(&document["spec"]["parentRefs"]).map(|parent| {
+        let name = parent["name"].as_str().unwrap_or("?");
+        match (&parent["port"], parent["sectionName"].as_str()) {
+            (Value::Null, None) => format!("calls to {name}"),
+            (Value::Null, Some(section)) => format!("calls to {name}, port named {section}"),
+            (port, _) => format!("calls to {name}, port {port}"),
+        }
+    });
+    text.section("Routes", parents);
+    for (index, rule) in words::list(&document["spec"]["rules"]).enumerate() {
+        let name =
+            rule["name"].as_str().map_or_else(|| format!("Rule {index}"), |name| format!("Rule {name}"));
+        text.section(&name, words::rule(rule));
+    }
+    standing(text, document);
+}
+
+fn policy(text: &mut Text, document: &Value) {
+    let targets = words::list(&document["spec"]["targetRefs"]);
+    text.section("For", targets.map(|target| format!("Service {}", target["name"].as_str().unwrap_or("?"))));
+    let mut spec = document["spec"].clone();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("targetRefs");
+    }
+    text.section("Sets", words::settings("", &spec));
+    standing(text, document);
+}
+
+fn standing(text: &mut Text, document: &Value) {
+    let complaints = words::complaints(&document["status"]);
+    if complaints.is_empty() {
+        text.field("Accepted", "yes");
+    } else {
+        text.section("Not accepted", complaints);
+    }
+}

@@ -1,0 +1,136 @@
+//! The `pillion` command line.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+mod apply;
+mod client;
+mod delete;
+mod describe;
+mod failure;
+mod files;
+mod get;
+mod server;
+mod table;
+mod tokens;
+mod words;
+
+pub use failure::{Exit, Failure};
+
+use client::Client;
+
+/// A light service mesh: control plane and command line.
+#[derive(Debug, Parser)]
+#[command(name = "pillion", version, propagate_version = true, after_help = failure::EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which server, and by which right.
+#[derive(Debug, Clone, Args)]
+struct Connection {
+    /// The control plane's API
+    #[arg(
+        long,
+        global = true,
+        env = "PILLION_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:15080"
+    )]
+    server: String,
+    /// The token to change things with
+    #[arg(long, global = true, env = "PILLION_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file with the token [default: admin.token in the server's default data directory]
+    #[arg(long, global = true, env = "PILLION_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// PEM certificates to trust the server by, instead of the system's
+    #[arg(long, global = true, env = "PILLION_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the control plane
+    Server(Box<crate::config::ServerArgs>),
+    /// Bring documents to what files say: all of them, or none
+    Apply(apply::ApplyArgs),
+    /// Show documents
+    Get(get::GetArgs),
+    /// Delete documents
+    Delete(delete::DeleteArgs),
+    /// Tell everything about one document in words
+    Describe(describe::DescribeArgs),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// Print the version
+    Version,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let runtime = match cli.command {
+        Command::Server(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    };
+    let runtime = runtime.map_err(|error| Failure::Local(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let client = || Client::new(&cli.connection, default_data_dir().as_deref());
+        match cli.command {
+            Command::Server(args) => server::run(*args, default_data_dir()).await,
+            Command::Apply(args) => apply::run(&args, &client()?).await,
+            Command::Get(args) => get::run(&args, &client()?).await,
+            Command::Delete(args) => delete::run(&args, &client()?).await,
+            Command::Describe(args) => describe::run(&args, &client()?).await,
+            Command::Token(command) => tokens::run(&command, &client()?).await,
+            Command::Version => print(&format!("pillion {}\n", env!("CARGO_PKG_VERSION"))),
+        }
+    })
+}
+
+/// Writes a result for people or programs.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
+}
+
+/// `$XDG_DATA_HOME/pillion`, else `~/.local/share/pillion` (XDG Base Directory Specification).
+#[expect(clippy::disallowed_methods, reason = "the one place that asks where the user's data is")]
+fn default_data_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join(Path::new("pillion")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

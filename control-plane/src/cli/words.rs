@@ -1,0 +1,202 @@
+//! Documents in plain words.
+
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+/// `80 → 8080 (http), 90`.
+pub(super) fn ports(ports: &Value) -> String {
+    let port = |port: &Value| {
+        let number = port["port"].to_string();
+        let target = match &port["targetPort"] {
+            Value::Null => String::new(),
+            Value::String(name) => format!(" → {name}"),
+            number => format!(" → {number}"),
+        };
+        let spoken = port["appProtocol"].as_str().map(|it| format!(" ({it})")).unwrap_or_default();
+        format!("{number}{target}{spoken}")
+    };
+    list(ports).map(port).collect::<Vec<_>>().join(", ")
+}
+
+/// `app=web, tier=front`; `none` where there are no labels.
+pub(super) fn labels(labels: &Value) -> String {
+    let pairs: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    if pairs.is_empty() { "none".into() } else { pairs.join(", ") }
+}
+
+/// Every condition of a status that is not met, with its reason; `yes` where all are.
+pub(super) fn accepted(status: &Value) -> String {
+    let against: Vec<String> = conditions(status)
+        .filter(|condition| condition["status"] != "True")
+        .map(|condition| format!("no: {}", condition["reason"].as_str().unwrap_or("?")))
+        .collect();
+    if against.is_empty() { "yes".into() } else { against.join(", ") }
+}
+
+/// Everything that the server has against a document.
+pub(super) fn complaints(status: &Value) -> Vec<String> {
+    let mut complaints: Vec<String> = conditions(status)
+        .filter(|condition| condition["status"] != "True")
+        .map(|condition| {
+            let text = |field: &str| condition[field].as_str().unwrap_or_default();
+            format!("{} ({}): {}", text("reason"), text("type"), text("message"))
+        })
+        .collect();
+    complaints.dedup();
+    complaints
+}
+
+fn conditions(status: &Value) -> impl Iterator<Item = &Value> {
+    list(&status["parents"]).chain(list(&status["ancestors"])).flat_map(|it| list(&it["conditions"]))
+}
+
+/// `5m`, `3h`, `12d`; `?` where the time is none.
+pub(super) fn age(created: Option<&str>, now: SystemTime) -> String {
+    let created = created.and_then(|text| humantime::parse_rfc3339(text).ok());
+    let Some(seconds) = created.and_then(|created| now.duration_since(created).ok()).map(|age| age.as_secs())
+    else {
+        return "?".into();
+    };
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A route's rule: when it is taken, and what happens then.
+pub(super) fn rule(rule: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let matches: Vec<String> = list(&rule["matches"]).map(request_match).collect();
+    lines.push(match matches.as_slice() {
+        [] => "any request".into(),
+        several => format!("requests with {}", several.join("; or with ")),
+    });
+    let backends: Vec<(&str, &Value, u64)> = list(&rule["backendRefs"])
+        .map(|it| (it["name"].as_str().unwrap_or("?"), &it["port"], it["weight"].as_u64().unwrap_or(1)))
+        .collect();
+    let total: u64 = backends.iter().map(|(_, _, weight)| weight).sum();
+    if total == 0 {
+        lines.push("→ nowhere: no backend has any weight, so the answer is 500".into());
+    }
+    for (name, port, weight) in backends.iter().filter(|_| total > 0) {
+        let tenths = (weight * 1000 + total / 2) / total;
+        lines.push(format!("→ {}.{} % to {name} port {port}", tenths / 10, tenths % 10));
+    }
+    for filter in list(&rule["filters"]) {
+        for (field, whose) in [("requestHeaderModifier", "request"), ("responseHeaderModifier", "response")] {
+            lines.extend(header_changes(&filter[field], whose));
+        }
+    }
+    for (field, what) in [("request", "the request may take"), ("backendRequest", "each try may take")] {
+        if let Some(time) = rule["timeouts"][field].as_str() {
+            lines.push(format!("{what} {time}"));
+        }
+    }
+    lines
+}
+
+fn header_changes(modifier: &Value, whose: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (list_name, verb) in [("set", "sets"), ("add", "adds")] {
+        for header in list(&modifier[list_name]) {
+            let text = |field: &str| header[field].as_str().unwrap_or_default();
+            lines.push(format!("{verb} the {whose} header {}: {}", text("name"), text("value")));
+        }
+    }
+    for name in list(&modifier["remove"]) {
+        lines.push(format!("removes the {whose} header {}", name.as_str().unwrap_or_default()));
+    }
+    lines
+}
+
+fn request_match(one: &Value) -> String {
+    let mut parts = Vec::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if let Some(method) = one["method"].as_str() {
+        parts.push(format!("method {method}"));
+    }
+    if one["path"].is_object() {
+        let value = one["path"]["value"].as_str().unwrap_or("/");
+        parts.push(match one["path"]["type"].as_str() {
+            Some("Exact") => format!("path exactly {value}"),
+            Some("RegularExpression") => format!("path like {value}"),
+            _ => format!("path below {value}"),
+        });
+    }
+    for (field, what) in [("headers", "header"), ("queryParams", "query parameter")] {
+        for it in list(&one[field]) {
+            let like = if it["type"] == "RegularExpression" { "like" } else { "is" };
+            parts.push(format!("{what} {} {like} {}", text(&it["name"]), text(&it["value"])));
+        }
+    }
+    if parts.is_empty() { "any path".into() } else { parts.join(" and ") }
+}
+
+/// What a policy sets, one line each: `circuitBreaker.openTime.base: 1s`.
+pub(super) fn settings(prefix: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(name, inner)| {
+                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                settings(&path, inner)
+            })
+            .collect(),
+        Value::String(text) => vec![format!("{prefix}: {text}")],
+        other => vec![format!("{prefix}: {other}")],
+    }
+}
+
+/// The items of a JSON list; none where it is none.
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_reads_as_a_sentence() {
+        let canary = json!({
+            "matches": [{"method": "GET", "path": {"value": "/pay"}}, {"headers": [{"name": "beta", "value": "1"}]}],
+            "backendRefs": [{"name": "v1", "port": 80, "weight": 2}, {"name": "v2", "port": 80}],
+            "timeouts": {"request": "2s"},
+        });
+        assert_eq!(
+            rule(&canary),
+            [
+                "requests with method GET and path below /pay; or with header beta is 1",
+                "→ 66.7 % to v1 port 80",
+                "→ 33.3 % to v2 port 80",
+                "the request may take 2s",
+            ]
+        );
+        assert_eq!(
+            rule(&json!({})),
+            ["any request", "→ nowhere: no backend has any weight, so the answer is 500"]
+        );
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let created = "2026-01-01T00:00:00Z";
+        let start = humantime::parse_rfc3339(created).unwrap();
+        for (seconds, expected) in [(5, "5s"), (65, "1m"), (7200, "2h"), (200_000, "2d")] {
+            assert_eq!(age(Some(created), start + Duration::from_secs(seconds)), expected);
+        }
+        assert_eq!(age(Some("yesterday"), start), "?");
+    }
+}

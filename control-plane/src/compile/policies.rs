@@ -1,0 +1,38 @@
+//! What sidecars are told of a service's `TrafficPolicy`.
+
+use pillion_api::wire;
+
+use crate::resource::{duration::wire_ms, references::Policy};
+
+pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
+    let spec = &policy.spec;
+    wire::TrafficPolicy {
+        source: format!("{}/{}", key.namespace, key.name),
+        load_balancer: spec
+            .load_balancer
+            .as_ref()
+            .map(|balancer| wire::LoadBalancer { decay_ms: wire_ms(balancer.decay.as_ref()) }),
+        circuit_breaker: spec.circuit_breaker.as_ref().map(|breaker| {
+            let ratio = breaker.failure_ratio.clone().unwrap_or_default();
+            let open = breaker.open_time.clone().unwrap_or_default();
+            wire::CircuitBreaker {
+                consecutive_failures: breaker.consecutive_failures.unwrap_or(0),
+                failure_percent: ratio.percent.unwrap_or(0),
+                window_ms: wire_ms(ratio.window.as_ref()),
+                minimum_requests: ratio.minimum_requests.unwrap_or(0),
+                base_open_ms: wire_ms(open.base.as_ref()),
+                max_open_ms: wire_ms(open.max.as_ref()),
+                half_open_requests: breaker.half_open_requests.unwrap_or(0),
+                panic_percent: breaker.panic_percent,
+                disabled: breaker.disabled.unwrap_or(false),
+            }
+        }),
+        connections: spec.connections.as_ref().map(|connections| wire::Connections {
+            connect_timeout_ms: wire_ms(connections.connect_timeout.as_ref()),
+            idle_timeout_ms: wire_ms(connections.idle_timeout.as_ref()),
+            max_requests: connections.max_requests.unwrap_or(0),
+            max_pending: connections.max_pending.unwrap_or(0),
+        }),
+        request_timeout_ms: wire_ms(spec.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_ref())),
+    }
+}

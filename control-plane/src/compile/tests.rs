@@ -1,0 +1,262 @@
+//! Precedence, selection, versions.
+
+use prost::Message as _;
+
+use super::*;
+use crate::resource::{Document, admit, text};
+
+fn documents(yaml: &str) -> Documents {
+    let mut documents = Documents::default();
+    for (index, written) in text::read(yaml, text::Format::Yaml).unwrap().iter().enumerate() {
+        let mut document: Document = admit::admit(index, written, None).unwrap();
+        if document.metadata().creation_timestamp.is_empty() {
+            document.metadata_mut().creation_timestamp = "2026-01-01T00:00:00Z".into();
+        }
+        documents.insert(document);
+    }
+    documents
+}
+
+fn service(name: &str, ports: &str, selector: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: demo}}, spec: {{ports: {ports}, selector: \
+         {selector}}}}}\n"
+    )
+}
+
+fn route(name: &str, created: &str, rules: &str) -> String {
+    format!(
+        "---\n{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: demo, \
+         creationTimestamp: '{created}'}}, spec: {{parentRefs: [{{group: '', kind: Service, name: web}}], rules: {rules}}}}}\n"
+    )
+}
+
+fn workload(uid: &str, namespace: &str, labels: &[(&str, &str)], ports: &[(&str, u32)]) -> Workload {
+    Workload {
+        hello: wire::Hello {
+            instance_uid: uid.into(),
+            workload: format!("{uid}-name"),
+            labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            ports: ports
+                .iter()
+                .map(|(name, port)| wire::WorkloadPort { name: (*name).into(), port: *port })
+                .collect(),
+            inbound_address: "127.0.0.1:15006".into(),
+            health: Some(wire::Health { ready: true, reason: String::new() }),
+            ..wire::Hello::default()
+        },
+        spiffe_id: format!("spiffe://mesh.local/ns/{namespace}/sa/{uid}"),
+        namespace: namespace.into(),
+    }
+}
+
+fn config(compiled: &Compiled, service: &str) -> wire::ServiceConfig {
+    wire::ServiceConfig::decode(compiled[service].config.bytes.clone()).unwrap()
+}
+
+fn endpoints(compiled: &Compiled, service: &str) -> Vec<String> {
+    let list = wire::EndpointList::decode(compiled[service].endpoints.bytes.clone()).unwrap();
+    list.endpoints.into_iter().map(|endpoint| endpoint.uid).collect()
+}
+
+/// A route's name, when it was made, and its match.
+type Written = (&'static str, &'static str, &'static str);
+
+/// Each row: two rules as (route, when it was made, match); the first must win over the second.
+#[test]
+fn precedence_is_that_of_the_gateway_api() {
+    let old = "2026-01-01T00:00:00Z";
+    let new = "2026-02-01T00:00:00Z";
+    let cases: [(Written, Written, &str); 10] = [
+        (
+            ("z", new, "{path: {type: Exact, value: /a}}"),
+            ("a", old, "{path: {value: /a/longer}, method: GET}"),
+            "exact path",
+        ),
+        (
+            ("z", new, "{path: {value: /abc}}"),
+            ("a", old, "{path: {value: /ab}, method: GET}"),
+            "longest prefix",
+        ),
+        (
+            ("z", new, "{path: {value: /}}"),
+            ("a", old, "{path: {type: RegularExpression, value: /a.+}}"),
+            "regex last",
+        ),
+        (
+            ("z", new, "{method: GET}"),
+            ("a", old, "{headers: [{name: x, value: '1'}, {name: y, value: '1'}]}"),
+            "method before headers",
+        ),
+        (
+            ("z", new, "{headers: [{name: x, value: '1'}, {name: y, value: '1'}]}"),
+            ("a", old, "{headers: [{name: x, value: '1'}], queryParams: [{name: q, value: '1'}]}"),
+            "more headers",
+        ),
+        (
+            ("z", new, "{queryParams: [{name: q, value: '1'}, {name: r, value: '1'}]}"),
+            ("a", old, "{queryParams: [{name: q, value: '1'}]}"),
+            "more query parameters",
+        ),
+        (("z", old, "{path: {value: /ab}}"), ("a", new, "{path: {value: /cd}}"), "the oldest route"),
+        (("a", old, "{path: {value: /ab}}"), ("z", old, "{path: {value: /cd}}"), "the alphabetically first"),
+        (
+            ("a", old, "{path: {value: /ab/}}"),
+            ("z", old, "{path: {value: /abc}}"),
+            "a trailing slash counts for nothing",
+        ),
+        (("a", old, "{}"), ("z", old, "{path: {value: /}}"), "no match is a prefix of /"),
+    ];
+    for (winner, loser, why) in cases {
+        // The one exception to "the first row wins": the longer prefix in the row about trailing slashes.
+        let expected = if why.starts_with("a trailing slash") { loser.0 } else { winner.0 };
+        for order in [[winner, loser], [loser, winner]] {
+            let routes: String = order
+                .iter()
+                .map(|(name, created, one)| route(name, created, &format!("[{{matches: [{one}]}}]")))
+                .collect();
+            let (compiled, faults) =
+                compile(&documents(&(service("web", "[{port: 80}]", "{}") + &routes)), &[]);
+            assert_eq!(faults, []);
+            let rules = config(&compiled, "web.demo").routes;
+            assert_eq!(rules.len(), 2, "{why}");
+            assert_eq!(rules[0].route, format!("demo/{expected}"), "{why}");
+        }
+    }
+}
+
+#[test]
+fn rules_and_matches_keep_their_order_where_nothing_else_decides() {
+    let rules = "[{name: first, matches: [{path: {value: /a}}, {path: {value: /b}}]}, {matches: [{path: {value: /c}}]}]";
+    let (compiled, _) =
+        compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
+    let order: Vec<_> = config(&compiled, "web.demo")
+        .routes
+        .into_iter()
+        .map(|rule| (rule.rule, rule.r#match.unwrap().path.unwrap().value))
+        .collect();
+    assert_eq!(
+        order,
+        [("first".into(), "/a".into()), ("first".into(), "/b".into()), ("1".to_owned(), "/c".to_owned())]
+    );
+}
+
+#[test]
+fn a_rule_carries_its_consequences() {
+    let rules = "[{backendRefs: [{name: v1, port: 80, weight: 0}, {name: gone, port: 81}], timeouts: {request: 2s, \
+                 backendRequest: 500ms}, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, \
+                 value: b}], remove: [X-C]}}]}]";
+    let (compiled, _) =
+        compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
+    let rule = config(&compiled, "web.demo").routes.remove(0);
+    let backends: Vec<_> = rule.backends.iter().map(|it| (it.service.as_str(), it.port, it.weight)).collect();
+    assert_eq!(
+        backends,
+        [("v1.demo", 80, 0), ("gone.demo", 81, 1)],
+        "weight 0 and a missing backend are kept"
+    );
+    assert_eq!((rule.request_timeout_ms, rule.backend_request_timeout_ms), (2000, 500));
+    let headers = rule.request_headers.unwrap();
+    assert_eq!((headers.set[0].name.as_str(), headers.remove), ("x-a", vec!["x-c".to_owned()]));
+    assert_eq!(rule.response_headers, None);
+}
+
+#[test]
+fn a_service_is_served_by_workloads_of_its_namespace_with_all_its_labels() {
+    let documents = documents(
+        &(service("web", "[{port: 80, targetPort: http}]", "{app: web, tier: front}")
+            + &service("all", "[{port: 80}]", "{app: web}")
+            + &service("none", "[{port: 80}]", "{}")),
+    );
+    let workloads = [
+        workload("b", "demo", &[("app", "web"), ("tier", "front"), ("more", "x")], &[("http", 8080)]),
+        workload("a", "demo", &[("app", "web")], &[("http", 9090)]),
+        workload("c", "other", &[("app", "web"), ("tier", "front")], &[]),
+        workload("d", "demo", &[("app", "lone")], &[]),
+    ];
+    let (compiled, faults) = compile(&documents, &workloads);
+    assert_eq!(faults, []);
+    assert_eq!(endpoints(&compiled, "web.demo"), ["b"]);
+    assert_eq!(endpoints(&compiled, "all.demo"), ["a", "b"]);
+    assert_eq!(endpoints(&compiled, "none.demo"), [""; 0]);
+    assert_eq!(config(&compiled, "web.demo").ports[0].target_port, 8080, "a name is the workloads' number");
+
+    assert_eq!(source_of(&workloads[0], &documents), "all.demo", "alphabetically the first");
+    assert_eq!(source_of(&workloads[3], &documents), "d-name.demo");
+    assert_eq!(source_of(&workloads[2], &documents), "c-name.other");
+}
+
+#[test]
+fn workloads_that_disagree_on_a_named_port_are_a_fault() {
+    let documents = documents(&service("web", "[{port: 80, targetPort: http}]", "{app: web}"));
+    let workloads = [
+        workload("a", "demo", &[("app", "web")], &[("http", 8080)]),
+        workload("b", "demo", &[("app", "web")], &[("http", 9090)]),
+    ];
+    let (compiled, faults) = compile(&documents, &workloads);
+    assert_eq!(config(&compiled, "web.demo").ports[0].target_port, 8080);
+    assert_eq!(
+        faults[0].to_string(),
+        "Service demo/web: spec.ports[0].targetPort: workloads disagree on the number of port \"http\": {8080, 9090}; the \
+         first is used"
+    );
+}
+
+#[test]
+fn the_oldest_of_two_policies_is_used_and_the_other_is_told() {
+    let policy = |name: &str, created: &str, failures: u32| {
+        format!(
+            "---\n{{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: {name}, namespace: demo, \
+             creationTimestamp: '{created}'}}, spec: {{targetRefs: [{{group: '', kind: Service, name: web}}], \
+             circuitBreaker: {{consecutiveFailures: {failures}, openTime: {{base: 250ms}}}}}}}}\n"
+        )
+    };
+    let documents = documents(
+        &(service("web", "[{port: 80}]", "{}")
+            + &policy("a", "2026-02-01T00:00:00Z", 1)
+            + &policy("b", "2026-01-01T00:00:00Z", 2)),
+    );
+    let (compiled, faults) = compile(&documents, &[]);
+    let used = config(&compiled, "web.demo").policy.unwrap();
+    assert_eq!(used.source, "demo/b");
+    let breaker = used.circuit_breaker.unwrap();
+    assert_eq!((breaker.consecutive_failures, breaker.base_open_ms, breaker.window_ms), (2, 250, 0));
+    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "TrafficPolicy demo/a: spec.targetRefs[0]: is not used: TrafficPolicy demo/b is for the same Service and older"
+        ]
+    );
+}
+
+#[test]
+fn a_route_of_a_parent_that_is_not_there_is_a_fault_and_no_more() {
+    let (compiled, faults) = compile(&documents(&route("r", "", "[{}]")), &[]);
+    assert!(compiled.is_empty());
+    assert_eq!(
+        faults[0].to_string(),
+        "HTTPRoute demo/r: spec.parentRefs[0]: is not used: there is no Service demo/web"
+    );
+}
+
+#[test]
+fn equal_input_gives_equal_versions_and_only_what_changed_changes() {
+    let documents =
+        documents(&(service("a", "[{port: 80}]", "{app: a}") + &service("b", "[{port: 80}]", "{app: b}")));
+    let labels: Vec<(String, String)> = (0..20).map(|number| (format!("l{number}"), "x".into())).collect();
+    let mut labels: Vec<(&str, &str)> =
+        labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    labels.push(("app", "a"));
+    let one = workload("1", "demo", &labels, &[]);
+    let two = workload("2", "demo", &[("app", "a")], &[]);
+    let (first, _) = compile(&documents, &[one.clone(), two.clone()]);
+    let (second, _) = compile(&documents, &[two.clone(), one.clone()]);
+    assert_eq!(first, second, "the order of workloads means nothing");
+
+    let (third, _) = compile(&documents, &[one]);
+    assert_eq!(first["a.demo"].config, third["a.demo"].config);
+    assert_ne!(first["a.demo"].endpoints.version, third["a.demo"].endpoints.version);
+    assert_eq!(first["b.demo"], third["b.demo"]);
+    assert_eq!(first["a.demo"].config.version.len(), 16);
+}

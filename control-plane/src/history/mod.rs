@@ -1,0 +1,360 @@
+//! What sidecars measured, kept for thirty minutes in bounded memory: figures by edge, by service and by instance, the state of
+//! breakers, and what happened lately.
+//!
+//! Everything is in memory. After a restart of the server sidecars go on reporting and the page fills again.
+
+mod breakers;
+mod events;
+mod series;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use pillion_api::wire::{EdgeDelta, EndpointGauge, Telemetry, edge_delta::Direction};
+
+pub use self::{
+    events::{Event, EventKind, KEPT as EVENTS_KEPT},
+    series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series},
+};
+
+/// Series of each kind; what is beyond counts together under [`OVERFLOW`].
+const MAX_SERIES: usize = 2048;
+/// Edges taken from one report.
+const MAX_EDGES_PER_REPORT: usize = 4096;
+/// What counts for everything that there is no room for.
+pub const OVERFLOW: &str = "other";
+/// A service's name, two DNS labels and a dot.
+const MAX_NAME: usize = 127;
+
+/// Requests from one service to another, by the service that served them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EdgeKey {
+    /// The caller's service, else its workload, with its namespace.
+    pub from: String,
+    /// The service called.
+    pub to: String,
+    /// The service that served it, where a route chose another; else empty.
+    pub backend: String,
+}
+
+/// Who reported.
+#[derive(Debug, Clone, Copy)]
+pub struct Reporter<'a> {
+    /// The workload's UID.
+    pub uid: &'a str,
+    /// What people call it.
+    pub workload: &'a str,
+    /// What others see as the source of its requests.
+    pub source: &'a str,
+    /// The services it serves.
+    pub services: &'a [String],
+}
+
+/// What a sidecar says of its own certificate, and its breakers.
+#[derive(Debug, Clone, Default)]
+pub struct Sidecar {
+    /// What others see as the source of its requests.
+    pub source: String,
+    /// What people call it.
+    pub workload: String,
+    /// Milliseconds since the Unix epoch; zero while unknown.
+    pub certificate_not_after_ms: i64,
+    /// Since it started.
+    pub certificates_renewed: u64,
+    gauges: breakers::Gauges,
+}
+
+impl Sidecar {
+    /// Its breaker and load estimate for an endpoint, one for each service by which it calls it.
+    pub fn gauges_of<'a>(&'a self, endpoint_uid: &'a str) -> impl Iterator<Item = &'a EndpointGauge> {
+        self.gauges.values().filter(move |gauge| gauge.uid == endpoint_uid)
+    }
+}
+
+/// Thirty minutes of figures and the latest events.
+#[derive(Default)]
+pub struct History {
+    state: Mutex<State>,
+}
+
+/// What [`History`] holds; readable through [`History::read`].
+#[derive(Default)]
+pub struct State {
+    edges: BTreeMap<EdgeKey, Series>,
+    /// Inbound requests by service, or by workload where it belongs to none.
+    services: BTreeMap<String, Series>,
+    /// Inbound requests by instance UID.
+    instances: BTreeMap<String, Series>,
+    sidecars: BTreeMap<String, Sidecar>,
+    events: events::Events,
+}
+
+impl History {
+    /// Takes one report in. `endpoint_name` gives what people call the endpoint of a UID.
+    pub fn record(
+        &self,
+        reporter: Reporter<'_>,
+        telemetry: &Telemetry,
+        now_ms: i64,
+        endpoint_name: impl Fn(&str) -> Option<String>,
+    ) {
+        let mut state = self.state();
+        for delta in telemetry.edges.iter().take(MAX_EDGES_PER_REPORT) {
+            state.count(reporter, delta, telemetry.interval_ms, now_ms);
+        }
+        let known = state.sidecars.get(reporter.uid);
+        let was_renewed = known.map(|known| known.certificates_renewed);
+        let gauges = breakers::gauges(&telemetry.endpoints);
+        let no_gauges = breakers::Gauges::new();
+        let happened: Vec<Event> =
+            breakers::transitions(known.map_or(&no_gauges, |known| &known.gauges), &gauges)
+                .into_iter()
+                .map(|(kind, gauge)| breaker_event(reporter, kind, gauge, now_ms, &endpoint_name))
+                .collect();
+        let sidecar = Sidecar {
+            source: reporter.source.to_owned(),
+            workload: reporter.workload.to_owned(),
+            certificate_not_after_ms: telemetry.certificate_not_after.saturating_mul(1000),
+            certificates_renewed: telemetry.certificates_renewed,
+            gauges,
+        };
+        state.sidecars.insert(reporter.uid.to_owned(), sidecar);
+        if was_renewed.is_some_and(|was| telemetry.certificates_renewed > was) {
+            let text =
+                format!("{} has a new certificate; no connection was closed for it", reporter.workload);
+            state.events.add(event(EventKind::CertificateRenewed, reporter, text, now_ms));
+        }
+        happened.into_iter().for_each(|event| state.events.add(event));
+    }
+
+    /// The workload is not registered any more: what its sidecar said of its breakers and certificate is over.
+    pub fn workload_left(&self, uid: &str) {
+        self.state().sidecars.remove(uid);
+    }
+
+    /// Adds to the list of what happened.
+    pub fn happened(
+        &self,
+        kind: EventKind,
+        service: Option<String>,
+        workload: Option<String>,
+        text: String,
+        time_ms: i64,
+    ) {
+        self.state().events.add(Event { id: 0, time_ms, kind, service, workload, text });
+    }
+
+    /// Forgets series in which nothing was counted for as long as anything is kept. Called now and then.
+    pub fn forget_idle(&self, now_ms: i64) {
+        let mut state = self.state();
+        state.edges.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
+        state.services.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
+        state.instances.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
+    }
+
+    /// Looks at everything at one moment. `look` should be quick: reports wait for it.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What it guards is whole at every step, also after a panic elsewhere.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Every edge of the last thirty minutes.
+    pub fn edges(&self) -> &BTreeMap<EdgeKey, Series> {
+        &self.edges
+    }
+
+    /// A service's inbound requests.
+    pub fn service(&self, name: &str) -> Option<&Series> {
+        self.services.get(name)
+    }
+
+    /// An instance's inbound requests.
+    pub fn instance(&self, uid: &str) -> Option<&Series> {
+        self.instances.get(uid)
+    }
+
+    /// The reporting sidecars by UID.
+    pub fn sidecars(&self) -> &BTreeMap<String, Sidecar> {
+        &self.sidecars
+    }
+
+    /// The newest events first.
+    pub fn events(&self, count: usize) -> Vec<Event> {
+        self.events.latest(count)
+    }
+
+    fn count(&mut self, reporter: Reporter<'_>, delta: &EdgeDelta, interval_ms: u32, now_ms: i64) {
+        let counts = Counts::of(delta);
+        let add = |series: &mut Series| series.add(now_ms, interval_ms, &counts);
+        if delta.direction() == Direction::Outbound {
+            let backend = if delta.backend == delta.peer { "" } else { &delta.backend };
+            let key = EdgeKey {
+                from: reporter.source.to_owned(),
+                to: bounded(&delta.peer),
+                backend: bounded(backend),
+            };
+            let overflow =
+                || EdgeKey { from: OVERFLOW.to_owned(), to: OVERFLOW.to_owned(), backend: String::new() };
+            add(slot(&mut self.edges, key, overflow, now_ms));
+            return;
+        }
+        let overflow = || OVERFLOW.to_owned();
+        add(slot(&mut self.instances, reporter.uid.to_owned(), overflow, now_ms));
+        for service in reporter.services {
+            add(slot(&mut self.services, service.clone(), overflow, now_ms));
+        }
+        if reporter.services.is_empty() {
+            add(slot(&mut self.services, reporter.source.to_owned(), overflow, now_ms));
+        }
+    }
+}
+
+/// The series of a key; that of everything else when there is no room for one more.
+fn slot<K: Ord>(
+    all: &mut BTreeMap<K, Series>,
+    key: K,
+    overflow: impl FnOnce() -> K,
+    now_ms: i64,
+) -> &mut Series {
+    let key = if all.len() < MAX_SERIES || all.contains_key(&key) { key } else { overflow() };
+    all.entry(key).or_insert_with(|| Series::new(now_ms))
+}
+
+fn bounded(name: &str) -> String {
+    if name.len() <= MAX_NAME { name.to_owned() } else { OVERFLOW.to_owned() }
+}
+
+fn event(kind: EventKind, reporter: Reporter<'_>, text: String, time_ms: i64) -> Event {
+    let service = reporter.services.first().cloned();
+    Event { id: 0, time_ms, kind, service, workload: Some(reporter.workload.to_owned()), text }
+}
+
+fn breaker_event(
+    reporter: Reporter<'_>,
+    kind: EventKind,
+    gauge: &EndpointGauge,
+    time_ms: i64,
+    endpoint_name: &impl Fn(&str) -> Option<String>,
+) -> Event {
+    let endpoint = endpoint_name(&gauge.uid).unwrap_or_else(|| gauge.uid.clone());
+    let (service, caller) = (&gauge.service, reporter.workload);
+    let text = match kind {
+        EventKind::BreakerOpened if gauge.opened_reason.is_empty() => {
+            format!("{caller} stopped sending to {endpoint} of {service}")
+        }
+        EventKind::BreakerOpened => {
+            let reason: String = gauge.opened_reason.chars().take(200).collect();
+            format!("{caller} stopped sending to {endpoint} of {service}: {reason}")
+        }
+        EventKind::BreakerHalfOpened => format!("{caller} tries {endpoint} of {service} again"),
+        _ => format!("{caller} sends to {endpoint} of {service} as usual again"),
+    };
+    Event { id: 0, time_ms, kind, service: Some(service.clone()), workload: Some(endpoint), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use pillion_api::wire::endpoint_gauge::Breaker;
+
+    use super::*;
+
+    const NOW_MS: i64 = 1_000_000_000_000;
+
+    fn reporter<'a>(services: &'a [String]) -> Reporter<'a> {
+        Reporter { uid: "uid-web", workload: "web-1", source: "web.demo", services }
+    }
+
+    fn outbound(peer: &str) -> Telemetry {
+        let delta = EdgeDelta { peer: peer.to_owned(), requests: 10, mtls: true, ..EdgeDelta::default() };
+        Telemetry { interval_ms: 1000, edges: vec![delta], ..Telemetry::default() }
+    }
+
+    fn names(uid: &str) -> Option<String> {
+        (uid == "p3").then(|| "payments-3".to_owned())
+    }
+
+    #[test]
+    fn outbound_reports_make_edges_and_inbound_ones_golden_figures() {
+        let history = History::default();
+        let services = ["payments.demo".to_owned(), "payments-v1.demo".to_owned()];
+        history.record(reporter(&[]), &outbound("payments.demo"), NOW_MS, names);
+        let mut inbound = outbound("spiffe://mesh.local/ns/demo/sa/web");
+        inbound.edges[0].direction = Direction::Inbound.into();
+        history.record(reporter(&services), &inbound, NOW_MS, names);
+        history.read(|state| {
+            let requests =
+                |series: Option<&Series>| series.map(|series| series.recent(NOW_MS + 1000, 10).0.requests);
+            assert_eq!(state.edges().len(), 1);
+            assert_eq!(requests(state.edges().values().next()), Some(10));
+            assert_eq!(requests(state.service("payments.demo")), Some(10));
+            assert_eq!(requests(state.service("payments-v1.demo")), Some(10));
+            assert_eq!(requests(state.instance("uid-web")), Some(10));
+            assert_eq!(requests(state.service("web.demo")), None);
+        });
+    }
+
+    #[test]
+    fn edges_are_bounded_and_the_rest_counts_together() {
+        let history = History::default();
+        for index in 0..MAX_SERIES + 100 {
+            history.record(reporter(&[]), &outbound(&format!("s{index}.x")), NOW_MS, names);
+        }
+        history.read(|state| {
+            assert_eq!(state.edges().len(), MAX_SERIES + 1);
+            let key = EdgeKey { from: OVERFLOW.into(), to: OVERFLOW.into(), backend: String::new() };
+            assert_eq!(state.edges()[&key].recent(NOW_MS + 1000, 10).0.requests, 1000);
+        });
+        history.forget_idle(NOW_MS + 2 * SPAN_S * 1000);
+        history.read(|state| assert!(state.edges().is_empty()));
+    }
+
+    #[test]
+    fn breakers_and_renewals_become_events_in_plain_words() {
+        let history = History::default();
+        let mut telemetry = Telemetry {
+            certificates_renewed: 1,
+            endpoints: vec![EndpointGauge {
+                service: "payments.demo".into(),
+                uid: "p3".into(),
+                breaker: Breaker::Open.into(),
+                opened: 1,
+                opened_reason: "5 failures in a row".into(),
+                ..EndpointGauge::default()
+            }],
+            ..Telemetry::default()
+        };
+        history.record(reporter(&[]), &telemetry, NOW_MS, names);
+        telemetry.certificates_renewed = 2;
+        telemetry.endpoints[0].breaker = Breaker::Closed.into();
+        history.record(reporter(&[]), &telemetry, NOW_MS, names);
+        let texts: Vec<String> =
+            history.read(|state| state.events(10)).into_iter().rev().map(|event| event.text).collect();
+        assert_eq!(
+            texts,
+            [
+                "web-1 stopped sending to payments-3 of payments.demo: 5 failures in a row",
+                "web-1 has a new certificate; no connection was closed for it",
+                "web-1 sends to payments-3 of payments.demo as usual again",
+            ]
+        );
+    }
+
+    #[test]
+    fn events_are_bounded_and_numbered() {
+        let history = History::default();
+        for index in 0..EVENTS_KEPT + 3 {
+            history.happened(EventKind::WorkloadJoined, None, None, format!("{index}"), NOW_MS);
+        }
+        let events = history.read(|state| state.events(usize::MAX));
+        assert_eq!(events.len(), EVENTS_KEPT);
+        assert_eq!((events[0].id, events[EVENTS_KEPT - 1].id), (EVENTS_KEPT as u64 + 3, 4));
+    }
+}

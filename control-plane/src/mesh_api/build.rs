@@ -1,0 +1,340 @@
+//! Makes the dashboard's documents. Each looks at registry, publisher and history once, in that order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pillion_api::wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind};
+use prost::Message;
+
+use super::{
+    MeshState,
+    view::{
+        BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
+        PolicyReference, RefusedUpdate, SeriesView, ServiceSummary, ServiceView, Window, WorkloadView,
+        rounded, rounded_share,
+    },
+};
+use crate::{
+    history::{self, COARSE_STEP_S, Counts, EdgeKey, FINE_SPAN_S, Series},
+    publish::Refusal,
+    registry::Member,
+};
+
+/// Current figures are taken over this many seconds.
+const WINDOW_S: i64 = 10;
+/// Shares of backends are taken over this many seconds: a small share needs more requests to show.
+const SHARE_WINDOW_S: i64 = 60;
+/// Events on the first page.
+const EVENTS: usize = 50;
+
+/// Everybody's place: members by node, a node being a service or a lone workload.
+struct Nodes {
+    by_name: BTreeMap<String, Vec<Member>>,
+    services: BTreeSet<String>,
+}
+
+impl Nodes {
+    fn of(state: &MeshState) -> Self {
+        let (compiled, memberships) = (state.publisher.compiled(), state.publisher.memberships());
+        let services: BTreeSet<String> = compiled.keys().cloned().collect();
+        let mut by_name: BTreeMap<String, Vec<Member>> =
+            services.iter().map(|name| (name.clone(), Vec::new())).collect();
+        for member in state.registry.members() {
+            match memberships.get(member.uid()) {
+                Some(services) => {
+                    for service in services {
+                        by_name.entry(service.clone()).or_default().push(member.clone());
+                    }
+                }
+                None => by_name.entry(lone_name(&member)).or_default().push(member),
+            }
+        }
+        Self { by_name, services }
+    }
+
+    fn kind(&self, name: &str) -> NodeKind {
+        if self.services.contains(name) {
+            NodeKind::Service
+        } else if self.by_name.contains_key(name) {
+            NodeKind::Workload
+        } else {
+            NodeKind::Unknown
+        }
+    }
+
+    fn summary(&self, name: &str, history: &history::State, now_ms: i64) -> ServiceSummary {
+        let members = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        ServiceSummary {
+            name: name.to_owned(),
+            namespace: name.split_once('.').map(|(_, namespace)| namespace).unwrap_or_default().to_owned(),
+            kind: self.kind(name),
+            instances: members.len(),
+            ready: members.iter().filter(|member| member.health().ready).count(),
+            golden: golden(&self.measured(name, history), now_ms),
+            in_mesh: !members.is_empty(),
+        }
+    }
+
+    /// What tells of a node's requests: its own sidecars. Where it has none (it only carries routes, or all of its workloads
+    /// are gone), those that call it.
+    fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
+        if self.by_name.get(name).is_some_and(|members| !members.is_empty()) {
+            return history.service(name).into_iter().collect();
+        }
+        let called = |key: &EdgeKey| key.to == name || key.backend == name;
+        history.edges().iter().filter(|(key, _)| called(key)).map(|(_, series)| series).collect()
+    }
+}
+
+/// A workload that belongs to no service is a node by its own name.
+fn lone_name(member: &Member) -> String {
+    format!("{}.{}", member.name(), member.workload.namespace)
+}
+
+pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
+    let nodes = Nodes::of(state);
+    state.history.read(|history| {
+        let edges: Vec<Edge> =
+            history.edges().iter().filter_map(|(key, series)| edge(key, series, now_ms)).collect();
+        let mut names: BTreeSet<&str> = nodes.by_name.keys().map(String::as_str).collect();
+        names.extend(edges.iter().flat_map(|edge| [edge.from.as_str(), edge.to.as_str()]));
+        names.extend(edges.iter().filter_map(|edge| edge.backend.as_deref()));
+        let services = names.into_iter().map(|name| nodes.summary(name, history, now_ms)).collect();
+        MeshView {
+            server_time_ms: now_ms,
+            started_ms: state.started_ms,
+            version: env!("CARGO_PKG_VERSION"),
+            trust_domain: state.trust_domain.clone(),
+            window: Window { seconds: WINDOW_S },
+            services,
+            edges,
+            events: history.events(EVENTS),
+        }
+    })
+}
+
+/// `None`: neither a service nor a workload is known by that name.
+pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) -> Option<ServiceView> {
+    let nodes = Nodes::of(state);
+    let members = nodes.by_name.get(name)?;
+    let config = state.publisher.compiled().get(name).map(|service| {
+        wire::ServiceConfig::decode(service.config.bytes.clone())
+            .expect("the compiler encodes what it can decode")
+    });
+    state.history.read(|history| {
+        let edges = || history.edges().iter();
+        let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, now_ms);
+        Some(ServiceView {
+            summary: nodes.summary(name, history, now_ms),
+            server_time_ms: now_ms,
+            series: series(&nodes.measured(name, history), minutes, now_ms),
+            endpoints: members.iter().map(|member| endpoint(member, history, now_ms)).collect(),
+            callers: edges()
+                .filter(|(key, _)| key.to == name || key.backend == name)
+                .filter_map(seen)
+                .collect(),
+            callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
+            policies: config.as_ref().map(policies).unwrap_or_default(),
+            backends: backends(name, config.as_ref(), history, now_ms),
+        })
+    })
+}
+
+pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
+    let memberships = state.publisher.memberships();
+    let members = state.registry.members();
+    state.history.read(|history| {
+        let view = |member: &Member| {
+            let (uid, hello, health) = (member.uid(), &member.workload.hello, member.health());
+            let sidecar = history.sidecars().get(uid);
+            WorkloadView {
+                uid: uid.to_owned(),
+                workload: hello.workload.clone(),
+                service: memberships.get(uid).and_then(|services| services.first().cloned()),
+                namespace: member.workload.namespace.clone(),
+                spiffe_id: member.workload.spiffe_id.clone(),
+                address: hello.inbound_address.clone(),
+                version: hello.version.clone(),
+                connected: member.connected(),
+                connected_ms: member.since_ms,
+                ready: health.ready,
+                reason: health.reason,
+                certificate_not_after_ms: sidecar
+                    .map(|sidecar| sidecar.certificate_not_after_ms)
+                    .filter(|not_after| *not_after > 0),
+                certificates_renewed: sidecar.map_or(0, |sidecar| sidecar.certificates_renewed),
+                subscriptions: state.publisher.subscriptions_of(uid),
+                refused_updates: state.publisher.refusals.of_sidecar(uid).iter().map(refused).collect(),
+            }
+        };
+        members.iter().map(view).collect()
+    })
+}
+
+pub(super) fn control_plane(state: &MeshState, now_ms: i64) -> ControlPlaneView {
+    let (members, last) = (state.registry.members(), state.publisher.last());
+    ControlPlaneView {
+        version: env!("CARGO_PKG_VERSION"),
+        server_time_ms: now_ms,
+        started_ms: state.started_ms,
+        trust_domain: state.trust_domain.clone(),
+        workloads: members.len(),
+        connected: members.iter().filter(|member| member.connected()).count(),
+        store_revision: last.revision,
+        compile_ms: rounded(last.took.as_secs_f64() * 1000.0),
+        compile_faults: last.faults,
+        refused_updates: state.publisher.refusals.list().iter().map(refused).collect(),
+    }
+}
+
+fn golden(measured: &[&Series], now_ms: i64) -> Golden {
+    let (mut sum, mut existed) = (Counts::default(), 1.0_f64);
+    for (counts, seconds) in measured.iter().map(|series| series.recent(now_ms, WINDOW_S)) {
+        sum.add(&counts);
+        existed = existed.max(seconds);
+    }
+    Golden::of(&sum, existed)
+}
+
+/// `None` for an edge that was not used within the last two minutes.
+fn edge(key: &EdgeKey, series: &Series, now_ms: i64) -> Option<Edge> {
+    let (lately, _) = series.recent(now_ms, FINE_SPAN_S);
+    let used = lately.requests > 0 || lately.connections > 0 || !lately.refusals.is_empty();
+    if !used {
+        return None;
+    }
+    let (counts, seconds) = series.recent(now_ms, WINDOW_S);
+    // Between calls an edge keeps the lock that its last calls had.
+    let mtls = if counts.requests + counts.connections > 0 { &counts } else { &lately }.all_encrypted();
+    Some(Edge {
+        from: key.from.clone(),
+        to: key.to.clone(),
+        backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
+        golden: Golden::of(&counts, seconds),
+        mtls,
+        // Sidecars speak nothing older to each other.
+        tls_version: mtls.then_some("TLS 1.3"),
+        refusals: counts
+            .refusals
+            .iter()
+            .map(|(reason, &count)| (reason.clone(), rounded(count as f64 / seconds)))
+            .collect(),
+    })
+}
+
+fn series(measured: &[&Series], minutes: i64, now_ms: i64) -> SeriesView {
+    // The finer buckets where they reach.
+    let step = if minutes * 60 < FINE_SPAN_S { 1 } else { COARSE_STEP_S };
+    let mut points = Series::new(now_ms).points(now_ms, step, minutes * 60 / step);
+    for series in measured {
+        let counted = series.points(now_ms, step, minutes * 60 / step);
+        points.iter_mut().zip(&counted).for_each(|((_, sum), (_, counts))| sum.add(counts));
+    }
+    let mut view = SeriesView { step_seconds: step, ..SeriesView::default() };
+    for (start, counts) in points {
+        view.times_ms.push(start * 1000);
+        view.rps.push(rounded(counts.requests as f64 / step as f64));
+        view.success_rate.push(counts.success_rate().map(rounded_share));
+        view.p50_ms.push(counts.quantile_ms(0.5).map(rounded));
+        view.p90_ms.push(counts.quantile_ms(0.9).map(rounded));
+        view.p99_ms.push(counts.quantile_ms(0.99).map(rounded));
+    }
+    view
+}
+
+fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointView {
+    let (hello, health) = (&member.workload.hello, member.health());
+    let breakers = history.sidecars().values().flat_map(|sidecar| {
+        sidecar.gauges_of(member.uid()).map(|gauge| breaker(&sidecar.source, &sidecar.workload, gauge))
+    });
+    EndpointView {
+        uid: member.uid().to_owned(),
+        workload: hello.workload.clone(),
+        address: hello.inbound_address.clone(),
+        ready: health.ready,
+        reason: health.reason,
+        spiffe_id: member.workload.spiffe_id.clone(),
+        zone: hello.zone.clone(),
+        golden: golden(&Vec::from_iter(history.instance(member.uid())), now_ms),
+        breakers: breakers.collect(),
+    }
+}
+
+fn breaker(source: &str, workload: &str, gauge: &EndpointGauge) -> BreakerView {
+    BreakerView {
+        from: source.to_owned(),
+        workload: workload.to_owned(),
+        service: gauge.service.clone(),
+        state: match gauge.breaker() {
+            Breaker::Closed => "closed",
+            Breaker::Open => "open",
+            Breaker::HalfOpen => "half-open",
+        },
+        in_flight: gauge.in_flight,
+        latency_ms: f64::from(gauge.latency_us) / 1000.0,
+        opened: gauge.opened,
+        opened_reason: gauge.opened_reason.clone(),
+    }
+}
+
+/// The documents that took part in a service's configuration.
+fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
+    let routes = config.routes.iter().map(|rule| ("HTTPRoute", rule.route.as_str()));
+    let policy = config.policy.iter().map(|policy| ("TrafficPolicy", policy.source.as_str()));
+    let references: BTreeSet<PolicyReference> = routes
+        .chain(policy)
+        .filter_map(|(kind, source)| {
+            let (namespace, name) = source.split_once('/')?;
+            Some(PolicyReference { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+        })
+        .collect();
+    references.into_iter().collect()
+}
+
+/// What the routes of a service say of its backends, and where its requests went.
+fn backends(
+    name: &str,
+    config: Option<&wire::ServiceConfig>,
+    history: &history::State,
+    now_ms: i64,
+) -> Vec<BackendShare> {
+    // A backend's shares by the rules that name it; a number only where all of them agree.
+    let mut weights: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for rule in config.iter().flat_map(|config| &config.routes) {
+        let total: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+        for backend in &rule.backends {
+            let percent = if total == 0 { 0.0 } else { f64::from(backend.weight) * 100.0 / total as f64 };
+            weights.entry(backend.service.clone()).or_default().push(percent);
+        }
+    }
+    let mut requests: BTreeMap<String, u64> = BTreeMap::new();
+    for (key, series) in history.edges().iter().filter(|(key, _)| key.to == name) {
+        let backend = if key.backend.is_empty() { name } else { &key.backend };
+        *requests.entry(backend.to_owned()).or_default() += series.recent(now_ms, SHARE_WINDOW_S).0.requests;
+    }
+    let total: u64 = requests.values().sum();
+    let routed = !weights.is_empty();
+    let mut names: BTreeSet<String> = weights.keys().cloned().collect();
+    names.extend(requests.iter().filter(|(_, count)| routed && **count > 0).map(|(name, _)| name.clone()));
+    let share = |service: String| {
+        let weights = weights.get(&service).map(Vec::as_slice).unwrap_or_default();
+        let agreed = weights.first().filter(|first| weights.iter().all(|weight| weight == *first));
+        let count = requests.get(&service).copied().unwrap_or_default();
+        BackendShare {
+            weight_percent: agreed.copied().map(rounded),
+            share_percent: (total > 0).then(|| rounded(count as f64 * 100.0 / total as f64)),
+            service,
+        }
+    };
+    names.into_iter().map(share).collect()
+}
+
+fn refused(refusal: &Refusal) -> RefusedUpdate {
+    RefusedUpdate {
+        service: refusal.service.clone(),
+        kind: if refusal.kind == Kind::Config { "config" } else { "endpoints" },
+        version: refusal.version.clone(),
+        reason: refusal.reason.clone(),
+        time_ms: refusal.at_ms,
+        uid: refusal.uid.clone(),
+    }
+}

@@ -1,0 +1,317 @@
+//! The documents that the dashboard shows, and how they are made from registry, publisher and history.
+
+use serde::Serialize;
+
+use crate::history::{Counts, Event};
+
+/// Numbers of a thing's requests over the last seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Golden {
+    /// Requests per second.
+    pub rps: f64,
+    /// Share of requests that did not fail; null without requests.
+    pub success_rate: Option<f64>,
+    /// Median latency, milliseconds; null without requests.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile, milliseconds; null without requests.
+    pub p99_ms: Option<f64>,
+}
+
+impl Golden {
+    /// Of what was counted in some seconds.
+    pub fn of(counts: &Counts, seconds: f64) -> Self {
+        Self {
+            rps: rounded(counts.requests as f64 / seconds),
+            success_rate: counts.success_rate().map(rounded_share),
+            p50_ms: counts.quantile_ms(0.5).map(rounded),
+            p99_ms: counts.quantile_ms(0.99).map(rounded),
+        }
+    }
+}
+
+/// The whole mesh at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshView {
+    /// The server's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: i64,
+    /// When the server started.
+    pub started_ms: i64,
+    /// The server's release.
+    pub version: &'static str,
+    /// Of every identity.
+    pub trust_domain: String,
+    /// Over how long figures are taken.
+    pub window: Window,
+    /// Everything that calls or is called.
+    pub services: Vec<ServiceSummary>,
+    /// Who calls whom.
+    pub edges: Vec<Edge>,
+    /// The newest first.
+    pub events: Vec<Event>,
+}
+
+/// Over how long figures are taken.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Window {
+    /// Seconds.
+    pub seconds: i64,
+}
+
+/// What a node of the mesh is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeKind {
+    /// A Service.
+    Service,
+    /// A workload that belongs to no Service.
+    Workload,
+    /// Seen in traffic only: no such Service or workload is known (any more).
+    Unknown,
+}
+
+/// One node of the mesh with the golden figures of its inbound requests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSummary {
+    /// `<name>.<namespace>`.
+    pub name: String,
+    /// The part after the dot.
+    pub namespace: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Registered workloads.
+    pub instances: usize,
+    /// Those that are ready.
+    pub ready: usize,
+    /// Its inbound requests.
+    #[serde(flatten)]
+    pub golden: Golden,
+    /// Whether any workload of it has a sidecar.
+    pub in_mesh: bool,
+}
+
+/// Requests from one node to another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Edge {
+    /// The caller.
+    pub from: String,
+    /// The service called.
+    pub to: String,
+    /// The service that served it where a route chose another, else null.
+    pub backend: Option<String>,
+    /// As the caller's sidecar measured it.
+    #[serde(flatten)]
+    pub golden: Golden,
+    /// Whether everything in the window went over mutual TLS.
+    pub mtls: bool,
+    /// Of the connections between sidecars; null where there is no TLS.
+    pub tls_version: Option<&'static str>,
+    /// Refusals by the caller's sidecar, per second, by reason.
+    pub refusals: std::collections::BTreeMap<String, f64>,
+}
+
+/// One service in full.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    /// As in the list.
+    #[serde(flatten)]
+    pub summary: ServiceSummary,
+    /// The server's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: i64,
+    /// Golden figures over time.
+    pub series: SeriesView,
+    /// Who serves it.
+    pub endpoints: Vec<EndpointView>,
+    /// Who calls it.
+    pub callers: Vec<Edge>,
+    /// Whom it calls.
+    pub callees: Vec<Edge>,
+    /// The documents that shape it.
+    pub policies: Vec<PolicyReference>,
+    /// Where its routes send requests.
+    pub backends: Vec<BackendShare>,
+}
+
+/// Columns of equal length.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeriesView {
+    /// Between points.
+    pub step_seconds: i64,
+    /// The start of each point's span, milliseconds since the Unix epoch.
+    pub times_ms: Vec<i64>,
+    /// Requests per second.
+    pub rps: Vec<f64>,
+    /// Null without requests.
+    pub success_rate: Vec<Option<f64>>,
+    /// Null without requests.
+    pub p50_ms: Vec<Option<f64>>,
+    /// Null without requests.
+    pub p90_ms: Vec<Option<f64>>,
+    /// Null without requests.
+    pub p99_ms: Vec<Option<f64>>,
+}
+
+/// One workload that serves a service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointView {
+    /// Its key.
+    pub uid: String,
+    /// What people call it.
+    pub workload: String,
+    /// Its sidecar's inbound listener.
+    pub address: String,
+    /// Whether its application is ready.
+    pub ready: bool,
+    /// Why not; empty when it is.
+    pub reason: String,
+    /// Who its sidecar must prove to be.
+    pub spiffe_id: String,
+    /// Where it runs; may be empty.
+    pub zone: String,
+    /// Its inbound requests, as its own sidecar measured them.
+    #[serde(flatten)]
+    pub golden: Golden,
+    /// What callers' sidecars think of it.
+    pub breakers: Vec<BreakerView>,
+}
+
+/// A caller's breaker for one endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerView {
+    /// The caller's service, else its workload.
+    pub from: String,
+    /// The caller's workload.
+    pub workload: String,
+    /// By which service it calls the endpoint.
+    pub service: String,
+    /// `closed`, `open` or `half-open`.
+    pub state: &'static str,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// The balancer's estimate, milliseconds.
+    pub latency_ms: f64,
+    /// Openings since the caller's sidecar started.
+    pub opened: u64,
+    /// Why it last opened; empty if never.
+    pub opened_reason: String,
+}
+
+/// A document by its names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PolicyReference {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a route says and what happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendShare {
+    /// The backend.
+    pub service: String,
+    /// By the routes; null where rules differ or none names it.
+    pub weight_percent: Option<f64>,
+    /// Of the last minute's requests; null without any.
+    pub share_percent: Option<f64>,
+}
+
+/// One registered workload.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadView {
+    /// Its key.
+    pub uid: String,
+    /// What people call it.
+    pub workload: String,
+    /// The service it belongs to; null: none.
+    pub service: Option<String>,
+    /// From its identity.
+    pub namespace: String,
+    /// Who it is.
+    pub spiffe_id: String,
+    /// Its sidecar's inbound listener.
+    pub address: String,
+    /// Its sidecar's release.
+    pub version: String,
+    /// Whether its stream is open; else its lease runs.
+    pub connected: bool,
+    /// When its stream was opened, or lost; milliseconds since the Unix epoch.
+    pub connected_ms: i64,
+    /// Whether its application is ready.
+    pub ready: bool,
+    /// Why not; empty when it is.
+    pub reason: String,
+    /// Milliseconds since the Unix epoch; null until its sidecar has reported.
+    pub certificate_not_after_ms: Option<i64>,
+    /// Since its sidecar started.
+    pub certificates_renewed: u64,
+    /// Services it subscribes to.
+    pub subscriptions: usize,
+    /// What its sidecar could not use.
+    pub refused_updates: Vec<RefusedUpdate>,
+}
+
+/// What a sidecar could not use.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedUpdate {
+    /// The service.
+    pub service: String,
+    /// `config` or `endpoints`.
+    pub kind: &'static str,
+    /// What was refused.
+    pub version: String,
+    /// The sidecar's words.
+    pub reason: String,
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// Who refused it: the UID.
+    pub uid: String,
+}
+
+/// The server itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlaneView {
+    /// The server's release.
+    pub version: &'static str,
+    /// The server's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: i64,
+    /// When the server started.
+    pub started_ms: i64,
+    /// Of every identity.
+    pub trust_domain: String,
+    /// Registered workloads.
+    pub workloads: usize,
+    /// Those with an open stream.
+    pub connected: usize,
+    /// The revision of the store that was compiled last.
+    pub store_revision: u64,
+    /// How long that took.
+    pub compile_ms: f64,
+    /// What could not be compiled as written.
+    pub compile_faults: Vec<String>,
+    /// What sidecars could not use.
+    pub refused_updates: Vec<RefusedUpdate>,
+}
+
+/// To a millionth: three nines and more must not look like all.
+pub(super) fn rounded_share(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
+}
+
+/// To a thousandth: more is noise, and digits cost bytes each second.
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

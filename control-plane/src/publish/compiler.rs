@@ -1,0 +1,168 @@
+//! Recompiles when documents or workloads change, and publishes the result.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tracing::{debug, warn};
+
+use super::{LastCompile, Publisher};
+use crate::{
+    compile::{self, Compiled, Workload},
+    registry::Registry,
+    resource::{Document, Documents, Fault, cache::DocumentCache},
+    store::{Store, StoreError},
+    telemetry::Telemetry,
+};
+
+/// A compile waits for this long without another change …
+const QUIET: Duration = Duration::from_millis(20);
+/// … but a change waits no longer than this.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Between tries to read a store that fails.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps a [`Publisher`] up to date.
+pub struct Compiler {
+    store: Arc<dyn Store>,
+    cache: Arc<DocumentCache>,
+    registry: Arc<Registry>,
+    telemetry: Arc<Telemetry>,
+    /// Those of the newest compile.
+    documents: ArcSwap<Documents>,
+}
+
+impl Compiler {
+    /// Reads the store and compiles for the first time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        cache: Arc<DocumentCache>,
+        registry: Arc<Registry>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<(Arc<Self>, Arc<Publisher>), StoreError> {
+        let (revision, documents) = cache.current().await?;
+        let compiler = Self { store, cache, registry, telemetry, documents: ArcSwap::new(documents) };
+        let (compiled, last) = compiler.compile(revision).await;
+        Ok((Arc::new(compiler), Arc::new(Publisher::new(compiled, last))))
+    }
+
+    /// The documents of the newest compile.
+    pub fn documents(&self) -> Arc<Documents> {
+        self.documents.load_full()
+    }
+
+    /// Compiles whenever documents or workloads changed, for ever.
+    pub async fn run(&self, publisher: &Publisher) {
+        let (mut revisions, mut workloads) = (self.store.revisions(), self.registry.changes());
+        // What changed between the first compile and now is seen by the first round.
+        revisions.mark_changed();
+        let mut compiled_members = None;
+        loop {
+            either_changed(&mut revisions, &mut workloads).await;
+            settle(&mut revisions, &mut workloads).await;
+            let (revision, documents) = loop {
+                match self.cache.current().await {
+                    Ok(current) => break current,
+                    Err(error) => {
+                        warn!(%error, "documents could not be read; trying again");
+                        sleep(STORE_RETRY).await;
+                    }
+                }
+            };
+            self.telemetry.store_revision.set(revision as f64);
+            // The store's revision also grows by tokens, and by workloads that were compiled before they were stored.
+            let members = Some(*workloads.borrow_and_update());
+            if members == compiled_members && same(&documents, &self.documents.load()) {
+                continue;
+            }
+            compiled_members = members;
+            self.documents.store(documents);
+            let (compiled, last) = self.compile(revision).await;
+            let known = publisher.last().faults;
+            for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
+                warn!(fault, "a document could not be compiled as written");
+            }
+            let took = last.took;
+            let changed = publisher.publish(compiled, last);
+            debug!(changed, ?took, "compiled");
+        }
+    }
+
+    async fn compile(&self, revision: u64) -> (Compiled, LastCompile) {
+        let (documents, workloads) = (self.documents(), self.registry.workloads());
+        self.telemetry.workloads.set(workloads.len() as f64);
+        let started = Instant::now();
+        let (compiled, faults) = compile_aside(documents, workloads).await;
+        let took = started.elapsed();
+        self.telemetry.compiled(took);
+        (compiled, LastCompile { took, faults: faults.iter().map(ToString::to_string).collect(), revision })
+    }
+}
+
+/// Whether two readings have the same documents at the same versions.
+fn same(one: &Documents, other: &Documents) -> bool {
+    let version = |(_, document): (&_, &Arc<Document>)| document.metadata().resource_version.clone();
+    one.len() == other.len()
+        && one.iter().zip(other.iter()).all(|(one, other)| one.0 == other.0 && version(one) == version(other))
+}
+
+/// On a thread where it holds up no stream.
+async fn compile_aside(documents: Arc<Documents>, workloads: Vec<Workload>) -> (Compiled, Vec<Fault>) {
+    let work = tokio::task::spawn_blocking(move || compile::compile(&documents, &workloads));
+    work.await.expect("compile does not panic, and the runtime outlives it")
+}
+
+async fn either_changed(revisions: &mut watch::Receiver<u64>, workloads: &mut watch::Receiver<u64>) {
+    tokio::select! {
+        changed = revisions.changed() => changed.expect("the store outlives the compiler"),
+        changed = workloads.changed() => changed.expect("the registry outlives the compiler"),
+    }
+}
+
+/// Waits until nothing has changed for [`QUIET`], at most [`PATIENCE`].
+async fn settle(revisions: &mut watch::Receiver<u64>, workloads: &mut watch::Receiver<u64>) {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let quiet = Instant::now() + QUIET;
+        if quiet >= patience {
+            return sleep_until(patience).await;
+        }
+        if timeout_at(quiet, either_changed(revisions, workloads)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_change_waits_a_little_and_a_storm_not_for_ever() {
+        let (revision, workloads) = (watch::Sender::new(0), watch::Sender::new(0));
+        let (mut revisions, mut members) = (revision.subscribe(), workloads.subscribe());
+        let started = Instant::now();
+        settle(&mut revisions, &mut members).await;
+        assert_eq!(started.elapsed(), QUIET);
+
+        let storm = async {
+            loop {
+                workloads.send_modify(|count| *count += 1);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let started = Instant::now();
+        tokio::select! {
+            () = settle(&mut revisions, &mut members) => {}
+            () = storm => unreachable!("a storm has no end"),
+        }
+        assert!(started.elapsed() <= PATIENCE, "{:?}", started.elapsed());
+        assert!(started.elapsed() >= PATIENCE - QUIET);
+    }
+}

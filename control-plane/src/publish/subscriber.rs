@@ -1,0 +1,318 @@
+//! One sidecar's subscriptions: what it has been sent, and what differs from what is compiled now.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pillion_api::{
+    digest,
+    wire::{Update, update::Kind},
+};
+
+use super::{Mailbox, Publisher, lock};
+use crate::compile::{CompiledService, Encoded};
+
+/// Per sidecar: what an application really calls is far less.
+pub const MAX_SUBSCRIPTIONS: usize = 4096;
+
+/// What the sidecar has of one service, as far as has been sent on this stream or it said itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Held {
+    config: String,
+    endpoints: String,
+    /// It knows that there is no such service.
+    absent: bool,
+}
+
+/// One sidecar's side of the publisher.
+pub struct Subscriber {
+    publisher: Arc<Publisher>,
+    id: u64,
+    uid: String,
+    mailbox: Arc<Mailbox>,
+    held: BTreeMap<String, Held>,
+}
+
+/// There are [`MAX_SUBSCRIPTIONS`] already.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sidecar has {MAX_SUBSCRIPTIONS} already")]
+pub struct TooMany;
+
+impl Subscriber {
+    pub(super) fn new(publisher: Arc<Publisher>, id: u64, uid: String) -> Self {
+        Self { publisher, id, uid, mailbox: Arc::default(), held: BTreeMap::new() }
+    }
+
+    /// Asks for a service, of which the sidecar has these versions (empty: none). Asking again compares anew.
+    ///
+    /// # Errors
+    /// [`TooMany`]; those there are stay.
+    pub fn subscribe(
+        &mut self,
+        service: String,
+        config_version: String,
+        endpoints_version: String,
+    ) -> Result<(), TooMany> {
+        if !self.held.contains_key(&service) {
+            if self.held.len() >= MAX_SUBSCRIPTIONS {
+                return Err(TooMany);
+            }
+            let mut state = self.publisher.state();
+            let others = state.subscribers.entry(service.clone()).or_default();
+            others.insert(self.id, Arc::clone(&self.mailbox));
+            *state.subscriptions.entry(self.uid.clone()).or_default() += 1;
+        }
+        self.mailbox.mark(&service);
+        self.held
+            .insert(service, Held { config: config_version, endpoints: endpoints_version, absent: false });
+        Ok(())
+    }
+
+    /// Ends a subscription; tells whether there was one.
+    pub fn unsubscribe(&mut self, service: &str) -> bool {
+        if self.held.remove(service).is_none() {
+            return false;
+        }
+        lock(&self.mailbox.dirty).remove(service);
+        self.leave(service);
+        true
+    }
+
+    /// Whether the sidecar subscribes to a service.
+    pub fn subscribes(&self, service: &str) -> bool {
+        self.held.contains_key(service)
+    }
+
+    /// How many services the sidecar subscribes to.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether the sidecar subscribes to nothing.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether [`next_update`](Self::next_update) may have something.
+    pub fn is_dirty(&self) -> bool {
+        !lock(&self.mailbox.dirty).is_empty()
+    }
+
+    /// Returns when some service may have changed.
+    pub async fn changed(&self) {
+        while !self.is_dirty() {
+            self.mailbox.wake.notified().await;
+        }
+    }
+
+    /// Compares every subscription again, so that a missed wake-up heals by the next heartbeat.
+    pub fn recheck(&self) {
+        lock(&self.mailbox.dirty).extend(self.held.keys().cloned());
+    }
+
+    /// The next thing to send, which then counts as sent. One at a time: what is not taken is not queued.
+    pub fn next_update(&mut self) -> Option<Update> {
+        loop {
+            // Taken out before the comparison: a change in between puts it back.
+            let service = lock(&self.mailbox.dirty).pop_first()?;
+            let Some(held) = self.held.get_mut(&service) else { continue };
+            let compiled = self.publisher.compiled();
+            if let Some(update) = difference(held, &service, compiled.get(&service)) {
+                self.mailbox.mark(&service);
+                return Some(update);
+            }
+        }
+    }
+
+    /// A digest over what this sidecar has been sent.
+    pub fn digest(&self) -> String {
+        digest::holdings(
+            self.held
+                .iter()
+                .map(|(service, held)| (service.as_str(), held.config.as_str(), held.endpoints.as_str())),
+        )
+    }
+
+    fn leave(&self, service: &str) {
+        let mut state = self.publisher.state();
+        if let Some(others) = state.subscribers.get_mut(service) {
+            others.remove(&self.id);
+            if others.is_empty() {
+                state.subscribers.remove(service);
+            }
+        }
+        if let Some(count) = state.subscriptions.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                state.subscriptions.remove(&self.uid);
+            }
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.held.keys().for_each(|service| self.leave(service));
+    }
+}
+
+/// One step from what is held to what is compiled; `None` when they are the same.
+fn difference(held: &mut Held, service: &str, compiled: Option<&CompiledService>) -> Option<Update> {
+    let Some(compiled) = compiled else {
+        if held.absent {
+            return None;
+        }
+        *held = Held { absent: true, ..Held::default() };
+        return Some(Update { service: service.to_owned(), kind: Kind::Absent.into(), ..Update::default() });
+    };
+    held.absent = false;
+    if held.config != compiled.config.version {
+        held.config.clone_from(&compiled.config.version);
+        return Some(update(service, Kind::Config, &compiled.config));
+    }
+    if held.endpoints != compiled.endpoints.version {
+        held.endpoints.clone_from(&compiled.endpoints.version);
+        return Some(update(service, Kind::Endpoints, &compiled.endpoints));
+    }
+    None
+}
+
+fn update(service: &str, kind: Kind, encoded: &Encoded) -> Update {
+    Update {
+        service: service.to_owned(),
+        kind: kind.into(),
+        version: encoded.version.clone(),
+        payload: encoded.bytes.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pillion_api::wire;
+    use prost::Message;
+
+    use super::*;
+    use crate::{compile::Compiled, publish::LastCompile};
+
+    fn encoded(bytes: Vec<u8>) -> Encoded {
+        Encoded { version: digest::version(&bytes), bytes: Bytes::from(bytes) }
+    }
+
+    fn compiled(services: &[(&str, u32)]) -> Compiled {
+        let service = |(name, port): &(&str, u32)| {
+            let ports = vec![wire::ServicePort { port: *port, ..wire::ServicePort::default() }];
+            let config =
+                wire::ServiceConfig { service: (*name).to_owned(), ports, ..wire::ServiceConfig::default() };
+            let endpoints =
+                wire::EndpointList { service: (*name).to_owned(), ..wire::EndpointList::default() };
+            let compiled = CompiledService {
+                config: encoded(config.encode_to_vec()),
+                endpoints: encoded(endpoints.encode_to_vec()),
+            };
+            ((*name).to_owned(), compiled)
+        };
+        services.iter().map(service).collect()
+    }
+
+    fn publisher(services: &[(&str, u32)]) -> Arc<Publisher> {
+        Arc::new(Publisher::new(compiled(services), LastCompile::default()))
+    }
+
+    fn subscribe(subscriber: &mut Subscriber, service: &str) {
+        subscriber.subscribe(service.to_owned(), String::new(), String::new()).expect("room");
+    }
+
+    fn sent(subscriber: &mut Subscriber) -> Vec<(String, Kind)> {
+        std::iter::from_fn(|| subscriber.next_update())
+            .map(|update| (update.service.clone(), update.kind()))
+            .collect()
+    }
+
+    #[test]
+    fn an_unknown_service_is_absent_at_once_and_sent_when_it_comes() {
+        let publisher = publisher(&[]);
+        let mut subscriber = publisher.subscriber("u");
+        subscribe(&mut subscriber, "a.x");
+        assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Absent)]);
+        publisher.publish(compiled(&[("a.x", 1)]), LastCompile::default());
+        assert_eq!(
+            sent(&mut subscriber),
+            [("a.x".to_owned(), Kind::Config), ("a.x".to_owned(), Kind::Endpoints)]
+        );
+        publisher.publish(compiled(&[]), LastCompile::default());
+        assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Absent)]);
+    }
+
+    #[test]
+    fn a_slow_sidecar_gets_only_the_newest_version() {
+        let publisher = publisher(&[("a.x", 0)]);
+        let mut subscriber = publisher.subscriber("u");
+        subscribe(&mut subscriber, "a.x");
+        sent(&mut subscriber);
+        for port in 1..=1000 {
+            assert_eq!(publisher.publish(compiled(&[("a.x", port)]), LastCompile::default()), 1);
+        }
+        let update = subscriber.next_update().expect("the newest");
+        let config = wire::ServiceConfig::decode(update.payload).expect("a configuration");
+        assert_eq!(config.ports[0].port, 1000);
+        assert_eq!(sent(&mut subscriber), []);
+    }
+
+    #[test]
+    fn only_a_changed_service_wakes_and_only_its_subscribers() {
+        let publisher = publisher(&[("a.x", 1), ("b.x", 1)]);
+        let (mut one, mut other) = (publisher.subscriber("u"), publisher.subscriber("u"));
+        subscribe(&mut one, "a.x");
+        subscribe(&mut other, "b.x");
+        sent(&mut one);
+        sent(&mut other);
+        assert_eq!(publisher.publish(compiled(&[("a.x", 2), ("b.x", 1)]), LastCompile::default()), 1);
+        assert!(one.is_dirty());
+        assert!(!other.is_dirty());
+    }
+
+    #[test]
+    fn what_a_sidecar_has_already_is_not_sent_again() {
+        let publisher = publisher(&[("a.x", 1)]);
+        let now = compiled(&[("a.x", 1)]);
+        let mut subscriber = publisher.subscriber("u");
+        let versions = (now["a.x"].config.version.clone(), now["a.x"].endpoints.version.clone());
+        subscriber.subscribe("a.x".to_owned(), versions.0.clone(), versions.1.clone()).expect("room");
+        assert_eq!(sent(&mut subscriber), []);
+        assert_eq!(subscriber.digest(), digest::holdings([("a.x", &*versions.0, &*versions.1)]));
+    }
+
+    #[test]
+    fn resynchronising_sends_what_the_sidecar_says_it_lacks() {
+        let publisher = publisher(&[("a.x", 1)]);
+        let mut subscriber = publisher.subscriber("u");
+        subscribe(&mut subscriber, "a.x");
+        sent(&mut subscriber);
+        subscribe(&mut subscriber, "a.x");
+        assert_eq!(sent(&mut subscriber).len(), 2);
+        assert_eq!(subscriber.len(), 1);
+    }
+
+    #[test]
+    fn an_ended_subscription_is_forgotten_everywhere() {
+        let publisher = publisher(&[("a.x", 1)]);
+        let mut subscriber = publisher.subscriber("u");
+        subscribe(&mut subscriber, "a.x");
+        assert!(subscriber.unsubscribe("a.x"));
+        assert!(!subscriber.unsubscribe("a.x"));
+        assert_eq!(sent(&mut subscriber), []);
+        subscribe(&mut subscriber, "a.x");
+        drop(subscriber);
+        assert!(publisher.state().subscribers.is_empty());
+        assert_eq!(publisher.subscriptions_of("u"), 0);
+    }
+
+    #[test]
+    fn subscriptions_are_bounded() {
+        let publisher = publisher(&[]);
+        let mut subscriber = publisher.subscriber("u");
+        for index in 0..MAX_SUBSCRIPTIONS {
+            subscribe(&mut subscriber, &format!("s{index}.x"));
+        }
+        assert_eq!(subscriber.subscribe("one-more.x".into(), String::new(), String::new()), Err(TooMany));
+    }
+}

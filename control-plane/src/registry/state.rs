@@ -1,0 +1,268 @@
+//! Who is registered, and until when: every decision pure, with the time as an argument.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use pillion_api::wire;
+use tokio::time::Instant;
+
+use crate::compile::Workload;
+
+/// One stream of one sidecar; a newer stream of the same workload has a greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection(pub u64);
+
+/// A registered workload.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Who it is, with its latest health.
+    pub workload: Arc<Workload>,
+    /// Its stream is open, or its lease runs.
+    pub presence: Presence,
+    /// When its stream was opened, or lost; milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
+impl Member {
+    /// The key of everything kept about it.
+    pub fn uid(&self) -> &str {
+        &self.workload.hello.instance_uid
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.workload.hello.workload
+    }
+
+    /// Whether its stream is open.
+    pub fn connected(&self) -> bool {
+        matches!(self.presence, Presence::Connected(_))
+    }
+
+    /// Its application's health, as last reported. Silence counts as not ready.
+    pub fn health(&self) -> wire::Health {
+        self.workload.hello.health.clone().unwrap_or_else(|| wire::Health {
+            ready: false,
+            reason: "its sidecar has not reported yet".to_owned(),
+        })
+    }
+}
+
+/// Whether a workload's sidecar is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// By this stream.
+    Connected(Connection),
+    /// Not now; registered until then.
+    Lost {
+        /// The end of its lease.
+        expires: Instant,
+    },
+}
+
+/// What a registration was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// A workload that was not known.
+    Joined,
+    /// A known one on a new stream.
+    Resumed {
+        /// It says something else of itself than before.
+        changed: bool,
+    },
+}
+
+/// Why a workload may not register.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Somebody else has that UID.
+    #[error("instance_uid {uid:?} is registered to {owner}")]
+    Taken {
+        /// The UID.
+        uid: String,
+        /// Who has it.
+        owner: String,
+    },
+    /// The registry's bound.
+    #[error("{0} workloads are registered, which is as many as this server takes")]
+    Full(usize),
+}
+
+/// The registered workloads by UID.
+#[derive(Debug)]
+pub struct State {
+    members: BTreeMap<String, Member>,
+    lease: Duration,
+    capacity: usize,
+}
+
+impl State {
+    /// Nobody is registered.
+    pub fn new(lease: Duration, capacity: usize) -> Self {
+        Self { members: BTreeMap::new(), lease, capacity }
+    }
+
+    /// Takes back a workload that an earlier run of the server knew, until `expires`.
+    pub fn restore(&mut self, workload: Workload, expires: Instant, now_ms: i64) {
+        let member =
+            Member { presence: Presence::Lost { expires }, since_ms: now_ms, workload: Arc::new(workload) };
+        self.members.insert(member.uid().to_owned(), member);
+    }
+
+    /// A stream was opened. It takes over from an older stream of the same workload.
+    pub fn connect(
+        &mut self,
+        workload: Workload,
+        connection: Connection,
+        now_ms: i64,
+    ) -> Result<Registered, Refused> {
+        let uid = workload.hello.instance_uid.clone();
+        let registered = match self.members.get(&uid) {
+            Some(known) if known.workload.spiffe_id != workload.spiffe_id => {
+                return Err(Refused::Taken { uid, owner: known.workload.spiffe_id.clone() });
+            }
+            Some(known) => Registered::Resumed { changed: *known.workload != workload },
+            None if self.members.len() >= self.capacity => return Err(Refused::Full(self.capacity)),
+            None => Registered::Joined,
+        };
+        let member = Member {
+            workload: Arc::new(workload),
+            presence: Presence::Connected(connection),
+            since_ms: now_ms,
+        };
+        self.members.insert(uid, member);
+        Ok(registered)
+    }
+
+    /// A new report of health. Tells whether it differs; a superseded stream changes nothing.
+    pub fn report(&mut self, uid: &str, connection: Connection, health: wire::Health) -> bool {
+        let Some(member) = self.owned(uid, connection) else { return false };
+        if member.workload.hello.health.as_ref() == Some(&health) {
+            return false;
+        }
+        Arc::make_mut(&mut member.workload).hello.health = Some(health);
+        true
+    }
+
+    /// The stream was lost: the lease starts. A superseded stream changes nothing.
+    pub fn disconnect(&mut self, uid: &str, connection: Connection, now: Instant, now_ms: i64) {
+        let expires = now + self.lease;
+        if let Some(member) = self.owned(uid, connection) {
+            member.presence = Presence::Lost { expires };
+            member.since_ms = now_ms;
+        }
+    }
+
+    /// The workload says goodbye: it is gone at once.
+    pub fn deregister(&mut self, uid: &str, connection: Connection) -> Option<Member> {
+        self.owned(uid, connection)?;
+        self.members.remove(uid)
+    }
+
+    /// Removes all whose lease has ended.
+    pub fn expire(&mut self, now: Instant) -> Vec<Member> {
+        let ended = |_: &String, member: &mut Member| matches!(member.presence, Presence::Lost { expires } if expires <= now);
+        self.members.extract_if(.., ended).map(|(_, member)| member).collect()
+    }
+
+    /// When the next lease ends, if any runs.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        let expiries = self.members.values().filter_map(|member| match member.presence {
+            Presence::Lost { expires } => Some(expires),
+            Presence::Connected(_) => None,
+        });
+        expiries.min()
+    }
+
+    /// Everybody, by UID.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// One.
+    pub fn member(&self, uid: &str) -> Option<&Member> {
+        self.members.get(uid)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether nobody is registered.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    fn owned(&mut self, uid: &str, connection: Connection) -> Option<&mut Member> {
+        self.members.get_mut(uid).filter(|member| member.presence == Presence::Connected(connection))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn workload(uid: &str, ready: bool) -> Workload {
+        Workload {
+            hello: wire::Hello {
+                instance_uid: uid.to_owned(),
+                workload: uid.to_owned(),
+                health: Some(wire::Health { ready, reason: String::new() }),
+                ..wire::Hello::default()
+            },
+            spiffe_id: "spiffe://mesh.local/ns/demo/sa/payments".to_owned(),
+            namespace: "demo".to_owned(),
+        }
+    }
+
+    const LEASE: Duration = Duration::from_secs(10);
+    const FIRST: Connection = Connection(1);
+    const SECOND: Connection = Connection(2);
+
+    fn connected() -> State {
+        let mut state = State::new(LEASE, 10);
+        assert_eq!(state.connect(workload("a", true), FIRST, 0), Ok(Registered::Joined));
+        state
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_stream_keeps_its_lease_and_no_longer() {
+        let (mut state, start) = (connected(), Instant::now());
+        state.disconnect("a", FIRST, start, 0);
+        assert_eq!(state.next_expiry(), Some(start + LEASE));
+        assert!(state.expire(start + LEASE - Duration::from_millis(1)).is_empty());
+        assert_eq!(state.expire(start + LEASE).len(), 1);
+        assert!(state.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_stream_takes_over_and_the_old_one_ends_nothing() {
+        let (mut state, now) = (connected(), Instant::now());
+        assert_eq!(state.connect(workload("a", true), SECOND, 0), Ok(Registered::Resumed { changed: false }));
+        state.disconnect("a", FIRST, now, 0);
+        assert!(state.deregister("a", FIRST).is_none());
+        assert!(!state.report("a", FIRST, wire::Health::default()));
+        assert_eq!(state.next_expiry(), None);
+        assert!(state.member("a").expect("registered").connected());
+    }
+
+    #[test]
+    fn what_a_workload_says_anew_is_noticed() {
+        let mut state = connected();
+        assert_eq!(state.connect(workload("a", false), SECOND, 0), Ok(Registered::Resumed { changed: true }));
+        assert!(state.report("a", SECOND, wire::Health { ready: true, reason: String::new() }));
+        assert!(!state.report("a", SECOND, wire::Health { ready: true, reason: String::new() }));
+        assert!(state.deregister("a", SECOND).is_some());
+        assert_eq!(state.len(), 0);
+    }
+
+    #[test]
+    fn nobody_takes_anothers_uid_nor_more_than_there_is_room_for() {
+        let mut state = State::new(LEASE, 1);
+        state.connect(workload("a", true), FIRST, 0).expect("room for one");
+        let mut thief = workload("a", true);
+        thief.spiffe_id = "spiffe://mesh.local/ns/demo/sa/web".to_owned();
+        assert!(matches!(state.connect(thief, SECOND, 0), Err(Refused::Taken { .. })));
+        assert_eq!(state.connect(workload("b", true), SECOND, 0), Err(Refused::Full(1)));
+    }
+}

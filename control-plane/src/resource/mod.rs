@@ -1,0 +1,321 @@
+//! The documents that people write: what they may say, and what is wrong where they say something else.
+//!
+//! Read in this order: [`text`] (YAML or JSON into values, with lines), [`admit`] (values into typed [`Document`]s, with
+//! every fault), [`references`] (what documents say of each other), [`status`] (what the server says of them).
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use gateway_api::httproutes::HttpRouteSpec;
+use serde::{Deserialize, Serialize};
+
+pub mod admit;
+pub mod cache;
+pub mod duration;
+mod fault;
+mod metadata;
+pub mod policy;
+pub mod references;
+pub mod route;
+pub mod schema;
+pub mod service;
+pub mod status;
+pub mod text;
+
+pub use fault::{Fault, Faults, Path};
+pub use metadata::{DEFAULT_NAMESPACE, Metadata, dns_label, dns_subdomain, service_name};
+
+use crate::store::{Bucket, Entry, Store, StoreError};
+
+/// The kinds of documents there are. Their order is that in which they refer to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Kubernetes' `v1` Service.
+    Service,
+    /// The Gateway API's `HTTPRoute`.
+    HttpRoute,
+    /// Our own `TrafficPolicy`.
+    TrafficPolicy,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Service, Self::HttpRoute, Self::TrafficPolicy];
+
+    /// As in a document's `kind`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::HttpRoute => "HTTPRoute",
+            Self::TrafficPolicy => "TrafficPolicy",
+        }
+    }
+
+    /// As in a document's `apiVersion`.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Service => "v1",
+            Self::HttpRoute => "gateway.networking.k8s.io/v1",
+            Self::TrafficPolicy => "pillion.dev/v1alpha1",
+        }
+    }
+
+    /// As in the REST path.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Service => "services",
+            Self::HttpRoute => "httproutes",
+            Self::TrafficPolicy => "trafficpolicies",
+        }
+    }
+
+    /// The kind that people mean by a word: its name, singular or plural, in any case, or its short name.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let word = word.to_ascii_lowercase();
+        Self::ALL.into_iter().find(|kind| {
+            let short = match kind {
+                Self::Service => "svc",
+                Self::HttpRoute => "route",
+                Self::TrafficPolicy => "policy",
+            };
+            word == kind.plural() || word == kind.name().to_ascii_lowercase() || word == short
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Which document.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// A document by its names.
+    pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Its key in [`Bucket::Documents`].
+    pub fn to_stored(&self) -> String {
+        format!("{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+
+    /// `<name>.<namespace>`, what the wire calls a service.
+    pub fn to_wire(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
+    }
+}
+
+/// For people: `HTTPRoute demo/payments`.
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// A document's two parts that people write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resource<Spec> {
+    /// Names, labels, and what the server notes.
+    pub metadata: Metadata,
+    /// What is wanted.
+    pub spec: Spec,
+}
+
+/// A document that was admitted: complete, typed, and right by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+#[expect(clippy::large_enum_variant, reason = "each is behind an `Arc` of its own")]
+pub enum Document {
+    /// See [`service`].
+    Service(Resource<service::ServiceSpec>),
+    /// See [`route`].
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute(Resource<HttpRouteSpec>),
+    /// See [`policy`].
+    TrafficPolicy(Resource<policy::TrafficPolicySpec>),
+}
+
+impl Document {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+        }
+    }
+
+    /// Which it is.
+    pub fn key(&self) -> Key {
+        let metadata = self.metadata();
+        Key::new(self.kind(), metadata.namespace.clone(), metadata.name.clone())
+    }
+
+    /// Names, labels, and what the server notes.
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Service(resource) => &resource.metadata,
+            Self::HttpRoute(resource) => &resource.metadata,
+            Self::TrafficPolicy(resource) => &resource.metadata,
+        }
+    }
+
+    /// The same, to change.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        match self {
+            Self::Service(resource) => &mut resource.metadata,
+            Self::HttpRoute(resource) => &mut resource.metadata,
+            Self::TrafficPolicy(resource) => &mut resource.metadata,
+        }
+    }
+
+    /// True where `other` wants the same, whatever else is noted about either.
+    pub fn same_spec(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Service(one), Self::Service(other)) => one.spec == other.spec,
+            (Self::HttpRoute(one), Self::HttpRoute(other)) => one.spec == other.spec,
+            (Self::TrafficPolicy(one), Self::TrafficPolicy(other)) => one.spec == other.spec,
+            _ => false,
+        }
+    }
+
+    /// As it is sent and stored.
+    pub fn to_value(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).expect("documents have string keys only");
+        let object = value.as_object_mut().expect("a struct is an object");
+        object.insert("apiVersion".into(), self.kind().api_version().into());
+        value
+    }
+}
+
+/// All documents at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Documents {
+    by_key: BTreeMap<Key, Arc<Document>>,
+}
+
+impl Documents {
+    /// Reads all documents of a store.
+    ///
+    /// # Errors
+    /// The store's. A stored document that this release cannot read is a fault in the second part of the result, and
+    /// is left out.
+    pub async fn load(store: &dyn Store) -> Result<(Self, Vec<Fault>), StoreError> {
+        Ok(Self::default().updated(store.list(Bucket::Documents).await?))
+    }
+
+    /// The documents of these entries; those that have not changed since `self` are taken from there.
+    pub fn updated(&self, entries: Vec<Entry>) -> (Self, Vec<Fault>) {
+        let known: BTreeMap<String, &Arc<Document>> =
+            self.by_key.iter().map(|(key, document)| (key.to_stored(), document)).collect();
+        let mut faults = Vec::new();
+        let mut documents = Self::default();
+        for entry in entries {
+            let version = entry.revision.to_string();
+            if let Some(document) = known.get(&entry.key)
+                && document.metadata().resource_version == version
+            {
+                documents.by_key.insert(document.key(), Arc::clone(document));
+                continue;
+            }
+            match serde_json::from_slice::<Document>(&entry.value) {
+                Ok(mut document) => {
+                    document.metadata_mut().resource_version = version;
+                    documents.insert(document);
+                }
+                Err(error) => faults.push(Fault {
+                    document: Some(entry.key),
+                    ..Fault::new("", format!("the stored document cannot be read: {error}"))
+                }),
+            }
+        }
+        (documents, faults)
+    }
+
+    /// Adds a document, in the place of an earlier one of the same key.
+    pub fn insert(&mut self, document: Document) {
+        self.by_key.insert(document.key(), Arc::new(document));
+    }
+
+    /// Takes a document out.
+    pub fn remove(&mut self, key: &Key) -> Option<Arc<Document>> {
+        self.by_key.remove(key)
+    }
+
+    /// One document.
+    pub fn get(&self, key: &Key) -> Option<&Arc<Document>> {
+        self.by_key.get(key)
+    }
+
+    /// Every document, by kind, namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.by_key.iter()
+    }
+
+    /// Documents of one kind, of one namespace or of all.
+    pub fn list(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        let first = Key::new(kind, namespace.unwrap_or_default(), "");
+        self.by_key.range(first..).take_while(move |(key, _)| {
+            key.kind == kind && namespace.is_none_or(|namespace| key.namespace == namespace)
+        })
+    }
+
+    /// One service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Resource<service::ServiceSpec>> {
+        match self.get(&Key::new(Kind::Service, namespace, name)).map(Arc::as_ref) {
+            Some(Document::Service(service)) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// Services of one namespace or of all.
+    pub fn services(
+        &self,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = (&Key, &Resource<service::ServiceSpec>)> {
+        self.list(Kind::Service, namespace).filter_map(|(key, document)| match &**document {
+            Document::Service(service) => Some((key, service)),
+            _ => None,
+        })
+    }
+
+    /// Routes of one namespace or of all.
+    pub fn routes(&self, namespace: Option<&str>) -> impl Iterator<Item = (&Key, &Resource<HttpRouteSpec>)> {
+        self.list(Kind::HttpRoute, namespace).filter_map(|(key, document)| match &**document {
+            Document::HttpRoute(route) => Some((key, route)),
+            _ => None,
+        })
+    }
+
+    /// Traffic policies of one namespace or of all.
+    pub fn policies(
+        &self,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = (&Key, &Resource<policy::TrafficPolicySpec>)> {
+        self.list(Kind::TrafficPolicy, namespace).filter_map(|(key, document)| match &**document {
+            Document::TrafficPolicy(policy) => Some((key, policy)),
+            _ => None,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}

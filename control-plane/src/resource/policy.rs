@@ -1,0 +1,243 @@
+//! `TrafficPolicy` (`pillion.dev/v1alpha1`): how calls to a service are balanced, limited, and kept from what fails.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    duration,
+    fault::{Faults, Path},
+    metadata,
+};
+
+/// Everything but `targetRefs` is optional; what is absent has the mesh's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicySpec {
+    /// The services of the same namespace that it is for (Gateway API policy attachment, GEP-713).
+    pub target_refs: Vec<TargetReference>,
+    /// Which of the service's endpoints gets a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
+    /// When an endpoint that fails is left alone, and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// Limits of each sidecar towards the whole service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
+    /// How long a call may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+}
+
+/// A service that a policy is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReference {
+    /// Empty: Kubernetes' core group, where `Service` is.
+    pub group: String,
+    /// `Service`.
+    pub kind: String,
+    /// The service's name.
+    pub name: String,
+}
+
+/// Peak-EWMA: the less loaded of two endpoints picked at random.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadBalancer {
+    /// `PeakEwma`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
+    /// Time constant of the latency average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<String>,
+}
+
+/// Per endpoint: closed, then open, then half-open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CircuitBreaker {
+    /// Opens after so many failures in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive_failures: Option<u32>,
+    /// Opens when too large a part of a window's requests failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_ratio: Option<FailureRatio>,
+    /// How long it stays open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_time: Option<OpenTime>,
+    /// Requests let through to try an endpoint again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_open_requests: Option<u32>,
+    /// When less than this percentage of endpoints is available, breakers are ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_percent: Option<u32>,
+    /// Leaves every endpoint in use, whatever it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// A share of failures over a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRatio {
+    /// 1 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+    /// The time looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// With fewer requests in the window the ratio means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_requests: Option<u32>,
+}
+
+/// Doubles from `base` with each opening, up to `max`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenTime {
+    /// The first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The longest time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+}
+
+/// Of each sidecar, to the whole service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connections {
+    /// For TCP and TLS together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<String>,
+    /// How long an unused connection is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// Requests under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u32>,
+    /// Requests waiting for a connection or an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pending: Option<u32>,
+}
+
+/// How long a call may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// The whole request, all tries of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const MANY: i64 = 1_000_000;
+
+impl TrafficPolicySpec {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        let at = Path::root().field("spec");
+        let targets = at.field("targetRefs");
+        if self.target_refs.is_empty() {
+            faults.add(&targets, "must name at least one Service");
+        }
+        faults.check_length(&targets, self.target_refs.len(), 16);
+        for (index, target) in self.target_refs.iter().enumerate() {
+            target.check(faults, &targets.index(index));
+            if self.target_refs[..index].contains(target) {
+                faults.add(
+                    &targets.index(index).field("name"),
+                    format!("{:?} is in the list already", target.name),
+                );
+            }
+        }
+        if let Some(balancer) = &self.load_balancer {
+            balancer.check(faults, &at.field("loadBalancer"));
+        }
+        if let Some(breaker) = &self.circuit_breaker {
+            breaker.check(faults, &at.field("circuitBreaker"));
+        }
+        if let Some(connections) = &self.connections {
+            connections.check(faults, &at.field("connections"));
+        }
+        if let Some(timeouts) = &self.timeouts {
+            let at = at.field("timeouts").field("request");
+            duration::check(faults, &at, timeouts.request.as_ref(), MILLISECOND, DAY);
+        }
+    }
+}
+
+impl TargetReference {
+    fn check(&self, faults: &mut Faults, at: &Path) {
+        if !self.group.is_empty() {
+            faults
+                .add(&at.field("group"), format!("must be \"\", the group of Service, is {:?}", self.group));
+        }
+        if self.kind != "Service" {
+            faults.add(&at.field("kind"), format!("must be \"Service\", is {:?}", self.kind));
+        }
+        if let Err(message) = metadata::service_name(&self.name) {
+            faults.add(&at.field("name"), message);
+        }
+    }
+}
+
+impl LoadBalancer {
+    fn check(&self, faults: &mut Faults, at: &Path) {
+        if let Some(other) = self.r#type.as_deref().filter(|it| *it != "PeakEwma") {
+            faults.add(&at.field("type"), format!("must be \"PeakEwma\", is {other:?}"));
+        }
+        duration::check(faults, &at.field("decay"), self.decay.as_ref(), 10 * MILLISECOND, HOUR);
+    }
+}
+
+impl CircuitBreaker {
+    fn check(&self, faults: &mut Faults, at: &Path) {
+        check_number(faults, &at.field("consecutiveFailures"), self.consecutive_failures, 1, MANY);
+        check_number(faults, &at.field("halfOpenRequests"), self.half_open_requests, 1, MANY);
+        check_number(faults, &at.field("panicPercent"), self.panic_percent, 1, 100);
+        if let Some(ratio) = &self.failure_ratio {
+            let at = at.field("failureRatio");
+            check_number(faults, &at.field("percent"), ratio.percent, 1, 100);
+            check_number(faults, &at.field("minimumRequests"), ratio.minimum_requests, 1, MANY);
+            duration::check(faults, &at.field("window"), ratio.window.as_ref(), SECOND, 10 * MINUTE);
+        }
+        if let Some(open) = &self.open_time {
+            let at = at.field("openTime");
+            let base = duration::check(faults, &at.field("base"), open.base.as_ref(), MILLISECOND, HOUR);
+            let max = duration::check(faults, &at.field("max"), open.max.as_ref(), MILLISECOND, DAY);
+            if let (Some(base), Some(max)) = (base, max)
+                && max < base
+            {
+                faults.add(&at.field("max"), "must not be less than base");
+            }
+        }
+    }
+}
+
+impl Connections {
+    fn check(&self, faults: &mut Faults, at: &Path) {
+        duration::check(
+            faults,
+            &at.field("connectTimeout"),
+            self.connect_timeout.as_ref(),
+            MILLISECOND,
+            MINUTE,
+        );
+        duration::check(faults, &at.field("idleTimeout"), self.idle_timeout.as_ref(), SECOND, DAY);
+        check_number(faults, &at.field("maxRequests"), self.max_requests, 1, MANY);
+        check_number(faults, &at.field("maxPending"), self.max_pending, 1, MANY);
+    }
+}
+
+fn check_number(faults: &mut Faults, at: &Path, number: Option<u32>, minimum: i64, maximum: i64) {
+    if let Some(number) = number {
+        faults.check_range(at, number.into(), minimum, maximum);
+    }
+}

@@ -1,0 +1,138 @@
+//! What documents say of each other: routes and policies name Services.
+
+use std::collections::BTreeMap;
+
+use super::{Document, Documents, Fault, Key, Kind, Resource, policy::TrafficPolicySpec};
+
+/// A policy and which it is.
+pub type Policy<'documents> = (&'documents Key, &'documents Resource<TrafficPolicySpec>);
+
+/// A field of a document that names a Service.
+struct Reference {
+    field: String,
+    service: Key,
+    port: Option<i32>,
+    /// By its name; only of a parent.
+    section: Option<String>,
+}
+
+fn references(document: &Document) -> Vec<Reference> {
+    let namespace = document.metadata().namespace.as_str();
+    let service = |name: &str| Key::new(Kind::Service, namespace, name);
+    match document {
+        Document::Service(_) => Vec::new(),
+        Document::HttpRoute(route) => {
+            let parents =
+                route.spec.parent_refs.iter().flatten().enumerate().map(|(index, parent)| Reference {
+                    field: format!("spec.parentRefs[{index}]"),
+                    service: service(&parent.name),
+                    port: parent.port,
+                    section: parent.section_name.clone(),
+                });
+            let rules = route.spec.rules.iter().flatten().enumerate();
+            let backends = rules.flat_map(|(rule, it)| {
+                it.backend_refs
+                    .iter()
+                    .flatten()
+                    .enumerate()
+                    .map(move |(index, backend)| (rule, index, backend))
+            });
+            let backends = backends.map(|(rule, index, backend)| Reference {
+                field: format!("spec.rules[{rule}].backendRefs[{index}]"),
+                service: service(&backend.name),
+                port: backend.port,
+                section: None,
+            });
+            parents.chain(backends).collect()
+        }
+        Document::TrafficPolicy(policy) => {
+            let targets = policy.spec.target_refs.iter().enumerate();
+            targets
+                .map(|(index, target)| Reference {
+                    field: format!("spec.targetRefs[{index}]"),
+                    service: service(&target.name),
+                    port: None,
+                    section: None,
+                })
+                .collect()
+        }
+    }
+}
+
+/// What a document names that is not among `documents`.
+pub fn missing(document: &Document, documents: &Documents) -> Vec<Fault> {
+    missing_but(document, documents, &[])
+}
+
+/// The same, where nothing can be said of the Services in `unknown`.
+pub fn missing_but(document: &Document, documents: &Documents, unknown: &[Key]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for reference in references(document).into_iter().filter(|it| !unknown.contains(&it.service)) {
+        let Reference { field, service, port, section } = reference;
+        let Some(found) = documents.service(&service.namespace, &service.name) else {
+            let message =
+                format!("there is no Service {:?} in namespace {:?}", service.name, service.namespace);
+            faults.push(Fault::new(format!("{field}.name"), message));
+            continue;
+        };
+        let ports = &found.spec.ports;
+        if let Some(port) = port
+            && !ports.iter().any(|it| i32::from(it.port) == port)
+        {
+            let has = ports.iter().map(|port| port.port.to_string()).collect::<Vec<_>>().join(", ");
+            faults.push(Fault::new(
+                format!("{field}.port"),
+                format!("{service} has no port {port}; it has {has}"),
+            ));
+        }
+        if let Some(section) = section {
+            let named = ports.iter().find(|it| it.name.as_ref() == Some(&section));
+            match (named, port) {
+                (None, _) => faults.push(Fault::new(
+                    format!("{field}.sectionName"),
+                    format!("{service} has no port named {section:?}"),
+                )),
+                (Some(named), Some(port)) if i32::from(named.port) != port => faults.push(Fault::new(
+                    format!("{field}.sectionName"),
+                    format!("is port {}, but port says {port}", named.port),
+                )),
+                _ => {}
+            }
+        }
+    }
+    faults
+}
+
+/// The documents that name a Service.
+pub fn users<'documents>(service: &Key, documents: &'documents Documents) -> Vec<&'documents Key> {
+    documents
+        .iter()
+        .filter(|(key, _)| key.namespace == service.namespace)
+        .filter(|(_, document)| references(document).iter().any(|reference| reference.service == *service))
+        .map(|(key, _)| key)
+        .collect()
+}
+
+/// Each service's policy. Where several name the same service, the oldest has it, then the alphabetically first
+/// (GEP-713); the others are faults.
+pub fn policies(documents: &Documents) -> (BTreeMap<Key, Policy<'_>>, Vec<Fault>) {
+    let mut policies: Vec<Policy<'_>> = documents.policies(None).collect();
+    policies.sort_by(|(one_key, one), (other_key, other)| {
+        (&one.metadata.creation_timestamp, one_key).cmp(&(&other.metadata.creation_timestamp, other_key))
+    });
+    let mut chosen: BTreeMap<Key, Policy<'_>> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (key, policy) in policies {
+        for (index, target) in policy.spec.target_refs.iter().enumerate() {
+            let service = Key::new(Kind::Service, key.namespace.as_str(), target.name.as_str());
+            if let Some((holder, _)) = chosen.get(&service) {
+                let message = format!("is not used: {holder} is for the same Service and older");
+                let fault = Fault::new(format!("spec.targetRefs[{index}]"), message);
+                faults.push(Fault { document: Some(key.to_string()), ..fault });
+            } else {
+                chosen.insert(service, (key, policy));
+            }
+        }
+    }
+    (chosen, faults)
+}

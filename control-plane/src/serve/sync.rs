@@ -1,0 +1,309 @@
+//! One sidecar's stream, from its hello to its end.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use pillion_api::wire::{
+    Acknowledge, ControlMessage, Health, Hello, SidecarMessage, Subscribe, Telemetry, TrustAnchors, Welcome,
+    sidecar_message::Message, update::Kind,
+};
+use pillion_certs::SpiffeId;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+use tonic::{Code, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::{Mesh, hello, session::Session};
+use crate::{
+    authority,
+    clock::unix_ms,
+    compile::{self, Workload},
+    history::{EventKind, Reporter},
+    publish::Refusal,
+    registry::{Refused, Registered, Registration},
+    telemetry::Counted,
+};
+
+/// A stream begins with a hello, or ends.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// The last word to a sidecar that may not be reading.
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+
+type Outbox = mpsc::Sender<Result<ControlMessage, Status>>;
+
+/// Runs the stream; the sidecar is told why it ends, unless it went first.
+pub(super) async fn run(
+    mesh: Arc<Mesh>,
+    address: SocketAddr,
+    identity: SpiffeId,
+    mut inbound: Streaming<SidecarMessage>,
+    outbox: Outbox,
+) {
+    let ended = match greet(&mesh, address, &identity, &mut inbound).await {
+        Ok(mut stream) => {
+            let _connected = Counted::new(&mesh.telemetry.sidecars_connected);
+            let ended = stream.run(&mut inbound, &outbox).await;
+            stream.close();
+            ended
+        }
+        Err(status) => Err(status),
+    };
+    let Err(status) = ended else {
+        debug!(peer = %address, %identity, "a sidecar's stream ended");
+        return;
+    };
+    match status.code() {
+        Code::Unavailable => {
+            debug!(peer = %address, %identity, "closed a sidecar's stream: {}", status.message())
+        }
+        _ => warn!(peer = %address, %identity, "closed a sidecar's stream: {}", status.message()),
+    }
+    // When it cannot be delivered in time the connection's end says enough.
+    let _ = timeout(FAREWELL_DEADLINE, outbox.send(Err(status))).await;
+}
+
+/// Takes the hello and registers the workload.
+async fn greet(
+    mesh: &Arc<Mesh>,
+    address: SocketAddr,
+    identity: &SpiffeId,
+    inbound: &mut Streaming<SidecarMessage>,
+) -> Result<Stream, Status> {
+    let first = timeout(HELLO_DEADLINE, inbound.message()).await.map_err(|_| {
+        Status::deadline_exceeded(format!("no Hello within {} s", HELLO_DEADLINE.as_secs()))
+    })??;
+    let Some(Message::Hello(hello)) = first.and_then(|first| first.message) else {
+        return Err(Status::invalid_argument("the first message of a stream must be Hello"));
+    };
+    let hello =
+        hello::check(hello, address.ip()).map_err(|faults| Status::invalid_argument(faults.join("; ")))?;
+    let workload =
+        Workload { hello, spiffe_id: identity.to_string(), namespace: identity.namespace().to_owned() };
+    let source = compile::source_of(&workload, &mesh.compiler.documents());
+    let welcome = Welcome {
+        server_time_ms: unix_ms(),
+        lease_ms: millis(mesh.lease),
+        heartbeat_interval_ms: millis(mesh.heartbeat),
+        trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
+        source: source.clone(),
+        spiffe_id: workload.spiffe_id.clone(),
+    };
+    let stream_hello = workload.hello.clone();
+    let (registration, registered) = mesh.registry.connect(workload).map_err(|refused| match refused {
+        Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
+        Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
+    })?;
+    let name = &stream_hello.workload;
+    info!(workload = name, uid = registration.uid(), %identity, peer = %address, ?registered, "sidecar connected");
+    if registered == Registered::Joined {
+        let text = format!("{name} joined as {identity}");
+        mesh.history.happened(EventKind::WorkloadJoined, Some(source), Some(name.clone()), text, unix_ms());
+    }
+    let session =
+        Session::new(mesh.publisher.subscriber(registration.uid()), welcome, mesh.heartbeat, Instant::now());
+    Ok(Stream {
+        mesh: Arc::clone(mesh),
+        namespace: identity.namespace().to_owned(),
+        hello: stream_hello,
+        registration,
+        deregistered: false,
+        session,
+        subscriptions: BTreeMap::new(),
+    })
+}
+
+struct Stream {
+    mesh: Arc<Mesh>,
+    namespace: String,
+    hello: Hello,
+    registration: Registration,
+    deregistered: bool,
+    session: Session,
+    /// Counts each in the metrics for as long as it lasts.
+    subscriptions: BTreeMap<String, Counted>,
+}
+
+impl Stream {
+    /// `Ok`: the sidecar ended it.
+    async fn run(&mut self, inbound: &mut Streaming<SidecarMessage>, outbox: &Outbox) -> Result<(), Status> {
+        let mut shutdown = self.mesh.shutdown.clone();
+        let period = self.mesh.heartbeat;
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let ready = self.session.is_ready();
+            tokio::select! {
+                received = inbound.message() => match received {
+                    Ok(Some(message)) => self.take(message)?,
+                    Ok(None) => return Ok(()),
+                    // Its connection is gone: there is nobody to tell.
+                    Err(_) => return Ok(()),
+                },
+                // A place in the outbox first, then the newest there is to say.
+                place = outbox.reserve(), if ready => {
+                    let Ok(place) = place else { return Ok(()) };
+                    if let Some(message) = self.session.next_message(unix_ms()) {
+                        self.count(&message);
+                        place.send(Ok(message));
+                    }
+                },
+                () = self.session.subscriber.changed(), if !ready => {}
+                () = outbox.closed() => return Ok(()),
+                now = ticks.tick() => self.tick(now)?,
+                () = shutdown.requested() => {
+                    return Err(Status::unavailable("the control plane is shutting down; reconnect"));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Status> {
+        if let Some(silent) = self.session.silent_for(now) {
+            let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+            return Err(Status::deadline_exceeded(format!("no heartbeat was answered for {silent}")));
+        }
+        if !self.deregistered && self.registration.superseded() {
+            return Err(Status::aborted("a newer stream of this workload has taken over"));
+        }
+        self.session.tick();
+        Ok(())
+    }
+
+    fn count(&self, message: &ControlMessage) {
+        use pillion_api::wire::control_message::Message::Update;
+        if matches!(message.message, Some(Update(_))) {
+            self.mesh.telemetry.updates_sent.increment(1);
+        }
+    }
+
+    fn take(&mut self, message: SidecarMessage) -> Result<(), Status> {
+        match message.message {
+            Some(Message::Hello(_)) => {
+                return Err(Status::invalid_argument("Hello comes once, at the start of a stream"));
+            }
+            Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe),
+            Some(Message::Unsubscribe(unsubscribe)) => {
+                self.session.subscriber.unsubscribe(&unsubscribe.service);
+                self.subscriptions.remove(&unsubscribe.service);
+                self.mesh.publisher.refusals.unsubscribed(self.registration.uid(), &unsubscribe.service);
+            }
+            Some(Message::Acknowledge(acknowledge)) => self.acknowledged(acknowledge),
+            Some(Message::Health(health)) => self.health(health),
+            Some(Message::Telemetry(telemetry)) => self.measured(&telemetry),
+            Some(Message::HeartbeatReply(reply)) => self.session.replied(reply.sequence, Instant::now()),
+            Some(Message::Deregister(_)) => self.deregister(),
+            // Something that only newer sidecars say.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, Subscribe { service, config_version, endpoints_version }: Subscribe) {
+        let subscribed =
+            self.session.subscriber.subscribe(service.clone(), config_version, endpoints_version);
+        match subscribed {
+            Ok(()) => {
+                let gauge = &self.mesh.telemetry.subscriptions;
+                self.subscriptions.entry(service).or_insert_with(|| Counted::new(gauge));
+            }
+            Err(fault) => {
+                let workload = &self.hello.workload;
+                warn!(workload, service, "a subscription was not taken: {fault}");
+            }
+        }
+    }
+
+    fn acknowledged(&self, acknowledge: Acknowledge) {
+        let (kind, uid) = (acknowledge.kind(), self.registration.uid());
+        let Acknowledge { service, version, refusal, .. } = acknowledge;
+        if kind == Kind::Unspecified || !self.session.subscriber.subscribes(&service) {
+            return;
+        }
+        let refusals = &self.mesh.publisher.refusals;
+        if refusal.is_empty() {
+            return refusals.accepted(uid, &service, kind);
+        }
+        self.mesh.telemetry.updates_refused.increment(1);
+        let (reason, workload) = (hello::words(&refusal), &self.hello.workload);
+        let refusal = Refusal {
+            service: service.clone(),
+            kind,
+            version,
+            uid: uid.to_owned(),
+            reason: reason.clone(),
+            at_ms: unix_ms(),
+        };
+        if refusals.refused(refusal) {
+            warn!(workload, service, kind = kind.as_str_name(), reason, "a sidecar refused an update");
+            let text = format!("{workload} refused the configuration of {service}: {reason}");
+            self.happened(EventKind::ConfigurationRefused, Some(service), text);
+        }
+    }
+
+    fn health(&mut self, health: Health) {
+        let health = hello::health(health);
+        let was_ready = self.hello.health.as_ref().is_some_and(|health| health.ready);
+        if !self.registration.report(health.clone()) {
+            return;
+        }
+        self.hello.health = Some(health.clone());
+        let workload = &self.hello.workload;
+        let (kind, text) = match (was_ready, health.ready) {
+            (false, true) => (EventKind::WorkloadHealthy, format!("{workload} is ready")),
+            (true, false) => {
+                (EventKind::WorkloadUnhealthy, format!("{workload} is not ready: {}", health.reason))
+            }
+            // The same with another reason.
+            _ => return,
+        };
+        info!(workload, "{text}");
+        self.happened(kind, self.services().first().cloned(), text);
+    }
+
+    fn measured(&self, telemetry: &Telemetry) {
+        let services = self.services();
+        let own_name = format!("{}.{}", self.hello.workload, self.namespace);
+        let reporter = Reporter {
+            uid: self.registration.uid(),
+            workload: &self.hello.workload,
+            source: services.first().unwrap_or(&own_name),
+            services: &services,
+        };
+        let registry = &self.mesh.registry;
+        let name = |uid: &str| registry.member(uid).map(|member| member.name().to_owned());
+        self.mesh.history.record(reporter, telemetry, unix_ms(), name);
+    }
+
+    fn deregister(&mut self) {
+        self.deregistered = true;
+        if self.registration.deregister() {
+            self.mesh.history.workload_left(self.registration.uid());
+            let text = format!("{} said goodbye", self.hello.workload);
+            info!(workload = self.hello.workload, "{text}");
+            self.happened(EventKind::WorkloadLeft, self.services().first().cloned(), text);
+        }
+    }
+
+    /// The services it serves, as compiled last.
+    fn services(&self) -> Vec<String> {
+        self.mesh.publisher.memberships().get(self.registration.uid()).cloned().unwrap_or_default()
+    }
+
+    fn happened(&self, kind: EventKind, service: Option<String>, text: String) {
+        let workload = Some(self.hello.workload.clone());
+        self.mesh.history.happened(kind, service, workload, text, unix_ms());
+    }
+
+    /// Forgets what belongs to the stream, unless a newer one of the same workload has it now. What the sidecar
+    /// reported of itself stays for as long as it is registered.
+    fn close(&self) {
+        if self.deregistered || !self.registration.superseded() {
+            self.mesh.publisher.refusals.left(self.registration.uid());
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,194 @@
+//! The control plane's own metrics: every name in one list, every handle made when its owner is set up.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Everything that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    SidecarsConnected,
+    Workloads,
+    Subscriptions,
+    UpdatesSent,
+    UpdatesRefused,
+    CompileDuration,
+    CertificatesIssued,
+    CertificatesRejected,
+    HandshakeFailures,
+    StoreRevision,
+    EventListeners,
+}
+
+impl Name {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::SidecarsConnected => "pillion_server_sidecars_connected",
+            Self::Workloads => "pillion_server_workloads",
+            Self::Subscriptions => "pillion_server_subscriptions",
+            Self::UpdatesSent => "pillion_server_updates_sent_total",
+            Self::UpdatesRefused => "pillion_server_updates_refused_total",
+            Self::CompileDuration => "pillion_server_compile_seconds",
+            Self::CertificatesIssued => "pillion_server_certificates_issued_total",
+            Self::CertificatesRejected => "pillion_server_certificates_rejected_total",
+            Self::HandshakeFailures => "pillion_server_handshake_failures_total",
+            Self::StoreRevision => "pillion_server_store_revision",
+            Self::EventListeners => "pillion_server_event_listeners",
+        }
+    }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Self::SidecarsConnected => "Sidecars with an open stream.",
+            Self::Workloads => "Registered workloads, connected or with a running lease.",
+            Self::Subscriptions => "Services that connected sidecars subscribe to, counted per sidecar.",
+            Self::UpdatesSent => "Updates sent to sidecars.",
+            Self::UpdatesRefused => "Updates that a sidecar refused.",
+            Self::CompileDuration => "Time to compile all documents and workloads.",
+            Self::CertificatesIssued => "Certificates signed, by proof.",
+            Self::CertificatesRejected => "Requests for a certificate that were rejected, by reason.",
+            Self::HandshakeFailures => "TLS handshakes of sidecars that failed, by reason.",
+            Self::StoreRevision => "The store's newest revision.",
+            Self::EventListeners => "Open streams of mesh events.",
+        }
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("pillion", Level::INFO, Some("pillion"));
+
+/// Seconds; a compile is expected within milliseconds.
+const COMPILE_BOUNDS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
+
+/// The server's metrics. Not global: each server in a process has its own.
+pub struct Telemetry {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// Sidecars with an open stream.
+    pub sidecars_connected: Gauge,
+    /// Registered workloads.
+    pub workloads: Gauge,
+    /// Subscriptions of connected sidecars.
+    pub subscriptions: Gauge,
+    /// Updates sent.
+    pub updates_sent: Counter,
+    /// Updates refused by a sidecar.
+    pub updates_refused: Counter,
+    /// The newest revision.
+    pub store_revision: Gauge,
+    /// Open streams of mesh events.
+    pub event_listeners: Gauge,
+    compile_duration: Histogram,
+}
+
+impl Telemetry {
+    /// Registers everything.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&COMPILE_BOUNDS)
+            .expect("the bounds are not empty")
+            .build_recorder();
+        let gauge = |name: Name| {
+            recorder.describe_gauge(name.text().into(), None, name.help().into());
+            recorder.register_gauge(&Key::from_name(name.text()), &METADATA)
+        };
+        let counter = |name: Name| {
+            recorder.describe_counter(name.text().into(), None, name.help().into());
+            recorder.register_counter(&Key::from_name(name.text()), &METADATA)
+        };
+        for name in [Name::CertificatesIssued, Name::CertificatesRejected, Name::HandshakeFailures] {
+            recorder.describe_counter(name.text().into(), None, name.help().into());
+        }
+        let compile = Name::CompileDuration;
+        recorder.describe_histogram(compile.text().into(), None, compile.help().into());
+        Self {
+            handle: recorder.handle(),
+            sidecars_connected: gauge(Name::SidecarsConnected),
+            workloads: gauge(Name::Workloads),
+            subscriptions: gauge(Name::Subscriptions),
+            updates_sent: counter(Name::UpdatesSent),
+            updates_refused: counter(Name::UpdatesRefused),
+            store_revision: gauge(Name::StoreRevision),
+            event_listeners: gauge(Name::EventListeners),
+            compile_duration: recorder.register_histogram(&Key::from_name(compile.text()), &METADATA),
+            recorder,
+        }
+    }
+
+    /// Counts one run of compile.
+    pub fn compiled(&self, took: Duration) {
+        self.compile_duration.record(took.as_secs_f64());
+    }
+
+    /// Counts a signed certificate; `proof` is `join-token` or `certificate`.
+    pub fn certificate_issued(&self, proof: &'static str) {
+        self.labelled(Name::CertificatesIssued, "proof", proof).increment(1);
+    }
+
+    /// Counts a rejected request for a certificate. `reason` must come from a closed set.
+    pub fn certificate_rejected(&self, reason: &'static str) {
+        self.labelled(Name::CertificatesRejected, "reason", reason).increment(1);
+    }
+
+    /// Counts a failed handshake. `reason` must come from a closed set.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.labelled(Name::HandshakeFailures, "reason", reason).increment(1);
+    }
+
+    /// Prometheus' text exposition format.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    fn labelled(&self, name: Name, label: &'static str, value: &'static str) -> Counter {
+        let key = Key::from_parts(name.text(), vec![Label::new(label, value)]);
+        self.recorder.register_counter(&key, &METADATA)
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Counts one on a gauge for as long as it lives.
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// Adds one.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_rendered_with_their_labels() {
+        let telemetry = Telemetry::new();
+        telemetry.certificate_issued("join-token");
+        telemetry.handshake_failed("expired");
+        let connected = Counted::new(&telemetry.sidecars_connected);
+        let text = telemetry.render();
+        for line in [
+            "pillion_server_certificates_issued_total{proof=\"join-token\"} 1",
+            "pillion_server_handshake_failures_total{reason=\"expired\"} 1",
+            "pillion_server_sidecars_connected 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        drop(connected);
+        assert!(telemetry.render().contains("pillion_server_sidecars_connected 0"));
+    }
+}

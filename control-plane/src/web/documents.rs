@@ -1,0 +1,309 @@
+//! The handlers for documents: list, get, put, delete, apply.
+
+use std::time::SystemTime;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    WebState, access,
+    edit::{Edited, Outcome},
+    input::{self, Body, Params, Segments},
+    problem::Problem,
+    watch,
+};
+use crate::{
+    resource::{Document, Documents, Fault, Key, Kind, admit, status::Shown, text::Written},
+    token::Role,
+};
+
+/// How to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListParams {
+    /// Goes on with every change, as server-sent events: `added` for each document there is, then `synced`, then
+    /// `added`, `modified` and `deleted` as they happen.
+    #[serde(default)]
+    watch: bool,
+}
+
+/// How to change.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ChangeParams {
+    /// Checks everything and changes nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// How to delete.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DeleteParams {
+    /// Checks everything and changes nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// Deletes it even though other documents name it.
+    #[serde(default)]
+    force: bool,
+}
+
+/// What became of every document of a request.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// True where nothing was really changed.
+    pub dry_run: bool,
+    /// In the order of the request.
+    pub results: Vec<AppliedDocument>,
+}
+
+/// What became of one document.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedDocument {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Its version now; empty in a dry run of what is new.
+    pub resource_version: String,
+}
+
+impl From<&Edited> for AppliedDocument {
+    fn from(edited: &Edited) -> Self {
+        let key = edited.document.key();
+        Self {
+            kind: key.kind.name().to_owned(),
+            namespace: key.namespace,
+            name: key.name,
+            outcome: edited.outcome,
+            resource_version: edited.document.metadata().resource_version.clone(),
+        }
+    }
+}
+
+/// Documents of a kind in all namespaces.
+#[utoipa::path(get, path = "/v1/{kind}", tag = "documents",
+    params(("kind" = String, Path, description = "services, httproutes or trafficpolicies"), ListParams),
+    responses((status = 200, description = "A List of documents, or events where watch=true"),
+              (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list_everywhere(
+    State(state): State<WebState>,
+    Segments(plural): Segments<String>,
+    Params(params): Params<ListParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let kind = input::kind(&plural)?;
+    access::may_read(&state, &headers, None).await?;
+    list(&state, kind, None, &params).await
+}
+
+/// Documents of a kind in one namespace.
+#[utoipa::path(get, path = "/v1/namespaces/{namespace}/{kind}", tag = "documents",
+    params(("namespace" = String, Path), ("kind" = String, Path, description = "services, httproutes or trafficpolicies"),
+           ListParams),
+    responses((status = 200, description = "A List of documents, or events where watch=true"),
+              (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list_namespace(
+    State(state): State<WebState>,
+    Segments((namespace, plural)): Segments<(String, String)>,
+    Params(params): Params<ListParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let kind = input::kind(&plural)?;
+    input::namespace(&namespace)?;
+    access::may_read(&state, &headers, Some(&namespace)).await?;
+    list(&state, kind, Some(namespace), &params).await
+}
+
+async fn list(
+    state: &WebState,
+    kind: Kind,
+    namespace: Option<String>,
+    params: &ListParams,
+) -> Result<Response, Problem> {
+    if params.watch {
+        return watch::stream(state, kind, namespace).await;
+    }
+    let (revision, documents) = state.documents.current().await?;
+    let shown = Shown::new(&documents);
+    let items: Vec<Value> =
+        documents.list(kind, namespace.as_deref()).map(|(_, document)| shown.document(document)).collect();
+    let metadata = json!({ "resourceVersion": revision.to_string() });
+    Ok(Json(json!({ "apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items }))
+        .into_response())
+}
+
+/// One document.
+#[utoipa::path(get, path = "/v1/namespaces/{namespace}/{kind}/{name}", tag = "documents",
+    params(("namespace" = String, Path), ("kind" = String, Path), ("name" = String, Path)),
+    responses((status = 200, description = "The document with its status; its version is the ETag"),
+              (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn get(
+    State(state): State<WebState>,
+    Segments((namespace, plural, name)): Segments<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = input::key(&namespace, &plural, &name)?;
+    access::may_read(&state, &headers, Some(&namespace)).await?;
+    let (_, documents) = state.documents.current().await?;
+    match documents.get(&key) {
+        Some(document) => Ok(shown(document, &documents)),
+        None => Err(Problem::not_found(format!("there is no {key}"))),
+    }
+}
+
+/// Makes or replaces one document.
+#[utoipa::path(put, path = "/v1/namespaces/{namespace}/{kind}/{name}", tag = "documents",
+    params(("namespace" = String, Path), ("kind" = String, Path), ("name" = String, Path), ChangeParams,
+           ("if-match" = Option<String>, Header, description = "The resourceVersion it must be at, in quotes; or *"),
+           ("if-none-match" = Option<String>, Header, description = "*: it must not be there")),
+    request_body(content((Value = "application/yaml"), (Value = "application/json"))),
+    security(("token" = [])),
+    responses((status = 200, description = "Replaced, or unchanged"), (status = 201, description = "Made"),
+              (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn put(
+    State(state): State<WebState>,
+    Segments((namespace, plural, name)): Segments<(String, String, String)>,
+    Params(params): Params<ChangeParams>,
+    headers: HeaderMap,
+    body: Result<Body, Problem>,
+) -> Result<Response, Problem> {
+    let key = input::key(&namespace, &plural, &name)?;
+    access::needs(&state, &headers, Role::Operator, Some(&namespace)).await?;
+    let precondition = input::precondition(&headers)?;
+    let Body(written) = body?;
+    let [written] = written.as_slice() else {
+        return Err(Problem::bad_request("body", format!("must be one document, has {}", written.len())));
+    };
+    let document = admit::admit(0, written, Some(&key)).map_err(Problem::invalid)?;
+    let edited = state.editor.apply(vec![document], precondition, params.dry_run, SystemTime::now()).await;
+    let edited = edited.map_err(|error| placed(error.into(), std::slice::from_ref(written)))?;
+    if !params.dry_run {
+        state.announce(&edited);
+    }
+    let edit = edited.into_iter().next().expect("one document in, one out");
+    let (_, documents) = state.documents.current().await?;
+    let mut response = shown(&edit.document, &documents);
+    if edit.outcome == Outcome::Created {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    Ok(response)
+}
+
+/// Deletes one document.
+#[utoipa::path(delete, path = "/v1/namespaces/{namespace}/{kind}/{name}", tag = "documents",
+    params(("namespace" = String, Path), ("kind" = String, Path), ("name" = String, Path), DeleteParams,
+           ("if-match" = Option<String>, Header, description = "The resourceVersion it must be at, in quotes; or *")),
+    security(("token" = [])),
+    responses((status = 200, body = Applied, description = "Deleted"),
+              (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete(
+    State(state): State<WebState>,
+    Segments((namespace, plural, name)): Segments<(String, String, String)>,
+    Params(params): Params<DeleteParams>,
+    headers: HeaderMap,
+) -> Result<Json<Applied>, Problem> {
+    let key = input::key(&namespace, &plural, &name)?;
+    access::needs(&state, &headers, Role::Operator, Some(&namespace)).await?;
+    let precondition = input::precondition(&headers)?;
+    let edited = state.editor.delete(&[key], precondition, params.force, params.dry_run).await?;
+    if !params.dry_run {
+        state.announce(&edited);
+    }
+    Ok(Json(Applied { dry_run: params.dry_run, results: edited.iter().map(Into::into).collect() }))
+}
+
+/// Brings many documents to what is wanted: all of them, or none.
+#[utoipa::path(post, path = "/v1/apply", tag = "documents", params(ChangeParams),
+    request_body(description = "Documents separated by ---, or a List", content((Value = "application/yaml"), (Value = "application/json"))),
+    security(("token" = [])),
+    responses((status = 200, body = Applied, description = "What became of each"),
+              (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn apply(
+    State(state): State<WebState>,
+    Params(params): Params<ChangeParams>,
+    headers: HeaderMap,
+    body: Result<Body, Problem>,
+) -> Result<Json<Applied>, Problem> {
+    // Any operator may ask; below, each namespace that the documents are in must be among the token's.
+    let token_first = access::needs(&state, &headers, Role::Operator, None).await;
+    if let Err(problem) = &token_first
+        && !problem.kind.ends_with("token-lacks-namespace")
+    {
+        return Err(problem.clone());
+    }
+    let Body(written) = body?;
+    if written.is_empty() {
+        return Err(Problem::bad_request("body", "holds no document"));
+    }
+    let mut documents = Vec::new();
+    let mut faults: Vec<Fault> = Vec::new();
+    let mut faulty: Vec<Key> = Vec::new();
+    for (index, one) in written.iter().enumerate() {
+        match admit::admit(index, one, None) {
+            Ok(document) => documents.push((index, document)),
+            Err(more) => {
+                faults.extend(more);
+                faulty.extend(admit::key(one));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        faults.extend(state.editor.missing(&documents, &faulty).await?);
+        return Err(placed(Problem::invalid(faults), &written));
+    }
+    let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();
+    if token_first.is_err() {
+        for document in &documents {
+            access::needs(&state, &headers, Role::Operator, Some(&document.metadata().namespace)).await?;
+        }
+    }
+    let edited = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
+    let edited = edited.map_err(|error| placed(error.into(), &written))?;
+    if !params.dry_run {
+        state.announce(&edited);
+    }
+    Ok(Json(Applied { dry_run: params.dry_run, results: edited.iter().map(Into::into).collect() }))
+}
+
+/// Adds lines to faults that were found after the text was left behind.
+fn placed(mut problem: Problem, written: &[Written]) -> Problem {
+    for fault in &mut problem.faults {
+        let place = fault.index.and_then(|index| written.get(index)).and_then(|it| it.position(&fault.field));
+        (fault.line, fault.column) = place.unzip();
+    }
+    problem
+}
+
+fn shown(document: &Document, documents: &Documents) -> Response {
+    let mut response = Json(Shown::new(documents).document(document)).into_response();
+    let version = &document.metadata().resource_version;
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+impl WebState {
+    /// Tells who listens what was changed.
+    fn announce(&self, edited: &[Edited]) {
+        for edit in edited.iter().filter(|edit| edit.outcome != Outcome::Unchanged) {
+            let key: Key = edit.document.key();
+            tracing::info!(document = %key, outcome = ?edit.outcome, "documents changed");
+            (self.on_change)(&key, edit.outcome);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Changes of documents: all of a request or nothing, in one transaction of the store.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use utoipa::ToSchema;
+
+use crate::{
+    resource::{Document, Documents, Fault, Key, cache::DocumentCache, references},
+    store::{Bucket, Change, Expect, Store, StoreError},
+};
+
+/// What became of one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is new.
+    Created,
+    /// It was there and is different now.
+    Configured,
+    /// It was there just so.
+    Unchanged,
+    /// It is gone.
+    Deleted,
+}
+
+/// One document of a change that was made.
+#[derive(Clone, Debug)]
+pub struct Edited {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// As it is now, or as it was last.
+    pub document: Document,
+}
+
+/// What must be true for a change to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Precondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// There is such a document.
+    Exists,
+    /// There is none.
+    Absent,
+    /// It is at this `resourceVersion`.
+    Version(u64),
+}
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub enum EditError {
+    /// What is wanted is wrong.
+    Invalid(Vec<Fault>),
+    /// There is no such document to delete.
+    Missing(Key),
+    /// Somebody else changed it meanwhile, or a precondition does not hold.
+    Stale(String),
+    /// Other documents name it.
+    InUse {
+        /// What was to be deleted.
+        key: Key,
+        /// The others.
+        users: Vec<Key>,
+    },
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for EditError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict { .. } => Self::Stale(error.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// Makes changes, one request after the other: what a request checks stays true until it is committed.
+pub(super) struct Editor {
+    store: Arc<dyn Store>,
+    cache: Arc<DocumentCache>,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Editor {
+    /// For the documents of a store.
+    pub(super) fn new(store: Arc<dyn Store>, cache: Arc<DocumentCache>) -> Self {
+        Self { store, cache, one_at_a_time: Mutex::new(()) }
+    }
+
+    /// Brings documents to what is wanted. With `dry_run` everything is checked and nothing changed.
+    ///
+    /// # Errors
+    /// Why nothing was changed; of faults all.
+    pub(super) async fn apply(
+        &self,
+        wanted: Vec<Document>,
+        precondition: Precondition,
+        dry_run: bool,
+        now: SystemTime,
+    ) -> Result<Vec<Edited>, EditError> {
+        let _turn = self.one_at_a_time.lock().await;
+        let (_, current) = self.cache.current().await?;
+        check_no_duplicates(&wanted)?;
+        let mut next = Documents::clone(&current);
+        let mut edits = Vec::with_capacity(wanted.len());
+        let mut changes = Vec::new();
+        for mut document in wanted {
+            let key = document.key();
+            let existing = current.get(&key);
+            check_version(&key, document.metadata().resource_version.parse().ok(), existing, precondition)?;
+            let outcome = merge(&mut document, existing.map(Arc::as_ref), now);
+            next.insert(document.clone());
+            if outcome != Outcome::Unchanged {
+                changes.push(Change {
+                    bucket: Bucket::Documents,
+                    key: key.to_stored(),
+                    value: Some(stored(&document)),
+                    expect: existing.and_then(|it| version(it)).map_or(Expect::Absent, Expect::Revision),
+                });
+            }
+            edits.push(Edited { outcome, document });
+        }
+        check_references(&edits, &next)?;
+        if !dry_run && !changes.is_empty() {
+            let revision = self.store.commit(changes).await?.to_string();
+            for edit in edits.iter_mut().filter(|edit| edit.outcome != Outcome::Unchanged) {
+                edit.document.metadata_mut().resource_version.clone_from(&revision);
+            }
+        }
+        Ok(edits)
+    }
+
+    /// What documents would name that is not there, for a request whose other documents (`unknown`) have faults of
+    /// their own: so that all of it is told at once. The numbers are places in the request.
+    pub(super) async fn missing(
+        &self,
+        documents: &[(usize, Document)],
+        unknown: &[Key],
+    ) -> Result<Vec<Fault>, StoreError> {
+        let (_, current) = self.cache.current().await?;
+        let mut next = Documents::clone(&current);
+        documents.iter().for_each(|(_, document)| next.insert(document.clone()));
+        let place = |index: usize, document: &Document, fault: Fault| Fault {
+            document: Some(document.key().to_string()),
+            index: Some(index),
+            ..fault
+        };
+        let missing = documents.iter().flat_map(|(index, document)| {
+            let missing = references::missing_but(document, &next, unknown).into_iter();
+            missing.map(move |fault| place(*index, document, fault))
+        });
+        Ok(missing.collect())
+    }
+
+    /// Deletes documents. Those that others name (which are not deleted with them) only with `force`.
+    ///
+    /// # Errors
+    /// Why nothing was deleted.
+    pub(super) async fn delete(
+        &self,
+        keys: &[Key],
+        precondition: Precondition,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<Vec<Edited>, EditError> {
+        let _turn = self.one_at_a_time.lock().await;
+        let (_, current) = self.cache.current().await?;
+        let mut next = Documents::clone(&current);
+        let mut edits = Vec::with_capacity(keys.len());
+        let mut changes = Vec::new();
+        for key in keys {
+            let Some(existing) = next.remove(key) else { return Err(EditError::Missing(key.clone())) };
+            check_version(key, None, Some(&existing), precondition)?;
+            changes.push(Change {
+                bucket: Bucket::Documents,
+                key: key.to_stored(),
+                value: None,
+                expect: version(&existing).map_or(Expect::Any, Expect::Revision),
+            });
+            edits.push(Edited { outcome: Outcome::Deleted, document: Document::clone(&existing) });
+        }
+        for key in keys.iter().filter(|_| !force) {
+            let users: Vec<Key> = references::users(key, &next).into_iter().cloned().collect();
+            if !users.is_empty() {
+                return Err(EditError::InUse { key: key.clone(), users });
+            }
+        }
+        if !dry_run && !changes.is_empty() {
+            self.store.commit(changes).await?;
+        }
+        Ok(edits)
+    }
+}
+
+fn check_no_duplicates(wanted: &[Document]) -> Result<(), EditError> {
+    let mut seen: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (index, document) in wanted.iter().enumerate() {
+        let key = document.key();
+        let document = Some(key.to_string());
+        if let Some(first) = seen.insert(key, index) {
+            let message = format!("is in the request twice: documents {} and {}", first + 1, index + 1);
+            faults.push(Fault { document, index: Some(index), ..Fault::new("metadata.name", message) });
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(EditError::Invalid(faults)) }
+}
+
+fn check_version(
+    key: &Key,
+    sent: Option<u64>,
+    existing: Option<&Arc<Document>>,
+    precondition: Precondition,
+) -> Result<(), EditError> {
+    let found = existing.and_then(|it| version(it));
+    let is = || match found {
+        Some(version) => format!("{key} is at resourceVersion {version}"),
+        None => format!("there is no {key}"),
+    };
+    let expected = match precondition {
+        Precondition::None => sent,
+        Precondition::Version(version) => Some(version),
+        Precondition::Exists if found.is_none() => return Err(EditError::Stale(is())),
+        Precondition::Absent if found.is_some() => return Err(EditError::Stale(is())),
+        Precondition::Exists | Precondition::Absent => sent,
+    };
+    match expected {
+        Some(expected) if found != Some(expected) => Err(EditError::Stale(format!(
+            "{}, not at {expected} as expected; read it again and repeat the change",
+            is()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Every document of the change must name only what is there when it is made.
+fn check_references(edits: &[Edited], next: &Documents) -> Result<(), EditError> {
+    let mut faults = Vec::new();
+    for (index, edit) in edits.iter().enumerate() {
+        let document = Some(edit.document.key().to_string());
+        let missing = references::missing(&edit.document, next).into_iter();
+        faults.extend(missing.map(|fault| Fault { document: document.clone(), index: Some(index), ..fault }));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(EditError::Invalid(faults)) }
+}
+
+/// Fills in what only the server writes, and says what the change is.
+fn merge(document: &mut Document, existing: Option<&Document>, now: SystemTime) -> Outcome {
+    let Some(existing) = existing else {
+        let metadata = document.metadata_mut();
+        metadata.uid = random_uuid();
+        metadata.creation_timestamp = humantime::format_rfc3339_seconds(now).to_string();
+        metadata.generation = 1;
+        metadata.resource_version.clear();
+        return Outcome::Created;
+    };
+    let same_spec = document.same_spec(existing);
+    let was = existing.metadata();
+    let metadata = document.metadata_mut();
+    metadata.uid.clone_from(&was.uid);
+    metadata.creation_timestamp.clone_from(&was.creation_timestamp);
+    metadata.resource_version.clone_from(&was.resource_version);
+    metadata.generation = was.generation + u64::from(!same_spec);
+    if metadata == was && same_spec { Outcome::Unchanged } else { Outcome::Configured }
+}
+
+/// The store's own revision is the document's version, so it is not stored within.
+fn stored(document: &Document) -> Vec<u8> {
+    let mut document = document.clone();
+    document.metadata_mut().resource_version.clear();
+    document.to_value().to_string().into_bytes()
+}
+
+fn version(document: &Document) -> Option<u64> {
+    document.metadata().resource_version.parse().ok()
+}
+
+/// RFC 9562, version 4.
+fn random_uuid() -> String {
+    let random: u128 = rand::rng().random();
+    let marked = (random & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
+    let text = format!("{marked:032x}");
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_a_random_uuid() {
+        let (one, other) = (random_uuid(), random_uuid());
+        assert_ne!(one, other);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(&one[14..15], "4");
+        assert!(matches!(&one[19..20], "8" | "9" | "a" | "b"));
+    }
+}
