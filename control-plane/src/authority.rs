@@ -113,7 +113,9 @@ pub async fn keep_own_identity(authority: Arc<Authority>, identity: Identity, va
     let (status, _) = watch::channel(RenewalStatus::new(&identity));
     let issue = |csr: Vec<u8>| {
         let signed = authority.sign_control_plane(&csr, validity, SystemTime::now());
-        std::future::ready(signed.map(|chain_der| Issued { chain_der, trust_anchors_der: anchors_der(&authority) }))
+        std::future::ready(
+            signed.map(|chain_der| Issued { chain_der, trust_anchors_der: anchors_der(&authority) }),
+        )
     };
     keep_fresh(identity, issue, status, SmallRng::from_os_rng()).await;
 }

@@ -278,6 +278,7 @@ impl Stream {
     fn deregister(&mut self) {
         self.deregistered = true;
         if self.registration.deregister() {
+            self.mesh.history.workload_left(self.registration.uid());
             let text = format!("{} said goodbye", self.hello.workload);
             info!(workload = self.hello.workload, "{text}");
             self.happened(EventKind::WorkloadLeft, self.services().first().cloned(), text);
@@ -294,11 +295,11 @@ impl Stream {
         self.mesh.history.happened(kind, service, workload, text, unix_ms());
     }
 
-    /// Forgets what belongs to the stream, unless a newer one of the same workload has it now.
+    /// Forgets what belongs to the stream, unless a newer one of the same workload has it now. What the sidecar
+    /// reported of itself stays for as long as it is registered.
     fn close(&self) {
         if self.deregistered || !self.registration.superseded() {
             self.mesh.publisher.refusals.left(self.registration.uid());
-            self.mesh.history.sidecar_left(self.registration.uid());
         }
     }
 }
