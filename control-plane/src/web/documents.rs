@@ -251,15 +251,21 @@ pub(super) async fn apply(
     }
     let mut documents = Vec::new();
     let mut faults: Vec<Fault> = Vec::new();
+    let mut faulty: Vec<Key> = Vec::new();
     for (index, one) in written.iter().enumerate() {
         match admit::admit(index, one, None) {
-            Ok(document) => documents.push(document),
-            Err(more) => faults.extend(more),
+            Ok(document) => documents.push((index, document)),
+            Err(more) => {
+                faults.extend(more);
+                faulty.extend(admit::key(one));
+            }
         }
     }
     if !faults.is_empty() {
-        return Err(Problem::invalid(faults));
+        faults.extend(state.editor.missing(&documents, &faulty).await?);
+        return Err(placed(Problem::invalid(faults), &written));
     }
+    let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();
     if token_first.is_err() {
         for document in &documents {
             access::needs(&state, &headers, Role::Operator, Some(&document.metadata().namespace)).await?;

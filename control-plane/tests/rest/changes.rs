@@ -59,7 +59,17 @@ async fn one_fault_anywhere_applies_nothing_and_tells_all() {
     let response = server.request(Method::POST, "/v1/apply").body(text).send().await.unwrap();
     let (status, reason, faults) = problem(response).await;
     assert_eq!((status, reason.as_str()), (422, "invalid"));
-    assert_eq!(faults, ["Service demo/bad: spec.ports[0].port: must be between 1 and 65535, is 0"]);
+    assert_eq!(
+        faults,
+        [
+            "Service demo/bad: spec.ports[0].port: must be between 1 and 65535, is 0",
+            "HTTPRoute demo/r: spec.rules[0].backendRefs[0].name: there is no Service \"nowhere\" in namespace \"demo\"",
+        ]
+    );
+    // A Service that is there but wrong is not missing as well.
+    let text = service("bad").replace("port: 80", "port: 0") + &route("r", "bad", "bad");
+    let response = server.request(Method::POST, "/v1/apply").body(text).send().await.unwrap();
+    assert_eq!(problem(response).await.2.len(), 1);
 
     // Right by themselves, wrong together.
     let text = service("good") + &route("r", "gone", "nowhere");
