@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod history;
 pub mod mesh_api;

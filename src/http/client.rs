@@ -77,6 +77,14 @@ impl<C: Connect> Client<C> {
         &self.0.connector
     }
 
+    /// Whether a request would not have to wait for a connection.
+    pub fn is_connected(&self, version: Version) -> bool {
+        match version {
+            Version::Http1 => !self.0.http1.borrow().is_empty(),
+            Version::Http2 => self.0.http2.borrow().iter().any(|(connection, _)| !connection.is_closed()),
+        }
+    }
+
     /// After which an unused connection is closed.
     pub fn set_idle_timeout(&self, timeout: Duration) {
         self.0.idle_timeout.set(timeout);
@@ -120,6 +128,7 @@ impl<C: Connect> Client<C> {
                 Ok(connection) => connection
                     .send(request, interim)
                     .await
+                    .map(|response| response.map(Body::from_http2))
                     .map_err(|refusal| Failure { refusal, unsent: None }),
                 Err(refusal) => Err(Failure { refusal, unsent: Some(request) }),
             },
@@ -284,8 +293,7 @@ impl Lease {
 }
 
 fn harmless_to_repeat(request: &Request<Body>) -> bool {
-    let idempotent =
-        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
     idempotent.contains(request.method()) && request.body().is_end_stream()
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Reason, Refusal};
 pub struct Limit {
     most: Cell<u32>,
     now: Rc<Cell<u32>>,
+    reason: Reason,
 }
 
 /// A request's place; free again when dropped.
@@ -16,9 +17,14 @@ pub struct Limit {
 pub struct Place(Rc<Cell<u32>>);
 
 impl Limit {
-    /// With nothing under way.
-    pub fn new(most: u32) -> Self {
-        Self { most: Cell::new(most), now: Rc::default() }
+    /// With nothing under way. `reason` is that of a refusal.
+    pub fn new(most: u32, reason: Reason) -> Self {
+        Self { most: Cell::new(most), now: Rc::default(), reason }
+    }
+
+    /// Requests under way.
+    pub fn now(&self) -> u32 {
+        self.now.get()
     }
 
     /// Changes the bound; what is under way stays.
@@ -29,14 +35,14 @@ impl Limit {
     /// Takes a place.
     ///
     /// # Errors
-    /// [`Reason::TooManyRequests`].
-    pub fn enter(&self) -> Result<Option<Place>, Refusal> {
+    /// With the limit's reason, when all are taken.
+    pub fn enter(&self) -> Result<Place, Refusal> {
         let now = self.now.get();
         if now >= self.most.get() {
-            return Err(Refusal::new(Reason::TooManyRequests, format_args!("{} at a time", self.most.get())));
+            return Err(Refusal::new(self.reason, format_args!("{} at a time", self.most.get())));
         }
         self.now.set(now + 1);
-        Ok(Some(Place(self.now.clone())))
+        Ok(Place(self.now.clone()))
     }
 }
 
@@ -52,7 +58,7 @@ mod tests {
 
     #[test]
     fn places_are_given_and_returned() {
-        let limit = Limit::new(2);
+        let limit = Limit::new(2, Reason::TooManyRequests);
         let held = (limit.enter().expect("one"), limit.enter().expect("two"));
         let refused = limit.enter().expect_err("no third");
         assert_eq!(refused.reason, Reason::TooManyRequests);

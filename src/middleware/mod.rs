@@ -77,23 +77,19 @@ where
     let grpc = headers::is_grpc(request.headers());
     let mut recording = Recording::begin(policy.edge, started);
 
-    let within_limit = match policy.limit {
-        Some(limit) => limit.enter(),
-        None => Ok(None),
-    };
-    let served = match within_limit {
+    let served = match policy.limit.map(Limit::enter).transpose() {
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);
             let upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
             let served = match policy.timeout {
                 None => tail(request).await,
-                Some(timeout) => tokio::time::timeout_at(started + timeout, tail(request))
-                    .await
-                    .unwrap_or_else(|_| {
+                Some(timeout) => {
+                    tokio::time::timeout_at(started + timeout, tail(request)).await.unwrap_or_else(|_| {
                         let detail = format_args!("no response within {timeout:?}");
                         Served::refused(Refusal::new(Reason::RequestTimeout, detail))
-                    }),
+                    })
+                }
             };
             join_upgrade(upgrade, served, &recording)
         }
@@ -116,7 +112,11 @@ where
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.
-fn prepare(request: &mut Request<Body>, hop: Hop, changes: Option<&HeaderModifier>) -> Option<upgrade::Pending> {
+fn prepare(
+    request: &mut Request<Body>,
+    hop: Hop,
+    changes: Option<&HeaderModifier>,
+) -> Option<upgrade::Pending> {
     let upgrade = headers::is_upgrade(request.headers()).then(|| upgrade::Pending::of(request));
     // What comes in from another sidecar was cleaned there; what it says of itself is taken by the tail.
     if hop == Hop::Outbound {
@@ -129,7 +129,11 @@ fn prepare(request: &mut Request<Body>, hop: Hop, changes: Option<&HeaderModifie
     upgrade
 }
 
-fn join_upgrade<E>(upgrade: Option<upgrade::Pending>, mut served: Served<E>, recording: &Recording<E>) -> Served<E>
+fn join_upgrade<E>(
+    upgrade: Option<upgrade::Pending>,
+    mut served: Served<E>,
+    recording: &Recording<E>,
+) -> Served<E>
 where
     E: End,
 {

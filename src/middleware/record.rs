@@ -117,6 +117,19 @@ pub struct Recorded<E: End> {
 }
 
 impl<E: End> Recorded<E> {
+    /// An answer that is not counted as a request's: it opens a tunnel, whose inside is.
+    pub fn uncounted(response: Response<Body>) -> Response<Self> {
+        let on_success = Outcome::Status(response.status());
+        response.map(|body| Self {
+            ended: body.is_end_stream(),
+            body,
+            grpc: false,
+            on_success,
+            recording: None,
+            deadline: None,
+        })
+    }
+
     fn finish(&mut self, outcome: Option<Outcome>) {
         self.ended = true;
         self.deadline = None;
@@ -145,7 +158,9 @@ impl<E: End> http_body::Body for Recorded<E> {
         let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                if this.grpc && let Some(trailers) = frame.trailers_ref() {
+                if this.grpc
+                    && let Some(trailers) = frame.trailers_ref()
+                {
                     this.finish(Some(grpc_status(trailers).unwrap_or(Outcome::Grpc(2))));
                 } else if this.body.is_end_stream() {
                     this.finish(None);

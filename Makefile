@@ -1,0 +1,73 @@
+# Everything there is to run, for people and for CI. Each target does its own set-up; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DASHBOARD := control-plane/dashboard
+# All tools and people use one profile and one folder, so that nothing is compiled twice.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PILLION := $(TARGET)/debug/pillion
+DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
+
+.PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
+	lint-rust lint-dashboard lint-dependencies
+
+help: ## Lists the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+demo: build ## Runs a whole mesh on this machine, with traffic and the dashboard; Ctrl-C ends it
+	@exec $(PILLION) demo
+
+build: setup-build setup-dashboard ## Builds both programs, with the dashboard
+	cargo build --workspace --bins
+
+test: test-rust test-dashboard test-e2e ## Runs every test
+
+test-rust: setup-build setup-tests setup-dashboard ## Tests of the programs; among them the mesh as real processes, and the demo's claims
+	cargo test --workspace
+
+test-dashboard: setup-dashboard ## Tests of the dashboard by itself
+	cd $(DASHBOARD) && npm test
+
+test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, against a running mesh
+	@test -x $(PILLION) || $(MAKE) --no-print-directory build
+	deploy/setup/with-demo $(PILLION) -- npm --prefix $(DASHBOARD) run test:e2e
+
+reference: setup-build setup-dashboard ## Writes deploy/reference anew from the programs
+	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
+
+lint: lint-rust lint-dashboard lint-dependencies ## Checks format, lints, types, licences and sources of dependencies
+
+lint-rust: setup-build setup-dashboard
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+lint-dashboard: setup-dashboard
+	cd $(DASHBOARD) && npm run check
+
+lint-dependencies: setup-lint
+	$(TARGET)/tools/bin/cargo-deny --locked check licenses bans sources
+
+setup: setup-build setup-dashboard setup-tests setup-lint ## Installs everything that the other targets need
+
+setup-build: ## What building needs: Rust, a C compiler, Node
+	@deploy/setup/debian gcc:gcc make:make
+	@deploy/setup/require cargo "Rust 1.92 or later: https://rustup.rs" node "Node 20.19 or later: https://nodejs.org"
+
+setup-tests: ## What testing needs on top: curl, Chromium
+	@deploy/setup/debian curl:curl chromium:chromium
+
+setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
+
+$(DASHBOARD)/node_modules/.package-lock.json: $(DASHBOARD)/package-lock.json
+	cd $(DASHBOARD) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(DASHBOARD)/dist/index.html: $(DASHBOARD)/node_modules/.package-lock.json $(DASHBOARD_SOURCES)
+	cd $(DASHBOARD) && npm run build
+	@touch $@
+
+setup-lint: $(TARGET)/tools/bin/cargo-deny ## What linting needs on top: cargo-deny, built once
+
+$(TARGET)/tools/bin/cargo-deny:
+	cargo install cargo-deny --locked --root $(TARGET)/tools

@@ -1,0 +1,188 @@
+// A mesh to develop the dashboard against: serves dist/ and a scripted order path whose payments-3 comes and goes.
+// For development only; the product's tests run against a real mesh.
+//   node dev/mock.mjs [--port 15080] [--empty] [--plaintext]
+import { createReadStream, existsSync, statSync } from "node:fs";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const option = (name) => process.argv.includes(`--${name}`);
+const port = Number(process.argv[process.argv.indexOf("--port") + 1] || 0) || 15080;
+const dist = fileURLToPath(new URL("../dist/", import.meta.url));
+const startedMs = Date.now() - 4 * 60_000;
+const PHASE_SECONDS = 15;
+
+/** A number that wanders around 1 and is the same for the same second. */
+const wander = (seconds, seed) => 1 + 0.12 * Math.sin(seconds / 5 + seed) + 0.06 * Math.sin(seconds / 1.7 + seed * 3);
+
+/** payments-3 fails for 15 s (its breaker opens after 3), then is fine for 15 s. */
+function phase(seconds) {
+  const within = seconds % (2 * PHASE_SECONDS);
+  const failing = within < PHASE_SECONDS;
+  const breaker = failing && within >= 3 ? (within % 4 === 3 ? "half-open" : "open") : within === PHASE_SECONDS ? "half-open" : "closed";
+  return { failing, breaker };
+}
+
+const figures = (seconds, seed, rps, successRate, p50, p99) => ({
+  rps: rps * wander(seconds, seed),
+  successRate,
+  p50Ms: p50 * wander(seconds, seed + 1),
+  p99Ms: p99 * wander(seconds, seed + 2),
+});
+
+const SERVICES = {
+  traffic: { kind: "workload", instances: 1 },
+  web: { instances: 2, rps: 40, p50: 14, p99: 62 },
+  catalog: { instances: 2, rps: 40, p50: 2.1, p99: 9 },
+  cart: { instances: 1, rps: 20, p50: 8, p99: 48 },
+  payments: { instances: 4 },
+  "payments-v1": { instances: 3 },
+  "payments-v2": { instances: 1 },
+};
+
+function edges(seconds) {
+  const { failing, breaker } = phase(seconds);
+  const hurt = failing && breaker !== "open" ? 0.86 : failing ? 0.984 : 1;
+  const edge = (from, to, values, more = {}) => ({
+    from: `${from}.demo`, to: `${to}.demo`, backend: null, mtls: true, tlsVersion: "TLS 1.3", refusals: {}, ...values, ...more,
+  });
+  const plaintext = option("plaintext") ? { mtls: false, tlsVersion: null } : {};
+  return [
+    edge("traffic", "web", figures(seconds, 1, 40, failing ? 0.9962 : 1, 15, 66)),
+    edge("web", "catalog", figures(seconds, 2, 40, 1, 2.4, 11), plaintext),
+    edge("web", "cart", figures(seconds, 3, 20, failing ? 0.9921 : 1, 9, 52)),
+    edge("cart", "payments", figures(seconds, 4, 18, hurt, 4.2, failing ? 240 : 18), {
+      backend: "payments-v1.demo",
+      refusals: breaker === "open" ? { "breaker-open": 0.3 } : {},
+    }),
+    edge("cart", "payments", figures(seconds, 5, 2, 1, 3.1, 12), { backend: "payments-v2.demo" }),
+  ];
+}
+
+function services(seconds) {
+  return Object.entries(SERVICES).map(([name, service]) => ({
+    name: `${name}.demo`, namespace: "demo", kind: service.kind ?? "service", inMesh: true,
+    instances: service.instances, ready: service.instances,
+    ...(service.rps ? figures(seconds, name.length, service.rps, 1, service.p50, service.p99) : { rps: 0, successRate: null, p50Ms: null, p99Ms: null }),
+  }));
+}
+
+function events(seconds) {
+  const list = [];
+  const add = (at, kind, about, text) => list.push({ id: list.length + 1, timeMs: startedMs + at * 1000, kind, ...about, text });
+  for (const name of ["web-1", "web-2", "catalog-1", "cart-1", "payments-3"]) {
+    add(1, "workload-joined", { workload: name, service: `${name.split("-")[0]}.demo` }, `${name} joined the mesh with the identity spiffe://mesh.local/ns/demo/sa/${name.split("-")[0]}.`);
+  }
+  add(2, "document-applied", { service: "payments.demo" }, "HTTPRoute demo/payments was applied: 90 % to payments-v1, 10 % to payments-v2.");
+  const payments = { service: "payments-v1.demo", workload: "payments-3" };
+  for (let second = 3; second <= seconds; second++) {
+    const [before, now] = [phase(second - 1).breaker, phase(second).breaker];
+    if (now === before) continue;
+    if (now === "open") add(second, "breaker-opened", payments, "cart stopped sending to payments-3 of payments-v1: 5 failures in a row.");
+    if (now === "half-open") add(second, "breaker-half-opened", payments, "cart lets one request through to payments-3, to see whether it has recovered.");
+    if (now === "closed") add(second, "breaker-closed", payments, "payments-3 of payments-v1 answers again; cart sends to it as before.");
+  }
+  return list.slice(-50).reverse();
+}
+
+function mesh() {
+  const serverTimeMs = Date.now();
+  const seconds = Math.floor((serverTimeMs - startedMs) / 1000);
+  const empty = option("empty");
+  return {
+    serverTimeMs, startedMs, version: "0.1.0", trustDomain: "mesh.local", window: { seconds: 10 },
+    services: empty ? [] : services(seconds), edges: empty ? [] : edges(seconds), events: empty ? [] : events(seconds),
+  };
+}
+
+function detail(name, minutes) {
+  const now = Math.floor((Date.now() - startedMs) / 1000);
+  const service = services(now).find((candidate) => candidate.name === name);
+  if (service === undefined || option("empty")) return null;
+  const short = name.split(".")[0];
+  const rows = edges(now);
+  const callers = rows.filter((row) => row.to === name || row.backend === name);
+  const step = minutes <= 2 ? 1 : 10;
+  const times = Array.from({ length: Math.floor((minutes * 60) / step) }, (_, index) => now - (minutes * 60 - index * step));
+  const failing = times.map((second) => short.startsWith("payments") && phase(second + 3000).failing);
+  const busy = service.rps || callers.reduce((total, row) => total + row.rps, 0);
+  // Nothing was measured before the mesh started.
+  const series = (value) => times.map((second, index) => (second < 0 || busy === 0 ? null : value(second, index)));
+  const { breaker } = phase(now);
+  const endpoint = (workload, seed) => {
+    const bad = workload === "payments-3";
+    return {
+      uid: `${workload}-6f2c9e`, workload, address: `127.0.0.1:${41000 + seed}`, ready: true, reason: null,
+      spiffeId: `spiffe://mesh.local/ns/demo/sa/${short}`, zone: null,
+      ...figures(now, seed, bad && breaker === "open" ? 0 : busy / service.instances, bad && phase(now).failing ? 0.41 : 1, bad ? 61 : 3.4, bad ? 240 : 14),
+      breakers: [...new Set(callers.map((row) => row.from))].map((from) => ({
+        from, workload: `${from.split(".")[0]}-1`, service: short === "payments" ? "payments-v1.demo" : name, state: bad ? breaker : "closed", inFlight: bad ? 0 : 1, latencyMs: bad ? 182.5 : 3.2,
+        opened: bad ? 4 : 0, openedReason: bad ? "5 failures in a row" : "",
+      })),
+    };
+  };
+  return {
+    ...service, rps: busy, ...(service.rps ? {} : { successRate: callers[0]?.successRate ?? null, p50Ms: callers[0]?.p50Ms ?? null, p99Ms: callers[0]?.p99Ms ?? null }),
+    series: {
+      stepSeconds: step, timesMs: times.map((second) => startedMs + second * 1000),
+      rps: times.map((second) => (second < 0 ? 0 : busy * wander(second, 1))),
+      successRate: series((_, index) => (failing[index] ? 0.955 : 1)),
+      p50Ms: series((second) => 4 * wander(second, 2)),
+      p90Ms: series((second, index) => (failing[index] ? 40 : 9) * wander(second, 3)),
+      p99Ms: series((second, index) => (failing[index] ? 210 : 18) * wander(second, 4)),
+    },
+    endpoints: Array.from({ length: service.instances }, (_, index) =>
+      endpoint(short === "payments-v2" ? `payments-v2-${index + 1}` : short === "payments-v1" ? `payments-${index + 1}` : short === "payments" && index === 3 ? "payments-v2-1" : `${short}-${index + 1}`, index + 1)),
+    callers, callees: rows.filter((row) => row.from === name),
+    policies: short === "payments" ? [{ kind: "HTTPRoute", namespace: "demo", name: "payments" }] : short === "payments-v1" ? [{ kind: "TrafficPolicy", namespace: "demo", name: "payments-v1" }] : [],
+    backends: short === "payments" ? [
+      { service: "payments-v1.demo", weightPercent: 90, sharePercent: 89.6 }, { service: "payments-v2.demo", weightPercent: 10, sharePercent: 10.4 },
+    ] : [],
+  };
+}
+
+function workloads() {
+  if (option("empty")) return [];
+  const names = ["traffic", "web-1", "web-2", "catalog-1", "catalog-2", "cart-1", "payments-1", "payments-2", "payments-3", "payments-v2-1"];
+  return names.map((workload, index) => {
+    const account = workload.replace(/(-v2)?(-\d)?$/, "");
+    return {
+      uid: `${workload}-6f2c9e`, workload, service: `${account}.demo`, namespace: "demo", spiffeId: `spiffe://mesh.local/ns/demo/sa/${account}`,
+      address: `127.0.0.1:${41000 + index}`, version: "0.1.0", connected: workload !== "catalog-2", connectedMs: startedMs + 1000, ready: true, reason: null,
+      certificateNotAfterMs: startedMs + 86_400_000, certificatesRenewed: index % 2, subscriptions: index % 3,
+      refusedUpdates: workload === "cart-1" ? [{ service: "payments.demo", kind: "config", reason: "route demo/payments: regular expression is too large" }] : [],
+    };
+  });
+}
+
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+
+const server = createServer((request, response) => {
+  const url = new URL(request.url ?? "/", "http://localhost");
+  const json = (status, body, type = "application/json") => response.writeHead(status, { "content-type": type }).end(JSON.stringify(body));
+  const problem = (status, title, text) => json(status, { title, status, detail: text }, "application/problem+json");
+  const service = /^\/v1\/mesh\/services\/([^/]+)\/([^/]+)$/.exec(url.pathname);
+  if (url.pathname === "/v1/mesh") return json(200, mesh());
+  if (url.pathname === "/v1/mesh/workloads") return json(200, workloads());
+  if (service) {
+    const found = detail(`${service[2]}.${service[1]}`, Number(url.searchParams.get("minutes")) || 5);
+    return found ? json(200, found) : problem(404, "Not found", `The mesh knows no ${service[2]}.${service[1]}.`);
+  }
+  if (url.pathname === "/v1/mesh/events") {
+    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    const send = () => response.write(`event: mesh\ndata: ${JSON.stringify(mesh())}\n\n`);
+    send();
+    const timer = setInterval(send, 1000);
+    request.on("close", () => clearInterval(timer));
+    return undefined;
+  }
+  const file = join(dist, normalize(url.pathname === "/" ? "/index.html" : url.pathname));
+  if (!file.startsWith(dist) || !existsSync(file) || !statSync(file).isFile()) return problem(404, "Not found", `Nothing is at ${url.pathname}.`);
+  response.writeHead(200, {
+    "content-type": TYPES[extname(file)] ?? "application/octet-stream",
+    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'",
+  });
+  return createReadStream(file).pipe(response);
+});
+
+server.listen(port, "127.0.0.1", () => console.log(`http://127.0.0.1:${server.address().port}`));

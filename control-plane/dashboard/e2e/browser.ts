@@ -1,0 +1,80 @@
+// A headless Chromium with a profile of its own that asks nobody outside for anything.
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type BrowserContext, type Page, chromium } from "playwright-core";
+
+const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+
+/** Where the dashboard of the running mesh is. Throws, saying what to do, where nothing answers. */
+export async function dashboardUrl(): Promise<string> {
+  const url = process.env["PILLION_DASHBOARD_URL"];
+  if (!url) throw new Error("PILLION_DASHBOARD_URL is not set: start `pillion demo` and give the address that it prints.");
+  try {
+    const response = await fetch(new URL("v1/mesh", withSlash(url)), { signal: AbortSignal.timeout(5_000) });
+    if (!response.ok) throw new Error(`/v1/mesh answers with status ${response.status}`);
+  } catch (cause) {
+    throw new Error(`No mesh answers at PILLION_DASHBOARD_URL=${url}: ${String(cause)}`, { cause });
+  }
+  return withSlash(url);
+}
+
+function withSlash(url: string): string {
+  return url.endsWith("/") ? url : `${url}/`;
+}
+
+export interface Look {
+  width?: number;
+  height?: number;
+  theme?: "light" | "dark";
+  reducedMotion?: "reduce" | "no-preference";
+  /** Lets a test put its own script into the page; otherwise the page runs under its own policy. */
+  bypassCSP?: boolean;
+}
+
+export interface Visit {
+  page: Page;
+  /** Errors that the page itself reported: exceptions, and what its security policy blocked. */
+  errors: string[];
+  end: () => Promise<void>;
+}
+
+/** Opens one page in a browser of its own and collects what goes wrong in it. */
+export async function visit(address: string, look: Look = {}): Promise<Visit> {
+  if (!existsSync(CHROMIUM)) throw new Error(`There is no Chromium at ${CHROMIUM}: install it, or name another in CHROMIUM.`);
+  const profile = mkdtempSync(join(tmpdir(), "pillion-chromium-"));
+  const context: BrowserContext = await chromium.launchPersistentContext(profile, {
+    executablePath: CHROMIUM,
+    headless: true,
+    args: [
+      "--headless",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+    viewport: { width: look.width ?? 1280, height: look.height ?? 900 },
+    colorScheme: look.theme ?? "light",
+    reducedMotion: look.reducedMotion ?? "no-preference",
+    bypassCSP: look.bypassCSP ?? false,
+  });
+  const page = context.pages()[0] ?? (await context.newPage());
+  page.setDefaultTimeout(20_000);
+  const errors: string[] = [];
+  page.on("pageerror", (error) => errors.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() === "error") errors.push(message.text());
+  });
+  await page.goto(address);
+  return {
+    page,
+    errors,
+    end: async () => {
+      await context.close();
+      rmSync(profile, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,299 @@
+// What a person sees of the mesh that `pillion demo` runs, at PILLION_DASHBOARD_URL, in headless Chromium.
+import { createRequire } from "node:module";
+import type { Page } from "playwright-core";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { relay } from "./relay";
+import { type Look, type Visit, dashboardUrl, visit } from "./browser";
+
+const SERVICES = ["traffic", "web", "catalog", "cart", "payments", "payments-v1", "payments-v2"];
+const CALLS = ["traffic→web", "web→catalog", "web→cart", "cart→payments"].map(full);
+const SPLITS = ["payments→payments-v1", "payments→payments-v2"].map(full);
+/** A demo that has just started still has to make its first requests. */
+const TRAFFIC_MS = 30_000;
+/** payments-3 fails for 15 s and is well for 15 s. */
+const BREAKER_MS = 40_000;
+
+function full(edge: string): string {
+  return edge.split("→").map((name) => `${name}.demo`).join("→");
+}
+
+let url: string;
+const open: Visit[] = [];
+
+beforeAll(async () => {
+  url = await dashboardUrl();
+});
+
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((visited) => visited.end()));
+});
+
+async function look(fragment = "", how: Look = {}, at = url): Promise<Visit> {
+  const visited = await visit(`${at}${fragment}`, how);
+  open.push(visited);
+  return visited;
+}
+
+/** The number at the start of a text such as "38.2 rps". */
+function leading(text: string): number {
+  return Number.parseFloat(text.replace(/[^\d.]*/, ""));
+}
+
+async function edgeLabel(page: Page, edge: string): Promise<string> {
+  return (await page.locator(`svg g[data-edge="${edge}"]`).first().getAttribute("aria-label")) ?? "";
+}
+
+/** Waits until every given edge is on the map with requests on it. */
+async function traffic(page: Page, edges: string[]): Promise<void> {
+  await page.waitForFunction(
+    (wanted) => wanted.every((edge) => Number(document.querySelector(`svg g[data-edge="${edge}"]`)?.getAttribute("data-rps")) > 0),
+    edges,
+    { timeout: TRAFFIC_MS },
+  );
+}
+
+describe("the map", () => {
+  test("shows every service with its figures", async () => {
+    const { page, errors } = await look();
+    await traffic(page, CALLS);
+    for (const name of SERVICES) {
+      const node = page.locator(`.node a[data-node="${name}.demo"]`);
+      expect(await node.locator("strong").innerText()).toBe(name);
+      expect(await node.innerText(), name).toMatch(/\d\/\d ready/);
+    }
+    const web = await page.locator('.node a[data-node="web.demo"]').innerText();
+    expect(web).toMatch(/[\d.]+ rps/);
+    expect(web).toMatch(/[\d.]+ %/);
+    expect(web).toMatch(/p99 ≤?[\d.]+ (µs|ms|s)/);
+    expect(errors).toEqual([]);
+  });
+
+  test("labels each call with rate, success and latency, and with a lock where mutual TLS carries it", async () => {
+    const { page } = await look();
+    await traffic(page, CALLS);
+    for (const edge of CALLS) {
+      const group = page.locator(`svg g[data-edge="${edge}"]`);
+      const words = await edgeLabel(page, edge);
+      expect(words).toContain("mutual TLS (TLS 1.3)");
+      expect(await group.getAttribute("data-mtls"), edge).toBe("all");
+      expect(await group.locator(".glyph rect").isVisible(), `lock of ${edge}`).toBe(true);
+      expect(leading(await group.locator(".rps").textContent() ?? ""), edge).toBeGreaterThan(0);
+      expect(await group.locator(".second").textContent(), edge).toMatch(/p50[ ≤][\d.]+.* · p99[ ≤][\d.]+ (µs|ms|s)/);
+    }
+    expect(await page.locator(".edge.plaintext").count()).toBe(0);
+  });
+
+  test("shows the canary's share of payments", async () => {
+    const { page } = await look();
+    await traffic(page, SPLITS);
+    const shares = await Promise.all(SPLITS.map(async (edge) => leading(await page.locator(`svg g[data-edge="${edge}"] .share`).textContent() ?? "")));
+    expect(shares[0]! + shares[1]!).toBeGreaterThan(99);
+    expect(shares[0]! + shares[1]!).toBeLessThan(101);
+    expect(shares[0]).toBeGreaterThan(shares[1]!);
+  });
+
+  test("changes its figures live, and moves nothing while it does", async () => {
+    const { page } = await look();
+    await traffic(page, [...CALLS, ...SPLITS]);
+    const places = () => page.locator(".node").evaluateAll((nodes) => nodes.map((node) => (node as HTMLElement).style.transform));
+    const figures = () => page.locator(".edges text").allTextContents();
+    const [where, what] = [await places(), await figures()];
+    await expect.poll(async () => (await figures()).join() !== what.join(), { timeout: 10_000, interval: 250 }).toBe(true);
+    expect(await places()).toEqual(where);
+  });
+
+  test("says the same as the table", async () => {
+    const { page } = await look("#/?view=table");
+    for (const name of SERVICES) await page.locator(`tr[data-service="${name}.demo"]`).waitFor();
+    for (const edge of CALLS) {
+      const row = page.locator(`tr[data-edge="${edge}"]`);
+      await row.waitFor({ timeout: TRAFFIC_MS });
+      expect(await row.innerText()).toContain("mutual TLS (TLS 1.3)");
+    }
+    await expect.poll(async () => leading(await page.locator(`tr[data-edge="${CALLS[1]}"] td.number`).nth(1).innerText()), { timeout: TRAFFIC_MS }).toBeGreaterThan(0);
+  });
+});
+
+describe("a service's page", () => {
+  test("is reached by keyboard from the map", async () => {
+    const { page } = await look();
+    const node = page.locator('.node a[data-node="payments.demo"]');
+    await node.waitFor();
+    for (let presses = 0; presses < 60; presses++) {
+      await page.keyboard.press("Tab");
+      if (await node.evaluate((element) => element === document.activeElement)) break;
+    }
+    expect(await node.evaluate((element) => element === document.activeElement), "payments is reached by Tab").toBe(true);
+    expect(await node.evaluate((element) => getComputedStyle(element).outlineStyle), "focus is visible").not.toBe("none");
+    await page.keyboard.press("Enter");
+    await page.locator("h1", { hasText: "payments" }).waitFor();
+    expect(page.url()).toContain("#/services/demo/payments");
+    expect(await page.title()).toBe("payments.demo · pillion");
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("main");
+    await page.goBack();
+    await node.waitFor();
+  });
+
+  test("draws its golden figures", async () => {
+    const { page, errors } = await look("#/services/demo/web?minutes=1");
+    await page.locator(".chart canvas").nth(2).waitFor();
+    for (const [index, title] of ["Requests", "Success", "Latency"].entries()) {
+      const chart = page.locator(".chart").nth(index);
+      expect(await chart.locator("h3").innerText()).toBe(title);
+      // A line in the middle of the plot, in the line's own colour: axes alone would not do.
+      await expect.poll(() => inkOf(page, index), { timeout: TRAFFIC_MS, message: `${title} is drawn` }).toBeGreaterThan(20);
+      expect(await chart.locator(".legend .value").first().innerText()).toMatch(/^>?[\d.]+k? (rps|%|µs|ms|s)$/);
+    }
+    await page.locator("summary", { hasText: "Requests as a table" }).click();
+    expect(await page.locator(".chart details[open] tbody tr").count()).toBeGreaterThan(3);
+    expect(errors).toEqual([]);
+  });
+
+  test("lists endpoints with readiness, callers, callees and the route's split", async () => {
+    const { page } = await look("#/services/demo/payments");
+    await page.locator(".backends li").nth(1).waitFor();
+    expect(await page.locator(".backends").innerText()).toMatch(/payments-v1[\s\S]*of 90 % by weight[\s\S]*payments-v2[\s\S]*of 10 % by weight/);
+    await page.goto(`${url}#/services/demo/payments-v1`);
+    await page.locator('tr[data-workload="payments-3"]').waitFor();
+    for (const workload of ["payments-1", "payments-2", "payments-3"]) {
+      expect(await page.locator(`tr[data-workload="${workload}"]`).innerText()).toMatch(/ready/);
+    }
+    await page.goto(`${url}#/services/demo/web`);
+    const callees = page.locator('section[aria-labelledby="to-title"]');
+    await callees.locator("a", { hasText: "catalog" }).first().waitFor({ timeout: TRAFFIC_MS });
+    expect(await callees.innerText()).toContain("mTLS, TLS 1.3");
+    expect(await page.locator('section[aria-labelledby="from-title"]').innerText()).toContain("traffic");
+  });
+
+  test("shows payments-3's breaker open", async () => {
+    const { page } = await look("#/services/demo/payments-v1");
+    const openNow = page.locator('tr[data-workload="payments-3"] [data-breaker="open"]');
+    const told = page.locator('.events [data-kind="breaker-opened"]', { hasText: "payments-3" });
+    await openNow.or(told).first().waitFor({ timeout: BREAKER_MS });
+  });
+
+  test("says what to do where there is no such service", async () => {
+    const { page } = await look("#/services/demo/no-such-service");
+    await page.getByText("The mesh knows no no-such-service.demo").waitFor();
+    expect(await page.locator("main").innerText()).toContain("pillion apply -f");
+  });
+});
+
+test("the workloads page shows identities and certificates", async () => {
+  const { page } = await look("#/workloads");
+  const row = page.locator('tr[data-workload="payments-3"]');
+  await row.waitFor();
+  const text = await row.innerText();
+  expect(text).toMatch(/spiffe:\/\/[^/]+\/ns\/demo\/sa\//);
+  expect(text).toMatch(/expires\s+(in|just)/);
+  expect(text).toMatch(/connected/);
+  expect(await row.locator("time").first().getAttribute("title")).toMatch(/\d{4}.*\d\d:\d\d:\d\d/);
+});
+
+test("the events page tells of the breaker in plain words, politely", async () => {
+  const { page } = await look("#/events");
+  await page.getByRole("button", { name: "Breakers" }).click();
+  const event = page.locator('.events [data-kind="breaker-opened"]', { hasText: "payments-3" }).first();
+  await event.waitFor({ timeout: BREAKER_MS });
+  expect(await page.locator('[aria-live="polite"]').innerText()).toMatch(/\d+ events?/);
+  expect(await event.locator("time").innerText()).toMatch(/ago|just now/);
+});
+
+describe("the theme", () => {
+  const ground = (page: Page) => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+
+  test("follows the system, changes by its switch, and is kept", async () => {
+    const { page } = await look("", { theme: "light" });
+    await page.locator("h1").waitFor();
+    const light = await ground(page);
+    await page.getByRole("button", { name: "Switch to dark theme" }).click();
+    const dark = await ground(page);
+    expect(dark).not.toBe(light);
+    await page.reload();
+    await page.getByRole("button", { name: "Switch to light theme" }).waitFor();
+    expect(await ground(page)).toBe(dark);
+  });
+
+  test("is dark where the system is", async () => {
+    const { page } = await look("", { theme: "dark" });
+    await page.locator("h1").waitFor();
+    const [red, green, blue] = (await ground(page)).match(/\d+/g)!.map(Number);
+    expect(red! + green! + blue!).toBeLessThan(150);
+  });
+});
+
+describe("everyone can use", () => {
+  const pages = { map: "#/", table: "#/?view=table", service: "#/services/demo/payments-v1", workloads: "#/workloads", events: "#/events" };
+  const ready: Record<keyof typeof pages, string> = {
+    map: ".node a", table: "tr[data-service]", service: ".chart canvas", workloads: "tr[data-workload]", events: ".events li",
+  };
+  const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+
+  for (const name of Object.keys(pages) as (keyof typeof pages)[]) {
+    test.each(["light", "dark"] as const)(`the ${name}, %s`, async (theme) => {
+      const { page } = await look(pages[name], { theme, reducedMotion: "reduce", bypassCSP: true });
+      await page.locator(ready[name]).first().waitFor({ timeout: TRAFFIC_MS });
+      await page.addScriptTag({ path: axe });
+      const violations = await page.evaluate(async () => {
+        const { axe } = window as unknown as { axe: typeof import("axe-core") };
+        const result = await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] });
+        return result.violations
+          .filter(({ impact }) => impact === "serious" || impact === "critical")
+          .map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} (${node.failureSummary})`).join("; ")}`);
+      });
+      expect(violations).toEqual([]);
+    });
+
+    test(`the ${name} on a phone, without scrolling sideways`, async () => {
+      const { page } = await look(pages[name], { width: 360, height: 780 });
+      await page.locator(ready[name]).first().waitFor({ timeout: TRAFFIC_MS });
+      const [content, window_] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+      expect(content).toBeLessThanOrEqual(window_!);
+    });
+  }
+
+  test("the skip link", async () => {
+    const { page } = await look();
+    await page.locator(".node a").first().waitFor();
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("Skip to content");
+    await page.keyboard.press("Enter");
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("main");
+  });
+});
+
+test("a control plane that is away is told, and its return too", async () => {
+  const between = await relay(url);
+  const { page } = await look("", {}, between.url);
+  await page.locator(".connection.live").waitFor();
+  await between.cut();
+  await page.locator(".banner", { hasText: /Stale since \d\d:\d\d:\d\d/ }).waitFor({ timeout: 25_000 });
+  expect(await page.locator(".node").count(), "what was known stays to be seen").toBeGreaterThan(0);
+  await between.restore();
+  await page.locator(".connection.live").waitFor({ timeout: 25_000 });
+  expect(await page.locator(".banner").count()).toBe(0);
+  await between.cut();
+});
+
+test("nothing is asked of anyone but the control plane", async () => {
+  const { page } = await look();
+  await page.locator(".node a").first().waitFor();
+  const hosts = await page.evaluate(() => [...new Set(performance.getEntriesByType("resource").map((entry) => new URL(entry.name).origin))]);
+  expect(hosts).toEqual([new URL(url).origin]);
+});
+
+/** Coloured points in the plot of one chart: the drawn line; axes, grid and labels are grey. */
+async function inkOf(page: Page, index: number): Promise<number> {
+  return page.evaluate((chart) => {
+    const canvas = document.querySelectorAll<HTMLCanvasElement>(".chart canvas")[chart];
+    const context = canvas?.getContext("2d");
+    if (!canvas || !context || canvas.width === 0) return 0;
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    let points = 0;
+    for (let at = 0; at < data.length; at += 4) {
+      const [red, green, blue, alpha] = [data[at]!, data[at + 1]!, data[at + 2]!, data[at + 3]!];
+      if (alpha > 200 && Math.max(red, green, blue) - Math.min(red, green, blue) > 60) points += 1;
+    }
+    return points;
+  }, index);
+}

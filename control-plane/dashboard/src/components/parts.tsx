@@ -1,0 +1,87 @@
+// Small pieces that several pages share: health in words, times, tiles, notes for empty pages.
+import type { ComponentChildren } from "preact";
+import type { MeshEdge } from "../api/types";
+import { exact, percent, relative } from "../format";
+import { HEALTH_WORDS, type Health, healthOf } from "../health";
+import { useLive, useNow } from "../state/store";
+import { HealthShape, Lock } from "./icons";
+
+export function HealthBadge({ health, word }: { health: Health; word?: string }) {
+  return (
+    <span class={`badge ${health}`}>
+      <HealthShape health={health} />
+      {word ?? HEALTH_WORDS[health]}
+    </span>
+  );
+}
+
+/** A success rate with the shape of the health it tells of. */
+export function Success({ rps, successRate }: { rps: number; successRate: number | null }) {
+  const health = healthOf({ rps, successRate });
+  return (
+    <span class={`success ${health}`}>
+      {(health === "degraded" || health === "failing") && <HealthShape health={health} />}
+      {percent(successRate)}
+    </span>
+  );
+}
+
+/** A moment, relative to the control plane's clock; exact on hover and for machines. */
+export function Time({ timeMs }: { timeMs: number }) {
+  const { clockOffsetMs } = useLive();
+  const now = useNow() + clockOffsetMs;
+  return (
+    <time dateTime={new Date(timeMs).toISOString()} title={exact(timeMs)}>
+      {relative(timeMs, now)}
+    </time>
+  );
+}
+
+export function Tile({ label, children, note }: { label: string; children: ComponentChildren; note?: ComponentChildren }) {
+  return (
+    <div class="tile">
+      <dt>{label}</dt>
+      <dd>
+        <span class="figure">{children}</span>
+        {note != null && <span class="note">{note}</span>}
+      </dd>
+    </div>
+  );
+}
+
+/** What to do where there is nothing to show yet. */
+export function Empty({ title, children }: { title: string; children: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <h2>{title}</h2>
+      {children}
+    </div>
+  );
+}
+
+/** How an edge travels: the lock of mutual TLS, or plaintext, in words. */
+export function Transport({ edge }: { edge: Pick<MeshEdge, "mtls" | "tlsVersion"> }) {
+  return (
+    <span class={`transport ${edge.mtls ? "secured" : "plaintext"}`}>
+      <Lock closed={edge.mtls} />
+      {edge.mtls ? `mTLS${edge.tlsVersion ? `, ${edge.tlsVersion}` : ""}` : "plaintext"}
+    </span>
+  );
+}
+
+/** A line of recent values; the same figure stands beside it, so it is decoration. */
+export function Sparkline({ values, width = 64, height = 18 }: { values: readonly number[]; width?: number; height?: number }) {
+  if (values.length < 2) return null;
+  const most = Math.max(...values, 1e-9);
+  const step = width / 59;
+  const start = width - (values.length - 1) * step;
+  const points = values.map((value, index) => {
+    const y = height - 1.5 - (value / most) * (height - 3);
+    return `${(start + index * step).toFixed(1)},${y.toFixed(1)}`;
+  });
+  return (
+    <svg class="sparkline" width={width} height={height} aria-hidden="true">
+      <polyline points={points.join(" ")} />
+    </svg>
+  );
+}

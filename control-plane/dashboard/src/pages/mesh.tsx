@@ -1,0 +1,116 @@
+// The first page: the whole mesh at a glance, as a map or as tables, and what happened last.
+import { useMemo } from "preact/hooks";
+import { EventList } from "../components/events";
+import { Empty, Success, Tile } from "../components/parts";
+import { NOTHING, count, rate } from "../format";
+import { href } from "../route";
+import type { Live } from "../state/live";
+import { useLive } from "../state/store";
+import { type Graph, type GraphNode, graphOf, merge } from "../topology/graph";
+import { MapKey, TopologyMap } from "../topology/map";
+import { TopologyTable } from "../topology/table";
+
+const LATEST_EVENTS = 6;
+
+export function MeshPage({ view }: { view: "map" | "table" }) {
+  const live = useLive();
+  const { mesh } = live;
+  const graph = useMemo(
+    () => graphOf(mesh?.services ?? [], [...live.edges.values()].map(({ edge }) => edge)),
+    [mesh, live.edges],
+  );
+  if (mesh === null) return <p class="waiting">Waiting for the control plane…</p>;
+
+  return (
+    <>
+      <div class="page-head">
+        <h1>
+          Mesh <span class="subject">{mesh.trustDomain}</span>
+        </h1>
+        <div class="switch" role="group" aria-label="View">
+          <a href={href({ page: "mesh", view: "map" })} aria-current={view === "map" ? "true" : undefined}>
+            Map
+          </a>
+          <a href={href({ page: "mesh", view: "table" })} aria-current={view === "table" ? "true" : undefined}>
+            Table
+          </a>
+        </div>
+      </div>
+      {graph.nodes.length === 0 ? <NothingYet /> : <Overview live={live} graph={graph} view={view} />}
+      <section class="latest" aria-labelledby="latest-title">
+        <div class="section-head">
+          <h2 id="latest-title">Latest events</h2>
+          <a href={href({ page: "events" })}>All events</a>
+        </div>
+        {live.events.length === 0 ? (
+          <p class="quiet">Nothing happened since the control plane started.</p>
+        ) : (
+          <EventList events={live.events.slice(0, LATEST_EVENTS)} />
+        )}
+      </section>
+    </>
+  );
+}
+
+function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map" | "table" }) {
+  const calls = graph.edges.filter((edge) => edge.kind === "call");
+  const all = merge(calls.map((edge) => edge.figures));
+  const secured = calls.filter((edge) => edge.mtls === "all").length;
+  // Endpoints can't be added up: one may belong to a service and to a backend of it.
+  const manned = graph.nodes.filter((node) => node.instances > 0);
+  const ready = manned.filter((node) => node.ready === node.instances).length;
+  return (
+    <>
+      <dl class="tiles">
+        <Tile label="Requests between services" note={`last ${live.mesh?.window.seconds ?? 10} s`}>
+          {rate(all.rps)}
+        </Tile>
+        <Tile label="Success">
+          <Success {...all} />
+        </Tile>
+        <Tile label="Need attention" note={attention(graph.nodes)}>
+          {count(troubled(graph.nodes).length, "service")}
+        </Tile>
+        <Tile label="Mutual TLS" note={calls.length === 0 ? "no calls yet" : secured < calls.length ? `${calls.length - secured} not fully encrypted` : "every call"}>
+          {calls.length === 0 ? NOTHING : `${secured} of ${count(calls.length, "edge")}`}
+        </Tile>
+        <Tile label="All endpoints ready" note={manned.length === 0 ? "no workload has joined" : null}>
+          {manned.length === 0 ? NOTHING : `${ready} of ${count(manned.length, "service")}`}
+        </Tile>
+      </dl>
+      {view === "map" ? (
+        <>
+          <TopologyMap graph={graph} rates={live.rates} />
+          <MapKey />
+        </>
+      ) : (
+        <TopologyTable graph={graph} />
+      )}
+    </>
+  );
+}
+
+function troubled(nodes: GraphNode[]): GraphNode[] {
+  return nodes.filter((node) => node.health === "failing" || node.health === "degraded");
+}
+
+/** Who needs attention, or what else is to be known. */
+function attention(nodes: GraphNode[]): string {
+  const named = troubled(nodes).map((node) => node.name);
+  if (named.length > 0) return named.join(", ");
+  const unmanned = nodes.filter((node) => node.kind === "service" && node.instances === 0).length;
+  return unmanned > 0 ? `${unmanned} without endpoints` : "all well";
+}
+
+function NothingYet() {
+  return (
+    <Empty title="No workload has joined this mesh yet">
+      <p>To see a mesh with real traffic on this machine:</p>
+      <pre>pillion demo</pre>
+      <p>To build your own, describe a service, then start its sidecar with a join token:</p>
+      <pre>{`pillion apply -f service.yaml
+pillion token create --namespace default --service-account web
+pillion-proxy --workload web-1 --join-token …`}</pre>
+    </Empty>
+  );
+}

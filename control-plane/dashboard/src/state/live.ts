@@ -1,0 +1,118 @@
+// What the page knows of the mesh, as a value, and how each thing that happens changes it. No input or output here.
+import type { Mesh, MeshEdge, MeshEvent } from "../api/types";
+
+/** Events kept; the control plane sends the latest 50 and older ones stay from earlier messages. */
+export const EVENTS_KEPT = 500;
+/** Request rates kept per service, one per message: about a minute. */
+export const RATES_KEPT = 60;
+/** How long an edge stays on the map after its last request, so that a quiet moment doesn't change the layout. */
+export const EDGE_KEPT_MS = 120_000;
+/** The control plane sends each second; after this much silence what is shown counts as stale. */
+export const STALE_AFTER_MS = 5_000;
+
+export interface RememberedEdge {
+  edge: MeshEdge;
+  /** By the control plane's clock. */
+  seenMs: number;
+}
+
+export interface Live {
+  mesh: Mesh | null;
+  /** When the last message arrived, by the browser's clock. */
+  receivedMs: number | null;
+  /** When the page began to wait for its first message, by the browser's clock. */
+  openedMs: number;
+  /** The connection was lost and has brought nothing since. */
+  lost: boolean;
+  /** The control plane's clock minus the browser's. */
+  clockOffsetMs: number;
+  /** Newest first. */
+  events: MeshEvent[];
+  /** Request rates by service, oldest first. */
+  rates: ReadonlyMap<string, readonly number[]>;
+  edges: ReadonlyMap<string, RememberedEdge>;
+}
+
+export type Happening =
+  | { type: "mesh"; mesh: Mesh; nowMs: number }
+  | { type: "lost" };
+
+export function initial(nowMs: number): Live {
+  return {
+    mesh: null,
+    receivedMs: null,
+    openedMs: nowMs,
+    lost: false,
+    clockOffsetMs: 0,
+    events: [],
+    rates: new Map(),
+    edges: new Map(),
+  };
+}
+
+export function reduce(live: Live, happening: Happening): Live {
+  if (happening.type === "lost") return live.lost ? live : { ...live, lost: true };
+  const { mesh, nowMs } = happening;
+  // A restarted control plane counts its events anew: what was numbered before cannot be compared with them.
+  const restarted = live.mesh !== null && live.mesh.startedMs !== mesh.startedMs;
+  return {
+    ...live,
+    mesh,
+    receivedMs: nowMs,
+    lost: false,
+    clockOffsetMs: mesh.serverTimeMs - nowMs,
+    events: mergeEvents(restarted ? [] : live.events, mesh.events),
+    rates: appendRates(live.rates, mesh),
+    edges: rememberEdges(live.edges, mesh),
+  };
+}
+
+/** Since when what is shown is out of date, by the browser's clock; `null` while it is current. */
+export function staleSince(live: Live, nowMs: number): number | null {
+  const last = live.receivedMs ?? live.openedMs;
+  if (live.lost) return last;
+  return nowMs - last > STALE_AFTER_MS ? last : null;
+}
+
+/** What identifies an edge in the control plane's answer. */
+export function edgeKey(edge: MeshEdge): string {
+  return `${edge.from}→${edge.to}→${edge.backend ?? ""}`;
+}
+
+function mergeEvents(known: MeshEvent[], arrived: MeshEvent[]): MeshEvent[] {
+  const byId = new Map<number, MeshEvent>();
+  for (const event of known) byId.set(event.id, event);
+  for (const event of arrived) byId.set(event.id, event);
+  if (byId.size === known.length && arrived.every((event) => known.some((other) => other.id === event.id))) return known;
+  return [...byId.values()].sort((a, b) => b.id - a.id).slice(0, EVENTS_KEPT);
+}
+
+function appendRates(known: Live["rates"], mesh: Mesh): Live["rates"] {
+  const sent = new Map<string, number>();
+  const served = new Map<string, number>();
+  for (const edge of mesh.edges) {
+    sent.set(edge.from, (sent.get(edge.from) ?? 0) + edge.rps);
+    served.set(edge.to, (served.get(edge.to) ?? 0) + edge.rps);
+    if (edge.backend && edge.backend !== edge.to) served.set(edge.backend, (served.get(edge.backend) ?? 0) + edge.rps);
+  }
+  const rates = new Map<string, readonly number[]>();
+  for (const service of mesh.services) {
+    const now = service.rps || served.get(service.name) || sent.get(service.name) || 0;
+    rates.set(service.name, [...(known.get(service.name) ?? []), now].slice(-RATES_KEPT));
+  }
+  return rates;
+}
+
+function rememberEdges(known: Live["edges"], mesh: Mesh): Live["edges"] {
+  const edges = new Map<string, RememberedEdge>();
+  for (const [key, remembered] of known) {
+    if (mesh.serverTimeMs - remembered.seenMs > EDGE_KEPT_MS) continue;
+    const { refusals: _, ...edge } = remembered.edge;
+    edges.set(key, {
+      seenMs: remembered.seenMs,
+      edge: { ...edge, rps: 0, successRate: null, p50Ms: null, p99Ms: null },
+    });
+  }
+  for (const edge of mesh.edges) edges.set(edgeKey(edge), { edge, seenMs: mesh.serverTimeMs });
+  return edges;
+}

@@ -1,0 +1,106 @@
+// The map's figures as two tables: services, and the calls between them.
+import { HealthBadge, Success } from "../components/parts";
+import { Lock } from "../components/icons";
+import { latency, percent, rate } from "../format";
+import { serviceHref } from "../route";
+import type { Graph, MergedFigures } from "./graph";
+import { transportInWords } from "./map";
+
+export function TopologyTable({ graph }: { graph: Graph }) {
+  return (
+    <>
+      <div class="table-frame" role="region" aria-label="Services" tabIndex={0}>
+        <table>
+          <caption>Services</caption>
+          <thead>
+            <tr>
+              <th scope="col">Service</th>
+              <th scope="col">Health</th>
+              <th scope="col" class="number">Ready</th>
+              <th scope="col" class="number">Requests</th>
+              <th scope="col" class="number">Success</th>
+              <th scope="col" class="number">p50</th>
+              <th scope="col" class="number">p99</th>
+            </tr>
+          </thead>
+          <tbody>
+            {graph.nodes.map((node) => (
+              <tr key={node.id} data-service={node.id}>
+                <th scope="row">
+                  <a href={serviceHref(node.id)}>{node.name}</a> <span class="namespace">{node.namespace}</span>
+                </th>
+                <td>
+                  <HealthBadge health={node.health} />
+                </td>
+                <td class="number">{node.instances > 0 ? `${node.ready}/${node.instances}` : "–"}</td>
+                <FigureCells figures={node.figures} />
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      <div class="table-frame" role="region" aria-label="Calls" tabIndex={0}>
+        <table>
+          <caption>Calls, and how routes split them</caption>
+          <thead>
+            <tr>
+              <th scope="col">From</th>
+              <th scope="col">To</th>
+              <th scope="col" class="number">Share</th>
+              <th scope="col">Transport</th>
+              <th scope="col" class="number">Requests</th>
+              <th scope="col" class="number">Success</th>
+              <th scope="col" class="number">p50</th>
+              <th scope="col" class="number">p99</th>
+              <th scope="col">Refused by sidecars</th>
+            </tr>
+          </thead>
+          <tbody>
+            {graph.edges.map((edge) => (
+              <tr key={edge.id} data-edge={edge.id}>
+                <td>
+                  <a href={serviceHref(edge.from)}>{edge.from}</a>
+                </td>
+                <td>
+                  <a href={serviceHref(edge.to)}>{edge.to}</a>
+                </td>
+                <td class="number">{edge.kind === "split" ? percent(edge.share) : ""}</td>
+                <td>
+                  <span class={`transport ${edge.mtls === "all" ? "secured" : "plaintext"}`}>
+                    <Lock closed={edge.mtls === "all"} />
+                    {transportInWords(edge)}
+                  </span>
+                </td>
+                <FigureCells figures={edge.figures} />
+                <td>{refused(edge.refusals)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
+  );
+}
+
+function FigureCells({ figures }: { figures: MergedFigures }) {
+  const bound = figures.bound ? "≤ " : "";
+  return (
+    <>
+      <td class="number">{rate(figures.rps)}</td>
+      <td class="number">
+        <Success {...figures} />
+      </td>
+      <td class="number">{figures.p50Ms === null ? "–" : bound + latency(figures.p50Ms)}</td>
+      <td class="number">{figures.p99Ms === null ? "–" : bound + latency(figures.p99Ms)}</td>
+    </>
+  );
+}
+
+/** Refusals by reason, the most frequent first; nothing if there are none. */
+export function refused(refusals: Record<string, number> | undefined): string {
+  return Object.entries(refusals ?? {})
+    .filter(([, rps]) => rps > 0)
+    .sort(([, a], [, b]) => b - a)
+    .map(([reason, rps]) => `${reason} ${rate(rps)}`)
+    .join(", ");
+}

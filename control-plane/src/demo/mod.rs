@@ -1,0 +1,232 @@
+//! `pillion demo`: a whole mesh on one machine, on loopback, with no privileges: control plane, sample shop, a sidecar beside
+//! each instance, and traffic. With `--check` it measures whether the mesh does what it claims.
+
+pub mod api;
+pub mod check;
+pub mod children;
+pub mod console;
+pub mod guard;
+mod measure;
+pub mod mesh;
+mod narrate;
+pub mod sample;
+pub mod scrape;
+pub mod sidecar;
+mod traffic;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use console::Console;
+use guard::Guard;
+use mesh::{DemoError, Mesh, Programs, Setting};
+use traffic::Tally;
+
+/// Where the dashboard is, unless somebody else is there.
+const DASHBOARD_PORT: u16 = 15080;
+
+/// A whole mesh on this machine, with traffic. Ctrl-C ends it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Measure for a while whether the mesh does what it claims, print the table, and fail if it does not.
+    #[arg(long)]
+    pub check: bool,
+    /// Stop by itself after this many seconds of traffic. [default with --check: 20]
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// For the dashboard; 0: any free one. [default: 15080, with --check 0]
+    #[arg(long)]
+    pub dashboard_port: Option<u16>,
+    /// Keep logs and data when it ends.
+    #[arg(long)]
+    pub keep_data: bool,
+}
+
+/// Runs the demo until it is told to stop, or until it has measured.
+///
+/// # Errors
+/// What kept it from coming up, or the claims that did not hold.
+pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
+    demo(&args, &Console::new()).await
+}
+
+async fn demo(args: &DemoArgs, console: &Console) -> Result<(), DemoError> {
+    let system = |what: &'static str| move |source| DemoError::System { what: what.into(), source };
+    // First of all, so that no signal can find us with children and without a way to end them.
+    let stop = stop_on_signal().map_err(system("listening for signals"))?;
+    let programs = Programs::find()?;
+    let folder = tempfile::Builder::new()
+        .prefix("pillion-demo-")
+        .tempdir()
+        .map_err(system("making a temporary folder"))?;
+    let guard = Guard::start(&programs.pillion).map_err(system("starting the demo's guard"))?;
+    guard.remove_folder(folder.path());
+    if args.keep_data {
+        guard.keep_folder();
+        console.say(&format!("logs and data: {}", folder.path().display()));
+    }
+
+    let outcome = Box::pin(started(args, console, &programs, folder.path(), &guard, stop)).await;
+
+    if args.keep_data {
+        // Forgets about it without removing it.
+        let _ = folder.keep();
+    }
+    outcome
+}
+
+async fn started(
+    args: &DemoArgs,
+    console: &Console,
+    programs: &Programs,
+    folder: &Path,
+    guard: &Guard,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), DemoError> {
+    let setting = setting(args);
+    let mut mesh = tokio::select! {
+        mesh = Mesh::start(programs, folder, guard, &setting, console) => mesh?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let tally = Arc::new(Tally::default());
+    let (end_traffic, traffic_ends) = watch::channel(false);
+    let sidecar = mesh.workload("traffic").addresses.outbound;
+    let traffic = tokio::spawn(traffic::generate(sidecar, Arc::clone(&tally), traffic_ends));
+    console.say(&format!("sending {} requests per second", traffic::RATE));
+
+    let outcome = if args.check {
+        let length = Duration::from_secs(args.seconds.unwrap_or(20));
+        console.say(&format!("measuring for {} s", length.as_secs()));
+        tokio::select! {
+            measured = measure::measure(&mesh, &tally, length) => {
+                measured.map_err(DemoError::from).and_then(|measured| conclude(&measured, &tally, console))
+            }
+            _ = stop.wait_for(|stop| *stop) => Err(DemoError::Stopped),
+        }
+    } else {
+        introduce(&mesh, programs, folder, console)?;
+        let time_is_up = async {
+            match args.seconds {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = narrate::narrate(&mut mesh, &tally, console, stop.clone()) => {}
+            () = time_is_up => {}
+        }
+        Ok(())
+    };
+
+    console.say("");
+    let stopping = async {
+        end_traffic.send_replace(true);
+        let _ = traffic.await;
+        mesh.stop().await;
+        Ok::<_, DemoError>(())
+    };
+    console.step("stopping everything", stopping).await?;
+    outcome
+}
+
+fn setting(args: &DemoArgs) -> Setting {
+    let seconds = |all: [u64; 3]| all.map(Duration::from_secs);
+    match args.check {
+        // Everything there is to see, within twenty seconds.
+        true => Setting {
+            dashboard_port: args.dashboard_port.unwrap_or(0),
+            certificate_life: Duration::from_secs(30),
+            phases: seconds([9, 2, 60]),
+        },
+        false => Setting {
+            dashboard_port: args.dashboard_port.unwrap_or(DASHBOARD_PORT),
+            certificate_life: Duration::from_secs(60),
+            phases: seconds([15, 7, 15]),
+        },
+    }
+}
+
+/// Prints the table.
+fn conclude(measured: &check::Measured, tally: &Tally, console: &Console) -> Result<(), DemoError> {
+    let claims = check::judge(measured);
+    console.say(&format!("\n{}", check::table(&claims)));
+    if let Some(failure) = tally.last_failure() {
+        console.say(&format!("the last failure of a user's request: {failure}"));
+    }
+    match claims.iter().filter(|claim| !claim.holds).count() {
+        0 => Ok(()),
+        broken => Err(DemoError::Claims { broken, of: claims.len() }),
+    }
+}
+
+/// Says what there is to see and to try.
+fn introduce(mesh: &Mesh, programs: &Programs, folder: &Path, console: &Console) -> Result<(), DemoError> {
+    let write = |name: &str, text: &str| {
+        let file = folder.join(name);
+        let written = std::fs::write(&file, text);
+        written.map(|()| file).map_err(|source| DemoError::System { what: format!("writing {name}"), source })
+    };
+    write("shop.yaml", mesh::DOCUMENTS)?;
+    let half = write("canary-50.yaml", &canary_at(50))?;
+    let pillion = programs.pillion.display();
+    let base = mesh.api.base();
+    let outbound = mesh.workload("traffic").addresses.outbound;
+    let token = mesh.admin_token_file.display();
+    console.say(&format!(
+        "
+The dashboard: {base}/
+
+To try in another terminal:
+  curl -x http://{outbound} http://catalog.demo.mesh/products
+  {pillion} --server {base} describe service payments -n demo
+  {pillion} --server {base} --token-file {token} apply -f {half}
+
+payments-3 is failing, slow and well in turn; Ctrl-C ends everything.
+",
+        half = half.display(),
+    ));
+    Ok(())
+}
+
+/// The route's document with the canary at `percent`.
+fn canary_at(percent: u32) -> String {
+    let documents = mesh::DOCUMENTS.split("---\n");
+    let route = documents.filter(|document| document.contains("kind: HTTPRoute")).collect::<String>();
+    route
+        .replace("one request in ten goes", &format!("{percent} % of the requests go"))
+        .replace("weight: 90", &format!("weight: {}", 100 - percent))
+        .replace("weight: 10 ", &format!("weight: {percent} "))
+}
+
+/// Turns true at SIGINT or SIGTERM.
+fn stop_on_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        sender.send_replace(true);
+        // Kept open: a closed channel would say the same as a signal.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canary_document_is_the_route_with_other_weights() {
+        let document = canary_at(50);
+        assert_eq!(document.matches("kind: HTTPRoute").count(), 1);
+        assert_eq!(document.matches("weight: 50 ").count(), 2);
+        assert!(!document.contains("kind: TrafficPolicy"));
+    }
+}

@@ -1,0 +1,112 @@
+//! The demo, as a newcomer runs it.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::support::mesh::pillion;
+use crate::support::{alone, eventually};
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(pillion());
+    command.arg("demo").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn does_what_it_claims() {
+    let _alone = alone().await;
+    let run = demo(&["--check"]).output();
+    let output =
+        tokio::time::timeout(Duration::from_secs(120), run).await.expect("it ends").expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.lines().filter(|line| line.ends_with("  yes")).count(), 10, "{text}");
+}
+
+#[tokio::test]
+async fn leaves_nobody_behind_even_when_killed() {
+    let _alone = alone().await;
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut process = demo(&["--dashboard-port", "0"]).spawn().expect("it starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let dashboard = tokio::time::timeout(Duration::from_secs(60), async {
+            let mut said = Vec::new();
+            while let Some(line) = lines.next_line().await.expect("text") {
+                if let Some((_, address)) = line.split_once("The dashboard: ") {
+                    return address.to_owned();
+                }
+                said.push(line);
+            }
+            panic!("it ended before it was up:\n{}", said.join("\n"));
+        });
+        let dashboard = dashboard.await.expect("it comes up");
+        assert!(dashboard.starts_with("http://127.0.0.1:"), "{dashboard}");
+
+        let pid = process.id().expect("it runs").cast_signed();
+        let family = descendants(pid);
+        // A guard, a control plane, seven applications and eight sidecars.
+        assert_eq!(family.len(), 17, "{family:?}");
+        let folders = data_folders(&family);
+        assert_eq!(folders.len(), 1, "{folders:?}");
+        // Read on, as a terminal would.
+        let reader = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        kill_process(Pid::from_raw(pid).expect("a valid number"), signal).expect("it runs");
+        let status = process.wait().await.expect("it is our child");
+        assert_eq!(status.success(), signal == Signal::INT, "{status}");
+        eventually(&format!("after {signal:?} nobody is left of {family:?}"), async || {
+            (!family.iter().copied().any(runs)).then_some(())
+        })
+        .await;
+        eventually("its temporary data is gone", async || folders.iter().all(|f| !f.exists()).then_some(()))
+            .await;
+        reader.await.expect("no panic");
+    }
+}
+
+/// One that has ended and is not waited for yet does not run: whoever adopts an orphan may take its time.
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// Children, their children, and so on.
+fn descendants(of: i32) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    let mut parents = vec![of];
+    while let Some(parent) = parents.pop() {
+        let children = std::fs::read_dir(format!("/proc/{parent}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        for text in children.collect::<Vec<_>>() {
+            for child in text.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                if found.insert(child) {
+                    parents.push(child);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The demo's temporary folder, as its children were told it.
+fn data_folders(family: &BTreeSet<i32>) -> BTreeSet<std::path::PathBuf> {
+    let lines = family.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
+    lines
+        .flat_map(|line| line.split('\0').map(std::path::PathBuf::from).collect::<Vec<_>>())
+        .filter_map(|argument| {
+            let parts: Vec<_> = argument.iter().collect();
+            let at = parts.iter().position(|part| part.to_string_lossy().starts_with("pillion-demo-"))?;
+            Some(parts[..=at].iter().collect())
+        })
+        .collect()
+}
