@@ -7,7 +7,7 @@ use std::fmt;
 use http::StatusCode;
 
 /// Which of the two sidecars of a request speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hop {
     /// The callee's sidecar.
     Inbound,

@@ -7,11 +7,18 @@
 //! A worker thread owns its connections from accept to close, and everything it needs to serve them: nothing of that
 //! is shared or locked. The main thread runs the rest: [`control`], [`admin`], and gathering [`telemetry`].
 
+pub mod admin;
+pub mod app;
 pub mod balance;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod drain;
 pub mod error;
 pub mod http;
+pub mod inbound;
+pub mod middleware;
 pub mod net;
+pub mod outbound;
 pub mod telemetry;
 pub mod tls;

@@ -1,1 +1,5 @@
-fn main() {}
+//! `pillion-proxy`: see the library's map.
+
+fn main() -> std::process::ExitCode {
+    pillion_proxy::cli::run()
+}

@@ -111,17 +111,18 @@ pub fn own_identity(authority: &Authority, validity: Duration, now: SystemTime) 
 /// Renews the control plane's own certificate in place, for ever.
 pub async fn keep_own_identity(authority: Arc<Authority>, identity: Identity, validity: Duration) {
     let (status, _) = watch::channel(RenewalStatus::new(&identity));
-    let id = identity.spiffe_id().clone();
-    let roots = || authority.trust_bundle().roots_der().map(<[u8]>::to_vec).collect::<Vec<_>>();
     let issue = |csr: Vec<u8>| {
-        let signed = authority.sign(&csr, &id, validity, SystemTime::now()).map(|mut chain_der| {
-            // As in the first one: who has only the root's fingerprint needs the root itself.
-            chain_der.extend(roots());
-            Issued { chain_der, trust_anchors_der: roots() }
-        });
-        std::future::ready(signed)
+        let signed = authority.sign_control_plane(&csr, validity, SystemTime::now());
+        std::future::ready(
+            signed.map(|chain_der| Issued { chain_der, trust_anchors_der: anchors_der(&authority) }),
+        )
     };
     keep_fresh(identity, issue, status, SmallRng::from_os_rng()).await;
+}
+
+/// Everything that a workload is to trust, DER.
+pub fn anchors_der(authority: &Authority) -> Vec<Vec<u8>> {
+    authority.trust_bundle().roots_der().map(<[u8]>::to_vec).collect()
 }
 
 /// Writes the trust anchors where tools and workloads of this machine find them.
@@ -154,6 +155,25 @@ mod tests {
         let other = "other.local".parse().expect("a trust domain");
         let fault = load(None, &store, &other, now).await.expect_err("it is of another trust domain");
         assert!(fault.to_string().contains("mesh.local"), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_own_certificate_is_renewed_in_place_and_still_brings_its_root() {
+        let now = SystemTime::now();
+        let authority = Arc::new(Authority::generate(trust_domain(), now).expect("an authority"));
+        let validity = Duration::from_secs(24 * 3600);
+        let identity = own_identity(&authority, validity, now).expect("an identity");
+        let first = identity.credential();
+        let mut changes = identity.subscribe();
+        let renewing = keep_own_identity(Arc::clone(&authority), identity.clone(), validity);
+        tokio::select! {
+            () = renewing => unreachable!("renewal has no end"),
+            changed = changes.changed() => changed.expect("the identity lives"),
+        }
+        let renewed = identity.credential();
+        assert_ne!(renewed.chain_der().next(), first.chain_der().next());
+        let root = anchors_der(&authority).remove(0);
+        assert_eq!(renewed.chain_der().last(), Some(root.as_slice()));
     }
 
     #[tokio::test]

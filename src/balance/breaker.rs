@@ -287,7 +287,8 @@ mod tests {
 
     #[test]
     fn half_open_lets_a_bounded_number_through() {
-        let (mut breaker, now) = (breaker(|c| (c.consecutive_failures, c.half_open_requests) = (1, 2)), start());
+        let (mut breaker, now) =
+            (breaker(|c| (c.consecutive_failures, c.half_open_requests) = (1, 2)), start());
         breaker.record(now, Permit::Pass, false, 0.0);
         let later = now + seconds(1);
         assert_eq!(breaker.admit(later), Permit::Probe);
@@ -303,7 +304,8 @@ mod tests {
 
     #[test]
     fn open_time_doubles_until_a_recovery_lasts() {
-        let (mut breaker, mut now) = (breaker(|c| (c.consecutive_failures, c.max_open) = (1, seconds(5))), start());
+        let (mut breaker, mut now) =
+            (breaker(|c| (c.consecutive_failures, c.max_open) = (1, seconds(5))), start());
         let mut fail = |breaker: &mut Breaker, now: Instant, permit| {
             breaker.record(now, permit, false, 0.0);
             let State::Open { until } = breaker.state else { panic!("{:?}", breaker.state) };

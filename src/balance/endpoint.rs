@@ -137,7 +137,8 @@ impl<T> Pick<T> {
     pub(super) fn new(balancer: Rc<Balancer<T>>, endpoint: Rc<Endpoint<T>>, now: Instant) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
         let was_closed = endpoint.is_closed();
-        let permit = endpoint.breaker.borrow_mut().as_mut().map_or(Permit::Pass, |breaker| breaker.admit(now));
+        let permit =
+            endpoint.breaker.borrow_mut().as_mut().map_or(Permit::Pass, |breaker| breaker.admit(now));
         if was_closed != endpoint.is_closed() {
             balancer.recount();
         }
@@ -169,8 +170,12 @@ impl<T> Pick<T> {
             self.balancer.recount();
             let (_, _, reason) = self.endpoint.breaker();
             match change {
-                Change::Opened => tracing::info!(workload = %self.endpoint.workload, reason, "circuit breaker opened"),
-                Change::Closed => tracing::info!(workload = %self.endpoint.workload, "circuit breaker closed"),
+                Change::Opened => {
+                    tracing::info!(workload = %self.endpoint.workload, reason, "circuit breaker opened")
+                }
+                Change::Closed => {
+                    tracing::info!(workload = %self.endpoint.workload, "circuit breaker closed")
+                }
             }
         }
     }

@@ -96,7 +96,11 @@ impl<T> Balancer<T> {
         let policy = self.policy.borrow();
         let count = ready.len();
         if count == 0 {
-            return Err(if self.all.borrow().is_empty() { Reason::NoEndpoints } else { Reason::NoReadyEndpoints });
+            return Err(if self.all.borrow().is_empty() {
+                Reason::NoEndpoints
+            } else {
+                Reason::NoReadyEndpoints
+            });
         }
         // With too few left, breaking would only push the load onto those until they break too.
         let panic = policy
@@ -285,7 +289,10 @@ mod tests {
             assert_eq!(pick.endpoint().uid(), "u1");
         }
         let one = balancer(1);
-        assert_eq!(one.pick(Instant::now(), &mut rng, Some("u0")).expect("better than none").endpoint().uid(), "u0");
+        assert_eq!(
+            one.pick(Instant::now(), &mut rng, Some("u0")).expect("better than none").endpoint().uid(),
+            "u0"
+        );
     }
 
     proptest! {

@@ -50,7 +50,8 @@ pub fn load(given: Raw, file: Option<&Path>, host: &str) -> Result<Config, Fault
 /// All faults together.
 pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     let mut c = Checker::default();
-    let workload = raw.workload.unwrap_or_else(|| host.split('.').next().unwrap_or(host).to_ascii_lowercase());
+    let workload =
+        raw.workload.unwrap_or_else(|| host.split('.').next().unwrap_or(host).to_ascii_lowercase());
     if !is_label(&workload) {
         c.say("workload", format_args!("{workload:?} is no DNS label (1 to 63 of a-z, 0-9 and -)"));
     }
@@ -68,7 +69,8 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     }
     let advertise = raw.advertise.and_then(|text| c.value("advertise", &text));
     let control_plane = raw.control_plane.unwrap_or_else(|| "127.0.0.1:15010".into());
-    let port = control_plane.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let port =
+        control_plane.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     if !matches!(port, Some((host, 1..)) if !host.is_empty()) {
         c.say("controlPlane", format_args!("{control_plane:?} is not HOST:PORT"));
     }
@@ -238,7 +240,10 @@ impl Checker {
                 self.value("health", address).map(|address| HealthCheck::Http { address, path })
             }
             _ => {
-                self.say("health", format_args!("{text:?} is none of http://ADDRESS/PATH, tcp://ADDRESS, none"));
+                self.say(
+                    "health",
+                    format_args!("{text:?} is none of http://ADDRESS/PATH, tcp://ADDRESS, none"),
+                );
                 None
             }
         };
@@ -307,6 +312,23 @@ mod tests {
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
         let HealthCheck::Http { path, .. } = &config.health else { panic!("{:?}", config.health) };
         assert_eq!(path, "/healthz?x");
+    }
+
+    #[test]
+    fn what_is_printed_means_the_same() {
+        let raw = Raw {
+            labels: Some("a=1,b=2".into()),
+            ports: Some("80:http=127.0.0.1:81,90".into()),
+            listeners: Some("127.0.0.1:1=a.b:3".into()),
+            health: Some("http://127.0.0.1:81/h".into()),
+            drain_timeout: Some("1m1ms".into()),
+            advertise: Some("10.0.0.1:9".into()),
+            join_token_file: Some("/t".into()),
+            ..Raw::default()
+        };
+        let config = check(raw, "h").expect("valid");
+        let printed = Raw::from_yaml(&Raw::from(&config).to_yaml()).expect("valid YAML");
+        assert_eq!(check(printed, "other").expect("valid"), config);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 pub mod check;
 pub mod raw;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use pillion_api::name::ServiceName;
 
@@ -109,4 +109,27 @@ pub enum HealthCheck {
         /// What to get.
         path: String,
     },
+}
+
+impl fmt::Display for AppPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.name.is_empty() { "" } else { ":" };
+        write!(f, "{}{colon}{}={}", self.port, self.name, self.address)
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}:{}", self.listen, self.service, self.port)
+    }
+}
+
+impl fmt::Display for HealthCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Http { address, path } => write!(f, "http://{address}{path}"),
+        }
+    }
 }

@@ -1,9 +1,12 @@
 //! Settings as written: flags, environment and YAML file have the same fields, all optional.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+
+use super::{AppPort, Config, JoinToken, Listener};
+use crate::telemetry::log::Format;
 
 /// Settings as they are written. Flags win over the environment, the environment over the file.
 ///
@@ -143,5 +146,43 @@ impl Raw {
             shown.join_token = Some("(hidden)".into());
         }
         serde_saphyr::to_string(&shown).expect("a flat struct of texts can be written")
+    }
+}
+
+/// Complete settings, written out again.
+impl From<&Config> for Raw {
+    fn from(config: &Config) -> Self {
+        let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(","));
+        let millis = |duration: Duration| Some(format!("{}ms", duration.as_millis()));
+        let (join_token, join_token_file) = match &config.join_token {
+            JoinToken::Text(text) => (Some(text.clone()), None),
+            JoinToken::File(path) => (None, Some(path.clone())),
+        };
+        Self {
+            workload: Some(config.workload.clone()),
+            labels: list(config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+            ports: list((config.ports.iter()).map(AppPort::to_string).collect()),
+            inbound_listen: Some(config.inbound_listen.to_string()),
+            advertise: config.advertise.map(|address| address.to_string()),
+            outbound_listen: Some(config.outbound_listen.to_string()),
+            admin_listen: Some(config.admin_listen.to_string()),
+            listeners: list(config.listeners.iter().map(Listener::to_string).collect()),
+            control_plane: Some(config.control_plane.clone()),
+            join_token,
+            join_token_file,
+            health: Some(config.health.to_string()),
+            addresses_file: config.addresses_file.clone(),
+            drain_timeout: millis(config.drain_timeout),
+            discovery_timeout: millis(config.discovery_timeout),
+            detection_timeout: millis(config.detection_timeout),
+            max_connections: Some(config.max_connections.to_string()),
+            workers: Some(config.workers.to_string()),
+            zone: Some(config.zone.clone()).filter(|zone| !zone.is_empty()),
+            log_format: Some(match config.log_format {
+                Format::Text => "text".into(),
+                Format::Json => "json".into(),
+            }),
+            log_level: Some(config.log_level.clone()),
+        }
     }
 }

@@ -26,6 +26,13 @@ pub enum Body {
     Http2(RecvBody),
 }
 
+impl Body {
+    /// Of a message received over HTTP/2.
+    pub fn from_http2(body: RecvBody) -> Self {
+        if http_body::Body::is_end_stream(&body) { Self::Empty } else { Self::Http2(body) }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;

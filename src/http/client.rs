@@ -18,7 +18,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Body, InterimSink, Version, h1::client::Http1, h2::client::Http2};
+use super::{
+    Body, InterimSink, Version,
+    h1::client::{Failure, Http1},
+    h2::client::Http2,
+};
 use crate::error::{Reason, Refusal};
 
 /// Opens connections to the one place.
@@ -73,6 +77,14 @@ impl<C: Connect> Client<C> {
         &self.0.connector
     }
 
+    /// Whether a request would not have to wait for a connection.
+    pub fn is_connected(&self, version: Version) -> bool {
+        match version {
+            Version::Http1 => !self.0.http1.borrow().is_empty(),
+            Version::Http2 => self.0.http2.borrow().iter().any(|(connection, _)| !connection.is_closed()),
+        }
+    }
+
     /// After which an unused connection is closed.
     pub fn set_idle_timeout(&self, timeout: Duration) {
         self.0.idle_timeout.set(timeout);
@@ -99,17 +111,27 @@ impl<C: Connect> Client<C> {
 
     /// Sends a request already in the version's own form, and waits for the head of its response.
     ///
-    /// A request that a kept connection turned out not to take goes once more, on a fresh connection: unsent ones
-    /// always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2).
+    /// A request that a kept HTTP/1 connection turned out not to take goes once more, on a fresh connection: unsent
+    /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2).
+    ///
+    /// # Errors
+    /// With the request, if nothing of it was sent.
     pub async fn send(
         &self,
         request: Request<Body>,
         version: Version,
         interim: &dyn InterimSink,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, Failure> {
         match version {
             Version::Http1 => self.send_http1(request, interim).await,
-            Version::Http2 => self.send_http2(request, interim).await,
+            Version::Http2 => match self.http2().await {
+                Ok(connection) => connection
+                    .send(request, interim)
+                    .await
+                    .map(|response| response.map(Body::from_http2))
+                    .map_err(|refusal| Failure { refusal, unsent: None }),
+                Err(refusal) => Err(Failure { refusal, unsent: Some(request) }),
+            },
         }
     }
 
@@ -117,24 +139,21 @@ impl<C: Connect> Client<C> {
         &self,
         request: Request<Body>,
         interim: &dyn InterimSink,
-    ) -> Result<Response<Body>, Refusal> {
-        let (mut connection, reused) = match self.idle_http1().await {
-            Some(connection) => (connection, true),
-            None => (self.fresh_http1().await?, false),
-        };
-        let again = if reused && harmless_to_repeat(&request) { Some(copy(&request)) } else { None };
-        let response = match connection.send(request, interim).await {
-            Ok(response) => response,
-            Err(failure) => {
-                let again = match (failure.unsent, failure.refusal.reason) {
-                    (Some(unsent), _) => Some(unsent),
-                    (None, Reason::Reset) => again,
-                    (None, _) => None,
-                };
-                let Some(request) = again else { return Err(failure.refusal) };
-                connection = self.fresh_http1().await?;
-                connection.send(request, interim).await.map_err(|failure| failure.refusal)?
-            }
+    ) -> Result<Response<Body>, Failure> {
+        let idle = self.idle_http1().await;
+        let again = if idle.is_some() && harmless_to_repeat(&request) { copy(&request) } else { None };
+        let (connection, response) = match idle {
+            None => self.send_on_fresh(request, interim).await?,
+            Some(mut connection) => match connection.send(request, interim).await {
+                Ok(response) => (connection, response),
+                Err(Failure { unsent: Some(request), .. }) => self.send_on_fresh(request, interim).await?,
+                Err(Failure { refusal, unsent: None }) => match again {
+                    Some(request) if refusal.reason == Reason::Reset => {
+                        self.send_on_fresh(request, interim).await?
+                    }
+                    _ => return Err(Failure { refusal, unsent: None }),
+                },
+            },
         };
         let switched = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
         let lease = Lease { connection: Some(connection), home: Rc::downgrade(&self.0) as Weak<dyn Home> };
@@ -151,6 +170,24 @@ impl<C: Connect> Client<C> {
         }))
     }
 
+    async fn send_on_fresh(
+        &self,
+        request: Request<Body>,
+        interim: &dyn InterimSink,
+    ) -> Result<(Http1, Response<hyper::body::Incoming>), Failure> {
+        let connected = match self.0.connector.connect(Version::Http1).await {
+            Ok(io) => Http1::handshake(io).await,
+            Err(refusal) => Err(refusal),
+        };
+        match connected {
+            Ok(mut connection) => {
+                let response = connection.send(request, interim).await?;
+                Ok((connection, response))
+            }
+            Err(refusal) => Err(Failure { refusal, unsent: Some(request) }),
+        }
+    }
+
     async fn idle_http1(&self) -> Option<Http1> {
         loop {
             let (mut connection, since) = self.0.http1.borrow_mut().pop()?;
@@ -162,29 +199,6 @@ impl<C: Connect> Client<C> {
             if !connection.is_closed() && connection.ready().await {
                 return Some(connection);
             }
-        }
-    }
-
-    async fn fresh_http1(&self) -> Result<Http1, Refusal> {
-        Http1::handshake(self.0.connector.connect(Version::Http1).await?).await
-    }
-
-    async fn send_http2(
-        &self,
-        request: Request<Body>,
-        interim: &dyn InterimSink,
-    ) -> Result<Response<Body>, Refusal> {
-        let connection = self.http2().await?;
-        if request.body().is_end_stream() {
-            let again = copy(&request);
-            match connection.send(request, interim).await {
-                Err(refusal) if refusal.reason == Reason::NotProcessed => {
-                    self.http2().await?.send(again, interim).await
-                }
-                answered => answered,
-            }
-        } else {
-            connection.send(request, interim).await
         }
     }
 
@@ -279,18 +293,20 @@ impl Lease {
 }
 
 fn harmless_to_repeat(request: &Request<Body>) -> bool {
-    let idempotent =
-        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
     idempotent.contains(request.method()) && request.body().is_end_stream()
 }
 
-/// A bodiless request once more.
-fn copy(request: &Request<Body>) -> Request<Body> {
+/// A bodiless request once more; one with a body cannot be had twice.
+pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.body().is_end_stream() {
+        return None;
+    }
     let mut again = Request::new(Body::Empty);
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
     *again.headers_mut() = request.headers().clone();
     *again.extensions_mut() = request.extensions().clone();
-    again
+    Some(again)
 }

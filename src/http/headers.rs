@@ -179,8 +179,7 @@ mod tests {
 
     #[test]
     fn forms_of_a_target() {
-        let mut request =
-            Request::get("/a?b").header(HOST, "web.demo.mesh:80").body(()).expect("a request");
+        let mut request = Request::get("/a?b").header(HOST, "web.demo.mesh:80").body(()).expect("a request");
         let host = authority(&request).expect("a host");
         assert_eq!(host.as_str(), "web.demo.mesh:80");
         to_http2(&mut request, host);

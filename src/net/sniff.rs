@@ -78,7 +78,9 @@ pub fn decide(bytes: &[u8]) -> Option<Detected> {
         [b' ', target, ..] if target.is_ascii_graphic() => {
             // `GET /x HTTP/1.1` and `ok hello` differ only at the line's end: wait for it, within reason.
             match bytes.iter().position(|byte| *byte == b'\n') {
-                Some(end) => Some(if is_request_line(&bytes[..end]) { Detected::Http1 } else { Detected::Opaque }),
+                Some(end) => {
+                    Some(if is_request_line(&bytes[..end]) { Detected::Http1 } else { Detected::Opaque })
+                }
                 None if bytes[method + 1] == b'/' || bytes.len() > 512 => Some(Detected::Http1),
                 None => None,
             }

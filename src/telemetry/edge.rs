@@ -63,9 +63,30 @@ impl Outcome {
     /// The label of a slot.
     pub fn label(slot: usize) -> &'static str {
         const LABELS: [&str; OUTCOMES] = [
-            "1xx", "2xx", "3xx", "4xx", "5xx", "grpc-0", "grpc-1", "grpc-2", "grpc-3", "grpc-4", "grpc-5",
-            "grpc-6", "grpc-7", "grpc-8", "grpc-9", "grpc-10", "grpc-11", "grpc-12", "grpc-13", "grpc-14",
-            "grpc-15", "grpc-16", "refused", "cancelled",
+            "1xx",
+            "2xx",
+            "3xx",
+            "4xx",
+            "5xx",
+            "grpc-0",
+            "grpc-1",
+            "grpc-2",
+            "grpc-3",
+            "grpc-4",
+            "grpc-5",
+            "grpc-6",
+            "grpc-7",
+            "grpc-8",
+            "grpc-9",
+            "grpc-10",
+            "grpc-11",
+            "grpc-12",
+            "grpc-13",
+            "grpc-14",
+            "grpc-15",
+            "grpc-16",
+            "refused",
+            "cancelled",
         ];
         LABELS[slot]
     }
@@ -298,13 +319,7 @@ impl Edges {
 
 fn overflow(key: EdgeKey) -> EdgeKey {
     let other: Arc<str> = OTHER.into();
-    EdgeKey {
-        source: other.clone(),
-        target: other.clone(),
-        backend: other.clone(),
-        workload: other,
-        ..key
-    }
+    EdgeKey { source: other.clone(), target: other.clone(), backend: other.clone(), workload: other, ..key }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub enum Format {
 /// What is wrong with the filter.
 pub fn start(filter: &str, format: Format) -> Result<(), String> {
     let filter = parse(filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match format {
         Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),

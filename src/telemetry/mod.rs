@@ -5,6 +5,7 @@
 //! registry ([`prometheus`]) and sends it to the control plane.
 
 pub mod edge;
+pub mod gather;
 pub mod log;
 pub mod names;
 pub mod prometheus;

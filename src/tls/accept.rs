@@ -76,7 +76,8 @@ where
     let carries = Carries::from_alpn(session.alpn_protocol())
         .ok_or_else(|| Fault::NotOurs("no pillion protocol was negotiated".into()))?;
     let name = session.server_name().unwrap_or_default();
-    let port = port_of(name).ok_or_else(|| Fault::NotOurs(format!("the server name {name:?} names no port")))?;
+    let port =
+        port_of(name).ok_or_else(|| Fault::NotOurs(format!("the server name {name:?} names no port")))?;
     let resumed = session.handshake_kind() == Some(tokio_rustls::rustls::HandshakeKind::Resumed);
     Ok(Accepted { io, peer, carries, port, resumed })
 }

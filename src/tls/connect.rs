@@ -66,10 +66,11 @@ impl Peer {
             let name = ServerName::try_from(server_name(port, service))
                 .map_err(|error| Refusal::new(Reason::TlsHandshake, error))?;
             let connector = TlsConnector::from(self.config(carries));
-            let io = connector.connect(name, tcp).await.map_err(|error| match PeerFault::from_io(&error) {
-                Some(fault) => Refusal::new(Reason::PeerIdentity, format_args!("{address}: {fault}")),
-                None => Refusal::new(Reason::TlsHandshake, format_args!("{address}: {error}")),
-            })?;
+            let io =
+                connector.connect(name, tcp).await.map_err(|error| match PeerFault::from_io(&error) {
+                    Some(fault) => Refusal::new(Reason::PeerIdentity, format_args!("{address}: {fault}")),
+                    None => Refusal::new(Reason::TlsHandshake, format_args!("{address}: {error}")),
+                })?;
             let session = io.get_ref().1;
             let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
             match tls::peer_identity(session) {
@@ -83,7 +84,9 @@ impl Peer {
         };
         match tokio::time::timeout(within, connecting).await {
             Ok(connected) => connected,
-            Err(_) => Err(Refusal::new(Reason::ConnectTimeout, format_args!("{address}: not within {within:?}"))),
+            Err(_) => {
+                Err(Refusal::new(Reason::ConnectTimeout, format_args!("{address}: not within {within:?}")))
+            }
         }
     }
 

@@ -58,7 +58,9 @@ mod tests {
     fn names_carry_ports() {
         let service: ServiceName = "payments.demo".parse().expect("a name");
         assert_eq!(port_of(&server_name(8080, &service)), Some(8080));
-        for wrong in ["", "payments.demo.mesh", "0.payments.demo.mesh", "80.payments.mesh", "80.payments.demo"] {
+        for wrong in
+            ["", "payments.demo.mesh", "0.payments.demo.mesh", "80.payments.mesh", "80.payments.demo"]
+        {
             assert_eq!(port_of(wrong), None, "{wrong}");
         }
     }

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn edges_of_the_range() {
-        let table = [(0, 0), (63, 0), (64, 1), (79, 1), (80, 2), (112, 4), (127, 4), (128, 5), (u64::MAX, 81)];
+        let table =
+            [(0, 0), (63, 0), (64, 1), (79, 1), (80, 2), (112, 4), (127, 4), (128, 5), (u64::MAX, 81)];
         for (us, bucket) in table {
             assert_eq!(index(us), bucket, "{us} µs");
         }

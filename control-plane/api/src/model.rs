@@ -461,7 +461,12 @@ mod tests {
         let string = |r#type, value: &str| wire::StringMatch { r#type, value: value.into() };
         let config = wire::ServiceConfig {
             service: "nonsense".into(),
-            ports: vec![wire::ServicePort { port: 70_000, target_port: 0, protocol: 99, name: String::new() }],
+            ports: vec![wire::ServicePort {
+                port: 70_000,
+                target_port: 0,
+                protocol: 99,
+                name: String::new(),
+            }],
             routes: vec![wire::RouteRule {
                 r#match: Some(wire::RouteMatch {
                     path: Some(string(2, "(")),

@@ -35,7 +35,9 @@ impl ServiceName {
         let (name, namespace, meaning) = match labels.as_slice() {
             [name] => (*name, own_namespace, HostMeaning::Perhaps),
             [name, namespace] => (*name, *namespace, HostMeaning::Perhaps),
-            [name, namespace, "mesh"] | [name, namespace, "svc", ..] => (*name, *namespace, HostMeaning::Certain),
+            [name, namespace, "mesh"] | [name, namespace, "svc", ..] => {
+                (*name, *namespace, HostMeaning::Certain)
+            }
             _ => return None,
         };
         Some((Self::new(name, namespace).ok()?, meaning))

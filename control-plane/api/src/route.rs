@@ -78,9 +78,9 @@ impl StringMatch {
     fn fits(&self, text: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == text,
-            Self::PathPrefix(prefix) => {
-                text.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
+            Self::PathPrefix(prefix) => text
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Regex(regex) => regex.is_match(text),
         }
     }
@@ -141,12 +141,15 @@ mod tests {
         wire::RouteMatch { path: Some(path), ..Default::default() }
     }
 
-    fn decide(service: &Service, method: Method, uri: &str, headers: &[(&'static str, &'static str)]) -> String {
+    fn decide(
+        service: &Service,
+        method: Method,
+        uri: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> String {
         let headers: HeaderMap = headers
             .iter()
-            .map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            })
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
             .collect();
         let uri = uri.parse().expect("a URI");
         match choose(service, 80, RequestHead { method: &method, uri: &uri, headers: &headers }) {
@@ -211,8 +214,7 @@ mod tests {
     #[test]
     fn no_routes_for_a_port_is_direct() {
         assert_eq!(decide(&service(vec![]), Method::GET, "/", &[]), "direct");
-        let other_port =
-            wire::RouteRule { parent_port: 81, ..rule("other", wire::RouteMatch::default()) };
+        let other_port = wire::RouteRule { parent_port: 81, ..rule("other", wire::RouteMatch::default()) };
         assert_eq!(decide(&service(vec![other_port]), Method::GET, "/", &[]), "direct");
     }
 

@@ -41,7 +41,11 @@ impl Client {
         {
             return Err(wrong("a token is not sent in clear text beyond loopback; use https"));
         }
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(file) = &connection.ca_file {
+            builder = builder.tls_certs_only(read_certificates(file)?);
+        }
+        let http = builder
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .no_proxy()
@@ -142,6 +146,14 @@ fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let wrong =
+        |cause: &dyn std::fmt::Display| Failure::Usage(format!("--ca-file {}: {cause}", file.display()));
+    let text = std::fs::read(file).map_err(|error| wrong(&error))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&text).map_err(|error| wrong(&error))?;
+    if certificates.is_empty() { Err(wrong(&"holds no PEM certificate")) } else { Ok(certificates) }
 }
 
 fn read_token(file: &Path) -> Result<String, String> {

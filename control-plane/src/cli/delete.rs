@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 
 use super::{Client, Failure, apply::results, files::Sources, get, print};
-use crate::resource::{DEFAULT_NAMESPACE, Key, Kind};
+use crate::resource::{DEFAULT_NAMESPACE, Key, Kind, admit};
 
 /// Delete documents.
 #[derive(Debug, Args)]
@@ -60,14 +60,10 @@ pub(super) async fn run(args: &DeleteArgs, client: &Client) -> Result<(), Failur
 fn keys(sources: &Sources) -> Result<Vec<Key>, Failure> {
     let mut keys = Vec::new();
     let mut faults = Vec::new();
-    for (index, value) in sources.values().enumerate() {
-        let kind = Kind::ALL.into_iter().find(|kind| value["kind"] == kind.name());
-        match (kind, value["metadata"]["name"].as_str()) {
-            (Some(kind), Some(name)) => {
-                let namespace = value["metadata"]["namespace"].as_str().unwrap_or(DEFAULT_NAMESPACE);
-                keys.push(Key::new(kind, namespace, name));
-            }
-            _ => faults.push(format!("document {} has no known kind and metadata.name", index + 1)),
+    for (index, written) in sources.written().enumerate() {
+        match admit::key(written) {
+            Some(key) => keys.push(key),
+            None => faults.push(format!("document {} has no known kind and metadata.name", index + 1)),
         }
     }
     if faults.is_empty() { Ok(keys) } else { Err(Failure::Faults(faults)) }

@@ -59,9 +59,9 @@ impl Sources {
         serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items })
     }
 
-    /// The documents' values.
-    pub(super) fn values(&self) -> impl Iterator<Item = &serde_json::Value> {
-        self.0.iter().map(|source| &source.written.value)
+    /// The documents as they were read.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Written> {
+        self.0.iter().map(|source| &source.written)
     }
 
     /// The server's faults with the files and lines they are in.

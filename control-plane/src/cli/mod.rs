@@ -52,6 +52,9 @@ struct Connection {
     /// A file with the token [default: admin.token in the server's default data directory]
     #[arg(long, global = true, env = "PILLION_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// PEM certificates to trust the server by, instead of the system's
+    #[arg(long, global = true, env = "PILLION_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

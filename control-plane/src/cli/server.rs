@@ -1,6 +1,6 @@
 //! `pillion server`.
 
-use std::path::PathBuf;
+use std::{io::IsTerminal as _, path::PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -11,7 +11,9 @@ pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> 
     let config = args.check(default_data_dir).map_err(failure)?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)
         .map_err(|error| Failure::Settings(format!("log-level: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for people; a log file has none.
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let failed = |error| Failure::Local(format!("cannot hear signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -59,12 +59,15 @@ fn endpoints(compiled: &Compiled, service: &str) -> Vec<String> {
     list.endpoints.into_iter().map(|endpoint| endpoint.uid).collect()
 }
 
+/// A route's name, when it was made, and its match.
+type Written = (&'static str, &'static str, &'static str);
+
 /// Each row: two rules as (route, when it was made, match); the first must win over the second.
 #[test]
 fn precedence_is_that_of_the_gateway_api() {
     let old = "2026-01-01T00:00:00Z";
     let new = "2026-02-01T00:00:00Z";
-    let cases: [((&str, &str, &str), (&str, &str, &str), &str); 10] = [
+    let cases: [(Written, Written, &str); 10] = [
         (
             ("z", new, "{path: {type: Exact, value: /a}}"),
             ("a", old, "{path: {value: /a/longer}, method: GET}"),

@@ -129,8 +129,8 @@ impl History {
         happened.into_iter().for_each(|event| state.events.add(event));
     }
 
-    /// The workload's stream is gone, and with it what its breakers were.
-    pub fn sidecar_left(&self, uid: &str) {
+    /// The workload is not registered any more: what its sidecar said of its breakers and certificate is over.
+    pub fn workload_left(&self, uid: &str) {
         self.state().sidecars.remove(uid);
     }
 

@@ -10,7 +10,7 @@ use super::{
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
         PolicyReference, RefusedUpdate, SeriesView, ServiceSummary, ServiceView, Window, WorkloadView,
-        rounded,
+        rounded, rounded_share,
     },
 };
 use crate::{
@@ -69,9 +69,19 @@ impl Nodes {
             kind: self.kind(name),
             instances: members.len(),
             ready: members.iter().filter(|member| member.health().ready).count(),
-            golden: golden(history.service(name), now_ms),
+            golden: golden(&self.measured(name, history), now_ms),
             in_mesh: !members.is_empty(),
         }
+    }
+
+    /// What tells of a node's requests: its own sidecars. Where it has none (it only carries routes, or all of its workloads
+    /// are gone), those that call it.
+    fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
+        if self.by_name.get(name).is_some_and(|members| !members.is_empty()) {
+            return history.service(name).into_iter().collect();
+        }
+        let called = |key: &EdgeKey| key.to == name || key.backend == name;
+        history.edges().iter().filter(|(key, _)| called(key)).map(|(_, series)| series).collect()
     }
 }
 
@@ -116,7 +126,7 @@ pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) 
         Some(ServiceView {
             summary: nodes.summary(name, history, now_ms),
             server_time_ms: now_ms,
-            series: series(history.service(name), minutes, now_ms),
+            series: series(&nodes.measured(name, history), minutes, now_ms),
             endpoints: members.iter().map(|member| endpoint(member, history, now_ms)).collect(),
             callers: edges()
                 .filter(|(key, _)| key.to == name || key.backend == name)
@@ -176,9 +186,13 @@ pub(super) fn control_plane(state: &MeshState, now_ms: i64) -> ControlPlaneView 
     }
 }
 
-fn golden(series: Option<&Series>, now_ms: i64) -> Golden {
-    let (counts, seconds) = series.map_or((Counts::default(), 1.0), |series| series.recent(now_ms, WINDOW_S));
-    Golden::of(&counts, seconds)
+fn golden(measured: &[&Series], now_ms: i64) -> Golden {
+    let (mut sum, mut existed) = (Counts::default(), 1.0_f64);
+    for (counts, seconds) in measured.iter().map(|series| series.recent(now_ms, WINDOW_S)) {
+        sum.add(&counts);
+        existed = existed.max(seconds);
+    }
+    Golden::of(&sum, existed)
 }
 
 /// `None` for an edge that was not used within the last two minutes.
@@ -207,16 +221,19 @@ fn edge(key: &EdgeKey, series: &Series, now_ms: i64) -> Option<Edge> {
     })
 }
 
-fn series(series: Option<&Series>, minutes: i64, now_ms: i64) -> SeriesView {
+fn series(measured: &[&Series], minutes: i64, now_ms: i64) -> SeriesView {
     // The finer buckets where they reach.
     let step = if minutes * 60 < FINE_SPAN_S { 1 } else { COARSE_STEP_S };
-    let empty = Series::new(now_ms);
-    let points = series.unwrap_or(&empty).points(now_ms, step, minutes * 60 / step);
+    let mut points = Series::new(now_ms).points(now_ms, step, minutes * 60 / step);
+    for series in measured {
+        let counted = series.points(now_ms, step, minutes * 60 / step);
+        points.iter_mut().zip(&counted).for_each(|((_, sum), (_, counts))| sum.add(counts));
+    }
     let mut view = SeriesView { step_seconds: step, ..SeriesView::default() };
     for (start, counts) in points {
         view.times_ms.push(start * 1000);
         view.rps.push(rounded(counts.requests as f64 / step as f64));
-        view.success_rate.push(counts.success_rate());
+        view.success_rate.push(counts.success_rate().map(rounded_share));
         view.p50_ms.push(counts.quantile_ms(0.5).map(rounded));
         view.p90_ms.push(counts.quantile_ms(0.9).map(rounded));
         view.p99_ms.push(counts.quantile_ms(0.99).map(rounded));
@@ -237,7 +254,7 @@ fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointV
         reason: health.reason,
         spiffe_id: member.workload.spiffe_id.clone(),
         zone: hello.zone.clone(),
-        golden: golden(history.instance(member.uid()), now_ms),
+        golden: golden(&Vec::from_iter(history.instance(member.uid())), now_ms),
         breakers: breakers.collect(),
     }
 }

@@ -23,7 +23,7 @@ impl Golden {
     pub fn of(counts: &Counts, seconds: f64) -> Self {
         Self {
             rps: rounded(counts.requests as f64 / seconds),
-            success_rate: counts.success_rate(),
+            success_rate: counts.success_rate().map(rounded_share),
             p50_ms: counts.quantile_ms(0.5).map(rounded),
             p99_ms: counts.quantile_ms(0.99).map(rounded),
         }
@@ -304,6 +304,11 @@ pub struct ControlPlaneView {
     pub compile_faults: Vec<String>,
     /// What sidecars could not use.
     pub refused_updates: Vec<RefusedUpdate>,
+}
+
+/// To a millionth: three nines and more must not look like all.
+pub(super) fn rounded_share(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
 }
 
 /// To a thousandth: more is noise, and digits cost bytes each second.

@@ -241,3 +241,74 @@ impl Drop for Registration {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{state::tests::workload, *};
+    use crate::store::embedded::EmbeddedStore;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    async fn registry(folder: &std::path::Path) -> (Arc<dyn Store>, Arc<Registry>) {
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder).expect("a store"));
+        let registry = Registry::load(Arc::clone(&store), LEASE).await.expect("loaded");
+        (store, Arc::new(registry))
+    }
+
+    /// Who leaves within `span`, with the clock moving by itself while nothing else happens.
+    async fn leavers(registry: &Registry, span: Duration) -> Vec<String> {
+        let left = Mutex::new(Vec::new());
+        let watching = registry.watch_leases(|member| lock(&left).push(member.uid().to_owned()));
+        assert!(tokio::time::timeout(span, watching).await.is_err(), "watching has no end");
+        left.into_inner().expect("nobody panicked")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_workload_leaves_after_its_lease_and_its_return_stops_that() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_store, registry) = registry(folder.path()).await;
+        let (gone, _) = registry.connect(workload("gone", true)).expect("room");
+        let (back, _) = registry.connect(workload("back", true)).expect("room");
+        drop((gone, back));
+        assert!(leavers(&registry, LEASE / 2).await.is_empty());
+        let (_back, registered) = registry.connect(workload("back", true)).expect("room");
+        assert_eq!(registered, Registered::Resumed { changed: false });
+        assert_eq!(leavers(&registry, LEASE).await, ["gone"]);
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_stored_is_back_after_a_restart_with_a_fresh_lease() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, first) = registry(folder.path()).await;
+        let (kept, _) = first.connect(workload("kept", false)).expect("room");
+        let (left, _) = first.connect(workload("left", true)).expect("room");
+        first.save().await.expect("saved");
+        kept.report(wire::Health { ready: true, reason: String::new() });
+        left.deregister();
+        first.save().await.expect("saved");
+        drop((kept, left, first, store));
+
+        let (_store, second) = registry(folder.path()).await;
+        let members = second.members();
+        assert_eq!(members.iter().map(Member::uid).collect::<Vec<_>>(), ["kept"]);
+        assert!(members[0].health().ready && !members[0].connected());
+        let fresh = LEAST_LEASE_AFTER_RESTART;
+        assert!(leavers(&second, fresh - Duration::from_secs(1)).await.is_empty());
+        assert_eq!(leavers(&second, Duration::from_secs(2)).await, ["kept"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_news_is_neither_stored_nor_compiled() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, registry) = registry(folder.path()).await;
+        let (registration, _) = registry.connect(workload("a", true)).expect("room");
+        registry.save().await.expect("saved");
+        let (revision, changes) = (*store.revisions().borrow(), *registry.changes().borrow());
+        assert!(!registration.report(wire::Health { ready: true, reason: String::new() }));
+        drop(registration);
+        let (_registration, _) = registry.connect(workload("a", true)).expect("room");
+        registry.save().await.expect("saved");
+        assert_eq!((*store.revisions().borrow(), *registry.changes().borrow()), (revision, changes));
+    }
+}

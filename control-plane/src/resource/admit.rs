@@ -32,6 +32,14 @@ pub fn admit(index: usize, written: &Written, expected: Option<&Key>) -> Result<
         .collect())
 }
 
+/// Which document something was meant to be, as far as it says so; it may be anything but right.
+pub fn key(written: &Written) -> Option<Key> {
+    let value = &written.value;
+    let kind = Kind::ALL.into_iter().find(|kind| value["kind"] == kind.name())?;
+    let namespace = value["metadata"]["namespace"].as_str().unwrap_or(DEFAULT_NAMESPACE);
+    Some(Key::new(kind, namespace, value["metadata"]["name"].as_str()?))
+}
+
 fn fill_in(value: &mut Value, expected: Option<&Key>) {
     let Some(object) = value.as_object_mut() else { return };
     object.remove("status");

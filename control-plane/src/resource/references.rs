@@ -61,8 +61,13 @@ fn references(document: &Document) -> Vec<Reference> {
 
 /// What a document names that is not among `documents`.
 pub fn missing(document: &Document, documents: &Documents) -> Vec<Fault> {
+    missing_but(document, documents, &[])
+}
+
+/// The same, where nothing can be said of the Services in `unknown`.
+pub fn missing_but(document: &Document, documents: &Documents, unknown: &[Key]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for reference in references(document) {
+    for reference in references(document).into_iter().filter(|it| !unknown.contains(&it.service)) {
         let Reference { field, service, port, section } = reference;
         let Some(found) = documents.service(&service.namespace, &service.name) else {
             let message =

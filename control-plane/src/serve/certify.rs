@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::{Mesh, Peer};
 use crate::{
+    authority,
     clock::unix_ms,
     token::{TokenError, TokenFault},
 };
@@ -44,14 +45,9 @@ pub(super) async fn certify(
     info!(peer = %peer.address, identity = %id, proof, %ttl, "certificate issued");
     Ok(CertifyResponse {
         chain_der: chain,
-        trust_anchors_der: trust_anchors(mesh),
+        trust_anchors_der: authority::anchors_der(&mesh.authority),
         server_time_ms: unix_ms(),
     })
-}
-
-/// Everything that a workload is to trust, DER.
-pub(super) fn trust_anchors(mesh: &Mesh) -> Vec<Vec<u8>> {
-    mesh.authority.trust_bundle().roots_der().map(<[u8]>::to_vec).collect()
 }
 
 async fn prove(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Status> {

@@ -28,6 +28,8 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 16;
 /// A dead peer is noticed after both.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sent but not taken by the connection yet, per stream: what a slow sidecar can hold of the server's memory.
+const SEND_BUFFER: usize = 64 * 1024;
 /// The greatest message a sidecar may send: telemetry of thousands of edges.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Who has no certificate is here to get one, not to stay.
@@ -114,7 +116,12 @@ async fn serve(
         Ok(secured) => secured,
         Err(failed) => {
             mesh.telemetry.handshake_failed(failed.reason);
-            warn!(peer = %address, reason = failed.reason, "a handshake failed: {}", failed.message);
+            // A port scan or a peer that ended meanwhile is nobody's fault.
+            if failed.reason == CLOSED {
+                debug!(peer = %address, "a handshake was not completed: {}", failed.message);
+            } else {
+                warn!(peer = %address, reason = failed.reason, "a handshake failed: {}", failed.message);
+            }
             return;
         }
     };
@@ -129,6 +136,7 @@ async fn serve(
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut shutdown = mesh.shutdown.clone();
@@ -144,6 +152,9 @@ async fn serve(
         debug!(peer = %address, %error, "a connection ended");
     }
 }
+
+/// The peer went away in the middle.
+const CLOSED: &str = "closed";
 
 /// Why there is no connection.
 struct HandshakeFailed {
@@ -177,7 +188,7 @@ fn tls_failure(error: &io::Error) -> HandshakeFailed {
         return HandshakeFailed { reason: fault.reason(), message: fault.to_string() };
     }
     let reason = match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "closed",
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CLOSED,
         // The peer distrusts us, or does not speak our TLS.
         _ => "tls",
     };

@@ -14,8 +14,9 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Mesh, certify, hello, session::Session};
+use super::{Mesh, hello, session::Session};
 use crate::{
+    authority,
     clock::unix_ms,
     compile::{self, Workload},
     history::{EventKind, Reporter},
@@ -84,7 +85,7 @@ async fn greet(
         server_time_ms: unix_ms(),
         lease_ms: millis(mesh.lease),
         heartbeat_interval_ms: millis(mesh.heartbeat),
-        trust_anchors: Some(TrustAnchors { der: certify::trust_anchors(mesh) }),
+        trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
         source: source.clone(),
         spiffe_id: workload.spiffe_id.clone(),
     };
@@ -277,6 +278,7 @@ impl Stream {
     fn deregister(&mut self) {
         self.deregistered = true;
         if self.registration.deregister() {
+            self.mesh.history.workload_left(self.registration.uid());
             let text = format!("{} said goodbye", self.hello.workload);
             info!(workload = self.hello.workload, "{text}");
             self.happened(EventKind::WorkloadLeft, self.services().first().cloned(), text);
@@ -293,11 +295,11 @@ impl Stream {
         self.mesh.history.happened(kind, service, workload, text, unix_ms());
     }
 
-    /// Forgets what belongs to the stream, unless a newer one of the same workload has it now.
+    /// Forgets what belongs to the stream, unless a newer one of the same workload has it now. What the sidecar
+    /// reported of itself stays for as long as it is registered.
     fn close(&self) {
         if self.deregistered || !self.registration.superseded() {
             self.mesh.publisher.refusals.left(self.registration.uid());
-            self.mesh.history.sidecar_left(self.registration.uid());
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The handlers for documents: list, get, put, delete, apply.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -15,12 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     WebState, access,
     edit::{Edited, Outcome},
-    input::{self, Body, Params},
+    input::{self, Body, Params, Segments},
     problem::Problem,
     watch,
 };
 use crate::{
-    resource::{Document, Documents, Fault, Key, Kind, admit, status, text::Written},
+    resource::{Document, Documents, Fault, Key, Kind, admit, status::Shown, text::Written},
     token::Role,
 };
 
@@ -101,7 +101,7 @@ impl From<&Edited> for AppliedDocument {
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list_everywhere(
     State(state): State<WebState>,
-    Path(plural): Path<String>,
+    Segments(plural): Segments<String>,
     Params(params): Params<ListParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -118,7 +118,7 @@ pub(super) async fn list_everywhere(
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list_namespace(
     State(state): State<WebState>,
-    Path((namespace, plural)): Path<(String, String)>,
+    Segments((namespace, plural)): Segments<(String, String)>,
     Params(params): Params<ListParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -138,10 +138,9 @@ async fn list(
         return watch::stream(state, kind, namespace).await;
     }
     let (revision, documents) = state.documents.current().await?;
-    let items: Vec<Value> = documents
-        .list(kind, namespace.as_deref())
-        .map(|(_, document)| status::with_status(document, &documents))
-        .collect();
+    let shown = Shown::new(&documents);
+    let items: Vec<Value> =
+        documents.list(kind, namespace.as_deref()).map(|(_, document)| shown.document(document)).collect();
     let metadata = json!({ "resourceVersion": revision.to_string() });
     Ok(Json(json!({ "apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items }))
         .into_response())
@@ -154,7 +153,7 @@ async fn list(
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn get(
     State(state): State<WebState>,
-    Path((namespace, plural, name)): Path<(String, String, String)>,
+    Segments((namespace, plural, name)): Segments<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = input::key(&namespace, &plural, &name)?;
@@ -177,7 +176,7 @@ pub(super) async fn get(
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn put(
     State(state): State<WebState>,
-    Path((namespace, plural, name)): Path<(String, String, String)>,
+    Segments((namespace, plural, name)): Segments<(String, String, String)>,
     Params(params): Params<ChangeParams>,
     headers: HeaderMap,
     body: Result<Body, Problem>,
@@ -213,7 +212,7 @@ pub(super) async fn put(
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn delete(
     State(state): State<WebState>,
-    Path((namespace, plural, name)): Path<(String, String, String)>,
+    Segments((namespace, plural, name)): Segments<(String, String, String)>,
     Params(params): Params<DeleteParams>,
     headers: HeaderMap,
 ) -> Result<Json<Applied>, Problem> {
@@ -252,15 +251,21 @@ pub(super) async fn apply(
     }
     let mut documents = Vec::new();
     let mut faults: Vec<Fault> = Vec::new();
+    let mut faulty: Vec<Key> = Vec::new();
     for (index, one) in written.iter().enumerate() {
         match admit::admit(index, one, None) {
-            Ok(document) => documents.push(document),
-            Err(more) => faults.extend(more),
+            Ok(document) => documents.push((index, document)),
+            Err(more) => {
+                faults.extend(more);
+                faulty.extend(admit::key(one));
+            }
         }
     }
     if !faults.is_empty() {
-        return Err(Problem::invalid(faults));
+        faults.extend(state.editor.missing(&documents, &faulty).await?);
+        return Err(placed(Problem::invalid(faults), &written));
     }
+    let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();
     if token_first.is_err() {
         for document in &documents {
             access::needs(&state, &headers, Role::Operator, Some(&document.metadata().namespace)).await?;
@@ -283,8 +288,8 @@ fn placed(mut problem: Problem, written: &[Written]) -> Problem {
     problem
 }
 
-fn shown(document: &Document, documents: &Arc<Documents>) -> Response {
-    let mut response = Json(status::with_status(document, documents)).into_response();
+fn shown(document: &Document, documents: &Documents) -> Response {
+    let mut response = Json(Shown::new(documents).document(document)).into_response();
     let version = &document.metadata().resource_version;
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);

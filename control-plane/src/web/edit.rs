@@ -134,6 +134,28 @@ impl Editor {
         Ok(edits)
     }
 
+    /// What documents would name that is not there, for a request whose other documents (`unknown`) have faults of
+    /// their own: so that all of it is told at once. The numbers are places in the request.
+    pub(super) async fn missing(
+        &self,
+        documents: &[(usize, Document)],
+        unknown: &[Key],
+    ) -> Result<Vec<Fault>, StoreError> {
+        let (_, current) = self.cache.current().await?;
+        let mut next = Documents::clone(&current);
+        documents.iter().for_each(|(_, document)| next.insert(document.clone()));
+        let place = |index: usize, document: &Document, fault: Fault| Fault {
+            document: Some(document.key().to_string()),
+            index: Some(index),
+            ..fault
+        };
+        let missing = documents.iter().flat_map(|(index, document)| {
+            let missing = references::missing_but(document, &next, unknown).into_iter();
+            missing.map(move |fault| place(*index, document, fault))
+        });
+        Ok(missing.collect())
+    }
+
     /// Deletes documents. Those that others name (which are not deleted with them) only with `force`.
     ///
     /// # Errors

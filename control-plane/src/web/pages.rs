@@ -40,7 +40,9 @@ pub(super) async fn fallback(request: Request) -> Response {
 fn file(path: &str) -> Option<Response> {
     let found = Files::get(path)?;
     let caching = if path.starts_with(HASHED) { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let kind = HeaderValue::from_str(found.metadata.mimetype()).ok()?;
+    let kind = found.metadata.mimetype();
+    let charset = if kind.starts_with("text/") { "; charset=utf-8" } else { "" };
+    let kind = HeaderValue::from_str(&format!("{kind}{charset}")).ok()?;
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, HeaderValue::from_static(caching))];
     Some((headers, found.data).into_response())
 }

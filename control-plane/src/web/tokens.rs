@@ -4,13 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{WebState, access, input::Body, problem::Problem};
+use super::{
+    WebState, access,
+    input::{Body, Segments},
+    problem::Problem,
+};
 use crate::{
     resource::{Fault, dns_label, dns_subdomain, duration},
     token::{Created, DEFAULT_JOIN_TTL, JoinGrant, Role, TokenInfo},
@@ -166,7 +170,7 @@ pub(super) async fn list(
     responses((status = 200, body = TokenInfo), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn revoke(
     State(state): State<WebState>,
-    Path(id): Path<String>,
+    Segments(id): Segments<String>,
     headers: HeaderMap,
 ) -> Result<Json<TokenInfo>, Problem> {
     access::needs(&state, &headers, Role::Admin, None).await?;

@@ -98,10 +98,11 @@ fn differences(
             events.push(("deleted", version, object));
         }
     }
+    let view = status::Shown::new(documents);
     for (key, document) in documents.list(kind, namespace) {
         let version = document.metadata().resource_version.clone();
         // The status may change with other documents, so it is compared too.
-        let object = status::with_status(document, documents);
+        let object = view.document(document);
         let name = match shown.get(key) {
             None => "added",
             Some((_, before)) if *before != object => "modified",

@@ -100,7 +100,9 @@ async fn the_mesh_page_has_services_edges_and_events() {
     assert_eq!((&payments["ready"], &payments["inMesh"]), (&1.into(), &true.into()));
     assert_eq!(payments["successRate"], 0.75);
     assert_eq!(find("web-1.demo")["kind"], "workload");
-    assert_eq!(find("payments-v1.demo")["p99Ms"], serde_json::Value::Null);
+    let (v1, web) = (find("payments-v1.demo"), find("web-1.demo"));
+    assert_eq!(v1["successRate"], 0.75, "it has no workloads: its callers tell");
+    assert_eq!(web["p99Ms"], serde_json::Value::Null);
 
     let kinds: Vec<&str> = page["events"]
         .as_array()
@@ -150,6 +152,26 @@ async fn a_services_page_has_series_endpoints_breakers_and_shares() {
             {"service": "payments.demo", "weightPercent": 10.0, "sharePercent": 0.0},
         ])
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_service_without_workloads_its_callers_tell() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    server.apply_service("payments").await;
+    let web = server.sidecar(folder.path(), "web", "web-1").await;
+    web.say(Message::Telemetry(outbound())).await;
+    let address = "/v1/mesh/services/demo/payments?minutes=1";
+    eventually("the callers' requests are shown", async || {
+        server.json(address).await["rps"].as_f64().is_some_and(|rps| rps > 0.0)
+    })
+    .await;
+    let page = server.json(address).await;
+    assert_eq!((&page["instances"], &page["inMesh"]), (&0.into(), &false.into()));
+    assert_eq!(page["successRate"], 0.75);
+    let rps = page["series"]["rps"].as_array().expect("a list");
+    assert_eq!(rps.iter().filter_map(serde_json::Value::as_f64).sum::<f64>(), 20.0);
     server.stop().await;
 }
 

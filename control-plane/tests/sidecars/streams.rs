@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pillion::config::ServerArgs;
 use pillion_api::{
     digest,
     wire::{
@@ -229,4 +230,51 @@ async fn a_shutdown_tells_sidecars_to_go_elsewhere() {
     assert_eq!(web.end().await.code(), Code::Unavailable);
     stopping.await.expect("it stopped in time");
     assert!(!file.exists(), "a server that is gone is not found");
+}
+
+/// A route so long that a few of its versions fill every buffer on the way to a sidecar that does not read.
+fn long_route(version: usize) -> serde_json::Value {
+    let rule = |index: usize| {
+        let value = format!("{version}-{index}-{}", "x".repeat(1000));
+        let headers = serde_json::json!([{"name": "x-long", "value": value}]);
+        serde_json::json!({
+            "matches": [{"headers": headers}], "backendRefs": [{"name": "payments", "port": 80}],
+        })
+    };
+    serde_json::json!({
+        "parentRefs": [{"group": "", "kind": "Service", "name": "payments"}],
+        "rules": (0..30).map(rule).collect::<Vec<_>>(),
+    })
+}
+
+#[tokio::test]
+async fn a_sidecar_that_reads_slowly_gets_few_versions_and_the_newest() {
+    const VERSIONS: usize = 40;
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = ServerArgs { heartbeat: Some("10s".to_owned()), ..settings(folder.path()) };
+    let server = TestServer::start_with(settings).await;
+    server.apply_service("payments").await;
+    let mut web = server.sidecar(folder.path(), "web", "web-1").await;
+    web.subscribe("payments.demo").await;
+    web.update_where(Kind::Endpoints, |_| true).await;
+    for version in 1..=VERSIONS {
+        server.apply("HTTPRoute", "long", long_route(version)).await;
+        let written = *server.store.revisions().borrow();
+        eventually("the version is published", async || {
+            server.json("/v1/mesh/control-plane").await["storeRevision"].as_u64() >= Some(written)
+        })
+        .await;
+    }
+    let mut heard = 0;
+    let newest = format!("{VERSIONS}-0-");
+    loop {
+        let config = ServiceConfig::decode(web.update().await.payload).expect("a configuration");
+        heard += 1;
+        let first = &config.routes[0].r#match.as_ref().expect("a match").headers[0];
+        if first.value.as_ref().is_some_and(|value| value.value.starts_with(&newest)) {
+            break;
+        }
+    }
+    assert!(heard < VERSIONS / 2, "{heard} of {VERSIONS} versions were queued");
+    server.stop().await;
 }

@@ -142,7 +142,12 @@ impl TestServer {
                 Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
             }
         });
-        let channel = Endpoint::from_static("http://control-plane").connect_with_connector(connector).await?;
+        // Small, so that a test that does not read is soon felt by the server.
+        let channel = Endpoint::from_static("http://control-plane")
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(64 * 1024)
+            .connect_with_connector(connector)
+            .await?;
         Ok(ControlPlaneClient::new(channel))
     }
 

@@ -12,13 +12,12 @@ use std::{
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use http::{Request, Response, StatusCode};
-use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump};
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink},
+    http::InterimSink,
 };
 
 /// An idle connection is asked for a sign of life this often; a busy one tells by itself.
@@ -112,11 +111,14 @@ impl Http2 {
     ///
     /// # Errors
     /// [`Reason::NotProcessed`] when the peer surely did nothing with it, [`Reason::Reset`] when it may have.
-    pub async fn send(
+    pub async fn send<B>(
         &self,
-        request: Request<Body>,
+        request: Request<B>,
         interim: &dyn InterimSink,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<RecvBody>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + 'static,
+    {
         self.state.streams.set(self.state.streams.get() + 1);
         let guard = StreamGuard(self.state.clone());
         let mut sender = self.sender.clone();
@@ -148,7 +150,6 @@ impl Http2 {
         .map_err(|error| Refusal::new(failure_reason(&error), error))?;
         let (head, stream) = response.into_parts();
         let body = RecvBody::new(stream, &head.headers);
-        let body = if body.is_end_stream() { Body::Empty } else { Body::Http2(body) };
         Ok(Response::from_parts(head, body))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -77,8 +77,7 @@ async fn exchange<H: Handler>(
     handler: Rc<H>,
 ) {
     let (head, stream) = request.into_parts();
-    let body = RecvBody::new(stream, &head.headers);
-    let body = if body.is_end_stream() { Body::Empty } else { Body::Http2(body) };
+    let body = Body::from_http2(RecvBody::new(stream, &head.headers));
     let request = Request::from_parts(head, body);
     let interims = Interims::default();
     let handled = async {
@@ -86,16 +85,8 @@ async fn exchange<H: Handler>(
         poll_fn(|cx| poll_exchange(cx, &mut respond, &interims, handled.as_mut())).await
     };
     let Some(response) = handled.await else { return };
-    let (mut head, body) = response.into_parts();
-    if !head.headers.contains_key(http::header::DATE) && head.status.is_informational() {
-        head.headers.remove(http::header::CONTENT_LENGTH);
-    }
+    let (head, body) = response.into_parts();
     let bodiless = body.is_end_stream();
-    if bodiless && let Some(0) = body.size_hint().exact() {
-        head.headers
-            .entry(http::header::CONTENT_LENGTH)
-            .or_insert_with(|| HeaderValue::from_static("0"));
-    }
     match respond.send_response(Response::from_parts(head, ()), bodiless) {
         Ok(mut stream) if !bodiless => pump(body, &mut stream).await,
         Ok(_) => drop(body),

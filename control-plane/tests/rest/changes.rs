@@ -1,0 +1,205 @@
+//! Applying, replacing, deleting; all or nothing; optimistic concurrency.
+
+use pillion::web::Outcome;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Server, outcomes, problem, route, service};
+
+#[tokio::test]
+async fn apply_creates_configures_and_leaves_unchanged() {
+    let server = Server::start().await;
+    let both = service("web") + &route("web", "web", "web");
+    assert_eq!(server.apply(both.clone()).await, ["web created", "web created"]);
+    assert_eq!(server.apply(both.clone()).await, ["web unchanged", "web unchanged"]);
+    let changed = both.replace("selector: {app: web}", "selector: {app: other}");
+    assert_eq!(server.apply(changed).await, ["web configured", "web unchanged"]);
+
+    let document = server.get("/v1/namespaces/demo/services/web").await;
+    assert_eq!(document["apiVersion"], "v1");
+    assert_eq!(document["spec"]["selector"]["app"], "other");
+    assert_eq!(document["metadata"]["generation"], 2);
+    assert!(document["metadata"]["uid"].as_str().unwrap().len() == 36);
+    assert!(document["metadata"]["creationTimestamp"].as_str().unwrap().ends_with('Z'));
+
+    let list = server.get("/v1/namespaces/demo/httproutes").await;
+    let parents = &list["items"][0]["status"]["parents"];
+    assert_eq!(parents[0]["parentRef"]["name"], "web");
+    assert_eq!(parents[0]["conditions"][0]["type"], "Accepted");
+    assert_eq!(parents[0]["conditions"][0]["status"], "True");
+    assert_eq!(parents[0]["conditions"][1]["observedGeneration"], 1);
+    assert_eq!(server.get("/v1/services").await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(server.get("/v1/namespaces/other/services").await["items"], json!([]));
+
+    let told: Vec<_> =
+        server.changes.lock().unwrap().iter().map(|(key, it)| (key.to_string(), *it)).collect();
+    let expected = [
+        ("Service demo/web".to_owned(), Outcome::Created),
+        ("HTTPRoute demo/web".to_owned(), Outcome::Created),
+        ("Service demo/web".to_owned(), Outcome::Configured),
+    ];
+    assert_eq!(told, expected);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_shown_can_be_applied_again() {
+    let server = Server::start().await;
+    server.apply(service("web") + &route("web", "web", "web")).await;
+    let shown = server.get("/v1/httproutes").await;
+    let response = server.request(Method::POST, "/v1/apply").json(&shown).send().await.unwrap();
+    assert_eq!(outcomes(&response.json().await.unwrap()), ["web unchanged"]);
+}
+
+#[tokio::test]
+async fn one_fault_anywhere_applies_nothing_and_tells_all() {
+    let server = Server::start().await;
+    let text =
+        service("good") + &service("bad").replace("port: 80", "port: 0") + &route("r", "good", "nowhere");
+    let response = server.request(Method::POST, "/v1/apply").body(text).send().await.unwrap();
+    let (status, reason, faults) = problem(response).await;
+    assert_eq!((status, reason.as_str()), (422, "invalid"));
+    assert_eq!(
+        faults,
+        [
+            "Service demo/bad: spec.ports[0].port: must be between 1 and 65535, is 0",
+            "HTTPRoute demo/r: spec.rules[0].backendRefs[0].name: there is no Service \"nowhere\" in namespace \"demo\"",
+        ]
+    );
+    // A Service that is there but wrong is not missing as well.
+    let text = service("bad").replace("port: 80", "port: 0") + &route("r", "bad", "bad");
+    let response = server.request(Method::POST, "/v1/apply").body(text).send().await.unwrap();
+    assert_eq!(problem(response).await.2.len(), 1);
+
+    // Right by themselves, wrong together.
+    let text = service("good") + &route("r", "gone", "nowhere");
+    let response = server.request(Method::POST, "/v1/apply").body(text).send().await.unwrap();
+    let body: Value = response.json().await.unwrap();
+    let faults = body["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 2);
+    assert_eq!(faults[0]["field"], "spec.parentRefs[0].name");
+    assert_eq!(faults[0]["message"], "there is no Service \"gone\" in namespace \"demo\"");
+    assert_eq!(faults[0]["document"], "HTTPRoute demo/r");
+    assert_eq!((&faults[0]["index"], &faults[0]["line"]), (&json!(1), &json!(14)));
+    assert_eq!(faults[1]["field"], "spec.rules[0].backendRefs[0].name");
+    assert_eq!(server.get("/v1/services").await["items"], json!([]), "nothing was half-applied");
+}
+
+#[tokio::test]
+async fn a_dry_run_checks_and_changes_nothing() {
+    let server = Server::start().await;
+    let post = |text: String| server.request(Method::POST, "/v1/apply?dryRun=true").body(text).send();
+    let answer: Value = post(service("web")).await.unwrap().json().await.unwrap();
+    assert_eq!(outcomes(&answer), ["web created"]);
+    assert_eq!(answer["dryRun"], true);
+    assert_eq!(problem(post(route("r", "web", "web")).await.unwrap()).await.0, 422);
+    assert_eq!(server.get("/v1/services").await["items"], json!([]));
+    assert!(server.changes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn versions_guard_against_lost_updates() {
+    let server = Server::start().await;
+    let path = "/v1/namespaces/demo/services/web";
+    let put =
+        |port: u16| server.request(Method::PUT, path).json(&json!({"spec": {"ports": [{"port": port}]}}));
+
+    let created = put(80).header("if-none-match", "*").send().await.unwrap();
+    assert_eq!(created.status(), 201);
+    let first = created.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(problem(put(80).header("if-none-match", "*").send().await.unwrap()).await.1, "conflict");
+
+    let replaced = put(81).header("if-match", &first).send().await.unwrap();
+    assert_eq!(replaced.status(), 200);
+    let second = replaced.headers()["etag"].to_str().unwrap().to_owned();
+    assert_ne!(first, second);
+    let (status, reason, _) = problem(put(82).header("if-match", &first).send().await.unwrap()).await;
+    assert_eq!((status, reason.as_str()), (409, "conflict"));
+    // Kubernetes' way of saying the same: the version in the document.
+    let stale =
+        json!({"metadata": {"resourceVersion": first.trim_matches('"')}, "spec": {"ports": [{"port": 82}]}});
+    let response = server.request(Method::PUT, path).json(&stale).send().await.unwrap();
+    assert_eq!(problem(response).await.0, 409);
+    assert_eq!(server.get(path).await["spec"]["ports"][0]["port"], 81);
+
+    let delete = |tag: &str| server.request(Method::DELETE, path).header("if-match", tag).send();
+    assert_eq!(problem(delete(&first).await.unwrap()).await.0, 409);
+    assert_eq!(delete(&second).await.unwrap().status(), 200);
+    let (status, reason, _) = problem(server.anonymous(Method::GET, path).send().await.unwrap()).await;
+    assert_eq!((status, reason.as_str()), (404, "not-found"));
+}
+
+#[tokio::test]
+async fn of_concurrent_changes_to_one_version_one_wins() {
+    let server = Server::start().await;
+    server.apply(service("web")).await;
+    let path = "/v1/namespaces/demo/services/web";
+    let response = server.anonymous(Method::GET, path).send().await.unwrap();
+    let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+    let attempts = (1..=8).map(|port| {
+        let body = json!({"spec": {"ports": [{"port": port}]}});
+        server.request(Method::PUT, path).header("if-match", &tag).json(&body).send()
+    });
+    let statuses: Vec<u16> = futures_util::future::join_all(attempts)
+        .await
+        .into_iter()
+        .map(|it| it.unwrap().status().as_u16())
+        .collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 7, "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_service_in_use_is_deleted_only_by_force() {
+    let server = Server::start().await;
+    server.apply(service("web") + &service("v1") + &route("split", "web", "v1")).await;
+    let path = "/v1/namespaces/demo/services/v1";
+    let response = server.request(Method::DELETE, path).send().await.unwrap();
+    assert_eq!(response.status(), 409);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["type"], "urn:pillion:problem:in-use");
+    assert!(body["detail"].as_str().unwrap().contains("named by HTTPRoute demo/split"), "{body}");
+
+    let forced = server.request(Method::DELETE, &format!("{path}?force=true")).send().await.unwrap();
+    assert_eq!(forced.status(), 200);
+    let route = server.get("/v1/namespaces/demo/httproutes/split").await;
+    let resolved = &route["status"]["parents"][0]["conditions"][1];
+    assert_eq!((&resolved["status"], &resolved["reason"]), (&json!("False"), &json!("BackendNotFound")));
+}
+
+#[tokio::test]
+async fn tokens_are_made_used_listed_and_revoked() {
+    let server = Server::start().await;
+    let body = json!({"kind": "api", "role": "operator", "namespace": "demo"});
+    let created = server.request(Method::POST, "/v1/tokens").json(&body).send().await.unwrap();
+    assert_eq!(created.status(), 201);
+    let created: Value = created.json().await.unwrap();
+    let token = created["token"].as_str().unwrap();
+
+    let apply =
+        |text: String| server.anonymous(Method::POST, "/v1/apply").bearer_auth(token).body(text).send();
+    assert_eq!(apply(service("web")).await.unwrap().status(), 200);
+    let elsewhere = service("web").replace("namespace: demo", "namespace: shop");
+    assert_eq!(problem(apply(elsewhere).await.unwrap()).await.1, "token-lacks-namespace");
+    let response = server.anonymous(Method::GET, "/v1/tokens").bearer_auth(token).send().await.unwrap();
+    assert_eq!(problem(response).await.1, "token-lacks-role");
+
+    let list: Value = server.request(Method::GET, "/v1/tokens").send().await.unwrap().json().await.unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    assert!(!list.to_string().contains(token.rsplit('.').next().unwrap()), "no secret is listed");
+    let id = created["id"].as_str().unwrap();
+    let revoked = server.request(Method::DELETE, &format!("/v1/tokens/{id}")).send().await.unwrap();
+    assert_eq!(revoked.status(), 200);
+    assert_eq!(problem(apply(service("web")).await.unwrap()).await.1, "token-revoked");
+
+    let join = json!({"kind": "join", "namespace": "demo", "serviceAccount": "web", "ttl": "10m"});
+    let join: Value =
+        server.request(Method::POST, "/v1/tokens").json(&join).send().await.unwrap().json().await.unwrap();
+    assert!(join["token"].as_str().unwrap().ends_with(&"ab".repeat(32)));
+    assert_eq!(join["expiresMs"].as_u64().unwrap() - join["createdMs"].as_u64().unwrap(), 600_000);
+    let wrong = json!({"kind": "join", "namespace": "De mo", "role": "admin", "ttl": "soon"});
+    let response = server.request(Method::POST, "/v1/tokens").json(&wrong).send().await.unwrap();
+    let fields: Vec<String> =
+        problem(response).await.2.iter().map(|it| it.split(':').next().unwrap().into()).collect();
+    assert_eq!(fields, ["namespace", "ttl", "role", "serviceAccount"]);
+}

@@ -1,0 +1,8 @@
+//! The REST API over a real loopback listener: what it does, and each way in which it refuses.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod changes;
+mod refusals;
+mod support;
+mod watching;

@@ -1,0 +1,148 @@
+//! The operators' port: is it alive, is it ready, what does it count, what does it know. Reads only.
+
+use std::{
+    cell::RefCell, convert::Infallible, net::TcpListener as StdListener, rc::Rc, sync::Arc, time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    drain::{Drain, Phase},
+    net::listen,
+    telemetry::{gather::Gathered, prometheus::Registry},
+};
+
+/// Operators' connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// For a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the operators' port shows.
+#[derive(Debug)]
+pub struct Admin {
+    /// The counts.
+    pub registry: Arc<Registry>,
+    /// Endpoints as the workers see them.
+    pub gathered: Rc<RefCell<Gathered>>,
+    /// A shutdown makes it unready.
+    pub drain: Drain,
+    /// The settings in force, as YAML without secrets.
+    pub config: String,
+    /// Asks for a fresh round of reports before something is shown.
+    pub refresh: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl Admin {
+    /// Serves for ever.
+    pub async fn serve(self: Rc<Self>, listener: StdListener) -> std::io::Result<()> {
+        let handle = move |stream, _| {
+            let admin = self.clone();
+            async move {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let admin = admin.clone();
+                    async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
+                });
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+                if let Err(error) = served {
+                    tracing::debug!(%error, "admin connection");
+                }
+            }
+        };
+        listen::accept(listener, listen::Open::default(), MAX_CONNECTIONS, std::future::pending(), handle)
+            .await
+    }
+
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if ![Method::GET, Method::HEAD].contains(method) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        }
+        match path {
+            "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" => match self.drain.phase() {
+                Phase::Running => text(StatusCode::OK, "ready\n"),
+                Phase::Leaving | Phase::Closing => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+            },
+            "/metrics" => {
+                self.refresh().await;
+                let mut response = text(StatusCode::OK, self.registry.render());
+                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, format);
+                response
+            }
+            "/config" => text(StatusCode::OK, self.config.clone()),
+            "/endpoints" => {
+                self.refresh().await;
+                let gathered = self.gathered.borrow();
+                let endpoints: Vec<_> = gathered.endpoints().map(EndpointView::from).collect();
+                let json = serde_json::to_string_pretty(&endpoints).expect("texts and numbers make JSON");
+                let mut response = text(StatusCode::OK, json + "\n");
+                let format = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, format);
+                response
+            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints\n",
+            ),
+        }
+    }
+
+    async fn refresh(&self) {
+        let (done, refreshed) = oneshot::channel();
+        if self.refresh.send(done).await.is_ok() {
+            // Without an answer, what is known is shown.
+            let _ = refreshed.await;
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// One endpoint, for `/endpoints`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointView<'a> {
+    service: &'a str,
+    workload: &'a str,
+    uid: &'a str,
+    address: std::net::SocketAddr,
+    ready: bool,
+    breaker: &'static str,
+    opened: u64,
+    opened_reason: &'a str,
+    in_flight: u32,
+    latency_ms: f64,
+}
+
+impl<'a> From<&'a crate::telemetry::report::EndpointStatus> for EndpointView<'a> {
+    fn from(status: &'a crate::telemetry::report::EndpointStatus) -> Self {
+        Self {
+            service: &status.service,
+            workload: &status.workload,
+            uid: &status.uid,
+            address: status.address,
+            ready: status.ready,
+            breaker: status.breaker.as_str(),
+            opened: status.opened,
+            opened_reason: &status.opened_reason,
+            in_flight: status.in_flight,
+            latency_ms: f64::from(status.latency_us) / 1000.0,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Puts the parts together: listeners, worker threads, and on the main thread everything that is not a connection.
+
+mod process;
+mod shutdown;
+mod worker;
+
+use std::{
+    cell::RefCell,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use pillion_api::wire::{Health, Hello, WorkloadPort};
+use pillion_certs::{Identity, RenewalStatus, rotate::keep_fresh};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::LocalSet,
+    time::MissedTickBehavior,
+};
+
+use self::worker::Worker;
+use crate::{
+    admin::Admin,
+    config::{Config, JoinToken},
+    control::{
+        Mesh, certify,
+        directory::{Directory, Follow},
+        health,
+        stream::Stream,
+    },
+    drain::{self, Drain},
+    net::listen,
+    telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
+};
+
+/// Between rounds of asking the workers what they have counted.
+const GATHER: Duration = Duration::from_secs(1);
+/// A worker that takes longer to report is busy; its numbers come with the next round.
+const REPORT: Duration = Duration::from_millis(500);
+/// Between tries for a first certificate: the first, and the longest.
+const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// The sockets of one sidecar, bound.
+struct Listeners {
+    inbound: StdListener,
+    outbound: StdListener,
+    admin: StdListener,
+    services: Vec<(StdListener, crate::outbound::Target)>,
+}
+
+/// Runs the sidecar until it is told to stop, and has.
+///
+/// # Errors
+/// For people: everything that keeps it from starting.
+pub fn run(config: Config, shown_config: String) -> Result<(), String> {
+    let listeners = bind(&config)?;
+    let addresses = Addresses::of(&listeners).map_err(|error| error.to_string())?;
+    if let Some(path) = &config.addresses_file {
+        addresses.write(path).map_err(|error| format!("addresses file {}: {error}", path.display()))?;
+    }
+    tracing::info!(
+        workload = config.workload, inbound = %addresses.inbound, outbound = %addresses.outbound,
+        admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "listening"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the main thread's runtime: {error}"))?;
+    LocalSet::new().block_on(&runtime, main_thread(config, shown_config, listeners, addresses))
+}
+
+async fn main_thread(
+    config: Config,
+    shown_config: String,
+    listeners: Listeners,
+    addresses: Addresses,
+) -> Result<(), String> {
+    let signals = shutdown::Signals::listen().map_err(|error| format!("signals: {error}"))?;
+    let registry = Arc::new(Registry::new());
+    process::describe(&registry);
+    let (trigger, drain) = drain::channel();
+    let (mesh_sender, mesh) = watch::channel(None);
+    let (directory, wishes) = Directory::new(config.discovery_timeout);
+    let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
+    let config = Arc::new(config);
+
+    let mut workers = Vec::new();
+    for index in 0..config.workers {
+        let needs = worker::Needs {
+            config: config.clone(),
+            mesh: mesh.clone(),
+            directory: directory.clone(),
+            registry: registry.clone(),
+            drain: drain.clone(),
+            own_address: addresses.outbound,
+        };
+        workers.push(Worker::start(index, needs, &listeners)?);
+    }
+    drop(directory);
+
+    let gathered = Rc::new(RefCell::new(Gathered::new(registry.clone())));
+    let workers = Rc::new(workers);
+    let (refresh, refreshes) = mpsc::channel(16);
+    tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), refreshes));
+    tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
+    tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
+    let admin = Rc::new(Admin {
+        registry: registry.clone(),
+        gathered: gathered.clone(),
+        drain: drain.clone(),
+        config: shown_config,
+        refresh,
+    });
+    let admin_listener = listeners.admin;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = admin.serve(admin_listener).await {
+            tracing::error!(%error, "the operators' port has failed");
+        }
+    });
+    let member = Member {
+        config: config.clone(),
+        inbound: config.advertise.unwrap_or(addresses.inbound),
+        registry,
+        health,
+        drain,
+        wishes,
+        gathered,
+        mesh: mesh_sender,
+    };
+    tokio::task::spawn_local(member.run());
+
+    shutdown::run(signals, trigger, &workers, config.drain_timeout).await;
+    Ok(())
+}
+
+/// Binds every listener; reports every one that cannot be.
+fn bind(config: &Config) -> Result<Listeners, String> {
+    let mut faults = Vec::new();
+    let mut bound = |what: &str, address: SocketAddr| {
+        listen::bind(address).map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
+    };
+    let inbound = bound("inboundListen", config.inbound_listen);
+    let outbound = bound("outboundListen", config.outbound_listen);
+    let admin = bound("adminListen", config.admin_listen);
+    let services: Vec<_> = config
+        .listeners
+        .iter()
+        .filter_map(|listener| {
+            let target = crate::outbound::Target { service: listener.service.clone(), port: listener.port };
+            bound("listeners", listener.listen).map(|socket| (socket, target))
+        })
+        .collect();
+    match (inbound, outbound, admin) {
+        (Some(inbound), Some(outbound), Some(admin)) if faults.is_empty() => {
+            Ok(Listeners { inbound, outbound, admin, services })
+        }
+        _ => Err(faults.join("\n")),
+    }
+}
+
+/// The addresses listened on, for programs that let the system choose the ports.
+#[derive(Debug, serde::Serialize)]
+struct Addresses {
+    inbound: SocketAddr,
+    outbound: SocketAddr,
+    admin: SocketAddr,
+    /// By `service:port`.
+    listeners: std::collections::BTreeMap<String, SocketAddr>,
+}
+
+impl Addresses {
+    fn of(listeners: &Listeners) -> std::io::Result<Self> {
+        let mut services = std::collections::BTreeMap::new();
+        for (socket, target) in &listeners.services {
+            services.insert(format!("{}:{}", target.service, target.port), socket.local_addr()?);
+        }
+        Ok(Self {
+            inbound: listeners.inbound.local_addr()?,
+            outbound: listeners.outbound.local_addr()?,
+            admin: listeners.admin.local_addr()?,
+            listeners: services,
+        })
+    }
+
+    /// Whole or not at all: whoever waits for the file must not read half of it.
+    fn write(&self, path: &std::path::Path) -> std::io::Result<()> {
+        let json = serde_json::to_vec_pretty(self)?;
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, json)?;
+        std::fs::rename(draft, path)
+    }
+}
+
+/// Asks the workers for what they have counted: every second, and whenever somebody wants to see it.
+async fn gather(
+    workers: Rc<Vec<Worker>>,
+    gathered: Rc<RefCell<Gathered>>,
+    registry: Arc<Registry>,
+    mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
+) {
+    let mut tick = tokio::time::interval(GATHER);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            _ = tick.tick() => None,
+            Some(asked) = refreshes.recv() => Some(asked),
+        };
+        let reports =
+            futures_util::future::join_all(workers.iter().map(|worker| worker.report(REPORT))).await;
+        gathered.borrow_mut().add(reports.into_iter().flatten().collect());
+        process::measure(&registry);
+        registry.upkeep();
+        if let Some(asked) = asked {
+            let _ = asked.send(());
+        }
+    }
+}
+
+async fn show_health(mut health: watch::Receiver<Health>, registry: Arc<Registry>) {
+    loop {
+        let ready = health.borrow_and_update().ready;
+        registry.gauge(Metric::AppHealthy, &[]).set(f64::from(u8::from(ready)));
+        if health.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// This workload as a member of the mesh: certified, kept so, and on the control plane's stream.
+struct Member {
+    config: Arc<Config>,
+    inbound: SocketAddr,
+    registry: Arc<Registry>,
+    health: watch::Receiver<Health>,
+    drain: Drain,
+    wishes: mpsc::Receiver<Follow>,
+    gathered: Rc<RefCell<Gathered>>,
+    mesh: watch::Sender<Option<Mesh>>,
+}
+
+impl Member {
+    async fn run(self) {
+        let address = self.config.control_plane.clone();
+        let identity = join(&address, &self.config.join_token, &self.registry).await;
+        tracing::info!(identity = %identity.spiffe_id(), "certified");
+        let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
+        tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
+        let issue = {
+            let (address, identity, registry) = (address.clone(), identity.clone(), self.registry.clone());
+            move |csr| certify::renew(address.clone(), identity.clone(), csr, registry.clone())
+        };
+        let rng = SmallRng::from_os_rng();
+        tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
+        let stream = Stream {
+            address,
+            identity,
+            hello: self.hello(),
+            registry: self.registry,
+            health: self.health,
+            drain: self.drain,
+            wishes: self.wishes,
+            gathered: self.gathered,
+            renewals,
+            mesh: self.mesh,
+        };
+        stream.run().await;
+    }
+
+    fn hello(&self) -> Hello {
+        let config = &self.config;
+        Hello {
+            // Unique for this run: a workload that restarts is another one, which shares nothing with the old.
+            instance_uid: format!("{}-{:012x}", config.workload, rand::rng().random::<u64>() >> 16),
+            workload: config.workload.clone(),
+            labels: config.labels.clone().into_iter().collect(),
+            ports: (config.ports.iter())
+                .map(|port| WorkloadPort { port: port.port.into(), name: port.name.clone() })
+                .collect(),
+            inbound_address: self.inbound.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            zone: config.zone.clone(),
+            health: None,
+        }
+    }
+}
+
+/// Tries for the first certificate until there is one.
+async fn join(address: &str, token: &JoinToken, registry: &Registry) -> Identity {
+    let mut wait = JOIN_BACKOFF.0;
+    loop {
+        match certify::join(address, token, registry).await {
+            Ok(identity) => return identity,
+            Err(error) => {
+                let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
+                tracing::error!(error, retry_in = ?jittered, "no certificate yet");
+                tokio::time::sleep(jittered).await;
+                wait = (wait * 2).min(JOIN_BACKOFF.1);
+            }
+        }
+    }
+}
+
+async fn show_certificate(
+    identity: Identity,
+    mut renewals: watch::Receiver<RenewalStatus>,
+    registry: Arc<Registry>,
+) {
+    let (mut renewed, mut failed) = (0, 0);
+    loop {
+        let status = renewals.borrow_and_update().clone();
+        let expiry = identity.not_after().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        registry.gauge(Metric::CertificateExpiry, &[]).set(expiry.as_secs_f64());
+        registry.counter(Metric::CertificateRenewals, &["ok"]).increment(status.renewed - renewed);
+        registry.counter(Metric::CertificateRenewals, &["failed"]).increment(status.failures - failed);
+        if status.renewed > renewed {
+            tracing::info!("certificate renewed");
+        }
+        (renewed, failed) = (status.renewed, status.failures);
+        if renewals.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What the system says of this process.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::telemetry::{names::Metric, prometheus::Registry};
+
+/// Sets what never changes.
+pub(super) fn describe(registry: &Arc<Registry>) {
+    registry.gauge(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")]).set(1);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    registry.gauge(Metric::StartTime, &[]).set(now.as_secs_f64());
+}
+
+/// Sets memory and CPU time, where `/proc` has them (proc(5)).
+pub(super) fn measure(registry: &Arc<Registry>) {
+    let (page, ticks) = (4096.0, 100.0);
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|statm| statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok()));
+    if let Some(pages) = pages {
+        registry.gauge(Metric::ResidentMemory, &[]).set(pages * page);
+    }
+    let spent = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
+        // The name before it may hold anything, but ends with the last parenthesis.
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    });
+    if let Some(spent) = spent {
+        registry.counter(Metric::CpuSeconds, &[]).absolute((spent as f64 / ticks) as u64);
+    }
+}

@@ -1,0 +1,175 @@
+//! What this sidecar holds of each service it follows, by version; what it makes of updates.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pillion_api::{
+    digest,
+    model::{self, Endpoint, Service},
+    name::ServiceName,
+    wire::{self, Acknowledge, Subscribe, Update, update::Kind},
+};
+use prost::Message;
+use tokio::sync::watch;
+
+use super::directory::Snapshot;
+
+/// Everything that is followed.
+#[derive(Debug, Default)]
+pub struct Holdings(BTreeMap<ServiceName, Held>);
+
+#[derive(Debug)]
+struct Held {
+    seen: watch::Sender<Snapshot>,
+    config: Option<(String, Arc<Service>)>,
+    endpoints: Option<(String, Arc<Vec<Endpoint>>)>,
+}
+
+impl Holdings {
+    /// How many services are followed.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Follows a service, if it is not followed yet; then there is something to ask the control plane for.
+    pub fn follow(&mut self, service: &ServiceName) -> (watch::Receiver<Snapshot>, Option<Subscribe>) {
+        if let Some(held) = self.0.get(service) {
+            return (held.seen.subscribe(), None);
+        }
+        let (seen, receiver) = watch::channel(Snapshot::Pending);
+        self.0.insert(service.clone(), Held { seen, config: None, endpoints: None });
+        (receiver, Some(Subscribe { service: service.to_string(), ..Subscribe::default() }))
+    }
+
+    /// Forgets what no worker follows any more, and says which.
+    pub fn sweep(&mut self) -> Vec<ServiceName> {
+        let gone: Vec<_> =
+            self.0.iter().filter(|(_, held)| held.seen.is_closed()).map(|(name, _)| name.clone()).collect();
+        for name in &gone {
+            self.0.remove(name);
+        }
+        gone
+    }
+
+    /// Asks again for everything, saying what is here already.
+    pub fn subscriptions(&self) -> impl Iterator<Item = Subscribe> {
+        self.0.iter().map(|(service, held)| {
+            let (config_version, endpoints_version) = held.versions();
+            Subscribe {
+                service: service.to_string(),
+                config_version: config_version.to_owned(),
+                endpoints_version: endpoints_version.to_owned(),
+            }
+        })
+    }
+
+    /// A digest of everything, to be compared with the control plane's.
+    pub fn digest(&self) -> String {
+        digest::holdings(self.0.iter().map(|(service, held)| {
+            let (config, endpoints) = held.versions();
+            (service.as_str(), config, endpoints)
+        }))
+    }
+
+    /// Takes in an update, whole or not at all. `None`: it is for a service that is not followed any more.
+    pub fn apply(&mut self, update: Update) -> Option<Acknowledge> {
+        let held = self.0.get_mut(&update.service.parse::<ServiceName>().ok()?)?;
+        let refusal = held.apply(&update).err().unwrap_or_default();
+        let Update { service, kind, version, .. } = update;
+        Some(Acknowledge { service, kind, version, refusal })
+    }
+}
+
+impl Held {
+    fn versions(&self) -> (&str, &str) {
+        let config = self.config.as_ref().map_or("", |(version, _)| version);
+        let endpoints = self.endpoints.as_ref().map_or("", |(version, _)| version);
+        (config, endpoints)
+    }
+
+    fn apply(&mut self, update: &Update) -> Result<(), String> {
+        let version = update.version.clone();
+        match Kind::try_from(update.kind) {
+            Ok(Kind::Config) => {
+                let config =
+                    wire::ServiceConfig::decode(&*update.payload).map_err(|error| error.to_string())?;
+                let service = Service::try_from(config).map_err(|refused| refused.to_string())?;
+                self.config = Some((version, Arc::new(service)));
+            }
+            Ok(Kind::Endpoints) => {
+                let list = wire::EndpointList::decode(&*update.payload).map_err(|error| error.to_string())?;
+                let endpoints = model::endpoints(&list).map_err(|refused| refused.to_string())?;
+                self.endpoints = Some((version, Arc::new(endpoints)));
+            }
+            Ok(Kind::Absent) => {
+                (self.config, self.endpoints) = (None, None);
+                self.seen.send_replace(Snapshot::Absent);
+                return Ok(());
+            }
+            Ok(Kind::Unspecified) | Err(_) => {
+                return Err(format!("kind {} is not known to this version", update.kind));
+            }
+        }
+        if let (Some((_, config)), Some((_, endpoints))) = (&self.config, &self.endpoints) {
+            self.seen.send_replace(Snapshot::Present(config.clone(), endpoints.clone()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(kind: Kind, version: &str, payload: Vec<u8>) -> Update {
+        Update { service: "a.n".into(), kind: kind.into(), version: version.into(), payload: payload.into() }
+    }
+
+    fn config() -> Vec<u8> {
+        wire::ServiceConfig { service: "a.n".into(), ..Default::default() }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_service_is_known_when_both_parts_are() {
+        let mut holdings = Holdings::default();
+        let (seen, asked) = holdings.follow(&"a.n".parse().expect("a name"));
+        assert!(asked.is_some());
+        holdings.apply(update(Kind::Config, "1", config()));
+        assert!(matches!(*seen.borrow(), Snapshot::Pending));
+        holdings.apply(update(Kind::Endpoints, "2", Vec::new()));
+        assert!(matches!(*seen.borrow(), Snapshot::Present(..)));
+        assert_eq!(holdings.digest(), digest::holdings([("a.n", "1", "2")]));
+        holdings.apply(update(Kind::Absent, "", Vec::new()));
+        assert!(matches!(*seen.borrow(), Snapshot::Absent));
+    }
+
+    #[test]
+    fn a_refused_update_changes_nothing() {
+        let mut holdings = Holdings::default();
+        let (_seen, _) = holdings.follow(&"a.n".parse().expect("a name"));
+        holdings.apply(update(Kind::Config, "1", config()));
+        let before = holdings.digest();
+        for payload in [b"\xff\xff".to_vec(), wire::ServiceConfig::default().encode_to_vec()] {
+            let answer = holdings.apply(update(Kind::Config, "2", payload)).expect("followed");
+            assert!(!answer.refusal.is_empty());
+            assert_eq!(answer.version, "2");
+        }
+        assert_eq!(holdings.digest(), before);
+        let unknown = Update { kind: 77, ..update(Kind::Config, "3", Vec::new()) };
+        assert!(holdings.apply(unknown).expect("followed").refusal.contains("77"));
+    }
+
+    #[test]
+    fn what_nobody_follows_is_forgotten() {
+        let mut holdings = Holdings::default();
+        let (seen, _) = holdings.follow(&"a.n".parse().expect("a name"));
+        assert!(holdings.sweep().is_empty());
+        drop(seen);
+        assert_eq!(holdings.sweep(), ["a.n".parse::<ServiceName>().expect("a name")]);
+        assert!(holdings.is_empty() && holdings.apply(update(Kind::Config, "1", config())).is_none());
+    }
+}

@@ -1,0 +1,24 @@
+//! The control plane as seen from here: who we are, what services there are, and word of how we do.
+//!
+//! Runs on the main thread. Workers know it as a [`directory::Directory`] (services, followed from their first call
+//! on) and a [`Mesh`] (who we are), and go on with what they have when the control plane is away.
+
+pub mod certify;
+pub mod channel;
+pub mod directory;
+pub mod health;
+pub mod holdings;
+pub mod stream;
+
+use std::sync::Arc;
+
+use pillion_certs::Identity;
+
+/// Who this workload is in the mesh.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    /// Its certificate, and whom it believes.
+    pub identity: Identity,
+    /// The service that it belongs to, else itself: what others see as the source of its requests.
+    pub source: Arc<str>,
+}

@@ -1,0 +1,308 @@
+//! The one stream to the control plane: tells who we are and how we do, hears of services, and comes back whenever
+//! it is lost. Workers go on with what they have meanwhile.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use pillion_api::wire::{
+    Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, Subscribe,
+    TrustAnchors, Unsubscribe, Welcome, control_message, sidecar_message::Message, update::Kind,
+};
+use pillion_certs::{Identity, RenewalStatus, SpiffeId, TrustBundle};
+use rand::Rng;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::{
+    Mesh,
+    certify::note_clock,
+    channel::{self, ALPN, Client},
+    directory::Follow,
+    holdings::Holdings,
+};
+use crate::{
+    drain::{Drain, Phase},
+    telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
+};
+
+/// Messages that may wait to be sent. A control plane that takes none for so long is not there.
+const QUEUE: usize = 1024;
+/// For the answers that open a stream.
+const OPENING: Duration = Duration::from_secs(5);
+/// Between tellings of what was measured.
+const TELEMETRY: Duration = Duration::from_secs(1);
+/// The first wait before connecting again, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// A stream that lasted so long was a good one: the next wait is short again.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// Everything that the stream needs.
+#[derive(Debug)]
+pub struct Stream {
+    /// The control plane's `host:port`.
+    pub address: String,
+    /// Who we are.
+    pub identity: Identity,
+    /// How we introduce ourselves; health is filled in.
+    pub hello: Hello,
+    /// Where it counts.
+    pub registry: Arc<Registry>,
+    /// The application's.
+    pub health: watch::Receiver<Health>,
+    /// When it begins, we deregister.
+    pub drain: Drain,
+    /// Workers' wishes.
+    pub wishes: mpsc::Receiver<Follow>,
+    /// What was measured and not told yet.
+    pub gathered: Rc<RefCell<Gathered>>,
+    /// Our certificate's renewals.
+    pub renewals: watch::Receiver<RenewalStatus>,
+    /// Where workers see who we are.
+    pub mesh: watch::Sender<Option<Mesh>>,
+}
+
+struct State {
+    stream: Stream,
+    holdings: Holdings,
+    heard: Instant,
+}
+
+impl Stream {
+    /// Runs for ever.
+    pub async fn run(self) {
+        let mut state = State { stream: self, holdings: Holdings::default(), heard: Instant::now() };
+        let mut wait = BACKOFF.0;
+        loop {
+            let began = Instant::now();
+            let ended = match state.connect().await {
+                Ok(client) => {
+                    state.connects("ok");
+                    let ended = state.session(client).await;
+                    state.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
+                    ended
+                }
+                Err(error) => {
+                    state.connects("failed");
+                    Err(error)
+                }
+            };
+            if began.elapsed() > GOOD {
+                wait = BACKOFF.0;
+            }
+            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
+            let why = ended.err().unwrap_or_else(|| "the stream was closed".into());
+            tracing::warn!(why, retry_in = ?jittered, "no stream to the control plane; going on with what is known");
+            state.meanwhile(tokio::time::sleep(jittered)).await;
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
+}
+
+impl State {
+    fn connects(&self, result: &str) {
+        self.stream.registry.counter(Metric::ControlPlaneConnects, &[result]).increment(1);
+    }
+
+    /// Waits for something without leaving workers' wishes unanswered.
+    async fn meanwhile<F: Future>(&mut self, waited: F) -> F::Output {
+        let mut waited = std::pin::pin!(waited);
+        let mut tick = tokio::time::interval(TELEMETRY);
+        loop {
+            tokio::select! {
+                done = &mut waited => return done,
+                Some(wish) = self.stream.wishes.recv() => drop(self.follow(wish)),
+                _ = tick.tick() => self.stale(),
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Client, String> {
+        let control_plane = SpiffeId::control_plane(self.stream.identity.spiffe_id().trust_domain());
+        let config = self.stream.identity.client_config(&control_plane, &[ALPN]);
+        let address = self.stream.address.clone();
+        self.meanwhile(async move { channel::connect(&address, config).await }).await
+    }
+
+    fn follow(&mut self, wish: Follow) -> Option<Subscribe> {
+        let (seen, subscribe) = self.holdings.follow(&wish.service);
+        // A worker that no longer waits asks again when it needs to.
+        let _ = wish.reply.send(seen);
+        self.stream.registry.gauge(Metric::Subscriptions, &[]).set(self.holdings.len() as f64);
+        subscribe
+    }
+
+    fn stale(&self) {
+        let stale = self.heard.elapsed().as_secs_f64();
+        self.stream.registry.gauge(Metric::ControlPlaneStale, &[]).set(stale);
+    }
+
+    /// One stream, from its opening to its end.
+    async fn session(&mut self, mut client: Client) -> Result<(), String> {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let send = |message: Message| {
+            out.try_send(SidecarMessage { message: Some(message) })
+                .map_err(|_| "the control plane does not take our messages".to_owned())
+        };
+        let health = self.stream.health.borrow_and_update().clone();
+        send(Message::Hello(Hello { health: Some(health), ..self.stream.hello.clone() }))?;
+        let opening = async {
+            let mut incoming = client.sync(ReceiverStream::new(queue)).await?.into_inner();
+            let first = incoming.message().await?;
+            Ok::<_, tonic::Status>((incoming, first))
+        };
+        let opened = self.meanwhile(tokio::time::timeout(OPENING, opening)).await;
+        let (mut incoming, first) = opened
+            .map_err(|_| format!("the stream was not opened within {OPENING:?}"))?
+            .map_err(|status| refusal(&status))?;
+        let Some(control_message::Message::Welcome(welcome)) = first.and_then(|first| first.message) else {
+            return Err("the control plane did not begin with a welcome".into());
+        };
+        self.heard = Instant::now();
+        let silence = Duration::from_millis(welcome.heartbeat_interval_ms.max(100).into()) * 3;
+        self.welcome(welcome)?;
+        for subscribe in self.holdings.subscriptions() {
+            // More than a queue of them is normal here, so this waits for room.
+            let subscribe = SidecarMessage { message: Some(Message::Subscribe(subscribe)) };
+            let sent = tokio::time::timeout(OPENING, out.send(subscribe)).await;
+            sent.map_err(|_| "the control plane does not take our messages")?
+                .map_err(|error| error.to_string())?;
+        }
+        self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(1);
+        tracing::info!(address = self.stream.address, "connected to the control plane");
+        let mut tick = tokio::time::interval(TELEMETRY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut leaving = self.stream.drain.clone();
+        let mut deregistered = false;
+        loop {
+            tokio::select! {
+                message = next(&mut incoming) => {
+                    let Some(message) = message? else { return Ok(()) };
+                    self.heard = Instant::now();
+                    for answer in self.take(message) {
+                        send(answer)?;
+                    }
+                }
+                Some(wish) = self.stream.wishes.recv() => {
+                    if let Some(subscribe) = self.follow(wish) {
+                        send(Message::Subscribe(subscribe))?;
+                    }
+                }
+                Ok(()) = self.stream.health.changed() => {
+                    send(Message::Health(self.stream.health.borrow_and_update().clone()))?;
+                }
+                () = leaving.reached(Phase::Leaving), if !deregistered => {
+                    deregistered = true;
+                    send(Message::Deregister(Deregister {}))?;
+                }
+                _ = tick.tick() => {
+                    self.stale();
+                    if self.heard.elapsed() > silence {
+                        return Err(format!("nothing heard for {silence:?}"));
+                    }
+                    for service in self.holdings.sweep() {
+                        send(Message::Unsubscribe(Unsubscribe { service: service.to_string() }))?;
+                    }
+                    send(Message::Telemetry(self.telemetry()))?;
+                }
+            }
+        }
+    }
+
+    fn telemetry(&self) -> pillion_api::wire::Telemetry {
+        let not_after = self.stream.identity.not_after().duration_since(SystemTime::UNIX_EPOCH);
+        let renewed = self.stream.renewals.borrow().renewed;
+        let not_after = not_after.unwrap_or_default().as_secs() as i64;
+        self.stream.gathered.borrow_mut().take(not_after, renewed)
+    }
+
+    fn welcome(&mut self, welcome: Welcome) -> Result<(), String> {
+        note_clock(welcome.server_time_ms, &self.stream.registry);
+        if let Some(anchors) = welcome.trust_anchors {
+            self.trust(anchors)?;
+        }
+        let source: Arc<str> = welcome.source.into();
+        self.stream.mesh.send_if_modified(|mesh| {
+            let changed = mesh.as_ref().is_none_or(|mesh| mesh.source != source);
+            if changed {
+                *mesh = Some(Mesh { identity: self.stream.identity.clone(), source });
+            }
+            changed
+        });
+        Ok(())
+    }
+
+    fn trust(&self, anchors: TrustAnchors) -> Result<(), String> {
+        let trust_domain = self.stream.identity.spiffe_id().trust_domain().clone();
+        let bundle = TrustBundle::from_der(trust_domain, &anchors.der)
+            .map_err(|error| format!("the control plane's trust anchors: {error}"))?;
+        self.stream.identity.replace_bundle(bundle);
+        Ok(())
+    }
+
+    /// Takes in a message; gives what there is to answer.
+    fn take(&mut self, message: ControlMessage) -> Vec<Message> {
+        use control_message::Message::{Heartbeat, TrustAnchors, Update, Welcome};
+        match message.message {
+            Some(Update(update)) => {
+                self.holdings.apply(update).map(|answer| self.acknowledge(answer)).into_iter().collect()
+            }
+            Some(Heartbeat(heartbeat)) => {
+                note_clock(heartbeat.server_time_ms, &self.stream.registry);
+                let reply = Message::HeartbeatReply(HeartbeatReply { sequence: heartbeat.sequence });
+                let mut answers = vec![reply];
+                if heartbeat.digest != self.holdings.digest() {
+                    // An update may just be under way; asking again costs little, missing one costs much.
+                    answers.extend(self.holdings.subscriptions().map(Message::Subscribe));
+                }
+                answers
+            }
+            Some(TrustAnchors(anchors)) => {
+                if let Err(error) = self.trust(anchors) {
+                    tracing::error!(error, "trust anchors refused");
+                }
+                Vec::new()
+            }
+            Some(Welcome(welcome)) => {
+                if let Err(error) = self.welcome(welcome) {
+                    tracing::error!(error, "welcome refused");
+                }
+                Vec::new()
+            }
+            // From a later version.
+            None => Vec::new(),
+        }
+    }
+
+    fn acknowledge(&self, answer: Acknowledge) -> Message {
+        let kind = match Kind::try_from(answer.kind) {
+            Ok(Kind::Config) => "config",
+            Ok(Kind::Endpoints) => "endpoints",
+            Ok(Kind::Absent) => "absent",
+            Ok(Kind::Unspecified) | Err(_) => "unknown",
+        };
+        let result = if answer.refusal.is_empty() { "applied" } else { "refused" };
+        self.stream.registry.counter(Metric::ControlPlaneUpdates, &[kind, result]).increment(1);
+        if answer.refusal.is_empty() {
+            tracing::debug!(service = answer.service, kind, version = answer.version, "update applied");
+        } else {
+            tracing::error!(service = answer.service, kind, refusal = answer.refusal, "update refused");
+        }
+        Message::Acknowledge(answer)
+    }
+}
+
+async fn next(incoming: &mut Streaming<ControlMessage>) -> Result<Option<ControlMessage>, String> {
+    incoming.message().await.map_err(|status| refusal(&status))
+}
+
+fn refusal(status: &tonic::Status) -> String {
+    format!("the control plane says {:?}: {}", status.code(), status.message())
+}

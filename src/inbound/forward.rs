@@ -1,0 +1,90 @@
+//! The inbound tail: to the application, in the HTTP version that the caller spoke to its own sidecar.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use http::{Request, Response};
+use tokio::net::TcpStream;
+
+use super::Inbound;
+use crate::{
+    error::{Hop, Reason, Refusal},
+    http::{Body, InterimSink, Version, client::Connect, headers, refusal::Voice, serve::Handler},
+    middleware::{self, Policy, Served, record::Recorded},
+    telemetry::{edge::Edge, names::Metric},
+};
+
+/// Shorter than the shortest that is common among servers (5 s, Node.js), so that it is not they who close a
+/// connection just as a request is sent.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The application is on this host: it accepts at once or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Handles the requests of one caller's connection.
+pub(super) struct FromPeer {
+    pub(super) inbound: Rc<Inbound>,
+    pub(super) port: u16,
+    pub(super) edge: Rc<Edge>,
+}
+
+impl Handler for FromPeer {
+    type Body = Recorded<()>;
+
+    async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
+        let policy = Policy {
+            voice: &self.inbound.voice,
+            edge: self.edge.clone(),
+            limit: None,
+            timeout: None,
+            request_headers: None,
+            response_headers: None,
+        };
+        middleware::run(request, policy, |request| self.forward(request, interim)).await
+    }
+
+    fn voice(&self) -> &Voice {
+        &self.inbound.voice
+    }
+
+    fn malformed(&self, reason: Reason) {
+        let labels = [Hop::Inbound.as_str(), reason.as_str()];
+        self.inbound.needs.registry.counter(Metric::Malformed, &labels).increment(1);
+    }
+}
+
+impl FromPeer {
+    async fn forward(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Served<()> {
+        let Some(application) = self.inbound.applications.get(&self.port) else {
+            return Served::refused(Refusal::new(Reason::PortNotServed, self.port));
+        };
+        let was_http1 =
+            request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::VERSION);
+        headers::strip_private(request.headers_mut());
+        let version = if was_http1 {
+            headers::to_http1(&mut request);
+            Version::Http1
+        } else {
+            Version::Http2
+        };
+        let result = application.send(request, version, interim).await.map_err(|failure| failure.refusal);
+        let result = result.map(|mut response| {
+            // Only sidecars speak as sidecars.
+            headers::strip_private(response.headers_mut());
+            response
+        });
+        Served { result, edge: None, end: None }
+    }
+}
+
+/// Connects to the application.
+#[derive(Debug)]
+pub(super) struct ToApplication(pub(super) SocketAddr);
+
+impl Connect for ToApplication {
+    type Io = TcpStream;
+
+    async fn connect(&self, _: Version) -> Result<TcpStream, Refusal> {
+        crate::net::connect::tcp(self.0, CONNECT_TIMEOUT)
+            .await
+            .map_err(|refusal| Refusal { reason: Reason::AppConnect, ..refusal })
+    }
+}

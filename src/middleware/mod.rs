@@ -1,0 +1,152 @@
+//! The chain: what happens to every request, in either direction, in this order. Direction is data; what differs is
+//! the policy that the caller found, and the tail.
+//!
+//! | step | why here |
+//! |---|---|
+//! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
+//! | [`limit`] | before any work is done for a request that may not be taken |
+//! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
+//! | deadline | around all that waits |
+//! | the tail | chooses who gets the request, and sends it |
+//! | refusal → answer | every error becomes an answer that says who, where and why |
+//! | response headers | as on the way in |
+//! | [`record`] ends | with the response's last byte |
+
+pub mod limit;
+pub mod record;
+
+use std::{future::Future, rc::Rc, time::Duration};
+
+use http::{Request, Response, StatusCode};
+use pillion_api::model::HeaderModifier;
+use tokio::time::Instant;
+
+use self::{
+    limit::Limit,
+    record::{End, Recorded, Recording},
+};
+use crate::{
+    error::{Hop, Reason, Refusal},
+    http::{Body, headers, refusal::Voice, upgrade},
+    telemetry::edge::{Edge, Outcome},
+};
+
+/// What was found to hold for one request before it enters the chain.
+#[derive(Debug)]
+pub struct Policy<'a> {
+    /// Signs refusals.
+    pub voice: &'a Voice,
+    /// Where the request is counted, until the tail knows better.
+    pub edge: Rc<Edge>,
+    /// On requests under way.
+    pub limit: Option<&'a Limit>,
+    /// For the whole request.
+    pub timeout: Option<Duration>,
+    /// The route's.
+    pub request_headers: Option<&'a HeaderModifier>,
+    /// The route's.
+    pub response_headers: Option<&'a HeaderModifier>,
+}
+
+/// What a tail comes back with.
+#[derive(Debug)]
+pub struct Served<E> {
+    /// The response, or why there is none.
+    pub result: Result<Response<Body>, Refusal>,
+    /// Where the request is counted, if the tail found out more.
+    pub edge: Option<Rc<Edge>>,
+    /// Hears how it ended.
+    pub end: Option<E>,
+}
+
+impl<E> Served<E> {
+    /// A refusal before anybody was chosen.
+    pub fn refused(refusal: impl Into<Refusal>) -> Self {
+        Self { result: Err(refusal.into()), edge: None, end: None }
+    }
+}
+
+/// Takes one request down the chain and back.
+pub async fn run<T, F, E>(mut request: Request<Body>, policy: Policy<'_>, tail: T) -> Response<Recorded<E>>
+where
+    T: FnOnce(Request<Body>) -> F,
+    F: Future<Output = Served<E>>,
+    E: End,
+{
+    let started = Instant::now();
+    let grpc = headers::is_grpc(request.headers());
+    let mut recording = Recording::begin(policy.edge, started);
+
+    let served = match policy.limit.map(Limit::enter).transpose() {
+        Err(refusal) => Served::refused(refusal),
+        Ok(place) => {
+            recording.hold(place);
+            let upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
+            let served = match policy.timeout {
+                None => tail(request).await,
+                Some(timeout) => {
+                    tokio::time::timeout_at(started + timeout, tail(request)).await.unwrap_or_else(|_| {
+                        let detail = format_args!("no response within {timeout:?}");
+                        Served::refused(Refusal::new(Reason::RequestTimeout, detail))
+                    })
+                }
+            };
+            join_upgrade(upgrade, served, &recording)
+        }
+    };
+
+    recording.served_by(served.edge, served.end);
+    let mut response = served.result.unwrap_or_else(|refusal| {
+        tracing::debug!(reason = refusal.reason.as_str(), %refusal, hop = policy.voice.hop.as_str(), "refused");
+        recording.decided(Outcome::Refused(refusal.reason));
+        policy.voice.response(&refusal, grpc)
+    });
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        headers::strip_hop_by_hop(response.headers_mut(), false);
+    }
+    if let Some(modifier) = policy.response_headers {
+        modifier.apply(response.headers_mut());
+    }
+    let deadline = policy.timeout.map(|timeout| started + timeout);
+    recording.until_the_last_byte(response, grpc, deadline)
+}
+
+/// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.
+fn prepare(
+    request: &mut Request<Body>,
+    hop: Hop,
+    changes: Option<&HeaderModifier>,
+) -> Option<upgrade::Pending> {
+    let upgrade = headers::is_upgrade(request.headers()).then(|| upgrade::Pending::of(request));
+    // What comes in from another sidecar was cleaned there; what it says of itself is taken by the tail.
+    if hop == Hop::Outbound {
+        headers::strip_private(request.headers_mut());
+    }
+    headers::strip_hop_by_hop(request.headers_mut(), upgrade.is_some());
+    if let Some(changes) = changes {
+        changes.apply(request.headers_mut());
+    }
+    upgrade
+}
+
+fn join_upgrade<E>(
+    upgrade: Option<upgrade::Pending>,
+    mut served: Served<E>,
+    recording: &Recording<E>,
+) -> Served<E>
+where
+    E: End,
+{
+    if let Ok(response) = &mut served.result
+        && response.status() == StatusCode::SWITCHING_PROTOCOLS
+    {
+        match upgrade {
+            Some(caller) => caller.join(response, recording.in_flight()),
+            None => {
+                let detail = "the peer switched protocols although nobody asked for it";
+                served.result = Err(Refusal::new(Reason::PeerProtocol, detail));
+            }
+        }
+    }
+    served
+}

@@ -1,0 +1,280 @@
+//! Counts and times a request, from its head to the last byte of its response, whatever way it ends.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::limit::Place;
+use crate::{
+    error::Reason,
+    http::{Body, body::BodyError},
+    telemetry::edge::{Edge, InFlight, Outcome},
+};
+
+/// Hears how a request ended: the balancer's hold on an endpoint, for one.
+pub trait End: Unpin + 'static {
+    /// `None`: the caller went away.
+    fn end(self, outcome: Option<Outcome>);
+}
+
+impl End for () {
+    fn end(self, _: Option<Outcome>) {}
+}
+
+/// One request being counted. Dropped without an outcome, it was cancelled.
+#[derive(Debug)]
+pub struct Recording<E: End> {
+    edge: Rc<Edge>,
+    started: Instant,
+    in_flight: InFlight,
+    place: Option<Place>,
+    outcome: Option<Outcome>,
+    end: Option<E>,
+}
+
+impl<E: End> Recording<E> {
+    pub(super) fn begin(edge: Rc<Edge>, started: Instant) -> Self {
+        let in_flight = edge.enter();
+        Self { edge, started, in_flight, place: None, outcome: None, end: None }
+    }
+
+    pub(super) fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
+    }
+
+    pub(super) fn served_by(&mut self, edge: Option<Rc<Edge>>, end: Option<E>) {
+        if let Some(edge) = edge
+            && !Rc::ptr_eq(&edge, &self.edge)
+        {
+            self.in_flight = edge.enter();
+            self.edge = edge;
+        }
+        self.end = end;
+    }
+
+    pub(super) fn decided(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    /// One more share in being under way, for a connection that outlives its response.
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.edge.enter()
+    }
+
+    pub(super) fn until_the_last_byte(
+        self,
+        response: Response<Body>,
+        grpc: bool,
+        deadline: Option<Instant>,
+    ) -> Response<Recorded<E>> {
+        let mut on_success = Outcome::Status(response.status());
+        if grpc && let Outcome::Status(http::StatusCode::OK) = on_success {
+            // Told by the trailers, or already by a trailers-only response.
+            on_success = grpc_status(response.headers()).unwrap_or(Outcome::Grpc(2));
+        }
+        let mut recorded = response.map(|body| Recorded {
+            ended: body.is_end_stream(),
+            body,
+            grpc,
+            on_success,
+            recording: Some(self),
+            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+        });
+        if recorded.body().ended {
+            recorded.body_mut().finish(None);
+        }
+        recorded
+    }
+}
+
+impl<E: End> Drop for Recording<E> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took.as_micros() as u64);
+        if let Some(end) = self.end.take() {
+            end.end(self.outcome);
+        }
+    }
+}
+
+/// A response's body, watched to its end.
+#[derive(Debug)]
+pub struct Recorded<E: End> {
+    body: Body,
+    ended: bool,
+    grpc: bool,
+    on_success: Outcome,
+    recording: Option<Recording<E>>,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<E: End> Recorded<E> {
+    /// An answer that is not counted as a request's: it opens a tunnel, whose inside is.
+    pub fn uncounted(response: Response<Body>) -> Response<Self> {
+        let on_success = Outcome::Status(response.status());
+        response.map(|body| Self {
+            ended: body.is_end_stream(),
+            body,
+            grpc: false,
+            on_success,
+            recording: None,
+            deadline: None,
+        })
+    }
+
+    fn finish(&mut self, outcome: Option<Outcome>) {
+        self.ended = true;
+        self.deadline = None;
+        if let Some(mut recording) = self.recording.take() {
+            // A refusal is decided before its few words are sent.
+            recording.outcome = recording.outcome.or(outcome).or(Some(self.on_success));
+        }
+    }
+}
+
+impl<E: End> http_body::Body for Recorded<E> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            this.finish(Some(Outcome::Refused(Reason::RequestTimeout)));
+            return Poll::Ready(Some(Err(Reason::RequestTimeout.text().into())));
+        }
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if this.grpc
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    this.finish(Some(grpc_status(trailers).unwrap_or(Outcome::Grpc(2))));
+                } else if this.body.is_end_stream() {
+                    this.finish(None);
+                }
+            }
+            Some(Err(_)) => this.finish(Some(Outcome::Refused(Reason::Reset))),
+            None => this.finish(None),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
+    let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+    Some(Outcome::Grpc(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{
+        error::Hop,
+        telemetry::edge::{EdgeKey, Edges},
+    };
+
+    #[derive(Debug, Default, Clone)]
+    struct Ended(Rc<RefCell<Vec<Option<Outcome>>>>);
+
+    impl End for Ended {
+        fn end(self, outcome: Option<Outcome>) {
+            self.0.borrow_mut().push(outcome);
+        }
+    }
+
+    fn recording(edges: &Edges) -> (Recording<Ended>, Ended) {
+        let edge = edges.edge(EdgeKey {
+            direction: Hop::Outbound,
+            source: "a.n".into(),
+            target: "b.n".into(),
+            backend: "b.n".into(),
+            workload: "".into(),
+            mtls: true,
+        });
+        let mut recording = Recording::begin(edge, Instant::now());
+        let ended = Ended::default();
+        recording.served_by(None, Some(ended.clone()));
+        (recording, ended)
+    }
+
+    fn response(status: StatusCode, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        response
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_with_the_last_byte() {
+        let edges = Edges::default();
+        let (recording, ended) = recording(&edges);
+        let body = Body::Full(Bytes::from_static(b"abc"));
+        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, None);
+        assert_eq!(edges.take()[0].in_flight, 1);
+        assert!(ended.0.borrow().is_empty());
+        recorded.into_body().collect().await.expect("a body");
+        assert_eq!(*ended.0.borrow(), [Some(Outcome::Status(StatusCode::OK))]);
+        assert_eq!(edges.take()[0].in_flight, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_away_cancels() {
+        let edges = Edges::default();
+        let (first, first_ended) = recording(&edges);
+        drop(first);
+        let (second, second_ended) = recording(&edges);
+        let body = Body::Full(Bytes::from_static(b"abc"));
+        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, None));
+        assert_eq!(*first_ended.0.borrow(), [None]);
+        assert_eq!(*second_ended.0.borrow(), [None]);
+        assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bodiless_response_has_ended_at_once() {
+        let edges = Edges::default();
+        let (recording, ended) = recording(&edges);
+        let _response =
+            recording.until_the_last_byte(response(StatusCode::NO_CONTENT, Body::Empty), false, None);
+        assert_eq!(*ended.0.borrow(), [Some(Outcome::Status(StatusCode::NO_CONTENT))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn grpc_is_judged_by_its_status() {
+        for (code, expected) in [(Some("0"), 0), (Some("14"), 14), (None, 2)] {
+            let edges = Edges::default();
+            let (recording, ended) = recording(&edges);
+            let mut response = response(StatusCode::OK, Body::Empty);
+            if let Some(code) = code {
+                response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
+            }
+            recording.until_the_last_byte(response, true, None);
+            assert_eq!(*ended.0.borrow(), [Some(Outcome::Grpc(expected))]);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Answers the application's HTTP requests: finds out whom each is for, and takes it down the chain.
+
+use std::rc::Rc;
+
+use ::http::{Method, Request, Response, uri::Authority};
+
+use super::{Outbound, Target, route::Held, target::Meaning};
+use crate::{
+    error::{Hop, Reason, Refusal},
+    http::{Body, InterimSink, headers, refusal::Voice, serve::Handler, upgrade},
+    middleware::{self, Policy, Served, record::Recorded},
+    telemetry::{edge::Edge, names::Metric},
+};
+
+/// Handles the requests of one connection.
+pub(super) struct FromApplication {
+    pub(super) outbound: Rc<Outbound>,
+    /// Where the connection stands for one service.
+    pub(super) target: Option<Target>,
+}
+
+impl Handler for FromApplication {
+    type Body = Recorded<Held>;
+
+    async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
+        let authority = headers::authority(&request);
+        if request.method() == Method::CONNECT && self.target.is_none() {
+            return self.connect(&mut request, authority).await;
+        }
+        match self.destination(authority.as_ref(), 80).await {
+            Ok(Destination::Service(target)) => {
+                // A listener's caller may name no host: HTTP/1.0 need not.
+                let authority = authority.unwrap_or_else(|| mesh_authority(&target));
+                self.outbound.call(request, authority, &target, interim).await
+            }
+            Ok(Destination::Outside(authority)) => {
+                self.outbound.outside.call(request, &self.outbound.voice, authority, interim).await
+            }
+            Err(refusal) => self.refuse(request, self.outbound.refused_edge(), refusal).await,
+        }
+    }
+
+    fn voice(&self) -> &Voice {
+        &self.outbound.voice
+    }
+
+    fn malformed(&self, reason: Reason) {
+        let labels = [Hop::Outbound.as_str(), reason.as_str()];
+        self.outbound.needs.registry.counter(Metric::Malformed, &labels).increment(1);
+    }
+}
+
+enum Destination {
+    Service(Target),
+    Outside(Authority),
+}
+
+impl FromApplication {
+    async fn destination(&self, authority: Option<&Authority>, port: u16) -> Result<Destination, Refusal> {
+        if let Some(target) = &self.target {
+            return Ok(Destination::Service(target.clone()));
+        }
+        let authority = authority.ok_or(Reason::NoTarget)?;
+        let mesh = self.outbound.mesh().await?;
+        match super::target::meaning(authority, mesh.identity.spiffe_id().namespace(), port) {
+            Meaning::Service(service, port) => Ok(Destination::Service(Target { service, port })),
+            Meaning::Perhaps(service, port) => match self.outbound.services.get(&service).await {
+                Ok(_) => Ok(Destination::Service(Target { service, port })),
+                Err(refusal) if refusal.reason == Reason::UnknownService => {
+                    Ok(Destination::Outside(authority.clone()))
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Meaning::Outside => Ok(Destination::Outside(authority.clone())),
+        }
+    }
+
+    /// Opens a tunnel (RFC 9110 9.3.6). What comes through it is served like any other connection.
+    async fn connect(
+        &self,
+        request: &mut Request<Body>,
+        authority: Option<Authority>,
+    ) -> Response<Recorded<Held>> {
+        let outbound = self.outbound.clone();
+        let destination = match self.destination(authority.as_ref(), 443).await {
+            Ok(Destination::Service(target)) => match outbound.services.get(&target.service).await {
+                Ok(service) => service.protocol(target.port).map(|_| Destination::Service(target)),
+                Err(refusal) => Err(refusal),
+            },
+            other => other,
+        };
+        let destination = match destination {
+            Ok(destination) => destination,
+            Err(refusal) => {
+                let empty = Request::new(Body::Empty);
+                return self.refuse(empty, outbound.refused_edge(), refusal).await;
+            }
+        };
+        if request.version() == ::http::Version::HTTP_2 {
+            let refusal = Refusal::new(Reason::UpgradeFailed, "CONNECT is taken over HTTP/1 only");
+            return self.refuse(Request::new(Body::Empty), outbound.refused_edge(), refusal).await;
+        }
+        let tunnel: Result<Tunnel, Refusal> = match destination {
+            Destination::Service(target) => Ok(Tunnel::Service(target)),
+            Destination::Outside(authority) => outbound.outside.dial(&authority).await.map(Tunnel::Outside),
+        };
+        match tunnel {
+            Err(refusal) => {
+                self.refuse(Request::new(Body::Empty), outbound.edge("outside", false), refusal).await
+            }
+            Ok(tunnel) => {
+                let pending = upgrade::Pending::of(request);
+                let guard = outbound.open.enter();
+                tokio::task::spawn_local(async move {
+                    let _guard = guard;
+                    let Some(mut io) = pending.upgraded().await else { return };
+                    match tunnel {
+                        Tunnel::Service(target) => outbound.serve(io, Some(target)).await,
+                        Tunnel::Outside(mut stream) => {
+                            let (sent, received) =
+                                crate::net::copy::both_ways(&mut io, &mut stream).await.unwrap_or_default();
+                            outbound.edge("outside", false).connection(sent, received);
+                        }
+                    }
+                });
+                Recorded::uncounted(Response::new(Body::Empty))
+            }
+        }
+    }
+
+    async fn refuse(
+        &self,
+        request: Request<Body>,
+        edge: Rc<Edge>,
+        refusal: Refusal,
+    ) -> Response<Recorded<Held>> {
+        let policy = Policy {
+            voice: &self.outbound.voice,
+            edge,
+            limit: None,
+            timeout: None,
+            request_headers: None,
+            response_headers: None,
+        };
+        middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
+    }
+}
+
+enum Tunnel {
+    Service(Target),
+    Outside(tokio::net::TcpStream),
+}
+
+fn mesh_authority(target: &Target) -> Authority {
+    let text = format!("{}.mesh:{}", target.service, target.port);
+    Authority::try_from(text).expect("a service name and a port make an authority")
+}

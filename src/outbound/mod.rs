@@ -1,0 +1,204 @@
+//! What the application sends: accepted on a forward-proxy port (absolute-form, `Host`, CONNECT) or on ports that
+//! stand for one service each, and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
+
+mod http;
+mod opaque;
+mod outside;
+mod route;
+mod services;
+mod target;
+
+use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use pillion_api::{model::Protocol, name::ServiceName};
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+use self::{outside::Outside, services::Services};
+use crate::{
+    control::{Mesh, directory::Directory},
+    drain,
+    error::{Hop, Reason, Refusal},
+    http::{Version, refusal::Voice, serve},
+    net::{
+        listen::Open,
+        sniff::{Detected, Prefixed, sniff},
+    },
+    telemetry::{
+        edge::{Edge, EdgeKey, Edges},
+        names::Metric,
+        prometheus::Registry,
+        report::EndpointStatus,
+    },
+};
+
+/// What outbound needs from the rest of the worker.
+#[derive(Debug, Clone)]
+pub struct Needs {
+    /// What people call this workload.
+    pub workload: Arc<str>,
+    /// Who we are, once it is known.
+    pub mesh: watch::Receiver<Option<Mesh>>,
+    /// How services become known.
+    pub directory: Directory,
+    /// Where requests are counted.
+    pub edges: Rc<Edges>,
+    /// Where connections are counted.
+    pub registry: Arc<Registry>,
+    /// Our own outbound listener: never a destination.
+    pub own_address: SocketAddr,
+    /// For a first byte.
+    pub detection_timeout: Duration,
+    /// For who we are to become known.
+    pub discovery_timeout: Duration,
+}
+
+/// One worker's outbound side.
+#[derive(Debug)]
+pub struct Outbound {
+    needs: Needs,
+    voice: Voice,
+    services: Services,
+    outside: Outside,
+    random: RefCell<SmallRng>,
+    open: Open,
+}
+
+/// A port of a service: where a connection is known to go before it has said anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Which service.
+    pub service: ServiceName,
+    /// Its port, as callers see it.
+    pub port: u16,
+}
+
+impl Outbound {
+    /// Knows nobody yet.
+    pub fn new(needs: Needs) -> Rc<Self> {
+        Rc::new(Self {
+            voice: Voice { hop: Hop::Outbound, workload: needs.workload.clone() },
+            services: Services::new(needs.clone()),
+            outside: Outside::new(&needs),
+            random: RefCell::new(SmallRng::from_os_rng()),
+            open: Open::default(),
+            needs,
+        })
+    }
+
+    /// Connections from the application that are open.
+    pub fn open(&self) -> &Open {
+        &self.open
+    }
+
+    /// Requests under way to any service.
+    pub fn in_flight(&self) -> u32 {
+        self.services.in_flight()
+    }
+
+    /// How this worker sees every endpoint.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.services.endpoints()
+    }
+
+    /// Closes what has been idle for too long. To be called now and then.
+    pub fn sweep(&self) {
+        self.services.sweep();
+        self.outside.sweep();
+    }
+
+    /// Serves one connection of the application, to its end. `target` where it is known.
+    ///
+    /// Boxed, because a CONNECT inside a connection is served like a connection.
+    pub fn serve<T>(self: Rc<Self>, io: T, target: Option<Target>) -> Pin<Box<dyn Future<Output = ()>>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Box::pin(async move {
+            let name = target.as_ref().map(|target| target.service.to_string());
+            if let Err(refusal) = self.clone().connection(io, target).await {
+                let target = name.as_deref().unwrap_or("?");
+                tracing::info!(reason = refusal.reason.as_str(), %refusal, target, "outbound connection refused");
+                self.refused_edge().refusal(refusal.reason);
+            }
+        })
+    }
+
+    async fn connection<T>(self: Rc<Self>, io: T, target: Option<Target>) -> Result<(), Refusal>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let declared = match &target {
+            Some(target) => self.services.get(&target.service).await?.protocol(target.port)?,
+            None => Protocol::Detect,
+        };
+        let (version, io) = match declared {
+            Protocol::Http1 => (Some(Version::Http1), Prefixed::fresh(io)),
+            Protocol::Http2 | Protocol::Grpc => (Some(Version::Http2), Prefixed::fresh(io)),
+            Protocol::Tcp => (None, Prefixed::fresh(io)),
+            Protocol::Detect => {
+                let sniffed = sniff(io, self.needs.detection_timeout).await;
+                let Ok((detected, io)) = sniffed else { return Ok(()) };
+                let labels = [Hop::Outbound.as_str(), detected.as_str()];
+                self.needs.registry.counter(Metric::Detections, &labels).increment(1);
+                match detected {
+                    Detected::Nothing => return Ok(()),
+                    Detected::Http1 => (Some(Version::Http1), io),
+                    Detected::Http2 => (Some(Version::Http2), io),
+                    Detected::Tls | Detected::Opaque | Detected::Undecided => (None, io),
+                }
+            }
+        };
+        match (version, target) {
+            (Some(version), target) => {
+                let handler = http::FromApplication { outbound: self.clone(), target };
+                // The application may need others until its very end: nothing is closed before the process ends.
+                let (_, never) = drain::channel();
+                serve::serve(io, version, Rc::new(handler), never).await
+            }
+            (None, Some(target)) => self.forward_opaque(io, &target).await,
+            (None, None) => {
+                let detail = "the connection is not HTTP, and its destination is not known";
+                Err(Refusal::new(Reason::NoTarget, detail))
+            }
+        }
+    }
+
+    /// Who we are; waits, bounded, while it is not known yet.
+    async fn mesh(&self) -> Result<Mesh, Refusal> {
+        mesh(&self.needs.mesh, self.needs.discovery_timeout).await
+    }
+
+    /// For what is refused before its destination is known.
+    fn refused_edge(&self) -> Rc<Edge> {
+        self.edge("unknown", false)
+    }
+
+    /// For destinations that are no services.
+    fn edge(&self, target: &str, mtls: bool) -> Rc<Edge> {
+        let source = self.needs.mesh.borrow().as_ref().map(|mesh| mesh.source.clone());
+        self.needs.edges.edge(EdgeKey {
+            direction: Hop::Outbound,
+            source: source.unwrap_or_else(|| self.needs.workload.clone()),
+            target: target.into(),
+            backend: target.into(),
+            workload: "".into(),
+            mtls,
+        })
+    }
+}
+
+async fn mesh(mesh: &watch::Receiver<Option<Mesh>>, patience: Duration) -> Result<Mesh, Refusal> {
+    if let Some(mesh) = mesh.borrow().as_ref() {
+        return Ok(mesh.clone());
+    }
+    let mut mesh = mesh.clone();
+    let known = tokio::time::timeout(patience, mesh.wait_for(Option::is_some)).await;
+    match known {
+        Ok(Ok(known)) => Ok(known.clone().expect("waited for")),
+        _ => Err(Refusal::new(Reason::NoIdentity, format_args!("waited {patience:?}"))),
+    }
+}

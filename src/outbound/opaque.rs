@@ -1,0 +1,65 @@
+//! Carries one application connection as bytes, over a mutual TLS connection of its own.
+
+use std::rc::Rc;
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::{Outbound, Target};
+use crate::{
+    error::{Reason, Refusal},
+    net::copy,
+    tls::Carries,
+};
+
+/// Endpoints tried for a connection.
+const TRIES: usize = 3;
+
+impl Outbound {
+    /// Connects to an endpoint, another one while that fails, and copies until both sides have ended.
+    pub(super) async fn forward_opaque<T>(&self, mut io: T, target: &Target) -> Result<(), Refusal>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = self.services.get(&target.service).await?;
+        let port = service.config()?.port(target.port).map(|port| port.target_port);
+        let port = port.ok_or_else(|| {
+            Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
+        })?;
+        let _place = service.requests.enter()?;
+        let mut failed: Option<(Rc<_>, Refusal)> = None;
+        for _ in 0..TRIES {
+            let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
+            let picked = service.balancer.pick(
+                Instant::now(),
+                &mut *self.random.borrow_mut(),
+                avoided.map(|endpoint: &Rc<crate::balance::Endpoint<_>>| endpoint.uid()),
+            );
+            let pick = match (picked, failed.take()) {
+                (Ok(pick), _) => pick,
+                (Err(_), Some((_, refusal))) => return Err(refusal),
+                (Err(reason), None) => return Err(Refusal::new(reason, &service.name)),
+            };
+            let began = Instant::now();
+            match pick.endpoint().reach().to_peer(port).open(Carries::Tcp).await {
+                Ok(mut peer) => {
+                    pick.first_byte(began.elapsed());
+                    let edge = pick.endpoint().reach().edge(&service.name);
+                    let _under_way = edge.enter();
+                    let copied = copy::both_ways(&mut io, &mut peer).await;
+                    let (sent, received) = copied.unwrap_or_default();
+                    edge.connection(sent, received);
+                    pick.end(true, Instant::now());
+                    return Ok(());
+                }
+                Err(refusal) => {
+                    failed = Some((pick.endpoint().clone(), refusal));
+                    pick.end(false, Instant::now());
+                }
+            }
+        }
+        Err(failed.map_or(Reason::Connect.into(), |(_, refusal)| refusal))
+    }
+}

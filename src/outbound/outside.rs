@@ -1,0 +1,149 @@
+//! Requests to hosts that are not of the mesh: passed through as they are, without the mesh's policies.
+
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, time::Duration};
+
+use ::http::{Request, Response, uri::Authority};
+use tokio::net::TcpStream;
+
+use super::{Needs, route::Held};
+use crate::{
+    error::{Hop, Reason, Refusal},
+    http::{
+        Body, InterimSink, Version,
+        client::{Client, Connect},
+        headers,
+        refusal::Voice,
+    },
+    middleware::{self, Policy, Served, record::Recorded},
+    telemetry::edge::{Edge, EdgeKey},
+};
+
+/// Hosts to which connections are kept at a time.
+const MAX_HOSTS: usize = 256;
+/// For resolving a name and connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shorter than most servers', so that it is seldom they who close a connection that we are about to use.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What is outside.
+#[derive(Debug)]
+pub(super) struct Outside {
+    hosts: RefCell<HashMap<Authority, Client<ToHost>>>,
+    own_address: SocketAddr,
+    edge: Rc<Edge>,
+}
+
+impl Outside {
+    pub(super) fn new(needs: &Needs) -> Self {
+        let edge = needs.edges.edge(EdgeKey {
+            direction: Hop::Outbound,
+            source: needs.workload.clone(),
+            target: "outside".into(),
+            backend: "outside".into(),
+            workload: "".into(),
+            mtls: false,
+        });
+        Self { hosts: RefCell::default(), own_address: needs.own_address, edge }
+    }
+
+    pub(super) fn sweep(&self) {
+        for client in self.hosts.borrow().values() {
+            client.sweep();
+        }
+    }
+
+    /// Sends a request to a host, in the version that it came in.
+    pub(super) async fn call(
+        &self,
+        request: Request<Body>,
+        voice: &Voice,
+        authority: Authority,
+        interim: &dyn InterimSink,
+    ) -> Response<Recorded<Held>> {
+        let policy = Policy {
+            voice,
+            edge: self.edge.clone(),
+            limit: None,
+            timeout: None,
+            request_headers: None,
+            response_headers: None,
+        };
+        let client = self.client(&authority);
+        middleware::run(request, policy, |mut request: Request<Body>| async move {
+            let version = if request.version() == ::http::Version::HTTP_2 {
+                headers::to_http2(&mut request, authority);
+                Version::Http2
+            } else {
+                headers::to_http1(&mut request);
+                Version::Http1
+            };
+            let result = client.send(request, version, interim).await.map_err(|failure| failure.refusal);
+            Served { result, edge: None, end: None }
+        })
+        .await
+    }
+
+    /// Connects to a host for a tunnel.
+    pub(super) async fn dial(&self, authority: &Authority) -> Result<TcpStream, Refusal> {
+        dial(authority, 443, self.own_address).await
+    }
+
+    fn client(&self, authority: &Authority) -> Client<ToHost> {
+        let mut hosts = self.hosts.borrow_mut();
+        if hosts.len() >= MAX_HOSTS && !hosts.contains_key(authority) {
+            // Kept connections are a convenience; losing them costs a few new ones.
+            hosts.clear();
+        }
+        let make = || {
+            let connector = ToHost { authority: authority.clone(), own_address: self.own_address };
+            Client::new(connector, IDLE_TIMEOUT)
+        };
+        hosts.entry(authority.clone()).or_insert_with(make).clone()
+    }
+}
+
+/// Connects to one host.
+#[derive(Debug)]
+struct ToHost {
+    authority: Authority,
+    own_address: SocketAddr,
+}
+
+impl Connect for ToHost {
+    type Io = TcpStream;
+
+    async fn connect(&self, _: Version) -> Result<TcpStream, Refusal> {
+        dial(&self.authority, 80, self.own_address).await
+    }
+}
+
+async fn dial(
+    authority: &Authority,
+    default_port: u16,
+    own_address: SocketAddr,
+) -> Result<TcpStream, Refusal> {
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let port = authority.port_u16().unwrap_or(default_port);
+    let connecting = async {
+        let addresses = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|error| Refusal::new(Reason::Connect, format_args!("{authority}: {error}")))?;
+        let mut last = Refusal::new(Reason::Connect, format_args!("{authority}: no address"));
+        for address in addresses {
+            if address == own_address {
+                return Err(Refusal::new(
+                    Reason::Connect,
+                    format_args!("{authority} is this sidecar itself"),
+                ));
+            }
+            match crate::net::connect::tcp(address, CONNECT_TIMEOUT).await {
+                Ok(stream) => return Ok(stream),
+                Err(refusal) => last = refusal,
+            }
+        }
+        Err(last)
+    };
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
+        Err(Refusal::new(Reason::ConnectTimeout, format_args!("{authority}: not within {CONNECT_TIMEOUT:?}")))
+    })
+}

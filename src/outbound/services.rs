@@ -1,0 +1,354 @@
+//! The services that this worker calls: followed from the first call, with their endpoints, until they are idle.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+
+use pillion_api::{
+    model::{self, Endpoint, Protocol},
+    name::ServiceName,
+};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio_rustls::client::TlsStream;
+
+use super::Needs;
+use crate::{
+    balance::Balancer,
+    control::{Mesh, directory::Snapshot},
+    error::{Hop, Reason, Refusal},
+    http::{
+        Version,
+        client::{Client, Connect},
+    },
+    middleware::limit::Limit,
+    telemetry::{
+        edge::{Edge, EdgeKey, Edges},
+        names::Metric,
+        prometheus::Registry,
+        report::EndpointStatus,
+    },
+    tls::{Carries, connect::Peer},
+};
+
+/// Services followed at a time. More are refused: an application that calls so many names is not calling services.
+const MAX_SERVICES: usize = 8192;
+/// A service not called for so long is followed no more.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// All services of one worker.
+#[derive(Debug)]
+pub(super) struct Services {
+    needs: Needs,
+    known: RefCell<HashMap<ServiceName, Rc<Service>>>,
+}
+
+/// One service as this worker knows it.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) name: ServiceName,
+    /// `None`: there is no such service.
+    config: RefCell<Option<Arc<model::Service>>>,
+    pub(super) balancer: Rc<Balancer<Reach>>,
+    /// On requests under way.
+    pub(super) requests: Limit,
+    /// On requests that wait for a connection.
+    pub(super) pending: Limit,
+    /// For requests that reach no endpoint.
+    pub(super) edge: Rc<Edge>,
+    timeouts: Rc<Timeouts>,
+    mesh: Mesh,
+    needs: Needs,
+    used: Cell<Instant>,
+    follower: RefCell<Option<AbortHandle>>,
+}
+
+#[derive(Debug)]
+struct Timeouts {
+    connect: Cell<Duration>,
+    idle: Cell<Duration>,
+}
+
+impl Services {
+    pub(super) fn new(needs: Needs) -> Self {
+        Self { needs, known: RefCell::default() }
+    }
+
+    /// A service, asked for if it is not followed yet.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownService`], [`Reason::DiscoveryTimeout`], [`Reason::NoIdentity`].
+    pub(super) async fn get(&self, name: &ServiceName) -> Result<Rc<Service>, Refusal> {
+        let known = self.known.borrow().get(name).cloned();
+        let service = match known {
+            Some(service) => service,
+            None => self.follow(name).await?,
+        };
+        service.used.set(Instant::now());
+        if service.config.borrow().is_none() {
+            return Err(Refusal::new(Reason::UnknownService, name));
+        }
+        Ok(service)
+    }
+
+    async fn follow(&self, name: &ServiceName) -> Result<Rc<Service>, Refusal> {
+        if self.known.borrow().len() >= MAX_SERVICES {
+            return Err(Refusal::new(
+                Reason::QueueFull,
+                format_args!("{MAX_SERVICES} services are followed already"),
+            ));
+        }
+        let mesh = super::mesh(&self.needs.mesh, self.needs.discovery_timeout).await?;
+        let snapshots = self.needs.directory.follow(name).await?;
+        // Somebody else may have been as quick.
+        let mut known = self.known.borrow_mut();
+        let service =
+            known.entry(name.clone()).or_insert_with(|| Service::new(name, mesh, &self.needs, snapshots));
+        Ok(service.clone())
+    }
+
+    pub(super) fn sweep(&self) {
+        self.known
+            .borrow_mut()
+            .retain(|_, service| service.used.get().elapsed() < IDLE || service.requests.now() > 0);
+        for service in self.known.borrow().values() {
+            for endpoint in service.balancer.endpoints() {
+                endpoint.reach().sweep(service.timeouts.idle.get());
+            }
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.known.borrow().values().map(|service| service.requests.now()).sum()
+    }
+
+    pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
+        let known = self.known.borrow();
+        let mut all = Vec::new();
+        for service in known.values() {
+            let name: Arc<str> = service.name.as_str().into();
+            all.extend(service.balancer.endpoints().iter().map(|endpoint| {
+                let (breaker, opened, opened_reason) = endpoint.breaker();
+                EndpointStatus {
+                    service: name.clone(),
+                    uid: endpoint.uid().into(),
+                    workload: endpoint.workload().clone(),
+                    address: endpoint.address(),
+                    ready: endpoint.is_ready(),
+                    breaker,
+                    in_flight: endpoint.in_flight(),
+                    latency_us: endpoint.latency_us() as u32,
+                    opened,
+                    opened_reason,
+                }
+            }));
+        }
+        all
+    }
+}
+
+impl Service {
+    fn new(name: &ServiceName, mesh: Mesh, needs: &Needs, mut seen: watch::Receiver<Snapshot>) -> Rc<Self> {
+        let policy = Arc::new(model::TrafficPolicy::default());
+        let edge = needs.edges.edge(EdgeKey {
+            direction: Hop::Outbound,
+            source: mesh.source.clone(),
+            target: name.as_str().into(),
+            backend: name.as_str().into(),
+            workload: "".into(),
+            mtls: true,
+        });
+        let service = Rc::new(Self {
+            name: name.clone(),
+            config: RefCell::default(),
+            requests: Limit::new(policy.max_requests, Reason::TooManyRequests),
+            pending: Limit::new(policy.max_pending, Reason::QueueFull),
+            timeouts: Rc::new(Timeouts {
+                connect: Cell::new(policy.connect_timeout),
+                idle: Cell::new(policy.idle_timeout),
+            }),
+            balancer: Rc::new(Balancer::new(policy)),
+            edge,
+            mesh,
+            needs: needs.clone(),
+            used: Cell::new(Instant::now()),
+            follower: RefCell::default(),
+        });
+        let first = seen.borrow_and_update().clone();
+        service.take(first);
+        let weak: Weak<Self> = Rc::downgrade(&service);
+        let follower = tokio::task::spawn_local(async move {
+            while seen.changed().await.is_ok() {
+                let Some(service) = weak.upgrade() else { return };
+                let snapshot = seen.borrow_and_update().clone();
+                service.take(snapshot);
+            }
+        });
+        *service.follower.borrow_mut() = Some(follower.abort_handle());
+        service
+    }
+
+    fn take(&self, snapshot: Snapshot) {
+        match snapshot {
+            Snapshot::Pending => {}
+            Snapshot::Absent => {
+                self.config.borrow_mut().take();
+                self.update(&[]);
+            }
+            Snapshot::Present(config, endpoints) => {
+                self.requests.set(config.policy.max_requests);
+                self.pending.set(config.policy.max_pending);
+                self.timeouts.connect.set(config.policy.connect_timeout);
+                self.timeouts.idle.set(config.policy.idle_timeout);
+                self.balancer.set_policy(Arc::new(config.policy.clone()));
+                self.update(&endpoints);
+                *self.config.borrow_mut() = Some(config);
+            }
+        }
+    }
+
+    fn update(&self, endpoints: &[Endpoint]) {
+        self.balancer.update(endpoints, |endpoint| Reach {
+            service: self.name.clone(),
+            workload: endpoint.workload.as_str().into(),
+            peer: Rc::new(Peer::new(endpoint.address, endpoint.identity.clone(), self.mesh.identity.clone())),
+            source: self.mesh.source.clone(),
+            timeouts: self.timeouts.clone(),
+            edges: self.needs.edges.clone(),
+            registry: self.needs.registry.clone(),
+            clients: RefCell::default(),
+            known_edges: RefCell::default(),
+        });
+    }
+
+    /// Its configuration; a request keeps to the one that it began with.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownService`].
+    pub(super) fn config(&self) -> Result<Arc<model::Service>, Refusal> {
+        self.config.borrow().clone().ok_or_else(|| Refusal::new(Reason::UnknownService, &self.name))
+    }
+
+    /// What a port is declared to speak.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownPort`], [`Reason::UnknownService`].
+    pub(super) fn protocol(&self, port: u16) -> Result<Protocol, Refusal> {
+        let config = self.config()?;
+        let known = config.port(port).map(|port| port.protocol);
+        known.ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", self.name)))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(follower) = self.follower.borrow_mut().take() {
+            follower.abort();
+        }
+    }
+}
+
+/// What reaches one endpoint of one service: its sidecar, connections to each of its ports, and where requests to it
+/// are counted.
+#[derive(Debug)]
+pub(super) struct Reach {
+    service: ServiceName,
+    workload: Arc<str>,
+    peer: Rc<Peer>,
+    source: Arc<str>,
+    timeouts: Rc<Timeouts>,
+    edges: Rc<Edges>,
+    registry: Arc<Registry>,
+    /// By port; a service has few.
+    clients: RefCell<Vec<(u16, Client<ToPeer>)>>,
+    /// By the service that was called, which a route may have led here.
+    known_edges: RefCell<Vec<(ServiceName, Rc<Edge>)>>,
+}
+
+impl Reach {
+    /// Sends to an application port.
+    pub(super) fn client(&self, port: u16) -> Client<ToPeer> {
+        let mut clients = self.clients.borrow_mut();
+        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == port) {
+            return client.clone();
+        }
+        let client = Client::new(self.to_peer(port), self.timeouts.idle.get());
+        clients.push((port, client.clone()));
+        client
+    }
+
+    /// Connects to an application port.
+    pub(super) fn to_peer(&self, port: u16) -> ToPeer {
+        ToPeer {
+            peer: self.peer.clone(),
+            service: self.service.clone(),
+            port,
+            timeouts: self.timeouts.clone(),
+            registry: self.registry.clone(),
+        }
+    }
+
+    /// Where requests that called `called` and came here are counted.
+    pub(super) fn edge(&self, called: &ServiceName) -> Rc<Edge> {
+        let mut known = self.known_edges.borrow_mut();
+        if let Some((_, edge)) = known.iter().find(|(known, _)| known == called) {
+            return edge.clone();
+        }
+        let edge = self.edges.edge(EdgeKey {
+            direction: Hop::Outbound,
+            source: self.source.clone(),
+            target: called.as_str().into(),
+            backend: self.service.as_str().into(),
+            workload: self.workload.clone(),
+            mtls: true,
+        });
+        known.push((called.clone(), edge.clone()));
+        edge
+    }
+
+    fn sweep(&self, idle_timeout: Duration) {
+        for (_, client) in &*self.clients.borrow() {
+            client.set_idle_timeout(idle_timeout);
+            client.sweep();
+        }
+    }
+}
+
+/// Connects to one port of one endpoint over mutual TLS.
+#[derive(Debug)]
+pub(super) struct ToPeer {
+    peer: Rc<Peer>,
+    service: ServiceName,
+    port: u16,
+    timeouts: Rc<Timeouts>,
+    registry: Arc<Registry>,
+}
+
+impl ToPeer {
+    /// Connects for what is to be carried.
+    pub(super) async fn open(&self, carries: Carries) -> Result<TlsStream<tokio::net::TcpStream>, Refusal> {
+        let timeout = self.timeouts.connect.get();
+        let connected = self.peer.connect(carries, &self.service, self.port, timeout).await;
+        let result = match &connected {
+            Ok((_, true)) => "resumed",
+            Ok((_, false)) => "full",
+            Err(refusal) => refusal.reason.as_str(),
+        };
+        self.registry.counter(Metric::Handshakes, &["client", result]).increment(1);
+        connected.map(|(io, _)| io)
+    }
+}
+
+impl Connect for ToPeer {
+    type Io = TlsStream<tokio::net::TcpStream>;
+
+    async fn connect(&self, version: Version) -> Result<Self::Io, Refusal> {
+        match version {
+            Version::Http1 => self.open(Carries::Http1).await,
+            Version::Http2 => self.open(Carries::Http2).await,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Adds up what the workers report: into the Prometheus registry, and for the control plane.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use pillion_api::wire;
+use tokio::time::Instant;
+
+use super::{
+    edge::{EdgeDelta, EdgeKey, Outcome},
+    names::Metric,
+    prometheus::Registry,
+    report::{BreakerState, EndpointStatus, WorkerReport},
+};
+use crate::error::Hop;
+
+/// What has been reported and not told to the control plane yet, and how things stand.
+#[derive(Debug)]
+pub struct Gathered {
+    registry: Arc<Registry>,
+    since: Instant,
+    edges: HashMap<Arc<EdgeKey>, EdgeDelta>,
+    /// By service and UID, joined over workers.
+    endpoints: BTreeMap<(Arc<str>, Arc<str>), EndpointStatus>,
+    /// Openings already counted.
+    opened: HashMap<(Arc<str>, Arc<str>), u64>,
+}
+
+impl Gathered {
+    /// Nothing yet.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            registry,
+            since: Instant::now(),
+            edges: HashMap::new(),
+            endpoints: BTreeMap::new(),
+            opened: HashMap::new(),
+        }
+    }
+
+    /// Every endpoint as the workers see it.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointStatus> {
+        self.endpoints.values()
+    }
+
+    /// Takes in one round of reports, one from each worker.
+    pub fn add(&mut self, reports: Vec<WorkerReport>) {
+        let open = |count: fn(&WorkerReport) -> usize| reports.iter().map(count).sum::<usize>() as f64;
+        let connections = |hop: Hop| self.registry.gauge(Metric::ConnectionsOpen, &[hop.as_str()]);
+        connections(Hop::Inbound).set(open(|report| report.inbound_connections));
+        connections(Hop::Outbound).set(open(|report| report.outbound_connections));
+        self.endpoints.clear();
+        let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
+        for report in reports {
+            for delta in report.edges {
+                *in_flight.entry((delta.key.direction, delta.key.target.clone())).or_default() +=
+                    delta.in_flight;
+                count(&self.registry, &delta);
+                match self.edges.get_mut(&delta.key) {
+                    Some(known) => known.merge(delta),
+                    None => drop(self.edges.insert(delta.key.clone(), delta)),
+                }
+            }
+            for status in report.endpoints {
+                let key = (status.service.clone(), status.uid.clone());
+                match self.endpoints.get_mut(&key) {
+                    Some(known) => join(known, status),
+                    None => drop(self.endpoints.insert(key, status)),
+                }
+            }
+        }
+        for ((hop, target), count) in in_flight {
+            self.registry.gauge(Metric::InFlight, &[hop.as_str(), &target]).set(count);
+        }
+        self.show_endpoints();
+    }
+
+    fn show_endpoints(&mut self) {
+        let mut states = BTreeMap::<Arc<str>, [u32; 3]>::new();
+        for (key, status) in &self.endpoints {
+            let labels = [&*status.service, &*status.workload];
+            let number = match status.breaker {
+                BreakerState::Closed => 0.0,
+                BreakerState::Open => 1.0,
+                BreakerState::HalfOpen => 2.0,
+            };
+            self.registry.gauge(Metric::BreakerState, &labels).set(number);
+            let counted = self.opened.entry(key.clone()).or_default();
+            let more = status.opened.saturating_sub(*counted);
+            *counted = status.opened;
+            self.registry.counter(Metric::BreakerOpened, &labels).increment(more);
+            let state = match (status.ready, status.breaker) {
+                (false, _) => 1,
+                (true, BreakerState::Closed) => 0,
+                (true, _) => 2,
+            };
+            states.entry(status.service.clone()).or_default()[state] += 1;
+        }
+        self.opened.retain(|key, _| self.endpoints.contains_key(key));
+        for (service, counts) in states {
+            for (state, count) in ["ready", "unready", "open"].into_iter().zip(counts) {
+                self.registry.gauge(Metric::Endpoints, &[&service, state]).set(count);
+            }
+        }
+    }
+
+    /// Takes everything for the control plane.
+    pub fn take(&mut self, certificate_not_after: i64, certificates_renewed: u64) -> wire::Telemetry {
+        let now = Instant::now();
+        let interval = now - std::mem::replace(&mut self.since, now);
+        wire::Telemetry {
+            interval_ms: interval.as_millis() as u32,
+            edges: self.edges.drain().map(|(_, delta)| to_wire(delta)).collect(),
+            endpoints: self.endpoints.values().map(gauge).collect(),
+            certificate_not_after,
+            certificates_renewed,
+        }
+    }
+}
+
+/// Two workers' views of one endpoint.
+fn join(known: &mut EndpointStatus, other: EndpointStatus) {
+    known.in_flight += other.in_flight;
+    known.latency_us = known.latency_us.max(other.latency_us);
+    known.opened += other.opened;
+    if other.breaker > known.breaker {
+        known.breaker = other.breaker;
+        known.opened_reason = other.opened_reason;
+    }
+}
+
+fn count(registry: &Registry, delta: &EdgeDelta) {
+    let key = &*delta.key;
+    let (hop, workload) = (key.direction.as_str(), &*key.workload);
+    for (slot, count) in &delta.outcomes {
+        let labels = [hop, &key.source, &key.target, &key.backend, workload, Outcome::label(*slot)];
+        registry.counter(Metric::Requests, &labels).increment(*count);
+    }
+    if delta.failures > 0 {
+        let labels = [hop, &key.source, &key.target, &key.backend, workload];
+        registry.counter(Metric::Failures, &labels).increment(delta.failures);
+    }
+    for (reason, count) in &delta.refusals {
+        let labels = [hop, &key.source, &key.target, reason.as_str()];
+        registry.counter(Metric::Refusals, &labels).increment(*count);
+    }
+    if !delta.latencies.is_empty() {
+        let histogram = registry.histogram(Metric::Duration, &[hop, &key.source, &key.target, &key.backend]);
+        for latency in &delta.latencies {
+            // The bucket's mean stands for its requests: it falls into the right bucket, and the sum stays exact.
+            let mean = latency.sum_us as f64 / latency.count as f64 / 1e6;
+            histogram.record_many(mean, latency.count as usize);
+        }
+    }
+    if delta.connections > 0 {
+        let labels = [hop, &key.source, &key.target, &key.backend, workload];
+        registry.counter(Metric::OpaqueConnections, &labels).increment(delta.connections);
+        for (flow, bytes) in [("sent", delta.sent), ("received", delta.received)] {
+            registry.counter(Metric::OpaqueBytes, &[hop, &key.source, &key.target, flow]).increment(bytes);
+        }
+    }
+}
+
+fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
+    use wire::edge_delta::Direction;
+    let requests = delta.requests();
+    let key = &*delta.key;
+    let (direction, peer) = match key.direction {
+        Hop::Outbound => (Direction::Outbound, &key.target),
+        Hop::Inbound => (Direction::Inbound, &key.source),
+    };
+    wire::EdgeDelta {
+        direction: direction.into(),
+        peer: peer.to_string(),
+        backend: key.backend.to_string(),
+        workload: key.workload.to_string(),
+        mtls: key.mtls,
+        requests,
+        failures: delta.failures,
+        refusals: delta.refusals.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect(),
+        latency_buckets: delta.latencies.iter().map(|latency| latency.bucket as u32).collect(),
+        latency_counts: delta.latencies.iter().map(|latency| latency.count).collect(),
+        latency_sum_us: delta.latencies.iter().map(|latency| latency.sum_us).sum(),
+        connections: delta.connections,
+        sent_bytes: delta.sent,
+        received_bytes: delta.received,
+    }
+}
+
+fn gauge(status: &EndpointStatus) -> wire::EndpointGauge {
+    use wire::endpoint_gauge::Breaker;
+    let breaker = match status.breaker {
+        BreakerState::Closed => Breaker::Closed,
+        BreakerState::Open => Breaker::Open,
+        BreakerState::HalfOpen => Breaker::HalfOpen,
+    };
+    wire::EndpointGauge {
+        service: status.service.to_string(),
+        uid: status.uid.to_string(),
+        breaker: breaker.into(),
+        in_flight: status.in_flight,
+        latency_us: status.latency_us,
+        opened: status.opened,
+        opened_reason: status.opened_reason.clone(),
+    }
+}
