@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PILLION := $(TARGET)/debug/pillion
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
-.PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e lint \
+.PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
 	lint-rust lint-dashboard lint-dependencies
 
 help: ## Lists the targets
@@ -32,6 +32,9 @@ test-dashboard: setup-dashboard ## Tests of the dashboard by itself
 test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, against a running mesh
 	@test -x $(PILLION) || $(MAKE) --no-print-directory build
 	deploy/setup/with-demo $(PILLION) -- npm --prefix $(DASHBOARD) run test:e2e
+
+reference: setup-build setup-dashboard ## Writes deploy/reference anew from the programs
+	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
 
 lint: lint-rust lint-dashboard lint-dependencies ## Checks format, lints, types, licences and sources of dependencies
 

@@ -10,14 +10,17 @@ use crate::support::apps::{HttpApp, Version};
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion_proxy, service};
 use crate::support::{PATIENCE, eventually, raw, soon};
 
-/// Applies what must be refused; gives the status and every fault as `field: message`.
+/// Applies what must be refused; gives the status and every fault as `field: message`, with its line where it has one.
 async fn refused(mesh: &Mesh, yaml: &str) -> (u16, Vec<String>) {
     let error = mesh.api.apply(yaml).await.expect_err("it must be refused");
     let ApiError::Refused { status, body, .. } = error else { panic!("{error}") };
     let problem: serde_json::Value = serde_json::from_str(&body).expect("a problem document (RFC 9457)");
     let faults = problem["faults"].as_array().cloned().unwrap_or_default();
     let text = |fault: &serde_json::Value, key: &str| fault[key].as_str().unwrap_or_default().to_owned();
-    let faults = faults.iter().map(|fault| format!("{}: {}", text(fault, "field"), text(fault, "message")));
+    let faults = faults.iter().map(|fault| {
+        let line = fault["line"].as_u64().map(|line| format!("line {line}: ")).unwrap_or_default();
+        format!("{line}{}: {}", text(fault, "field"), text(fault, "message"))
+    });
     (status, faults.collect())
 }
 
@@ -42,7 +45,7 @@ async fn documents() {
 
     let (status, faults) = refused(&mesh, "kind: Service\nmetadata: {name: web\nspec: [\n").await;
     assert!((400..500).contains(&status), "{status}");
-    assert_fault(&faults, &["line"]);
+    assert_fault(&faults, &["line 3", "not YAML"]);
 
     let unknown = web.replace("  selector:", "  colour: green\n  clusterIP: 10.0.0.1\n  selector:");
     let (status, faults) = refused(&mesh, &unknown).await;

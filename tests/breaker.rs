@@ -3,7 +3,7 @@
 use crate::support::apps::{HttpApp, Version};
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, service};
-use crate::support::{eventually, raw};
+use crate::support::{alone, eventually, raw};
 
 const POLICY: &str = "---
 apiVersion: pillion.dev/v1alpha1
@@ -25,7 +25,8 @@ async fn breaker_state(caller: &Sidecar, workload: &str) -> f64 {
 
 #[tokio::test]
 async fn opens_keeps_away_and_lets_back_in() {
-    let mesh = Mesh::start().await;
+    let _alone = alone().await;
+    let mesh = Mesh::start_with(&[]).await;
     let good = HttpApp::start("app-good", Version::Http1).await;
     let bad = HttpApp::start("app-bad", Version::Http1).await;
     mesh.apply(&(service("app", "http") + POLICY)).await;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use pillion::demo::children::Child;
 use pillion::demo::sample::SampleAddress;
+use tokio::sync::RwLockWriteGuard;
 
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, alone, eventually};
 
 const RATE: u32 = 200;
 
@@ -17,9 +18,11 @@ struct Scene {
     replicas: Vec<(Child, Sidecar)>,
     _caller: Sidecar,
     load: Load,
+    _alone: RwLockWriteGuard<'static, ()>,
 }
 
 async fn scene() -> Scene {
+    let alone = alone().await;
     let mut mesh = Mesh::start_with(&["--lease", "3s", "--heartbeat", "1s"]).await;
     mesh.apply_service("app", "http").await;
     let mut replicas = Vec::new();
@@ -43,7 +46,7 @@ async fn scene() -> Scene {
     assert!(mesh.server().ended().is_none());
     let load = Load::start(caller.client(), "http://app.demo.mesh/charge", RATE);
     load.until_good(300).await;
-    Scene { mesh, replicas, _caller: caller, load }
+    Scene { mesh, replicas, _caller: caller, load, _alone: alone }
 }
 
 impl Scene {

@@ -13,5 +13,6 @@ mod grpc;
 mod http;
 mod metrics;
 mod mtls;
+mod reference;
 mod tcp;
 mod websocket;

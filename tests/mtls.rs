@@ -1,7 +1,7 @@
 //! What is on the wire between two sidecars, and who is refused there.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use pillion_api::wire;
@@ -91,15 +91,17 @@ async fn the_bytes_between_two_sidecars_are_tls_1_3_and_tell_nothing() {
     let mesh = Mesh::start().await;
     let app = HttpApp::start("app-1", Version::Http1).await;
     mesh.apply_service("app", "http").await;
-    // Not selected by the service itself: the only endpoint is the relay in front of it.
-    let callee =
-        mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address()).relabelled("app=hidden")).await;
+    let (recorded, target) = (Recorded::default(), Arc::new(OnceLock::new()));
+    let relay = relay(Arc::clone(&target), recorded.clone()).await;
+    let advertised = relay.address.to_string();
+    let callee = SidecarSpec::serving("app-1", "app", app.address()).flags(&["--advertise", &advertised]);
+    let callee = mesh.sidecar(callee).await;
+    target.set(callee.addresses.inbound).expect("it is set once");
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
-    let recorded = Recorded::default();
-    let relay = relay(callee.addresses.inbound, recorded.clone()).await;
+    mesh.until_ready(&[&caller, &callee]).await;
 
-    let request = caller.client().post("http://app.demo.mesh/echo").body(SECRET);
-    let answer = call_through(&mesh, relay.address, request).await.expect("an answer");
+    let request = caller.client().post("http://app.demo.mesh/echo").body(SECRET).send();
+    let answer = soon("an answer", async { request.await?.text().await }).await.expect("an answer");
     assert_eq!(answer, SECRET);
 
     let (sent, received) = (recorded.sent(), recorded.received());
@@ -117,7 +119,10 @@ async fn the_bytes_between_two_sidecars_are_tls_1_3_and_tell_nothing() {
     assert_eq!(selected_version(&received), Some(0x0304), "TLS 1.3 (RFC 8446, 4.2.1)");
 
     let labels = [("side", "server"), ("result", "full")];
-    assert!(callee.metrics().await.sum("pillion_tls_handshakes_total", &labels) >= 1.0);
+    eventually("the handshake is counted", async || {
+        (callee.metrics().await.sum("pillion_tls_handshakes_total", &labels) >= 1.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -256,7 +261,10 @@ async fn a_callee_with_the_wrong_identity_gets_no_request() {
     assert_eq!(response.0, 503, "{response:?}");
     assert!(response.1.starts_with("peer-identity"), "{response:?}");
     let labels = [("side", "client"), ("result", "wrong-identity")];
-    assert!(caller.metrics().await.sum("pillion_tls_handshakes_total", &labels) >= 1.0);
+    eventually("the handshake is counted", async || {
+        (caller.metrics().await.sum("pillion_tls_handshakes_total", &labels) >= 1.0).then_some(())
+    })
+    .await;
 }
 
 /// A client that would believe anyone, and shows nothing of its own.
@@ -375,13 +383,15 @@ impl Recorded {
     }
 }
 
-/// Passes every byte on to `to`, and remembers those of its first connection.
-async fn relay(to: SocketAddr, recorded: Recorded) -> App {
+/// Passes every byte on to `target`, and remembers those of its first connection.
+async fn relay(target: Arc<OnceLock<SocketAddr>>, recorded: Recorded) -> App {
     App::start(move |stream| {
         // A second connection would mix two streams of records.
         let first = recorded.0.lock().expect("no panic in there")[0].is_empty();
         let recorded = if first { recorded.clone() } else { Recorded::default() };
+        let target = Arc::clone(&target);
         async move {
+            let to = *target.get().expect("nobody is told of the relay before it is set");
             let Ok(upstream) = TcpStream::connect(to).await else { return };
             let ((read, write), (up_read, up_write)) = (stream.into_split(), upstream.into_split());
             tokio::join!(recorded.clone().copy(read, up_write, 0), recorded.copy(up_read, write, 1));

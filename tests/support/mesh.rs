@@ -15,7 +15,7 @@ use pillion_certs::credential::Credential;
 use pillion_certs::spiffe::{SpiffeId, TrustDomain};
 use pillion_certs::tls::Identity;
 
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, Shared, eventually, shared};
 
 /// Of every test's mesh.
 pub(crate) const TRUST_DOMAIN: &str = "test.local";
@@ -46,6 +46,7 @@ pub(crate) struct Mesh {
     guard: Guard,
     folder: Folder,
     settings: Vec<String>,
+    _machine: Option<Shared>,
 }
 
 /// A folder for one test, gone with it. A failing test prints the logs in it.
@@ -92,10 +93,11 @@ struct ServerFile {
 impl Mesh {
     /// A control plane with nothing in it.
     pub(crate) async fn start() -> Self {
-        Self::start_with(&[]).await
+        let machine = shared().await;
+        Self { _machine: Some(machine), ..Self::start_with(&[]).await }
     }
 
-    /// The same, with further flags for `pillion server`.
+    /// The same, with further flags for `pillion server`, in a test that has the machine [alone](super::alone).
     pub(crate) async fn start_with(settings: &[&str]) -> Self {
         let folder = Folder::new();
         let guard = Guard::start(&pillion()).expect("`pillion demo-guard` starts");
@@ -115,6 +117,7 @@ impl Mesh {
             guard,
             folder,
             settings: settings.iter().map(ToString::to_string).collect(),
+            _machine: None,
         };
         mesh.start_server().await;
         mesh
@@ -276,12 +279,6 @@ impl SidecarSpec {
     pub(crate) fn serving(workload: &str, app: &str, application: SocketAddr) -> Self {
         let labels = vec![format!("app={app}")];
         Self { app: app.into(), labels, ports: vec![(8080, application)], ..Self::caller(workload) }
-    }
-
-    /// Instead of the label `app`, so that no service selects it by that.
-    pub(crate) fn relabelled(mut self, label: &str) -> Self {
-        self.labels = vec![label.into()];
-        self
     }
 
     /// An explicit listener that leads to `<service>:<port>`.

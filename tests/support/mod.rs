@@ -8,6 +8,8 @@ pub(crate) mod raw;
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 /// How long a test waits for what must happen. Generous: only a failing test waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,4 +31,20 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
         Ok(result) => result,
         Err(_) => panic!("not within {} s: {what}", PATIENCE.as_secs()),
     }
+}
+
+/// Who may run beside whom.
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
+/// A share of the machine, with others.
+pub(crate) type Shared = RwLockReadGuard<'static, ()>;
+
+/// Waits while somebody has the machine for himself.
+pub(crate) async fn shared() -> Shared {
+    MACHINE.read().await
+}
+
+/// The machine for one test that judges rates and counts; another's load would decide them.
+pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().await
 }

@@ -22,6 +22,7 @@ mod words;
 
 pub use failure::{Exit, Failure};
 
+use crate::demo;
 use client::Client;
 
 /// A light service mesh: control plane and command line.
@@ -72,6 +73,14 @@ enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Run a whole mesh on this machine, with traffic, to look at or to check
+    Demo(demo::DemoArgs),
+    /// One instance of a sample service of the demo
+    #[command(name = demo::sample::SUBCOMMAND, hide = true)]
+    DemoService(Box<demo::sample::SampleArgs>),
+    /// Ends what the demo started, should the demo be killed
+    #[command(name = demo::guard::SUBCOMMAND, hide = true)]
+    DemoGuard,
     /// Print the version
     Version,
 }
@@ -105,6 +114,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Delete(args) => delete::run(&args, &client()?).await,
             Command::Describe(args) => describe::run(&args, &client()?).await,
             Command::Token(command) => tokens::run(&command, &client()?).await,
+            Command::Demo(args) => demo::run(args).await.map_err(|error| Failure::Local(error.to_string())),
+            Command::DemoService(args) => {
+                demo::sample::run(*args).await.map_err(|error| Failure::Local(error.to_string()))
+            }
+            Command::DemoGuard => {
+                demo::guard::watch(io::stdin().lock());
+                Ok(())
+            }
             Command::Version => print(&format!("pillion {}\n", env!("CARGO_PKG_VERSION"))),
         }
     })

@@ -52,7 +52,7 @@ pub const CAST: [Member; 8] = [
     Member { name: "traffic", app: "traffic", version: "v1", role: None },
 ];
 
-/// Why the demo did not come up.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A process.
@@ -69,6 +69,17 @@ pub enum DemoError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Some claims did not hold.
+    #[error("{broken} of {of} claims did not hold")]
+    Claims {
+        /// How many.
+        broken: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Told to stop before there was a result.
+    #[error("stopped before it had measured")]
+    Stopped,
 }
 
 impl DemoError {

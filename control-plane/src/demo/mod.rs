@@ -15,7 +15,6 @@ pub mod sidecar;
 mod traffic;
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,21 +46,15 @@ pub struct DemoArgs {
     pub keep_data: bool,
 }
 
-/// Runs the demo.
-pub async fn run(args: DemoArgs) -> ExitCode {
-    let console = Console::new();
-    match demo(&args, &console).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            console.say(&format!("the demo failed: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+/// Runs the demo until it is told to stop, or until it has measured.
+///
+/// # Errors
+/// What kept it from coming up, or the claims that did not hold.
+pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
+    demo(&args, &Console::new()).await
 }
 
-/// True unless a claim was found false.
-async fn demo(args: &DemoArgs, console: &Console) -> Result<bool, DemoError> {
+async fn demo(args: &DemoArgs, console: &Console) -> Result<(), DemoError> {
     let system = |what: &'static str| move |source| DemoError::System { what: what.into(), source };
     // First of all, so that no signal can find us with children and without a way to end them.
     let stop = stop_on_signal().map_err(system("listening for signals"))?;
@@ -93,11 +86,11 @@ async fn started(
     folder: &Path,
     guard: &Guard,
     mut stop: watch::Receiver<bool>,
-) -> Result<bool, DemoError> {
+) -> Result<(), DemoError> {
     let setting = setting(args);
     let mut mesh = tokio::select! {
         mesh = Mesh::start(programs, folder, guard, &setting, console) => mesh?,
-        _ = stop.wait_for(|stop| *stop) => return Ok(true),
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let tally = Arc::new(Tally::default());
     let (end_traffic, traffic_ends) = watch::channel(false);
@@ -105,12 +98,14 @@ async fn started(
     let traffic = tokio::spawn(traffic::generate(sidecar, Arc::clone(&tally), traffic_ends));
     console.say(&format!("sending {} requests per second", traffic::RATE));
 
-    let holds = if args.check {
+    let outcome = if args.check {
         let length = Duration::from_secs(args.seconds.unwrap_or(20));
         console.say(&format!("measuring for {} s", length.as_secs()));
         tokio::select! {
-            measured = measure::measure(&mesh, &tally, length) => conclude(&measured?, &tally, console),
-            _ = stop.wait_for(|stop| *stop) => false,
+            measured = measure::measure(&mesh, &tally, length) => {
+                measured.map_err(DemoError::from).and_then(|measured| conclude(&measured, &tally, console))
+            }
+            _ = stop.wait_for(|stop| *stop) => Err(DemoError::Stopped),
         }
     } else {
         introduce(&mesh, programs, folder, console)?;
@@ -124,7 +119,7 @@ async fn started(
             () = narrate::narrate(&mut mesh, &tally, console, stop.clone()) => {}
             () = time_is_up => {}
         }
-        true
+        Ok(())
     };
 
     console.say("");
@@ -135,7 +130,7 @@ async fn started(
         Ok::<_, DemoError>(())
     };
     console.step("stopping everything", stopping).await?;
-    Ok(holds)
+    outcome
 }
 
 fn setting(args: &DemoArgs) -> Setting {
@@ -144,7 +139,7 @@ fn setting(args: &DemoArgs) -> Setting {
         // Everything there is to see, within twenty seconds.
         true => Setting {
             dashboard_port: args.dashboard_port.unwrap_or(0),
-            certificate_life: Duration::from_secs(20),
+            certificate_life: Duration::from_secs(30),
             phases: seconds([9, 2, 60]),
         },
         false => Setting {
@@ -156,13 +151,16 @@ fn setting(args: &DemoArgs) -> Setting {
 }
 
 /// Prints the table.
-fn conclude(measured: &check::Measured, tally: &Tally, console: &Console) -> bool {
+fn conclude(measured: &check::Measured, tally: &Tally, console: &Console) -> Result<(), DemoError> {
     let claims = check::judge(measured);
     console.say(&format!("\n{}", check::table(&claims)));
     if let Some(failure) = tally.last_failure() {
         console.say(&format!("the last failure of a user's request: {failure}"));
     }
-    claims.iter().all(|claim| claim.holds)
+    match claims.iter().filter(|claim| !claim.holds).count() {
+        0 => Ok(()),
+        broken => Err(DemoError::Claims { broken, of: claims.len() }),
+    }
 }
 
 /// Says what there is to see and to try.

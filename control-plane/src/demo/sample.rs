@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,17 +81,10 @@ pub struct SampleAddress {
 }
 
 /// Serves until it is told to stop.
-pub async fn run(args: SampleArgs) -> ExitCode {
-    match serve(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn serve(args: SampleArgs) -> std::io::Result<()> {
+///
+/// # Errors
+/// Those of the system.
+pub async fn run(args: SampleArgs) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
     let address = SampleAddress { address: listener.local_addr()? };
     write_whole(&args.address_file, &serde_json::to_vec(&address)?)?;

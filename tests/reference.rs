@@ -1,0 +1,163 @@
+//! The reference pages say what the programs say: each page is made from the programs, and this test compares. After a change,
+//! `make reference` writes them anew.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use pillion::resource::Kind;
+use pillion::resource::schema::schema;
+use pillion_proxy::error::Reason;
+use pillion_proxy::telemetry::names::Metric;
+use tokio::process::Command;
+
+use crate::support::mesh::{pillion, pillion_proxy};
+
+/// Set by `make reference`.
+const UPDATE: &str = "PILLION_UPDATE_REFERENCE";
+
+#[tokio::test]
+async fn of_the_command_line() {
+    let mut page = String::from(
+        "# The command line\n\nMade from the programs' own help by `make reference`.\n\n## pillion\n",
+    );
+    let commands: [&[&str]; 11] = [
+        &[],
+        &["server"],
+        &["apply"],
+        &["get"],
+        &["delete"],
+        &["describe"],
+        &["token"],
+        &["token", "create"],
+        &["token", "list"],
+        &["token", "revoke"],
+        &["demo"],
+    ];
+    for command in commands {
+        page += &section(&pillion(), command).await;
+    }
+    page += "\n## pillion-proxy\n";
+    for command in [&[] as &[&str], &["check-config"], &["print-config"]] {
+        page += &section(&pillion_proxy(), command).await;
+    }
+    compare("command-line.md", &page);
+}
+
+#[test]
+fn of_metrics() {
+    let mut page = String::from(
+        "# Metrics of a sidecar\n\nMade from the program by `make reference`. Prometheus' text format, at `/metrics` of the \
+         admin port.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in Metric::ALL {
+        let labels: Vec<String> = metric.labels().iter().map(|label| format!("`{label}`")).collect();
+        let kind = format!("{:?}", metric.kind()).to_lowercase();
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {} | {} |",
+            metric.name(),
+            labels.join(" "),
+            metric.help().replace('<', "\\<")
+        );
+    }
+    compare("metrics.md", &page);
+}
+
+#[test]
+fn of_refusals() {
+    let mut page = String::from(
+        "# Why a sidecar refuses\n\nMade from the program by `make reference`. The name stands in the `pillion-error` header, in \
+         the logs, and in the label `reason` of `pillion_refusals_total`. *Safe to repeat* says that the application surely saw \
+         nothing of the request.\n\n| reason | HTTP | gRPC | safe to repeat | meaning |\n|---|---|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        let safe = if reason.unprocessed() { "yes" } else { "no" };
+        let (status, grpc) = (reason.status().as_u16(), reason.grpc());
+        let _ = writeln!(
+            page,
+            "| `{}` | {status} | {} {grpc:?} | {safe} | {} |",
+            reason.as_str(),
+            grpc as u8,
+            reason.text()
+        );
+    }
+    compare("refusals.md", &page);
+}
+
+#[test]
+fn of_documents() {
+    let mut page = String::from(
+        "# Documents\n\nMade from the program by `make reference`. Each document has `apiVersion`, `kind`, `metadata` (`name`, \
+         `namespace`, `labels`, `annotations`) and `spec`; `status` is the server's. An unknown field is refused. Durations are the \
+         Gateway API's (GEP-2257): `500ms`, `10s`, `1m30s`, `2h`.\n",
+    );
+    for kind in [Kind::Service, Kind::TrafficPolicy] {
+        let _ = writeln!(page, "\n## {} (`{}`)\n", kind.name(), kind.api_version());
+        page += "| field | type | meaning |\n|---|---|---|\n";
+        rows(&mut page, "spec", &schema(kind)["properties"]["spec"]);
+    }
+    page += HTTP_ROUTE;
+    compare("documents.md", &page);
+}
+
+/// The Gateway API documents its own fields; what of them works here is checked document by document.
+const HTTP_ROUTE: &str = "
+## HTTPRoute (`gateway.networking.k8s.io/v1`)
+
+The Gateway API's own kind, with a `Service` as parent (GAMMA). What works: `parentRefs`; `rules` with a `name`, `matches` (path
+`Exact`, `PathPrefix` and `RegularExpression`, headers, query parameters, method), the filters `RequestHeaderModifier` and
+`ResponseHeaderModifier`, `backendRefs` with weights, and `timeouts`. Anything else is refused by name, never ignored. Which rule
+wins when several match is what the Gateway API says.
+";
+
+/// A row for each field, those of objects inside by their path.
+fn rows(page: &mut String, at: &str, schema: &serde_json::Value) {
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let kind = field["type"].as_str().map_or_else(|| field["type"].to_string(), str::to_owned);
+        let (kind, inside, path) = match kind.as_str() {
+            "array" => {
+                let of = field["items"]["type"].as_str().unwrap_or("object");
+                (format!("list of {of}"), &field["items"], format!("{at}.{name}[]"))
+            }
+            "integer" => ("whole number".into(), field, format!("{at}.{name}")),
+            _ => (kind.replace(['[', ']', '"'], "").replace(',', " or "), field, format!("{at}.{name}")),
+        };
+        let needed = if required.contains(&name.as_str()) { ", required" } else { "" };
+        let meaning =
+            field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        let _ = writeln!(page, "| `{path}` | {kind}{needed} | {meaning} |");
+        rows(page, &path, inside);
+    }
+}
+
+/// One command's help, as a section of a page.
+async fn section(program: &Path, command: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(command)
+        .arg("--help")
+        // The same for everybody: no settings from the environment, and one width.
+        .env_clear()
+        .env("COLUMNS", "100")
+        .output()
+        .await
+        .expect("the program starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let help = String::from_utf8(output.stdout).expect("help is text");
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    let title = [&[name.as_ref()], command].concat().join(" ");
+    format!("\n### {title}\n\n```text\n{}\n```\n", lines.join("\n").trim_end())
+}
+
+#[expect(clippy::disallowed_methods, reason = "an order to the test, not a setting of the product")]
+fn compare(name: &str, page: &str) {
+    let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "deploy", "reference", name].iter().collect();
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&file, page).expect("the folder is there");
+        return;
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == page, "{} is not what the programs say: run `make reference`", file.display());
+}
