@@ -81,6 +81,7 @@ async fn pair(mesh: &Mesh, app: &HttpApp) -> (Sidecar, Sidecar) {
     let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address())).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
     (caller, callee)
 }
 

@@ -34,6 +34,7 @@ async fn opens_keeps_away_and_lets_back_in() {
     let bad_sidecar = mesh.sidecar(SidecarSpec::serving("app-bad", "app", bad.address())).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &good_sidecar, &bad_sidecar]).await;
+    caller.until_endpoints("app", 2).await;
 
     let load = Load::start(caller.client(), "http://app.demo.mesh/who", 100);
     load.until_good(100).await;
@@ -76,6 +77,7 @@ async fn an_unhealthy_application_is_not_called_and_the_refusal_says_so() {
     let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address()).health(&health)).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
     let request = "GET /who HTTP/1.1\r\nhost: app.demo.mesh\r\nconnection: close\r\n\r\n";
     assert_eq!(raw::status(&raw::exchange(caller.outbound(), request).await), 200);
 

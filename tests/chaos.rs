@@ -43,6 +43,7 @@ async fn scene() -> Scene {
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     let all: Vec<&Sidecar> = replicas.iter().map(|(_, sidecar)| sidecar).chain([&caller]).collect();
     mesh.until_ready(&all).await;
+    caller.until_endpoints("app", 3).await;
     assert!(mesh.server().ended().is_none());
     let load = Load::start(caller.client(), "http://app.demo.mesh/charge", RATE);
     load.until_good(300).await;

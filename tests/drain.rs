@@ -17,6 +17,7 @@ async fn a_sidecar_that_is_told_to_stop_under_load_loses_no_request() {
     let second = mesh.sidecar(SidecarSpec::serving("app-2", "app", apps[1].address())).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &first, &second]).await;
+    caller.until_endpoints("app", 2).await;
 
     let load = Load::start(caller.client(), "http://app.demo.mesh/after-ms/20", 200);
     load.until_good(200).await;
@@ -37,6 +38,7 @@ async fn a_request_under_way_is_finished_and_the_control_plane_knows_at_once() {
     let mut callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address())).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
     let slow = tokio::spawn(caller.client().get("http://app.demo.mesh/after-ms/2000").send());
     eventually("the request has reached the application", async || (app.requests() == 1).then_some(())).await;
     callee.process.terminate();

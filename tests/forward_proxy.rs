@@ -22,6 +22,7 @@ async fn shop() -> Shop {
     let callee = mesh.sidecar(SidecarSpec::serving("catalog-1", "catalog", app.address())).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("catalog", 1).await;
     Shop { _mesh: mesh, app, caller, _callee: callee }
 }
 

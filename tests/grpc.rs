@@ -90,6 +90,7 @@ async fn pair() -> Pair {
     let callee = mesh.sidecar(SidecarSpec::serving("counter-1", "counter", app.address)).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("counter", 1).await;
     Pair { _mesh: mesh, _app: app, caller, _callee: callee }
 }
 

@@ -27,6 +27,7 @@ impl Pair {
         let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", application)).await;
         let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
         mesh.until_ready(&[&caller, &callee]).await;
+        caller.until_endpoints("app", 1).await;
         Self { _mesh: mesh, caller, _callee: callee }
     }
 

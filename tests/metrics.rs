@@ -9,13 +9,14 @@ use crate::support::mesh::{Mesh, SidecarSpec};
 use crate::support::{eventually, raw};
 
 /// Label names that may occur. Their values come from closed sets or are names that the mesh itself gave.
-const LABELS: [&str; 16] = [
+const LABELS: [&str; 17] = [
     "backend",
     "direction",
     "flow",
     "kind",
     "le",
     "outcome",
+    "proof",
     "reason",
     "result",
     "side",
@@ -36,6 +37,7 @@ async fn of_a_sidecar_are_well_formed_and_bounded() {
     let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address())).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
 
     let request = |host: &str, path: &str| {
         format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {path}\r\nconnection: close\r\n\r\n")

@@ -18,7 +18,7 @@ use tonic::codegen::tokio_stream::StreamExt;
 
 use crate::support::apps::{App, HttpApp, Version, listener};
 use crate::support::mesh::{Mesh, SidecarSpec, TRUST_DOMAIN, spiffe_id};
-use crate::support::{eventually, soon};
+use crate::support::{eventually, raw, soon};
 
 /// What the sidecars say to each other begins with this.
 const ALPN: [&[u8]; 3] = [b"pillion/h2", b"pillion/h1", b"pillion/tcp"];
@@ -99,8 +99,9 @@ async fn the_bytes_between_two_sidecars_are_tls_1_3_and_tell_nothing() {
     target.set(callee.addresses.inbound).expect("it is set once");
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
 
-    let request = caller.client().post("http://app.demo.mesh/echo").body(SECRET).send();
+    let request = caller.client().post("http://app.demo.mesh/echo?of=/a-path").body(SECRET).send();
     let answer = soon("an answer", async { request.await?.text().await }).await.expect("an answer");
     assert_eq!(answer, SECRET);
 
@@ -110,7 +111,7 @@ async fn the_bytes_between_two_sidecars_are_tls_1_3_and_tell_nothing() {
             !contains(bytes, SECRET.as_bytes()),
             "the body can be read on its way {direction} the callee"
         );
-        assert!(!contains(bytes, b"app.demo"), "the host can be read on its way {direction} the callee");
+        assert!(!contains(bytes, b"/a-path"), "the path can be read on its way {direction} the callee");
         assert!(!contains(bytes, b"spiffe://"), "an identity can be read on its way {direction} the callee");
         assert_records(direction, bytes);
     }
@@ -212,12 +213,14 @@ async fn plaintext_and_tls_1_2_are_refused() {
     let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address())).await;
     mesh.until_ready(&[&callee]).await;
 
-    let answer = crate::support::raw::exchange(
+    let answer = raw::exchange(
         callee.addresses.inbound,
         "GET /who HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n",
     )
     .await;
-    assert!(!answer.contains("app-1"), "{answer}");
+    assert_eq!(raw::status(&answer), 403, "{answer}");
+    let reason = raw::header(&answer, "pillion-error").unwrap_or_default();
+    assert!(reason.starts_with("plaintext-refused; hop=inbound"), "{answer}");
 
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let roots = rustls::RootCertStore::empty();
@@ -260,7 +263,7 @@ async fn a_callee_with_the_wrong_identity_gets_no_request() {
     .await;
     assert_eq!(response.0, 503, "{response:?}");
     assert!(response.1.starts_with("peer-identity"), "{response:?}");
-    let labels = [("side", "client"), ("result", "wrong-identity")];
+    let labels = [("side", "client"), ("result", "peer-identity")];
     eventually("the handshake is counted", async || {
         (caller.metrics().await.sum("pillion_tls_handshakes_total", &labels) >= 1.0).then_some(())
     })

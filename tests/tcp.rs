@@ -29,6 +29,7 @@ async fn pair(app: &App) -> Pair {
     let callee = mesh.sidecar(SidecarSpec::serving("store-1", "store", app.address)).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client").listener(TARGET)).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("store", 1).await;
     let store = caller.addresses.listeners[TARGET];
     Pair { _mesh: mesh, caller, _callee: callee, store }
 }

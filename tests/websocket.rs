@@ -24,6 +24,7 @@ async fn echo_through_two_sidecars() {
     let callee = mesh.sidecar(SidecarSpec::serving("chat-1", "chat", app.address)).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("chat", 1).await;
 
     soon("a WebSocket conversation", async {
         let stream = TcpStream::connect(caller.outbound()).await.expect("the sidecar listens");

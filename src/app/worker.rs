@@ -112,7 +112,7 @@ async fn serve(
         inbound.open().clone(),
         limit,
         async move { closing.reached(Phase::Closing).await },
-        { move |stream, peer| serving.clone().serve(stream, peer) },
+        move |stream, peer| serving.clone().serve(stream, peer),
     );
     // The application may need others until its very end, so its side is never closed before the process ends.
     let serving = outbound.clone();

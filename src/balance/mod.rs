@@ -16,7 +16,7 @@ use std::{
 
 use pillion_api::model::{self, TrafficPolicy};
 use rand::Rng;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 pub use endpoint::{Endpoint, Pick};
 
@@ -33,6 +33,7 @@ pub struct Balancer<T> {
     ready: RefCell<Vec<Rc<Endpoint<T>>>>,
     /// How many of the ready ones have a breaker that is not closed. Kept up to date by [`Self::recount`].
     broken: Cell<usize>,
+    changed: Notify,
 }
 
 impl<T> Balancer<T> {
@@ -43,6 +44,7 @@ impl<T> Balancer<T> {
             all: RefCell::default(),
             ready: RefCell::default(),
             broken: Cell::default(),
+            changed: Notify::new(),
         }
     }
 
@@ -66,6 +68,12 @@ impl<T> Balancer<T> {
         *self.ready.borrow_mut() = ready;
         drop(all);
         self.recount();
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for the next update of the list.
+    pub async fn updated(&self) {
+        self.changed.notified().await;
     }
 
     /// Takes a new policy. Breakers keep what they know.

@@ -7,8 +7,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Outbound, Target};
+use super::{Outbound, Target, services::Reach};
 use crate::{
+    balance::Endpoint,
     error::{Reason, Refusal},
     net::copy,
     tls::Carries,
@@ -29,18 +30,13 @@ impl Outbound {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
         let _place = service.requests.enter()?;
-        let mut failed: Option<(Rc<_>, Refusal)> = None;
+        let mut failed: Option<(Rc<Endpoint<Reach>>, Refusal)> = None;
         for _ in 0..TRIES {
             let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
-            let picked = service.balancer.pick(
-                Instant::now(),
-                &mut *self.random.borrow_mut(),
-                avoided.map(|endpoint: &Rc<crate::balance::Endpoint<_>>| endpoint.uid()),
-            );
-            let pick = match (picked, failed.take()) {
+            let avoided = avoided.map(|endpoint: &Rc<Endpoint<Reach>>| endpoint.uid());
+            let pick = match (service.pick(&self.random, avoided).await, failed.take()) {
                 (Ok(pick), _) => pick,
-                (Err(_), Some((_, refusal))) => return Err(refusal),
-                (Err(reason), None) => return Err(Refusal::new(reason, &service.name)),
+                (Err(_), Some((_, refusal))) | (Err(refusal), None) => return Err(refusal),
             };
             let began = Instant::now();
             match pick.endpoint().reach().to_peer(port).open(Carries::Tcp).await {

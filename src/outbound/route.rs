@@ -175,13 +175,10 @@ impl Outbound {
         let mut failed = None;
         for tried in 1.. {
             let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let picked = backend.balancer.pick(Instant::now(), &mut *self.random.borrow_mut(), avoided);
-            let pick = match picked {
+            let pick = match backend.pick(&self.random, avoided).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
-                Err(reason) => {
-                    return failed.unwrap_or_else(|| Served::refused(Refusal::new(reason, &backend.name)));
-                }
+                Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),
             };
             let reach = pick.endpoint().reach();
             let edge = Some(reach.edge(&called.name));

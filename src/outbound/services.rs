@@ -12,12 +12,13 @@ use pillion_api::{
     model::{self, Endpoint, Protocol},
     name::ServiceName,
 };
+use rand::rngs::SmallRng;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use tokio_rustls::client::TlsStream;
 
 use super::Needs;
 use crate::{
-    balance::Balancer,
+    balance::{Balancer, Pick},
     control::{Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
     http::{
@@ -38,6 +39,8 @@ use crate::{
 const MAX_SERVICES: usize = 8192;
 /// A service not called for so long is followed no more.
 const IDLE: Duration = Duration::from_secs(600);
+/// How long a request waits for a first ready endpoint.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// All services of one worker.
 #[derive(Debug)]
@@ -222,6 +225,34 @@ impl Service {
             clients: RefCell::default(),
             known_edges: RefCell::default(),
         });
+    }
+
+    /// Chooses an endpoint. While there is no ready one at all, waits for one to come, bounded in time and number:
+    /// a service that is just starting or restarting is worth a moment.
+    ///
+    /// # Errors
+    /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
+    pub(super) async fn pick(
+        &self,
+        random: &RefCell<SmallRng>,
+        avoid: Option<&str>,
+    ) -> Result<Pick<Reach>, Refusal> {
+        let began = Instant::now();
+        let mut place = None;
+        loop {
+            let reason = match self.balancer.pick(Instant::now(), &mut *random.borrow_mut(), avoid) {
+                Ok(pick) => return Ok(pick),
+                Err(reason) => reason,
+            };
+            let refusal = || Refusal::new(reason, format_args!("{}, waited {:?}", self.name, began.elapsed()));
+            if reason == Reason::BreakersOpen {
+                return Err(Refusal::new(reason, &self.name));
+            }
+            if place.is_none() {
+                place = Some(self.pending.enter()?);
+            }
+            tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await.map_err(|_| refusal())?;
+        }
     }
 
     /// Its configuration; a request keeps to the one that it began with.

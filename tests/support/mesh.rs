@@ -314,6 +314,29 @@ impl Sidecar {
         self.api.metrics(&self.addresses.admin.to_string()).await.expect("well-formed metrics")
     }
 
+    /// Waits until it knows `count` ready endpoints of a service of ours.
+    ///
+    /// The control plane's registry knows of a workload a moment before callers are told. It asks for a port that the service
+    /// does not have: then the sidecar learns of the service, and nothing reaches the application.
+    pub(crate) async fn until_endpoints(&self, service: &str, count: usize) {
+        #[derive(serde::Deserialize)]
+        struct Endpoint {
+            service: String,
+            ready: bool,
+        }
+        let host = format!("{service}.{NAMESPACE}");
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}.mesh:1\r\nconnection: close\r\n\r\n");
+        super::raw::exchange(self.outbound(), &request).await;
+        let admin = format!("http://{}/endpoints", self.addresses.admin);
+        eventually(&format!("{} knows {count} ready endpoints of {host}", self.workload), async || {
+            let text = reqwest::Client::builder().no_proxy().build().ok()?.get(&admin).send().await.ok()?;
+            let endpoints: Vec<Endpoint> = serde_json::from_str(&text.text().await.ok()?).ok()?;
+            let ready = endpoints.iter().filter(|e| e.service == host && e.ready).count();
+            (ready == count).then_some(())
+        })
+        .await;
+    }
+
     /// Where its application finds it.
     pub(crate) fn outbound(&self) -> SocketAddr {
         self.addresses.outbound

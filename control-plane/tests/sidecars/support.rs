@@ -221,11 +221,14 @@ impl Sidecar {
         self.say.send(SidecarMessage { message: Some(message) }).await.expect("the stream is open");
     }
 
-    /// The next message.
+    /// The next message; heartbeats meanwhile do not prolong the wait.
     pub(crate) async fn hear(&mut self) -> Result<control_message::Message, Status> {
+        timeout(PATIENCE, self.next()).await.expect("something is said in time")
+    }
+
+    async fn next(&mut self) -> Result<control_message::Message, Status> {
         loop {
-            let heard = timeout(PATIENCE, self.heard.message()).await.expect("something is said in time");
-            let message = match heard? {
+            let message = match self.heard.message().await? {
                 Some(heard) => heard.message.expect("a message of this release"),
                 None => return Err(Status::ok("the stream ended")),
             };
