@@ -129,8 +129,8 @@ impl<C: Connect> Client<C> {
                     .send(request, interim)
                     .await
                     .map(|response| response.map(Body::from_http2))
-                    .map_err(|refusal| Failure { refusal, unsent: None }),
-                Err(refusal) => Err(Failure { refusal, unsent: Some(request) }),
+                    .map_err(|refusal| Failure { refusal, unsent: None, shared: false }),
+                Err((refusal, shared)) => Err(Failure { refusal, unsent: Some(request), shared }),
             },
         }
     }
@@ -147,11 +147,11 @@ impl<C: Connect> Client<C> {
             Some(mut connection) => match connection.send(request, interim).await {
                 Ok(response) => (connection, response),
                 Err(Failure { unsent: Some(request), .. }) => self.send_on_fresh(request, interim).await?,
-                Err(Failure { refusal, unsent: None }) => match again {
+                Err(Failure { refusal, unsent: None, shared }) => match again {
                     Some(request) if refusal.reason == Reason::Reset => {
                         self.send_on_fresh(request, interim).await?
                     }
-                    _ => return Err(Failure { refusal, unsent: None }),
+                    _ => return Err(Failure { refusal, unsent: None, shared }),
                 },
             },
         };
@@ -184,7 +184,7 @@ impl<C: Connect> Client<C> {
                 let response = connection.send(request, interim).await?;
                 Ok((connection, response))
             }
-            Err(refusal) => Err(Failure { refusal, unsent: Some(request) }),
+            Err(refusal) => Err(Failure { refusal, unsent: Some(request), shared: false }),
         }
     }
 
@@ -203,7 +203,8 @@ impl<C: Connect> Client<C> {
     }
 
     /// The least busy connection; opens one when there is none, or all are busy and more are allowed.
-    async fn http2(&self) -> Result<Http2, Refusal> {
+    /// A failure comes with whether it was another request that began to connect.
+    async fn http2(&self) -> Result<Http2, (Refusal, bool)> {
         loop {
             let (best, count) = {
                 let mut connections = self.0.http2.borrow_mut();
@@ -222,12 +223,13 @@ impl<C: Connect> Client<C> {
                     }
                 }
                 None => {
+                    let shared = self.0.connecting.borrow().is_some();
                     let mut connecting = self.connecting();
                     let outcome = connecting.wait_for(Option::is_some).await;
                     match outcome.as_deref() {
-                        Ok(Some(Err(refusal))) => return Err(refusal.clone()),
+                        Ok(Some(Err(refusal))) => return Err((refusal.clone(), shared)),
                         Ok(_) => {}
-                        Err(_) => return Err(Reason::Connect.into()),
+                        Err(_) => return Err((Reason::Connect.into(), shared)),
                     }
                 }
             }

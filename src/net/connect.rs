@@ -13,7 +13,7 @@ use crate::error::{Reason, Refusal};
 pub async fn tcp(address: SocketAddr, within: Duration) -> Result<TcpStream, Refusal> {
     match timeout(within, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
-            no_delay(&stream);
+            prepare(&stream);
             Ok(stream)
         }
         Ok(Err(error)) => Err(Refusal::new(Reason::Connect, format_args!("{address}: {error}"))),
@@ -21,9 +21,16 @@ pub async fn tcp(address: SocketAddr, within: Duration) -> Result<TcpStream, Ref
     }
 }
 
-/// Sends small writes at once: we write whole messages, and the kernel must not wait for more.
-pub(super) fn no_delay(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
+/// How long a connection may be silent before the kernel asks whether the peer is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Sets what every connection of ours needs: small writes go at once, since we write whole messages, and a peer that
+/// has vanished is noticed.
+pub(super) fn prepare(stream: &TcpStream) {
+    let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4);
+    let prepared =
+        stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive));
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "socket options");
     }
 }

@@ -86,7 +86,7 @@ where
                 continue;
             }
         };
-        super::connect::no_delay(&stream);
+        super::connect::prepare(&stream);
         let guard = open.enter();
         let handled = handle(stream, peer);
         tokio::task::spawn_local(async move {

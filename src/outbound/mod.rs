@@ -140,7 +140,10 @@ impl Outbound {
             Protocol::Http2 | Protocol::Grpc => (Some(Version::Http2), Prefixed::fresh(io)),
             Protocol::Tcp => (None, Prefixed::fresh(io)),
             Protocol::Detect => {
-                let sniffed = sniff(io, self.needs.detection_timeout).await;
+                // Only HTTP can say where it goes, so there is nothing else to take silence for: clients like to
+                // connect early and speak later.
+                let within = if target.is_some() { self.needs.detection_timeout } else { Duration::MAX };
+                let sniffed = sniff(io, within).await;
                 let Ok((detected, io)) = sniffed else { return Ok(()) };
                 let labels = [Hop::Outbound.as_str(), detected.as_str()];
                 self.needs.registry.counter(Metric::Detections, &labels).increment(1);
@@ -172,9 +175,9 @@ impl Outbound {
         mesh(&self.needs.mesh, self.needs.discovery_timeout).await
     }
 
-    /// For what is refused before its destination is known.
+    /// For what is refused before its destination is known. Nothing of it is carried, so nothing in plaintext.
     fn refused_edge(&self) -> Rc<Edge> {
-        self.edge("unknown", false)
+        self.edge("unknown", true)
     }
 
     /// For destinations that are no services.

@@ -190,29 +190,34 @@ impl Outbound {
             let sent = Instant::now();
             let result = client.send(request, carry, interim).await;
             drop(waiting);
+            let mut counts = true;
             let (result, next) = match result {
                 Ok(response) => {
                     pick.first_byte(sent.elapsed());
                     let unprocessed = refused_unprocessed(&response);
                     (Ok(response), if unprocessed { again.as_ref().and_then(client::copy) } else { None })
                 }
-                Err(failure) if failure.refusal.reason.unprocessed() => {
-                    let next = failure.unsent.or_else(|| again.as_ref().and_then(client::copy));
+                Err(failure) => {
+                    counts = !failure.shared;
+                    let next = if failure.refusal.reason.unprocessed() {
+                        failure.unsent.or_else(|| again.as_ref().and_then(client::copy))
+                    } else {
+                        None
+                    };
                     (Err(failure.refusal), next)
                 }
-                Err(failure) => (Err(failure.refusal), None),
             };
+            // One failed attempt to connect is one failure, however many requests waited for it.
             match next {
                 Some(next) if tried < TRIES => {
                     request = next;
                     failed = Some(Served { result, edge, end: None });
                     avoid = Some(pick.endpoint().clone());
-                    pick.end(false, Instant::now());
+                    if counts {
+                        pick.end(false, Instant::now());
+                    }
                 }
-                _ => {
-                    let end = Some(Held(pick));
-                    return Served { result, edge, end };
-                }
+                _ => return Served { result, edge, end: counts.then(|| Held(pick)) },
             }
         }
         unreachable!("the loop ends by returning")

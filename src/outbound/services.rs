@@ -244,14 +244,17 @@ impl Service {
                 Ok(pick) => return Ok(pick),
                 Err(reason) => reason,
             };
-            let refusal = || Refusal::new(reason, format_args!("{}, waited {:?}", self.name, began.elapsed()));
+            let refusal =
+                || Refusal::new(reason, format_args!("{}, waited {:?}", self.name, began.elapsed()));
             if reason == Reason::BreakersOpen {
                 return Err(Refusal::new(reason, &self.name));
             }
             if place.is_none() {
                 place = Some(self.pending.enter()?);
             }
-            tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await.map_err(|_| refusal())?;
+            tokio::time::timeout_at(began + PATIENCE, self.balancer.updated())
+                .await
+                .map_err(|_| refusal())?;
         }
     }
 

@@ -21,6 +21,11 @@ test("sidecars that agree are one line, and the one that doesn't is another and 
   ]);
 });
 
+test("one that was never used is left out", () => {
+  expect(groupBreakers([breaker("cart-1", { inFlight: 0, latencyMs: 0 })])).toEqual([]);
+  expect(groupBreakers([breaker("cart-1", { inFlight: 0, latencyMs: 0, opened: 1 })])).toHaveLength(1);
+});
+
 test("calls by different services to the same endpoint stay apart", () => {
   expect(groupBreakers([breaker("cart-1"), breaker("cart-1", { service: "payments-v1.demo" })])).toHaveLength(2);
 });

@@ -17,10 +17,11 @@ export interface BreakerGroup {
 
 const URGENCY: Record<BreakerState, number> = { open: 0, "half-open": 1, closed: 2 };
 
-/** The most urgent first, then by caller. */
+/** The most urgent first, then by caller; without those that were never used, as a caller has for each of its endpoints. */
 export function groupBreakers(breakers: readonly Breaker[]): BreakerGroup[] {
   const groups = new Map<string, BreakerGroup>();
   for (const breaker of breakers) {
+    if (breaker.state === "closed" && breaker.inFlight === 0 && !breaker.latencyMs && breaker.opened === 0) continue;
     const key = `${breaker.from} ${breaker.service} ${breaker.state}`;
     const group = groups.get(key) ?? {
       from: breaker.from,

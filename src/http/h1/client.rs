@@ -30,6 +30,8 @@ pub struct Failure {
     pub refusal: Refusal,
     /// The request, if nothing of it was sent.
     pub unsent: Option<Request<Body>>,
+    /// It was another request's attempt to connect that failed; it counts once.
+    pub shared: bool,
 }
 
 impl Http1 {
@@ -89,7 +91,7 @@ impl Http1 {
                 (None, error) if error.is_parse() => Reason::PeerProtocol,
                 (None, _) => Reason::Reset,
             };
-            Failure { refusal: Refusal::new(reason, error.into_error()), unsent }
+            Failure { refusal: Refusal::new(reason, error.into_error()), unsent, shared: false }
         })
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{
@@ -26,8 +26,6 @@ use crate::{
     http::{Body, serve::Handler},
 };
 
-/// A request's header section must arrive within this time of its first byte.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After a refusal, what the peer still sends is read and dropped for so long, and up to so many bytes, so that the
 /// answer is not lost to a TCP reset (RFC 9112 9.6).
 const LINGER: (Duration, u64) = (Duration::from_secs(2), 4 * 1024 * 1024);
@@ -50,9 +48,10 @@ where
             }
         }
     });
+    // No deadline for a head: hyper's also ends connections that are merely idle, just as their peer may send on them
+    // (and costs a timer per request). Peers here are the application or have proven who they are; those that are
+    // gone are noticed by TCP keep-alive, and connections are bounded in number.
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
         .half_close(true)
         .preserve_header_case(true)
         .max_headers(MAX_HEADERS)

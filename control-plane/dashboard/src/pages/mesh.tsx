@@ -1,14 +1,15 @@
 // The first page: the whole mesh at a glance, as a map or as tables, and what happened last.
 import { useMemo } from "preact/hooks";
+import type { MeshEdge } from "../api/types";
 import { EventList } from "../components/events";
 import { Empty, Success, Tile } from "../components/parts";
 import { NOTHING, count, rate } from "../format";
 import { href } from "../route";
 import type { Live } from "../state/live";
 import { useLive } from "../state/store";
-import { type Graph, type GraphNode, graphOf, merge } from "../topology/graph";
+import { type Graph, type GraphNode, graphOf, isNode, merge } from "../topology/graph";
 import { MapKey, TopologyMap } from "../topology/map";
-import { TopologyTable } from "../topology/table";
+import { TopologyTable, refused } from "../topology/table";
 
 const LATEST_EVENTS = 6;
 
@@ -19,6 +20,8 @@ export function MeshPage({ view }: { view: "map" | "table" }) {
     () => graphOf(mesh?.services ?? [], [...live.edges.values()].map(({ edge }) => edge)),
     [mesh, live.edges],
   );
+  // Renewals are routine, and with many workloads there are enough of them to hide the rest.
+  const latest = live.events.filter((event) => event.kind !== "certificate-renewed").slice(0, LATEST_EVENTS);
   if (mesh === null) return <p class="waiting">Waiting for the control plane…</p>;
 
   return (
@@ -39,13 +42,15 @@ export function MeshPage({ view }: { view: "map" | "table" }) {
       {graph.nodes.length === 0 ? <NothingYet /> : <Overview live={live} graph={graph} view={view} />}
       <section class="latest" aria-labelledby="latest-title">
         <div class="section-head">
-          <h2 id="latest-title">Latest events</h2>
+          <h2 id="latest-title">
+            Latest events <span class="note">without certificate renewals</span>
+          </h2>
           <a href={href({ page: "events" })}>All events</a>
         </div>
-        {live.events.length === 0 ? (
+        {latest.length === 0 ? (
           <p class="quiet">Nothing happened since the control plane started.</p>
         ) : (
-          <EventList events={live.events.slice(0, LATEST_EVENTS)} />
+          <EventList events={latest} />
         )}
       </section>
     </>
@@ -78,6 +83,7 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
           {manned.length === 0 ? NOTHING : `${ready} of ${count(manned.length, "service")}`}
         </Tile>
       </dl>
+      <Unattributed edges={live.mesh?.edges ?? []} />
       {view === "map" ? (
         <>
           <TopologyMap graph={graph} rates={live.rates} />
@@ -87,6 +93,17 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
         <TopologyTable graph={graph} />
       )}
     </>
+  );
+}
+
+/** What sidecars refuse before they know where it should go: on no edge of the map, and not to be overlooked. */
+function Unattributed({ edges }: { edges: MeshEdge[] }) {
+  const lost = edges.filter((edge) => !isNode(edge.to) && refused(edge.refusals) !== "");
+  if (lost.length === 0) return null;
+  return (
+    <p class="fault">
+      Refused before the destination was known: {lost.map((edge) => `${edge.from}, ${refused(edge.refusals)}`).join("; ")}
+    </p>
   );
 }
 

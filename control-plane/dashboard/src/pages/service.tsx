@@ -9,6 +9,7 @@ import { serviceHealth } from "../health";
 import { SPANS_MINUTES, href, serviceHref } from "../route";
 import { useResource } from "../state/resource";
 import { useLive } from "../state/store";
+import { isNode } from "../topology/graph";
 import { refused } from "../topology/table";
 
 export interface ServicePageProps {
@@ -206,6 +207,7 @@ function Endpoints({ detail, full }: { detail: ServiceDetail; full: string }) {
 }
 
 function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
+  const groups = groupBreakers(endpoint.breakers);
   return (
     <tr data-workload={endpoint.workload}>
       <th scope="row" title={`${endpoint.spiffeId}\n${endpoint.uid}`}>
@@ -217,11 +219,11 @@ function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
         {!endpoint.ready && endpoint.reason && <div class="note">{endpoint.reason}</div>}
       </td>
       <td>
-        {endpoint.breakers.length === 0 ? (
+        {groups.length === 0 ? (
           <span class="note">no caller</span>
         ) : (
           <ul class="breakers">
-            {groupBreakers(endpoint.breakers).map((group) => (
+            {groups.map((group) => (
               <BreakerLine key={`${group.from} ${group.service} ${group.state}`} group={group} full={full} />
             ))}
           </ul>
@@ -278,11 +280,11 @@ function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEd
               {edges.map((edge) => (
                 <tr key={`${edge.from} ${edge.to} ${edge.backend ?? ""}`}>
                   <th scope="row">
-                    <a href={serviceHref(edge[end])}>{serviceName(edge[end]).name}</a>
+                    {isNode(edge[end]) ? <a href={serviceHref(edge[end])}>{serviceName(edge[end]).name}</a> : edge[end]}
                     {edge.backend && edge.backend !== edge.to && <span class="namespace"> via {serviceName(edge.backend).name}</span>}
                   </th>
                   <td>
-                    <Transport edge={edge} />
+                    {isNode(edge[end]) ? <Transport edge={edge} /> : <span class="note">none</span>}
                   </td>
                   <td class="number">{rate(edge.rps)}</td>
                   <td class="number">

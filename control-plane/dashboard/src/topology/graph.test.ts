@@ -64,6 +64,14 @@ test("whom the mesh doesn't list is drawn all the same, as outside of it", () =>
   expect(graph.edges[0]).toMatchObject({ mtls: "none", tlsVersion: null });
 });
 
+test("what was refused before its destination was known has no place on the map", () => {
+  const nobody = { ...service("x"), name: "unknown", namespace: "", kind: "unknown" as const };
+  const refused = { ...call("web", "x", { rps: 0, mtls: false, refusals: { "no-target": 0.1 } }), to: "unknown" };
+  const graph = graphOf([service("web"), nobody], [refused]);
+  expect(graph.nodes.map(({ id }) => id)).toEqual(["web.demo"]);
+  expect(graph.edges).toEqual([]);
+});
+
 test("an edge that is only partly encrypted says so", () => {
   const rows = [canary[0]!, { ...canary[1]!, mtls: false }];
   expect(graphOf(services, rows).edges.find(({ kind }) => kind === "call")?.mtls).toBe("part");

@@ -44,7 +44,17 @@ export interface Graph {
   edges: GraphEdge[];
 }
 
-export function graphOf(services: readonly MeshService[], rows: readonly MeshEdge[]): Graph {
+/**
+ * Whether a name is one of a service or workload. Others ("unknown", for what was refused before its destination was
+ * known; "other", for what is more than the control plane keeps apart) are nobody's: no page, no place on the map.
+ */
+export function isNode(name: string): boolean {
+  return name.includes(".");
+}
+
+export function graphOf(listed: readonly MeshService[], all: readonly MeshEdge[]): Graph {
+  const services = listed.filter((service) => isNode(service.name));
+  const rows = all.filter((row) => isNode(row.from) && isNode(row.to));
   const calls = new Map<string, MeshEdge[]>();
   const splits = new Map<string, MeshEdge[]>();
   const into = new Map<string, MeshEdge[]>();
