@@ -10,7 +10,7 @@ use pillion_proxy::error::Reason;
 use pillion_proxy::telemetry::names::Metric;
 use tokio::process::Command;
 
-use crate::support::mesh::{pillion, pillion_proxy};
+use crate::support::mesh::{Mesh, pillion, pillion_proxy};
 
 /// Set by `make reference`.
 const UPDATE: &str = "PILLION_UPDATE_REFERENCE";
@@ -98,6 +98,25 @@ fn of_documents() {
     }
     page += HTTP_ROUTE;
     compare("documents.md", &page);
+}
+
+#[tokio::test]
+async fn of_the_front_page_the_documents_are_accepted() {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
+    let blocks: Vec<&str> = readme
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().expect("a block ends"))
+        .collect();
+    assert_eq!(blocks.len(), 2, "a service, and how to shape its traffic");
+    let mesh = Mesh::start().await;
+    // An indented block is YAML as well: everything in it is indented alike.
+    mesh.apply(blocks[0]).await;
+    for version in ["payments-v1", "payments-v2"] {
+        mesh.apply(&blocks[0].replace("name: payments,", &format!("name: {version},"))).await;
+    }
+    mesh.apply(blocks[1]).await;
 }
 
 /// The Gateway API documents its own fields; what of them works here is checked document by document.

@@ -185,12 +185,10 @@ impl Mesh {
         self.workloads.iter().find(|w| w.member.name == name).expect("the cast is fixed")
     }
 
-    /// Ends every process in order: sidecars first, while what they drain to is still there.
+    /// Ends every process: an application together with its sidecar, as a host or a pod does; the control plane last.
     pub async fn stop(mut self) {
-        let sidecars = self.workloads.iter_mut().map(|w| w.sidecar.stop(Duration::from_secs(8)));
-        futures_util::future::join_all(sidecars).await;
-        let applications = self.workloads.iter_mut().filter_map(|w| w.application.as_mut());
-        futures_util::future::join_all(applications.map(|a| a.stop(Duration::from_secs(3)))).await;
+        let parts = self.workloads.iter_mut().flat_map(|w| w.application.iter_mut().chain([&mut w.sidecar]));
+        futures_util::future::join_all(parts.map(|part| part.stop(Duration::from_secs(8)))).await;
         self.server.stop(Duration::from_secs(6)).await;
     }
 
