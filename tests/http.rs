@@ -112,12 +112,14 @@ async fn a_body_streams_both_ways_at_once() {
 }
 
 #[tokio::test]
-async fn expectations_and_early_hints_do_not_disturb_the_answer() {
+async fn interim_answers_arrive() {
     let hints: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n\
                          HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
     let scripted = App::scripted(hints).await;
     let pair = Pair::around(scripted.address, "http").await;
     let answer = pair.exchange("GET / HTTP/1.1\r\nhost: app.demo.mesh\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{answer}");
+    assert!(answer.contains("</a.css>"), "{answer}");
     assert!(answer.contains("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
 
     let app = HttpApp::start("app-1", Version::Http1).await;

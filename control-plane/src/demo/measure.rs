@@ -46,6 +46,12 @@ pub(super) async fn measure(mesh: &Mesh, tally: &Tally, length: Duration) -> Res
         measured.hops.insert(format!("{from} → {to}"), counts);
     }
     let caller = &scraped[CALLER];
+    // Cart hides failed payments from its users; here they count, but for those that fail on purpose.
+    let all = counts(caller, &[("direction", "outbound"), ("target", "payments.demo")]);
+    let troubled = counts(caller, &[("direction", "outbound"), ("workload", TROUBLED)]);
+    let others =
+        Counts { requests: all.requests - troubled.requests, failures: all.failures - troubled.failures };
+    measured.hops.insert(format!("{CALLER} → payments but {TROUBLED}"), others);
     for version in ["payments-v1.demo", "payments-v2.demo"] {
         let labels = [("direction", "outbound"), ("target", "payments.demo"), ("backend", version)];
         measured.chosen.insert(version.into(), counts(caller, &labels).requests);
