@@ -306,7 +306,7 @@ mod tests {
     fn open_time_doubles_until_a_recovery_lasts() {
         let (mut breaker, mut now) =
             (breaker(|c| (c.consecutive_failures, c.max_open) = (1, seconds(5))), start());
-        let mut fail = |breaker: &mut Breaker, now: Instant, permit| {
+        let fail = |breaker: &mut Breaker, now: Instant, permit| {
             breaker.record(now, permit, false, 0.0);
             let State::Open { until } = breaker.state else { panic!("{:?}", breaker.state) };
             until - now

@@ -41,6 +41,9 @@ const MAX_HTTP2: usize = 4;
 /// Idle HTTP/1 connections kept to one place.
 const MAX_IDLE_HTTP1: usize = 256;
 
+/// An attempt to connect, and what came of it once it is over.
+type Connecting = watch::Receiver<Option<Result<(), Refusal>>>;
+
 /// Sends requests to one place. Clones share its connections.
 #[derive(Debug)]
 pub struct Client<C>(Rc<Shared<C>>);
@@ -57,7 +60,7 @@ struct Shared<C> {
     idle_timeout: Cell<Duration>,
     http1: RefCell<Vec<(Http1, Instant)>>,
     http2: RefCell<Vec<(Http2, Instant)>>,
-    connecting: RefCell<Option<watch::Receiver<Option<Result<(), Refusal>>>>>,
+    connecting: RefCell<Option<Connecting>>,
 }
 
 impl<C: Connect> Client<C> {
@@ -237,7 +240,7 @@ impl<C: Connect> Client<C> {
     }
 
     /// One attempt to connect at a time, shared by all who wait for it, and not given up when one of them is.
-    fn connecting(&self) -> watch::Receiver<Option<Result<(), Refusal>>> {
+    fn connecting(&self) -> Connecting {
         if let Some(connecting) = &*self.0.connecting.borrow() {
             return connecting.clone();
         }

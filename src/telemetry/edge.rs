@@ -103,6 +103,8 @@ impl Outcome {
     }
 }
 
+type Buckets = [(u32, u64); latency::BUCKETS];
+
 /// The counts of one edge since they were last taken.
 #[derive(Debug)]
 pub struct Edge {
@@ -110,7 +112,7 @@ pub struct Edge {
     outcomes: [Cell<u64>; OUTCOMES],
     failures: Cell<u64>,
     /// Count and sum of microseconds by bucket; made with the first request.
-    latencies: RefCell<Option<Box<[(u32, u64); latency::BUCKETS]>>>,
+    latencies: RefCell<Option<Box<Buckets>>>,
     refusals: RefCell<Vec<(Reason, u64)>>,
     in_flight: Cell<u32>,
     connections: Cell<u64>,

@@ -99,7 +99,13 @@ impl Http1 {
 /// Interim responses between hyper's connection task and the request. Both run on this thread; hyper's callback must
 /// be `Send` all the same.
 #[derive(Clone, Default)]
-struct Interims(Arc<Mutex<(VecDeque<Response<()>>, Option<Waker>)>>);
+struct Interims(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Response<()>>,
+    waker: Option<Waker>,
+}
 
 impl Interims {
     fn push(&self, status: StatusCode, headers: &http::HeaderMap) {
@@ -111,17 +117,17 @@ impl Interims {
         *response.status_mut() = status;
         *response.headers_mut() = headers.clone();
         let mut inner = self.0.lock().expect("nothing panics while holding it");
-        inner.0.push_back(response);
-        if let Some(waker) = inner.1.take() {
+        inner.waiting.push_back(response);
+        if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
     }
 
     fn drain(&self, waker: &Waker, sink: &dyn InterimSink) {
         let mut inner = self.0.lock().expect("nothing panics while holding it");
-        for response in inner.0.drain(..) {
+        for response in inner.waiting.drain(..) {
             sink.interim(response);
         }
-        inner.1 = Some(waker.clone());
+        inner.waker = Some(waker.clone());
     }
 }
