@@ -19,7 +19,9 @@ demo: build ## Runs a whole mesh on this machine, with traffic and the dashboard
 	@exec $(PILLION) demo
 
 build: setup-build setup-dashboard ## Builds both programs, with the dashboard
-	cargo build --workspace --bins
+# One test along with the programs: then Cargo chooses the features that the tests need, and what is built for the demo is
+# not built a second time for them.
+	cargo build --workspace --bins --test cli
 
 test: test-rust test-dashboard test-e2e ## Runs every test
 
