@@ -20,8 +20,11 @@ pub struct Holdings(BTreeMap<ServiceName, Held>);
 #[derive(Debug)]
 struct Held {
     seen: watch::Sender<Snapshot>,
-    config: Option<(String, Arc<Service>)>,
-    endpoints: Option<(String, Arc<Vec<Endpoint>>)>,
+    config: Option<Arc<Service>>,
+    endpoints: Option<Arc<Vec<Endpoint>>>,
+    /// The last received, be they applied or refused: what the control plane need not send again.
+    config_version: String,
+    endpoints_version: String,
 }
 
 impl Holdings {
@@ -41,7 +44,7 @@ impl Holdings {
             return (held.seen.subscribe(), None);
         }
         let (seen, receiver) = watch::channel(Snapshot::Pending);
-        self.0.insert(service.clone(), Held { seen, config: None, endpoints: None });
+        self.0.insert(service.clone(), Held::new(seen));
         (receiver, Some(Subscribe { service: service.to_string(), ..Subscribe::default() }))
     }
 
@@ -57,22 +60,20 @@ impl Holdings {
 
     /// Asks again for everything, saying what is here already.
     pub fn subscriptions(&self) -> impl Iterator<Item = Subscribe> {
-        self.0.iter().map(|(service, held)| {
-            let (config_version, endpoints_version) = held.versions();
-            Subscribe {
-                service: service.to_string(),
-                config_version: config_version.to_owned(),
-                endpoints_version: endpoints_version.to_owned(),
-            }
+        self.0.iter().map(|(service, held)| Subscribe {
+            service: service.to_string(),
+            config_version: held.config_version.clone(),
+            endpoints_version: held.endpoints_version.clone(),
         })
     }
 
     /// A digest of everything, to be compared with the control plane's.
     pub fn digest(&self) -> String {
-        digest::holdings(self.0.iter().map(|(service, held)| {
-            let (config, endpoints) = held.versions();
-            (service.as_str(), config, endpoints)
-        }))
+        digest::holdings(
+            self.0
+                .iter()
+                .map(|(service, held)| (service.as_str(), &*held.config_version, &*held.endpoints_version)),
+        )
     }
 
     /// Takes in an update, whole or not at all. `None`: it is for a service that is not followed any more.
@@ -85,28 +86,35 @@ impl Holdings {
 }
 
 impl Held {
-    fn versions(&self) -> (&str, &str) {
-        let config = self.config.as_ref().map_or("", |(version, _)| version);
-        let endpoints = self.endpoints.as_ref().map_or("", |(version, _)| version);
-        (config, endpoints)
+    fn new(seen: watch::Sender<Snapshot>) -> Self {
+        Self {
+            seen,
+            config: None,
+            endpoints: None,
+            config_version: String::new(),
+            endpoints_version: String::new(),
+        }
     }
 
     fn apply(&mut self, update: &Update) -> Result<(), String> {
-        let version = update.version.clone();
         match Kind::try_from(update.kind) {
             Ok(Kind::Config) => {
+                self.config_version.clone_from(&update.version);
                 let config =
                     wire::ServiceConfig::decode(&*update.payload).map_err(|error| error.to_string())?;
                 let service = Service::try_from(config).map_err(|refused| refused.to_string())?;
-                self.config = Some((version, Arc::new(service)));
+                self.config = Some(Arc::new(service));
             }
             Ok(Kind::Endpoints) => {
+                self.endpoints_version.clone_from(&update.version);
                 let list = wire::EndpointList::decode(&*update.payload).map_err(|error| error.to_string())?;
                 let endpoints = model::endpoints(&list).map_err(|refused| refused.to_string())?;
-                self.endpoints = Some((version, Arc::new(endpoints)));
+                self.endpoints = Some(Arc::new(endpoints));
             }
             Ok(Kind::Absent) => {
                 (self.config, self.endpoints) = (None, None);
+                self.config_version.clear();
+                self.endpoints_version.clear();
                 self.seen.send_replace(Snapshot::Absent);
                 return Ok(());
             }
@@ -114,7 +122,7 @@ impl Held {
                 return Err(format!("kind {} is not known to this version", update.kind));
             }
         }
-        if let (Some((_, config)), Some((_, endpoints))) = (&self.config, &self.endpoints) {
+        if let (Some(config), Some(endpoints)) = (&self.config, &self.endpoints) {
             self.seen.send_replace(Snapshot::Present(config.clone(), endpoints.clone()));
         }
         Ok(())
@@ -148,17 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_update_changes_nothing() {
+    fn a_refused_update_changes_nothing_but_is_not_wanted_again() {
         let mut holdings = Holdings::default();
-        let (_seen, _) = holdings.follow(&"a.n".parse().expect("a name"));
+        let (seen, _) = holdings.follow(&"a.n".parse().expect("a name"));
         holdings.apply(update(Kind::Config, "1", config()));
-        let before = holdings.digest();
+        holdings.apply(update(Kind::Endpoints, "1", Vec::new()));
         for payload in [b"\xff\xff".to_vec(), wire::ServiceConfig::default().encode_to_vec()] {
             let answer = holdings.apply(update(Kind::Config, "2", payload)).expect("followed");
             assert!(!answer.refusal.is_empty());
             assert_eq!(answer.version, "2");
         }
-        assert_eq!(holdings.digest(), before);
+        assert!(matches!(&*seen.borrow(), Snapshot::Present(config, _) if config.name.as_str() == "a.n"));
+        assert_eq!(holdings.digest(), digest::holdings([("a.n", "2", "1")]));
         let unknown = Update { kind: 77, ..update(Kind::Config, "3", Vec::new()) };
         assert!(holdings.apply(unknown).expect("followed").refusal.contains("77"));
     }

@@ -1,6 +1,6 @@
 //! Answers the application's HTTP requests: finds out whom each is for, and takes it down the chain.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 use ::http::{Method, Request, Response, uri::Authority};
 
@@ -17,6 +17,8 @@ pub(super) struct FromApplication {
     pub(super) outbound: Rc<Outbound>,
     /// Where the connection stands for one service.
     pub(super) target: Option<Target>,
+    /// The last host that turned out to mean a service. A connection seldom names another.
+    pub(super) last: RefCell<Option<(Authority, Target)>>,
 }
 
 impl Handler for FromApplication {
@@ -61,6 +63,19 @@ impl FromApplication {
             return Ok(Destination::Service(target.clone()));
         }
         let authority = authority.ok_or(Reason::NoTarget)?;
+        if let Some((last, target)) = &*self.last.borrow()
+            && last == authority
+        {
+            return Ok(Destination::Service(target.clone()));
+        }
+        let destination = self.meaning(authority, port).await?;
+        if let Destination::Service(target) = &destination {
+            *self.last.borrow_mut() = Some((authority.clone(), target.clone()));
+        }
+        Ok(destination)
+    }
+
+    async fn meaning(&self, authority: &Authority, port: u16) -> Result<Destination, Refusal> {
         let mesh = self.outbound.mesh().await?;
         match super::target::meaning(authority, mesh.identity.spiffe_id().namespace(), port) {
             Meaning::Service(service, port) => Ok(Destination::Service(Target { service, port })),

@@ -157,7 +157,8 @@ impl Outbound {
         };
         match (version, target) {
             (Some(version), target) => {
-                let handler = http::FromApplication { outbound: self.clone(), target };
+                let handler =
+                    http::FromApplication { outbound: self.clone(), target, last: Default::default() };
                 // The application may need others until its very end: nothing is closed before the process ends.
                 let (_, never) = drain::channel();
                 serve::serve(io, version, Rc::new(handler), never).await
