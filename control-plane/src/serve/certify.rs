@@ -34,6 +34,12 @@ pub(super) async fn certify(
         return Err(Status::invalid_argument(format!("csr_der is longer than {MAX_CSR} bytes")));
     }
     let Proven { id, proof } = prove(mesh, peer, &request.join_token).await?;
+    // Whoever has that name is believed to be the control plane by every sidecar.
+    if id.is_control_plane() {
+        mesh.telemetry.certificate_rejected("reserved-identity");
+        warn!(peer = %peer.address, identity = %id, proof, "a certificate of the control plane's own identity was asked for");
+        return Err(Status::permission_denied(format!("{id} is the control plane's own identity")));
+    }
     let now = SystemTime::now();
     let chain = mesh.authority.sign(&request.csr_der, &id, mesh.leaf_ttl, now).map_err(|fault| {
         mesh.telemetry.certificate_rejected("csr");

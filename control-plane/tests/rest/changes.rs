@@ -202,4 +202,10 @@ async fn tokens_are_made_used_listed_and_revoked() {
     let fields: Vec<String> =
         problem(response).await.2.iter().map(|it| it.split(':').next().unwrap().into()).collect();
     assert_eq!(fields, ["namespace", "ttl", "role", "serviceAccount"]);
+    let reserved = json!({"kind": "join", "namespace": "pillion-system", "serviceAccount": "control-plane"});
+    let response = server.request(Method::POST, "/v1/tokens").json(&reserved).send().await.unwrap();
+    assert_eq!(
+        problem(response).await.2,
+        ["serviceAccount: is the control plane's own in this namespace"]
+    );
 }
