@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use pillion_api::wire::{
-    Acknowledge, ControlMessage, Health, Hello, SidecarMessage, Subscribe, Telemetry, TrustAnchors, Welcome,
-    sidecar_message::Message, update::Kind,
+use pillion_api::{
+    name::ServiceName,
+    wire::{
+        Acknowledge, ControlMessage, Health, SidecarMessage, Subscribe, Telemetry, TrustAnchors, Welcome,
+        sidecar_message::Message, update::Kind,
+    },
 };
 use pillion_certs::SpiffeId;
 use tokio::{
@@ -29,6 +32,9 @@ use crate::{
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// The last word to a sidecar that may not be reading.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Ours have 16 characters.
+const MAX_VERSION: usize = 64;
 
 type Outbox = mpsc::Sender<Result<ControlMessage, Status>>;
 
@@ -182,7 +188,7 @@ impl Stream {
             Some(Message::Hello(_)) => {
                 return Err(Status::invalid_argument("Hello comes once, at the start of a stream"));
             }
-            Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe),
+            Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(Message::Unsubscribe(unsubscribe)) => {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
                 self.subscriptions.remove(&unsubscribe.service);
@@ -199,7 +205,15 @@ impl Stream {
         Ok(())
     }
 
-    fn subscribe(&mut self, Subscribe { service, config_version, endpoints_version }: Subscribe) {
+    fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), Status> {
+        let Subscribe { service, config_version, endpoints_version } = subscribe;
+        // All three are kept for as long as the subscription: none may have any length it likes.
+        if let Err(fault) = service.parse::<ServiceName>() {
+            return Err(Status::invalid_argument(format!("Subscribe.service: {}", hello::words(&fault.to_string()))));
+        }
+        // One that we never gave is as good as none.
+        let version = |text: String| if text.len() <= MAX_VERSION { text } else { String::new() };
+        let (config_version, endpoints_version) = (version(config_version), version(endpoints_version));
         let subscribed =
             self.session.subscriber.subscribe(service.clone(), config_version, endpoints_version);
         match subscribed {
@@ -212,6 +226,7 @@ impl Stream {
                 warn!(workload, service, "a subscription was not taken: {fault}");
             }
         }
+        Ok(())
     }
 
     fn acknowledged(&self, acknowledge: Acknowledge) {
@@ -229,7 +244,7 @@ impl Stream {
         let refusal = Refusal {
             service: service.clone(),
             kind,
-            version,
+            version: hello::words(&version),
             uid: uid.to_owned(),
             reason: reason.clone(),
             at_ms: unix_ms(),
@@ -269,6 +284,7 @@ impl Stream {
             workload: &self.hello.workload,
             source: services.first().unwrap_or(&own_name),
             services: &services,
+            registered: !self.deregistered,
         };
         let registry = &self.mesh.registry;
         let name = |uid: &str| registry.member(uid).map(|member| member.name().to_owned());

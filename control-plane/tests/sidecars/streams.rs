@@ -201,6 +201,18 @@ async fn a_faulty_hello_is_refused_with_every_fault() {
 }
 
 #[tokio::test]
+async fn what_can_be_no_service_is_not_subscribed_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    let mut web = server.sidecar(folder.path(), "web", "web-1").await;
+    web.subscribe(&"x".repeat(100_000)).await;
+    let status = web.end().await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
+    assert!(status.message().starts_with("Subscribe.service:"), "{}", status.message());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_takes_over_anothers_instance() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(folder.path()).await;
