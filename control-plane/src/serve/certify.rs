@@ -60,8 +60,14 @@ async fn prove(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Sta
     if !join_token.is_empty() {
         return by_token(mesh, peer, join_token).await;
     }
-    match &peer.identity {
-        Some(id) => Ok(Proven { id: id.clone(), proof: "certificate" }),
+    match &peer.proof {
+        // Else whoever holds a connection open would renew a certificate that is long over.
+        Some(proof) if proof.is_over(SystemTime::now()) => {
+            mesh.telemetry.certificate_rejected("expired");
+            warn!(peer = %peer.address, identity = %proof.id, "a certificate that is over was to be renewed");
+            Err(Status::unauthenticated("the certificate of this connection has expired"))
+        }
+        Some(proof) => Ok(Proven { id: proof.id.clone(), proof: "certificate" }),
         None => {
             mesh.telemetry.certificate_rejected("no-proof");
             let message =
