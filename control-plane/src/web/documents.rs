@@ -1,6 +1,6 @@
 //! The handlers for documents: list, get, put, delete, apply.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use axum::{
     Json,
@@ -261,16 +261,19 @@ pub(super) async fn apply(
             }
         }
     }
+    // Before anything is said of what there is in those namespaces.
+    if token_first.is_err() {
+        let namespaces: BTreeSet<&str> =
+            documents.iter().map(|(_, document)| document.metadata().namespace.as_str()).collect();
+        for namespace in namespaces {
+            access::needs(&state, &headers, Role::Operator, Some(namespace)).await?;
+        }
+    }
     if !faults.is_empty() {
         faults.extend(state.editor.missing(&documents, &faulty).await?);
         return Err(placed(Problem::invalid(faults), &written));
     }
     let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();
-    if token_first.is_err() {
-        for document in &documents {
-            access::needs(&state, &headers, Role::Operator, Some(&document.metadata().namespace)).await?;
-        }
-    }
     let edited = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
     let edited = edited.map_err(|error| placed(error.into(), &written))?;
     if !params.dry_run {
