@@ -4,7 +4,7 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::{
     name::ServiceName,
@@ -21,7 +21,7 @@ pub struct Service {
     pub name: ServiceName,
     /// What it listens on, as callers see it.
     pub ports: Vec<Port>,
-    /// By precedence: the first that fits is taken; none fits: the service itself, if there are none at all.
+    /// By precedence: the first that fits is taken; none fits: 404; none there: the service itself.
     pub routes: Vec<RouteRule>,
     /// How to treat its endpoints.
     pub policy: TrafficPolicy,
@@ -359,7 +359,7 @@ impl Faults {
             Ok(Type::PathPrefix) => {
                 Some(StringMatch::PathPrefix(string.value.trim_end_matches('/').to_owned()))
             }
-            Ok(Type::RegularExpression) => match Regex::new(&format!("^(?:{})$", string.value)) {
+            Ok(Type::RegularExpression) => match whole(&string.value) {
                 Ok(regex) => Some(StringMatch::Regex(regex)),
                 Err(error) => {
                     self.say(field, error);
@@ -431,6 +431,18 @@ impl Faults {
         };
         (!breaker.disabled).then_some(checked)
     }
+}
+
+/// The largest program that an expression of a route may compile to, bytes.
+const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// An expression that fits whole texts only. What admits a route compiles its expressions by this too: so nothing is
+/// admitted that a sidecar refuses.
+///
+/// # Errors
+/// What is wrong with the expression.
+pub fn whole(expression: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&format!("^(?:{expression})$")).size_limit(REGEX_SIZE_LIMIT).build()
 }
 
 fn or(value: u32, default: u32) -> u32 {
