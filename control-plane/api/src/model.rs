@@ -442,7 +442,10 @@ const REGEX_SIZE_LIMIT: usize = 1 << 20;
 /// # Errors
 /// What is wrong with the expression.
 pub fn whole(expression: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{expression})$")).size_limit(REGEX_SIZE_LIMIT).build()
+    let compile = |expression: &str| RegexBuilder::new(expression).size_limit(REGEX_SIZE_LIMIT).build();
+    // By itself first: "a)|(?:b" would only be one between the brackets, and out of them.
+    compile(expression)?;
+    compile(&format!("^(?:{expression})$"))
 }
 
 fn or(value: u32, default: u32) -> u32 {
@@ -466,6 +469,15 @@ mod tests {
         };
         let service = Service::try_from(config).expect("a valid service");
         assert_eq!(service.policy, TrafficPolicy::default());
+    }
+
+    #[test]
+    fn an_expression_fits_whole_texts_and_cannot_leave_its_brackets() {
+        let either = whole("a|b").expect("an expression");
+        assert!(either.is_match("a") && !either.is_match("ab"));
+        for wrong in ["(?x)a # b", "a)|(?:b", "(?:a{1000}){1000}"] {
+            assert!(whole(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
