@@ -210,7 +210,8 @@ fn a_named_port_that_nobody_has_leaves_a_configuration_that_sidecars_take() {
     assert_eq!(faults, [], "nobody is there yet");
     assert_eq!(model(&compiled).expect("taken").ports[0].target_port, 80);
 
-    let (compiled, faults) = compile(&documents, &[workload("a", "demo", &[("app", "web")], &[("web", 8080)])]);
+    let (compiled, faults) =
+        compile(&documents, &[workload("a", "demo", &[("app", "web")], &[("web", 8080)])]);
     assert!(model(&compiled).is_ok());
     assert_eq!(
         faults[0].to_string(),

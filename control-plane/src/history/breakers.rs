@@ -20,12 +20,8 @@ pub(super) fn gauges(reported: &[EndpointGauge]) -> Gauges {
     let possible = |gauge: &&EndpointGauge| gauge.service.len() <= MAX_NAME && gauge.uid.len() <= MAX_UID;
     let keyed = |gauge: &EndpointGauge| {
         let opened_reason = gauge.opened_reason.chars().take(MAX_REASON).collect();
-        let kept = EndpointGauge {
-            service: gauge.service.clone(),
-            uid: gauge.uid.clone(),
-            opened_reason,
-            ..*gauge
-        };
+        let kept =
+            EndpointGauge { service: gauge.service.clone(), uid: gauge.uid.clone(), opened_reason, ..*gauge };
         ((gauge.service.clone(), gauge.uid.clone()), kept)
     };
     reported.iter().take(MAX_GAUGES).filter(possible).map(keyed).collect()

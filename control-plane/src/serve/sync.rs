@@ -99,10 +99,11 @@ async fn greet(
     let documents = mesh.compiler.documents();
     let source = compile::source_of(&workload, &documents);
     let welcome = welcome(mesh, &workload, &source);
-    let (registration, registered) = mesh.registry.connect(workload.clone()).map_err(|refused| match refused {
-        Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
-        Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
-    })?;
+    let (registration, registered) =
+        mesh.registry.connect(workload.clone()).map_err(|refused| match refused {
+            Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
+            Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
+        })?;
     let name = &workload.hello.workload;
     info!(workload = name, uid = registration.uid(), %identity, peer = %address, ?registered, "sidecar connected");
     if registered == Registered::Joined {
@@ -239,7 +240,10 @@ impl Stream {
         let Subscribe { service, config_version, endpoints_version } = subscribe;
         // All three are kept for as long as the subscription: none may have any length it likes.
         if let Err(fault) = service.parse::<ServiceName>() {
-            return Err(Status::invalid_argument(format!("Subscribe.service: {}", hello::words(&fault.to_string()))));
+            return Err(Status::invalid_argument(format!(
+                "Subscribe.service: {}",
+                hello::words(&fault.to_string())
+            )));
         }
         // One that we never gave is as good as none.
         let version = |text: String| if text.len() <= MAX_VERSION { text } else { String::new() };
@@ -363,7 +367,9 @@ fn welcome(mesh: &Mesh, workload: &Workload, source: &str) -> Welcome {
 
 /// Its sidecar has a newer certificate by now, or should not be here any more.
 fn over() -> Status {
-    Status::unavailable("the certificate that this stream was opened with has expired; reconnect with the current one")
+    Status::unavailable(
+        "the certificate that this stream was opened with has expired; reconnect with the current one",
+    )
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -138,7 +138,7 @@ async fn list(
         return watch::stream(state, kind, namespace).await;
     }
     let (revision, documents) = state.documents.current().await?;
-    let shown = Shown::new(&documents);
+    let shown = Shown::new(&documents, (state.refused)());
     let items: Vec<Value> =
         documents.list(kind, namespace.as_deref()).map(|(_, document)| shown.document(document)).collect();
     let metadata = json!({ "resourceVersion": revision.to_string() });
@@ -160,7 +160,7 @@ pub(super) async fn get(
     access::may_read(&state, &headers, Some(&namespace)).await?;
     let (_, documents) = state.documents.current().await?;
     match documents.get(&key) {
-        Some(document) => Ok(shown(document, &documents)),
+        Some(document) => Ok(shown(&state, document, &documents)),
         None => Err(Problem::not_found(format!("there is no {key}"))),
     }
 }
@@ -196,7 +196,7 @@ pub(super) async fn put(
     }
     let edit = edited.into_iter().next().expect("one document in, one out");
     let (_, documents) = state.documents.current().await?;
-    let mut response = shown(&edit.document, &documents);
+    let mut response = shown(&state, &edit.document, &documents);
     if edit.outcome == Outcome::Created {
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -291,8 +291,9 @@ fn placed(mut problem: Problem, written: &[Written]) -> Problem {
     problem
 }
 
-fn shown(document: &Document, documents: &Documents) -> Response {
-    let mut response = Json(Shown::new(documents).document(document)).into_response();
+fn shown(state: &WebState, document: &Document, documents: &Documents) -> Response {
+    let shown = Shown::new(documents, (state.refused)());
+    let mut response = Json(shown.document(document)).into_response();
     let version = &document.metadata().resource_version;
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -207,8 +207,5 @@ async fn tokens_are_made_used_listed_and_revoked() {
     assert_eq!(fields, ["namespace", "ttl", "role", "serviceAccount"]);
     let reserved = json!({"kind": "join", "namespace": "pillion-system", "serviceAccount": "control-plane"});
     let response = server.request(Method::POST, "/v1/tokens").json(&reserved).send().await.unwrap();
-    assert_eq!(
-        problem(response).await.2,
-        ["serviceAccount: is the control plane's own in this namespace"]
-    );
+    assert_eq!(problem(response).await.2, ["serviceAccount: is the control plane's own in this namespace"]);
 }

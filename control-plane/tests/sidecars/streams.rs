@@ -47,8 +47,13 @@ async fn a_subscriber_is_sent_configuration_and_endpoints_and_what_it_refuses_is
     let refusals = async || server.json("/v1/mesh/control-plane").await["refusedUpdates"].clone();
     eventually("the refusal is shown", async || refusals().await[0]["reason"] == "no such protocol").await;
     assert_eq!(refusals().await[0]["service"], "payments.demo");
+    let status = async || server.json("/v1/namespaces/demo/services/payments").await["status"].clone();
+    let usable = &status().await["conditions"][0];
+    assert_eq!((&usable["type"], &usable["status"]), (&"pillion.dev/Usable".into(), &"False".into()));
+    assert_eq!(usable["message"], "Service demo/payments: the sidecar of web-1 refuses it: no such protocol");
     web.acknowledge(&config, "").await;
     eventually("the refusal is gone", async || refusals().await == serde_json::json!([])).await;
+    assert_eq!(status().await["conditions"][0]["status"], "True");
     server.stop().await;
 }
 
@@ -217,8 +222,10 @@ async fn a_service_that_comes_after_its_workload_is_told_to_it() {
     // Of two services the same one is first wherever a source is shown.
     let spec = serde_json::json!({"ports": [{"port": 80}], "selector": {"app": "web"}});
     server.apply("Service", "web-v1", spec).await;
-    eventually("it is compiled", async || server.json("/v1/mesh/services/demo/web-v1").await["instances"] == 1)
-        .await;
+    eventually("it is compiled", async || {
+        server.json("/v1/mesh/services/demo/web-v1").await["instances"] == 1
+    })
+    .await;
     assert_eq!(server.json("/v1/mesh/workloads").await[0]["service"], "web.demo");
     server.delete("Service", "web").await;
     assert_eq!(web.welcome().await.source, "web-v1.demo");

@@ -84,8 +84,7 @@ async fn no_token_makes_a_workload_the_control_plane() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(folder.path()).await;
     let (namespace, service_account) = pillion_certs::spiffe::CONTROL_PLANE;
-    let grant =
-        JoinGrant { namespace: namespace.to_owned(), service_account: service_account.to_owned() };
+    let grant = JoinGrant { namespace: namespace.to_owned(), service_account: service_account.to_owned() };
     let created = Tokens::new(Arc::clone(&server.store))
         .create_join(grant, Duration::from_secs(60), &"00".repeat(32), SystemTime::now())
         .await;
