@@ -11,6 +11,8 @@ kind: TrafficPolicy
 metadata: { name: quick, namespace: demo }
 spec:
   targetRefs: [{ group: \"\", kind: Service, name: app }]
+  # What one slow answer of a busy machine says about an endpoint fades quickly.
+  loadBalancer: { type: PeakEwma, decay: 1s }
   circuitBreaker:
     consecutiveFailures: 3
     openTime: { base: 500ms, max: 1s }
