@@ -39,4 +39,4 @@ pub use fault::PeerFault;
 pub use key::PrivateKey;
 pub use rotate::{Issued, RenewalStatus, keep_fresh};
 pub use spiffe::{SpiffeId, TrustDomain};
-pub use tls::{Identity, RootPin, bootstrap_client_config, peer_identity};
+pub use tls::{Identity, RootPin, bootstrap_client_config, peer_identity, peer_not_after};

@@ -10,7 +10,7 @@ const MAX_TRUST_DOMAIN: usize = 255;
 const MAX_ID: usize = 2048;
 const SCHEME: &str = "spiffe://";
 /// Where the control plane lives: its namespace and service account.
-const CONTROL_PLANE: (&str, &str) = ("pillion-system", "control-plane");
+pub const CONTROL_PLANE: (&str, &str) = ("pillion-system", "control-plane");
 
 /// The part of a SPIFFE ID that says under which roots it was issued, such as `pillion.local`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +87,12 @@ impl SpiffeId {
             namespace: namespace.into(),
             service_account: service_account.into(),
         }
+    }
+
+    /// Whether it is the control plane's own identity, which no workload may ever have: whoever shows it is believed to
+    /// be the control plane.
+    pub fn is_control_plane(&self) -> bool {
+        (&*self.namespace, &*self.service_account) == CONTROL_PLANE
     }
 
     /// Under whose roots the identity is issued.
@@ -263,7 +269,11 @@ mod tests {
         let trust_domain: TrustDomain = "mesh.example".parse().unwrap();
         let id = SpiffeId::control_plane(&trust_domain);
         assert_eq!(id.to_string(), "spiffe://mesh.example/ns/pillion-system/sa/control-plane");
-        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().parse(), Ok(id.clone()));
+        assert!(id.is_control_plane());
+        for (namespace, account) in [("pillion-system", "web"), ("demo", "control-plane")] {
+            assert!(!SpiffeId::new(trust_domain.clone(), namespace, account).unwrap().is_control_plane());
+        }
     }
 
     proptest! {

@@ -215,6 +215,12 @@ pub fn peer_identity(connection: &CommonState) -> Result<SpiffeId, PeerFault> {
     Ok(leaf.id)
 }
 
+/// When the peer's certificate ends, of a connection whose handshake verified it. A connection may well outlive it.
+pub fn peer_not_after(connection: &CommonState) -> Result<SystemTime, PeerFault> {
+    let chain = connection.peer_certificates().unwrap_or_default();
+    Ok(Leaf::read(chain.first().ok_or(PeerFault::NoCertificate)?)?.not_after)
+}
+
 fn client_builder(
     verifier: ServerVerifier,
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {

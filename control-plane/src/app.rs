@@ -1,6 +1,7 @@
 //! The server: the only place where all parts meet.
 
 use std::{
+    collections::BTreeMap,
     fs,
     future::Future,
     net::SocketAddr,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use axum::Router;
+use pillion_api::wire::update;
 use pillion_certs::{Authority, Identity};
 use serde::Serialize;
 use tokio::{
@@ -27,9 +29,9 @@ use crate::{
     error::Error,
     history::{EventKind, History},
     mesh_api::{MeshState, Ticker, mesh_router},
-    publish::Compiler,
+    publish::{Compiler, Publisher, Refusal},
     registry::{Member, Registry},
-    resource::{Kind, cache::DocumentCache},
+    resource::{Key, Kind, cache::DocumentCache, status::Refused},
     serve::{Listener, Mesh},
     shutdown::{self, Shutdown, Trigger},
     store::{Store, embedded::EmbeddedStore},
@@ -157,6 +159,7 @@ impl Server {
             listens_on: http_address,
             root_fingerprint: Arc::new(move || root_fingerprint(&authority)),
             metrics: Arc::new(move || telemetry.render()),
+            refused: refused(Arc::clone(&mesh.publisher), Arc::clone(&mesh.registry)),
             on_change: on_change(Arc::clone(&mesh.history)),
         });
         let router = web::router(web, mesh_router(Arc::clone(&state), Arc::clone(&ticker)));
@@ -270,9 +273,11 @@ impl Server {
             admin_token_file: &folder.join(ADMIN_TOKEN_FILE),
             trust_anchors: &folder.join(authority::TRUST_ANCHORS_FILE),
         };
-        let text = serde_json::to_string_pretty(&contents).expect("paths of ours are valid UTF-8 or refused");
         let (path, draft) = (folder.join(SERVER_FILE), folder.join(format!("{SERVER_FILE}.new")));
-        fs::write(&draft, text)
+        // A home directory need not be UTF-8, but this file must be.
+        serde_json::to_string_pretty(&contents)
+            .map_err(std::io::Error::from)
+            .and_then(|text| fs::write(&draft, text))
             .and_then(|()| fs::rename(&draft, &path))
             .map_err(|cause| Error::failed(format!("write {}", path.display()), cause))?;
         Ok(path)
@@ -322,6 +327,30 @@ async fn sweep(history: Arc<History>) {
 fn root_fingerprint(authority: &Authority) -> String {
     let bundle = authority.trust_bundle();
     bundle.fingerprints().next().expect("an authority has a root").to_string()
+}
+
+/// The Services whose configuration sidecars refuse now: by how many, and the words of one.
+fn refused(publisher: Arc<Publisher>, registry: Arc<Registry>) -> Arc<dyn Fn() -> Refused + Send + Sync> {
+    Arc::new(move || {
+        let mut by_service: BTreeMap<String, Vec<Refusal>> = BTreeMap::new();
+        let of_documents = |refusal: &Refusal| refusal.kind == update::Kind::Config;
+        for refusal in publisher.refusals.list().into_iter().filter(of_documents) {
+            by_service.entry(refusal.service.clone()).or_default().push(refusal);
+        }
+        let told = by_service.into_iter().filter_map(|(service, refusals)| {
+            let (name, namespace) = service.split_once('.')?;
+            let Refusal { uid, reason, .. } = refusals.first()?;
+            let workload =
+                registry.member(uid).map_or_else(|| uid.clone(), |member| member.name().to_owned());
+            let others = match refusals.len() - 1 {
+                0 => String::new(),
+                others => format!(" (and {others} more)"),
+            };
+            let why = format!("the sidecar of {workload}{others} refuses it: {reason}");
+            Some((Key::new(Kind::Service, namespace, name), why))
+        });
+        told.collect()
+    })
 }
 
 /// Tells the mesh's page of every change that people make.

@@ -15,13 +15,30 @@ const JITTER: f64 = 0.1;
 
 /// How a request got past a breaker; to be given back with its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
+pub struct Permit {
+    way: Way,
+    /// The breaker's episode at the time: results of an earlier one say nothing about this one.
+    episode: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
     /// As usual.
     Pass,
     /// To see whether the endpoint has recovered.
     Probe,
     /// Although the breaker is open, because too many are.
     Panic,
+}
+
+impl Permit {
+    /// For an endpoint without a breaker.
+    pub const UNGUARDED: Self = Self { way: Way::Pass, episode: 0 };
+
+    /// Whether its result decides if the endpoint is let back in.
+    pub fn is_probe(self) -> bool {
+        self.way == Way::Probe
+    }
 }
 
 /// A breaker's change, for logs and counts.
@@ -43,6 +60,8 @@ pub struct Breaker {
     /// Openings in a row without a lasting recovery; sets the open time.
     streak: u32,
     closed_at: Option<Instant>,
+    /// Grows with every opening and closing.
+    episode: u64,
     opened: u64,
     reason: String,
 }
@@ -64,6 +83,7 @@ impl Breaker {
             consecutive: 0,
             streak: 0,
             closed_at: None,
+            episode: 0,
             opened: 0,
             reason: String::new(),
         }
@@ -88,29 +108,33 @@ impl Breaker {
 
     /// Lets a request through. To be called only where [`Self::available`], or in panic.
     pub fn admit(&mut self, now: Instant) -> Permit {
-        match &mut self.state {
-            State::Closed => Permit::Pass,
+        let way = match &mut self.state {
+            State::Closed => Way::Pass,
             State::Open { until } if now >= *until => {
                 self.state = State::HalfOpen { probes: 1 };
-                Permit::Probe
+                Way::Probe
             }
             State::HalfOpen { probes } if *probes < self.config.half_open_requests => {
                 *probes += 1;
-                Permit::Probe
+                Way::Probe
             }
-            State::Open { .. } | State::HalfOpen { .. } => Permit::Panic,
-        }
+            State::Open { .. } | State::HalfOpen { .. } => Way::Panic,
+        };
+        Permit { way, episode: self.episode }
     }
 
     /// Takes in a request's result. `random` is in 0..1.
     pub fn record(&mut self, now: Instant, permit: Permit, success: bool, random: f64) -> Option<Change> {
-        match (self.state, permit) {
+        if permit.episode != self.episode {
+            return None;
+        }
+        match (self.state, permit.way) {
             (State::Closed, _) => self.count(now, success, random),
-            (State::HalfOpen { .. }, Permit::Probe) if success => {
+            (State::HalfOpen { .. }, Way::Probe) if success => {
                 self.close(now);
                 Some(Change::Closed)
             }
-            (State::HalfOpen { .. }, Permit::Probe) => {
+            (State::HalfOpen { .. }, Way::Probe) => {
                 self.open(now, random, "the probe failed".into());
                 Some(Change::Opened)
             }
@@ -119,11 +143,19 @@ impl Breaker {
         }
     }
 
-    /// A request ended without a result: its caller went away.
-    pub fn cancel(&mut self, permit: Permit) {
-        if let (State::HalfOpen { probes }, Permit::Probe) = (&mut self.state, permit) {
+    /// A request ended without a result, after `waited`: its caller went away. A probe that kept its caller waiting
+    /// for longer than the open time has told enough; any other frees its place.
+    pub fn cancel(&mut self, now: Instant, permit: Permit, waited: Duration, random: f64) -> Option<Change> {
+        if permit.episode != self.episode || !permit.is_probe() {
+            return None;
+        }
+        if waited >= self.config.base_open {
+            return self.record(now, permit, false, random);
+        }
+        if let State::HalfOpen { probes } = &mut self.state {
             *probes = probes.saturating_sub(1);
         }
+        None
     }
 
     /// Where it stands.
@@ -169,6 +201,7 @@ impl Breaker {
         self.streak = if matches!(self.state, State::Closed) && lasted { 1 } else { self.streak + 1 };
         let time = self.open_time().mul_f64(1.0 + JITTER * random);
         self.state = State::Open { until: now + time };
+        self.episode += 1;
         self.opened += 1;
         self.reason = reason;
     }
@@ -180,6 +213,7 @@ impl Breaker {
 
     fn close(&mut self, now: Instant) {
         self.state = State::Closed;
+        self.episode += 1;
         self.closed_at = Some(now);
         self.consecutive = 0;
         self.window = Window::new(self.config.window);
@@ -242,6 +276,12 @@ mod tests {
         Breaker::new(config)
     }
 
+    /// A result of a request that was admitted just now.
+    fn result(breaker: &mut Breaker, now: Instant, success: bool, random: f64) -> Option<Change> {
+        let permit = breaker.admit(now);
+        breaker.record(now, permit, success, random)
+    }
+
     fn seconds(number: u64) -> Duration {
         Duration::from_secs(number)
     }
@@ -250,9 +290,9 @@ mod tests {
     fn opens_after_failures_in_a_row() {
         let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 3), start());
         for success in [false, false, true, false, false] {
-            assert_eq!(breaker.record(now, Permit::Pass, success, 0.0), None);
+            assert_eq!(result(&mut breaker, now, success, 0.0), None);
         }
-        assert_eq!(breaker.record(now, Permit::Pass, false, 0.0), Some(Change::Opened));
+        assert_eq!(result(&mut breaker, now, false, 0.0), Some(Change::Opened));
         assert_eq!(breaker.history(), (1, "3 consecutive failures"));
         assert!(!breaker.available(now));
         assert!(breaker.available(now + seconds(1)));
@@ -263,14 +303,14 @@ mod tests {
         let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 100), start());
         // Half of nine is too few to tell.
         for i in 0..9 {
-            assert_eq!(breaker.record(now, Permit::Pass, i % 2 == 0, 0.0), None);
+            assert_eq!(result(&mut breaker, now, i % 2 == 0, 0.0), None);
         }
         // Old failures are forgotten with their buckets.
         let later = now + seconds(30);
         for i in 0..9 {
-            assert_eq!(breaker.record(later, Permit::Pass, i % 2 == 0, 0.0), None);
+            assert_eq!(result(&mut breaker, later, i % 2 == 0, 0.0), None);
         }
-        assert_eq!(breaker.record(later, Permit::Pass, false, 0.0), Some(Change::Opened));
+        assert_eq!(result(&mut breaker, later, false, 0.0), Some(Change::Opened));
         assert_eq!(breaker.history().1, "5 of 10 requests failed within 10s");
     }
 
@@ -278,10 +318,10 @@ mod tests {
     fn a_burst_of_success_long_ago_does_not_hide_failures() {
         let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1000), start());
         for _ in 0..10_000 {
-            breaker.record(now, Permit::Pass, true, 0.0);
+            result(&mut breaker, now, true, 0.0);
         }
         let later = now + seconds(11);
-        let opened = (0..10).filter_map(|_| breaker.record(later, Permit::Pass, false, 0.0)).count();
+        let opened = (0..10).filter_map(|_| result(&mut breaker, later, false, 0.0)).count();
         assert_eq!(opened, 1);
     }
 
@@ -289,49 +329,61 @@ mod tests {
     fn half_open_lets_a_bounded_number_through() {
         let (mut breaker, now) =
             (breaker(|c| (c.consecutive_failures, c.half_open_requests) = (1, 2)), start());
-        breaker.record(now, Permit::Pass, false, 0.0);
+        let early = breaker.admit(now);
+        result(&mut breaker, now, false, 0.0);
         let later = now + seconds(1);
-        assert_eq!(breaker.admit(later), Permit::Probe);
+        let probes = [breaker.admit(later), breaker.admit(later)];
+        assert!(probes.iter().all(|permit| permit.is_probe()));
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
-        assert_eq!(breaker.admit(later), Permit::Probe);
         assert!(!breaker.available(later));
-        breaker.cancel(Permit::Probe);
+        breaker.cancel(later, probes[0], Duration::ZERO, 0.0);
         assert!(breaker.available(later), "a cancelled probe frees its place");
-        assert_eq!(breaker.record(later, Permit::Pass, false, 0.0), None, "old results say nothing");
-        assert_eq!(breaker.record(later, Permit::Probe, true, 0.0), Some(Change::Closed));
+        assert_eq!(breaker.record(later, early, false, 0.0), None, "old results say nothing");
+        assert_eq!(breaker.record(later, probes[1], true, 0.0), Some(Change::Closed));
         assert_eq!(breaker.state(), BreakerState::Closed);
+        for _ in 0..10 {
+            assert_eq!(breaker.record(later, early, false, 0.0), None, "nor do they after it closed");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_waited_in_vain_has_failed() {
+        let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
+        result(&mut breaker, now, false, 0.0);
+        let later = now + seconds(1);
+        let probe = breaker.admit(later);
+        let change = breaker.cancel(later + seconds(3), probe, seconds(3), 0.0);
+        assert_eq!(change, Some(Change::Opened));
+        assert!(!breaker.available(later + seconds(4)));
     }
 
     #[test]
     fn open_time_doubles_until_a_recovery_lasts() {
         let (mut breaker, mut now) =
             (breaker(|c| (c.consecutive_failures, c.max_open) = (1, seconds(5))), start());
-        let fail = |breaker: &mut Breaker, now: Instant, permit| {
-            breaker.record(now, permit, false, 0.0);
+        let fail = |breaker: &mut Breaker, now: Instant| {
+            result(breaker, now, false, 0.0);
             let State::Open { until } = breaker.state else { panic!("{:?}", breaker.state) };
             until - now
         };
-        assert_eq!(fail(&mut breaker, now, Permit::Pass), seconds(1));
+        assert_eq!(fail(&mut breaker, now), seconds(1));
         for expected in [2, 4, 5, 5] {
             now += seconds(6);
-            let permit = breaker.admit(now);
-            assert_eq!(fail(&mut breaker, now, permit), seconds(expected));
+            assert_eq!(fail(&mut breaker, now), seconds(expected));
         }
         // A recovery of a moment goes on where it was; one that lasts starts over.
         now += seconds(6);
-        let permit = breaker.admit(now);
-        breaker.record(now, permit, true, 0.0);
-        assert_eq!(fail(&mut breaker, now + seconds(1), Permit::Pass), seconds(5));
+        result(&mut breaker, now, true, 0.0);
+        assert_eq!(fail(&mut breaker, now + seconds(1)), seconds(5));
         now += seconds(10);
-        let permit = breaker.admit(now);
-        breaker.record(now, permit, true, 0.0);
-        assert_eq!(fail(&mut breaker, now + seconds(60), Permit::Pass), seconds(1));
+        result(&mut breaker, now, true, 0.0);
+        assert_eq!(fail(&mut breaker, now + seconds(60)), seconds(1));
     }
 
     #[test]
     fn open_time_has_jitter() {
         let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
-        breaker.record(now, Permit::Pass, false, 0.5);
+        result(&mut breaker, now, false, 0.5);
         assert!(!breaker.available(now + Duration::from_millis(1049)));
         assert!(breaker.available(now + Duration::from_millis(1051)));
     }
@@ -366,11 +418,11 @@ mod tests {
                     (0, held) => { permits.extend(held); if breaker.available(now) { permits.push(breaker.admit(now)); } }
                     (1, Some(permit)) => { breaker.record(now, permit, true, 0.3); }
                     (2, Some(permit)) => { breaker.record(now, permit, false, 0.3); }
-                    (_, Some(permit)) => breaker.cancel(permit),
+                    (_, Some(permit)) => { breaker.cancel(now, permit, Duration::from_millis(ms), 0.3); }
                     (_, None) => {}
                 }
             }
-            for permit in permits { breaker.cancel(permit); }
+            for permit in permits { breaker.cancel(now, permit, Duration::ZERO, 0.3); }
             prop_assert!(breaker.available(now + seconds(70)));
         }
     }

@@ -95,6 +95,12 @@ impl<T> Endpoint<T> {
         })
     }
 
+    fn observe(&self, took: Duration, now: Instant, decay: Duration) {
+        let mut latency = self.latency.get();
+        latency.observe(took.as_secs_f64() * 1e6, now, decay);
+        self.latency.set(latency);
+    }
+
     pub(super) fn set_ready(&self, ready: bool) {
         self.ready.set(ready);
     }
@@ -125,12 +131,14 @@ impl<T> Endpoint<T> {
     }
 }
 
-/// One request's hold on an endpoint. Dropped without [`Pick::end`], the request counts as cancelled.
+/// One request's hold on an endpoint, for as long as it is under way. Its result is told by [`Pick::settle`]; dropped
+/// without, its caller went away.
 #[derive(Debug)]
 pub struct Pick<T> {
     balancer: Rc<Balancer<T>>,
     endpoint: Rc<Endpoint<T>>,
     permit: Option<Permit>,
+    began: Instant,
 }
 
 impl<T> Pick<T> {
@@ -138,11 +146,11 @@ impl<T> Pick<T> {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
         let was_closed = endpoint.is_closed();
         let permit =
-            endpoint.breaker.borrow_mut().as_mut().map_or(Permit::Pass, |breaker| breaker.admit(now));
+            endpoint.breaker.borrow_mut().as_mut().map_or(Permit::UNGUARDED, |breaker| breaker.admit(now));
         if was_closed != endpoint.is_closed() {
             balancer.recount();
         }
-        Self { balancer, endpoint, permit: Some(permit) }
+        Self { balancer, endpoint, permit: Some(permit), began: now }
     }
 
     /// The chosen one.
@@ -150,32 +158,47 @@ impl<T> Pick<T> {
         &self.endpoint
     }
 
-    /// Takes in how long the response's head took.
-    pub fn first_byte(&self, took: Duration) {
-        let mut latency = self.endpoint.latency.get();
-        latency.observe(took.as_secs_f64() * 1e6, Instant::now(), self.balancer.decay());
-        self.endpoint.latency.set(latency);
+    /// Whether this request decides if the endpoint is let back in. Its result is to be told as soon as there is a
+    /// sign of life: a probe may be a stream that goes on for hours.
+    pub fn is_probe(&self) -> bool {
+        self.permit.is_some_and(Permit::is_probe)
     }
 
-    /// Takes in how the request ended.
-    pub fn end(mut self, success: bool, now: Instant) {
+    /// Takes in how long the first answer took.
+    pub fn first_byte(&self, took: Duration) {
+        self.endpoint.observe(took, Instant::now(), self.balancer.decay());
+    }
+
+    /// Takes in the result, once; the request may go on.
+    pub fn settle(&mut self, success: bool, now: Instant) {
         let Some(permit) = self.permit.take() else { return };
-        let change = {
-            let mut breaker = self.endpoint.breaker.borrow_mut();
-            // Only the rare opening draws a random number.
+        if !success {
+            self.took_at_least(now);
+        }
+        self.change(|breaker| {
+            // Only the rare failure draws a random number.
             let random = if success { 0.0 } else { rand::random() };
-            breaker.as_mut().and_then(|breaker| breaker.record(now, permit, success, random))
-        };
+            breaker.record(now, permit, success, random)
+        });
+    }
+
+    /// Whoever waited in vain has learned that it takes at least so long; a quick failure is no good news.
+    fn took_at_least(&self, now: Instant) {
+        let waited = now.saturating_duration_since(self.began);
+        let decay = self.balancer.decay();
+        if waited.as_secs_f64() * 1e6 > self.endpoint.latency.get().current(now, decay) {
+            self.endpoint.observe(waited, now, decay);
+        }
+    }
+
+    fn change(&self, update: impl FnOnce(&mut Breaker) -> Option<Change>) {
+        let change = self.endpoint.breaker.borrow_mut().as_mut().and_then(update);
         if let Some(change) = change {
             self.balancer.recount();
-            let (_, _, reason) = self.endpoint.breaker();
+            let (workload, (_, _, reason)) = (&self.endpoint.workload, self.endpoint.breaker());
             match change {
-                Change::Opened => {
-                    tracing::info!(workload = %self.endpoint.workload, reason, "circuit breaker opened")
-                }
-                Change::Closed => {
-                    tracing::info!(workload = %self.endpoint.workload, "circuit breaker closed")
-                }
+                Change::Opened => tracing::info!(%workload, reason, "circuit breaker opened"),
+                Change::Closed => tracing::info!(%workload, "circuit breaker closed"),
             }
         }
     }
@@ -184,10 +207,11 @@ impl<T> Pick<T> {
 impl<T> Drop for Pick<T> {
     fn drop(&mut self) {
         self.endpoint.in_flight.set(self.endpoint.in_flight.get() - 1);
-        if let Some(permit) = self.permit
-            && let Some(breaker) = self.endpoint.breaker.borrow_mut().as_mut()
-        {
-            breaker.cancel(permit);
+        if let Some(permit) = self.permit {
+            let now = Instant::now();
+            self.took_at_least(now);
+            let waited = now.saturating_duration_since(self.began);
+            self.change(|breaker| breaker.cancel(now, permit, waited, rand::random()));
         }
     }
 }

@@ -206,12 +206,12 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(1);
         let mut counts = HashMap::new();
         for _ in 0..4000 {
-            let pick = balancer.pick(Instant::now(), &mut rng, None).expect("ready ones");
+            let mut pick = balancer.pick(Instant::now(), &mut rng, None).expect("ready ones");
             let uid = pick.endpoint().uid().to_owned();
             let took = Duration::from_millis(if uid == "u0" { 100 } else { 5 });
             *counts.entry(uid).or_insert(0) += 1;
             pick.first_byte(took);
-            pick.end(true, Instant::now());
+            pick.settle(true, Instant::now());
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert!(counts["u0"] < 100, "{counts:?}");
@@ -245,7 +245,7 @@ mod tests {
     fn fail(balancer: &Rc<Balancer<()>>, uid: &str, times: usize) {
         let endpoint = balancer.all.borrow()[uid].clone();
         for _ in 0..times {
-            Pick::new(balancer.clone(), endpoint.clone(), Instant::now()).end(false, Instant::now());
+            Pick::new(balancer.clone(), endpoint.clone(), Instant::now()).settle(false, Instant::now());
         }
     }
 
@@ -255,9 +255,9 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(7);
         fail(&balancer, "u1", 7);
         for _ in 0..200 {
-            let pick = balancer.pick(Instant::now(), &mut rng, None).expect("two are left");
+            let mut pick = balancer.pick(Instant::now(), &mut rng, None).expect("two are left");
             assert_ne!(pick.endpoint().uid(), "u1");
-            pick.end(true, Instant::now());
+            pick.settle(true, Instant::now());
         }
         tokio::time::advance(Duration::from_secs(2)).await;
         let mut held = Vec::new();
@@ -268,10 +268,44 @@ mod tests {
             held.push(pick);
         }
         assert_eq!(probes, 1, "one probe at a time");
-        for pick in held {
-            pick.end(true, Instant::now());
+        for pick in &mut held {
+            pick.settle(true, Instant::now());
         }
         assert!(balancer.all.borrow()["u1"].is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_hangs_is_left_alone_although_its_callers_gave_up() {
+        let balancer = balancer(2);
+        let mut rng = SmallRng::seed_from_u64(5);
+        let mut to_the_hanging_one = 0;
+        for _ in 0..100 {
+            let mut pick = balancer.pick(Instant::now(), &mut rng, None).expect("ready ones");
+            if pick.endpoint().uid() == "u0" {
+                to_the_hanging_one += 1;
+                tokio::time::advance(Duration::from_millis(200)).await;
+            } else {
+                tokio::time::advance(Duration::from_millis(1)).await;
+                pick.first_byte(Duration::from_millis(1));
+                pick.settle(true, Instant::now());
+            }
+        }
+        assert!(to_the_hanging_one <= 3, "{to_the_hanging_one} of 100");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_goes_on_does_not_keep_its_endpoint_out() {
+        let balancer = balancer(2);
+        let mut rng = SmallRng::seed_from_u64(5);
+        fail(&balancer, "u0", 7);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let mut probe = Pick::new(balancer.clone(), balancer.all.borrow()["u0"].clone(), Instant::now());
+        assert!(probe.is_probe());
+        probe.settle(true, Instant::now());
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(balancer.all.borrow()["u0"].is_closed());
+        assert_eq!(balancer.all.borrow()["u0"].in_flight(), 1);
+        assert!(balancer.pick(Instant::now(), &mut rng, Some("u1")).expect("u0").endpoint().uid() == "u0");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,9 @@ use pillion_api::name::is_label;
 use super::{AppPort, Config, HealthCheck, JoinToken, Listener, raw::Raw};
 use crate::telemetry::log::{self, Format};
 
+/// The longest of any setting.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// Every fault of the settings, each with the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -160,8 +163,9 @@ impl Checker {
 
     fn duration(&mut self, field: &str, text: Option<String>, default: Duration) -> Duration {
         let Some(text) = text else { return default };
-        duration(&text).unwrap_or_else(|| {
-            self.say(field, format_args!("{text:?} is no duration such as 500ms, 10s, 1m30s or 2h"));
+        duration(&text).filter(|duration| *duration <= LONGEST).unwrap_or_else(|| {
+            let form = "is no duration of up to a day such as 500ms, 10s, 1m30s or 2h";
+            self.say(field, format_args!("{text:?} {form}"));
             default
         })
     }
@@ -217,6 +221,10 @@ impl Checker {
             let listen = self.value("listeners", listen);
             let service = self.value("listeners", service);
             let port = self.value::<std::num::NonZeroU16>("listeners", port);
+            if let Some(open) = listen.filter(|listen: &SocketAddr| !listen.ip().is_loopback()) {
+                // Whoever reaches it speaks with this workload's identity.
+                self.say("listeners", format_args!("{open} is not a loopback address"));
+            }
             if let (Some(listen), Some(service), Some(port)) = (listen, service, port) {
                 listeners.push(Listener { listen, service, port: port.get() });
             }
@@ -264,13 +272,13 @@ fn duration(text: &str) -> Option<Duration> {
         let (number, after) = rest.split_at(digits);
         let number: u64 = number.parse().ok()?;
         let (unit, left) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
-        total += match unit {
+        total = total.checked_add(match unit {
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
             "m" => Duration::from_secs(number.checked_mul(60)?),
             "h" => Duration::from_secs(number.checked_mul(3600)?),
             _ => return None,
-        };
+        })?;
         rest = left;
     }
     (total > Duration::ZERO).then_some(total)
@@ -339,7 +347,7 @@ mod tests {
             ports: Some("0,80,80,x:y".into()),
             inbound_listen: Some("nowhere".into()),
             outbound_listen: Some("0.0.0.0:1".into()),
-            listeners: Some("127.0.0.1:1,127.0.0.1:2=x:3,127.0.0.1:2=a.b:0".into()),
+            listeners: Some("127.0.0.1:1,127.0.0.1:2=x:3,127.0.0.1:2=a.b:0,0.0.0.0:4=a.b:5".into()),
             control_plane: Some("nowhere".into()),
             health: Some("https://x".into()),
             drain_timeout: Some("10".into()),
@@ -357,7 +365,7 @@ mod tests {
             ("ports", 3),
             ("inboundListen", 1),
             ("outboundListen", 1),
-            ("listeners", 3),
+            ("listeners", 4),
             ("controlPlane", 1),
             ("health", 1),
             ("drainTimeout", 1),
@@ -396,6 +404,7 @@ mod tests {
             ("s", None),
             ("", None),
             ("1d", None),
+            ("18446744073709551615s1s", None),
             ("-1s", None),
         ] {
             assert_eq!(duration(text), expected.map(Duration::from_millis), "{text:?}");

@@ -38,6 +38,8 @@ pub trait Connect: 'static {
 const STREAMS_PER_CONNECTION: usize = 100;
 /// HTTP/2 connections to one place. Several, so that one lost packet or stalled stream does not hold up all.
 const MAX_HTTP2: usize = 4;
+/// Requests that may be under way to one place over HTTP/2, however few its connections take each.
+const MAX_STREAMS: usize = 1024;
 /// Idle HTTP/1 connections kept to one place.
 const MAX_IDLE_HTTP1: usize = 256;
 
@@ -102,7 +104,7 @@ impl<C: Connect> Client<C> {
             .borrow_mut()
             .retain(|(connection, since)| !connection.is_closed() && now - *since < timeout);
         for (connection, used) in self.0.http2.borrow_mut().iter_mut() {
-            if connection.streams() > 0 {
+            if connection.take_used() {
                 *used = now;
             }
         }
@@ -143,7 +145,7 @@ impl<C: Connect> Client<C> {
         request: Request<Body>,
         interim: &dyn InterimSink,
     ) -> Result<Response<Body>, Failure> {
-        let idle = self.idle_http1().await;
+        let idle = self.idle_http1();
         let again = if idle.is_some() && harmless_to_repeat(&request) { copy(&request) } else { None };
         let (connection, response) = match idle {
             None => self.send_on_fresh(request, interim).await?,
@@ -191,18 +193,14 @@ impl<C: Connect> Client<C> {
         }
     }
 
-    async fn idle_http1(&self) -> Option<Http1> {
-        loop {
-            let (mut connection, since) = self.0.http1.borrow_mut().pop()?;
-            // The latest one out first, so once one is too old, all below are.
-            if since.elapsed() >= self.0.idle_timeout.get() {
-                self.0.http1.borrow_mut().clear();
-                return None;
-            }
-            if !connection.is_closed() && connection.ready().await {
-                return Some(connection);
-            }
-        }
+    /// The connection used last that is free. One whose request is still being sent, although it has been answered,
+    /// is not: it is left for later.
+    fn idle_http1(&self) -> Option<Http1> {
+        let mut idle = self.0.http1.borrow_mut();
+        let (timeout, now) = (self.0.idle_timeout.get(), Instant::now());
+        idle.retain(|(connection, since)| !connection.is_closed() && now - *since < timeout);
+        let free = idle.iter().rposition(|(connection, _)| connection.is_ready())?;
+        Some(idle.remove(free).0)
     }
 
     /// The least busy connection; opens one when there is none, or all are busy and more are allowed.
@@ -212,14 +210,26 @@ impl<C: Connect> Client<C> {
             let (best, count) = {
                 let mut connections = self.0.http2.borrow_mut();
                 connections.retain(|(connection, _)| !connection.is_closed());
-                let best = connections.iter().map(|(connection, _)| connection).min_by_key(|c| c.streams());
+                let open = connections.iter().map(|(connection, _)| connection);
+                let best = open.min_by_key(|connection| connection.streams());
                 (best.cloned(), connections.len())
             };
             match best {
                 Some(best) => {
-                    // The busy one serves while another is being opened.
-                    if best.streams() >= STREAMS_PER_CONNECTION && count < MAX_HTTP2 {
-                        self.connecting();
+                    let streams = best.streams();
+                    let full = streams >= best.most_streams();
+                    // More connections where the peer allows few requests on each.
+                    let most = if full {
+                        MAX_HTTP2.max(MAX_STREAMS / best.most_streams().max(1))
+                    } else {
+                        MAX_HTTP2
+                    };
+                    if streams >= STREAMS_PER_CONNECTION.min(best.most_streams()) && count < most {
+                        let mut connecting = self.connecting();
+                        // The busy one serves while another is being opened; a full one would only keep it waiting.
+                        if full && connecting.wait_for(Option::is_some).await.is_ok() {
+                            continue;
+                        }
                     }
                     if best.ready().await {
                         return Ok(best);
@@ -241,8 +251,10 @@ impl<C: Connect> Client<C> {
 
     /// One attempt to connect at a time, shared by all who wait for it, and not given up when one of them is.
     fn connecting(&self) -> Connecting {
-        if let Some(connecting) = &*self.0.connecting.borrow() {
-            return connecting.clone();
+        let under_way = self.0.connecting.borrow().clone();
+        // One whose attempt ended without saying so has panicked.
+        if let Some(connecting) = under_way.filter(|connecting| connecting.has_changed().is_ok()) {
+            return connecting;
         }
         let (sender, receiver) = watch::channel(None);
         *self.0.connecting.borrow_mut() = Some(receiver.clone());

@@ -2,9 +2,14 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
+        HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
     uri::{Authority, PathAndQuery, Scheme},
 };
+
+use crate::error::{Reason, Refusal};
 
 /// Names the refusing proxy and its reason, on every answer that a proxy made itself.
 pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
@@ -16,6 +21,10 @@ pub const VERSION: HeaderName = HeaderName::from_static("pillion-version");
 const PRIVATE: &str = "pillion-";
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// What `Connection` may not take off, whatever a client writes there: it concerns both ends.
+const END_TO_END: [HeaderName; 9] =
+    [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TE, TRAILER, CACHE_CONTROL];
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
@@ -31,14 +40,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != TE && *name != TRAILER)
+            .filter(|name| !END_TO_END.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
         headers.remove(name);
     }
     if headers.contains_key(TE) {
@@ -70,9 +79,10 @@ pub fn strip_private(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the request asks to turn its connection into another protocol (WebSocket, for one).
+/// Whether the request asks to turn its connection into another protocol (WebSocket, for one). Not to HTTP/2, which
+/// would be a tunnel past everything that is decided by request (RFC 9113 has withdrawn it).
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
+    headers.get(UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && headers
             .get_all(CONNECTION)
             .iter()
@@ -89,13 +99,29 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The host (and port) that a request is for: the target's authority where it has one, else `Host` (RFC 9112 3.2).
-/// `None`: it names none, or nonsense.
-pub fn authority<B>(request: &Request<B>) -> Option<Authority> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.clone());
+/// `None`: it names none.
+///
+/// # Errors
+/// [`Reason::MalformedRequest`]: several hosts, or one that is none.
+pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {
+    let malformed = |detail: &str| Refusal::new(Reason::MalformedRequest, detail);
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(malformed("more than one Host field"));
     }
-    let host = request.headers().get(HOST)?;
-    Authority::try_from(host.as_bytes()).ok().filter(|authority| !authority.host().is_empty())
+    let authority = match (request.uri().authority(), host) {
+        (Some(authority), _) => authority.clone(),
+        (None, None) => return Ok(None),
+        (None, Some(host)) if host.is_empty() => return Ok(None),
+        (None, Some(host)) => {
+            Authority::try_from(host.as_bytes()).map_err(|_| malformed("the Host field is no host"))?
+        }
+    };
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err(malformed("the host has a user, or no name"));
+    }
+    Ok(Some(authority))
 }
 
 /// Rewrites a request into HTTP/2's form: scheme and authority in the target, no `Host`.
@@ -180,7 +206,7 @@ mod tests {
     #[test]
     fn forms_of_a_target() {
         let mut request = Request::get("/a?b").header(HOST, "web.demo.mesh:80").body(()).expect("a request");
-        let host = authority(&request).expect("a host");
+        let host = authority(&request).expect("valid").expect("a host");
         assert_eq!(host.as_str(), "web.demo.mesh:80");
         to_http2(&mut request, host);
         assert_eq!(request.uri(), "http://web.demo.mesh:80/a?b");
@@ -196,6 +222,39 @@ mod tests {
         to_http2(&mut request, Authority::from_static("a"));
         assert_eq!(request.uri().path(), "*");
         let request = Request::get("/").header(HOST, "").body(()).expect("a request");
-        assert_eq!(authority(&request), None);
+        assert_eq!(authority(&request).expect("none"), None);
+    }
+
+    #[test]
+    fn hosts_that_are_refused() {
+        for hosts in [&["a", "b"][..], &["a", "a"], &["a b"], &["user@a"], &[":80"]] {
+            let mut request = Request::get("/").body(()).expect("a request");
+            for host in hosts {
+                request.headers_mut().append(HOST, HeaderValue::from_static(host));
+            }
+            let refusal = authority(&request).expect_err("malformed");
+            assert_eq!(refusal.reason, Reason::MalformedRequest, "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_to_http2_is_none() {
+        let mut headers =
+            map(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "x")]);
+        assert!(!is_upgrade(&headers));
+        strip_hop_by_hop(&mut headers, false);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn what_concerns_both_ends_stays() {
+        let mut headers = map(&[
+            ("connection", "host, authorization, content-length, x-mine"),
+            ("host", "a"),
+            ("authorization", "b"),
+            ("x-mine", "c"),
+        ]);
+        strip_hop_by_hop(&mut headers, false);
+        assert_eq!(headers, map(&[("host", "a"), ("authorization", "b")]));
     }
 }

@@ -35,6 +35,7 @@ impl Handler for FromPeer {
             edge: self.edge.clone(),
             limit: None,
             timeout: None,
+            open: &self.inbound.open,
             request_headers: None,
             response_headers: None,
         };

@@ -33,6 +33,7 @@ use crate::{
     tls::{
         Carries,
         accept::{self, Accepted},
+        opening,
     },
 };
 
@@ -142,23 +143,30 @@ impl Inbound {
             Carries::Http1 => Version::Http1,
             Carries::Http2 => Version::Http2,
             Carries::Tcp => {
-                let Some(application) = self.applications.get(&port) else {
-                    edge.refusal(Reason::PortNotServed);
-                    return Err((Reason::PortNotServed.as_str(), format!("{peer} wants port {port}")));
+                let application = match self.applications.get(&port) {
+                    Some(application) => application.connector().connect(Version::Http1).await,
+                    None => {
+                        Err(Refusal::new(Reason::PortNotServed, format_args!("{peer} wants port {port}")))
+                    }
                 };
                 let _under_way = edge.enter();
-                match application.connector().connect(Version::Http1).await {
+                let joined = match application {
                     Ok(mut application) => {
-                        let copied = copy::both_ways(&mut io, &mut application).await;
-                        let (sent, received) = copied.unwrap_or_default();
-                        edge.connection(sent, received);
-                        return Ok(());
+                        // A caller that is gone already is no fault of anybody.
+                        if opening::go_ahead(&mut io).await.is_ok() {
+                            let copied = copy::both_ways(&mut io, &mut application).await;
+                            let (sent, received) = copied.unwrap_or_default();
+                            edge.connection(sent, received);
+                        }
+                        Ok(())
                     }
                     Err(refusal) => {
                         edge.refusal(refusal.reason);
-                        return Err(named(refusal));
+                        let _ = opening::refuse(&mut io, refusal.reason).await;
+                        Err(named(refusal))
                     }
-                }
+                };
+                return joined;
             }
         };
         let handler = FromPeer { inbound: self.clone(), port, edge };

@@ -6,7 +6,7 @@
 //! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
 //! | [`limit`] | before any work is done for a request that may not be taken |
 //! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
-//! | deadline | around all that waits |
+//! | deadline | around all that waits; the tail keeps to it too, and knows whom it was that did not answer |
 //! | the tail | chooses who gets the request, and sends it |
 //! | refusal → answer | every error becomes an answer that says who, where and why |
 //! | response headers | as on the way in |
@@ -17,7 +17,7 @@ pub mod record;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
@@ -28,6 +28,7 @@ use self::{
 use crate::{
     error::{Hop, Reason, Refusal},
     http::{Body, headers, refusal::Voice, upgrade},
+    net::listen::Open,
     telemetry::edge::{Edge, Outcome},
 };
 
@@ -42,6 +43,8 @@ pub struct Policy<'a> {
     pub limit: Option<&'a Limit>,
     /// For the whole request.
     pub timeout: Option<Duration>,
+    /// Where connections that outlive HTTP are counted as open.
+    pub open: &'a Open,
     /// The route's.
     pub request_headers: Option<&'a HeaderModifier>,
     /// The route's.
@@ -77,29 +80,36 @@ where
     let grpc = headers::is_grpc(request.headers());
     let mut recording = Recording::begin(policy.edge, started);
 
+    let deadline = policy.timeout.map(|timeout| started + timeout);
+    let head = request.method() == Method::HEAD;
+    let mut upgrade = None;
     let served = match policy.limit.map(Limit::enter).transpose() {
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);
-            let upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
-            let served = match policy.timeout {
+            upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
+            match deadline {
                 None => tail(request).await,
-                Some(timeout) => {
-                    tokio::time::timeout_at(started + timeout, tail(request)).await.unwrap_or_else(|_| {
-                        let detail = format_args!("no response within {timeout:?}");
-                        Served::refused(Refusal::new(Reason::RequestTimeout, detail))
-                    })
-                }
-            };
-            join_upgrade(upgrade, served, &recording)
+                // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
+                Some(at) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
+                    Served::refused(Refusal::new(
+                        Reason::RequestTimeout,
+                        format_args!("not within {:?}", at - started),
+                    ))
+                }),
+            }
         }
     };
 
     recording.served_by(served.edge, served.end);
-    let mut response = served.result.unwrap_or_else(|refusal| {
+    let result =
+        served.result.and_then(|response| join_upgrade(upgrade, response, &mut recording, policy.open));
+    let mut response = result.unwrap_or_else(|refusal| {
         tracing::debug!(reason = refusal.reason.as_str(), %refusal, hop = policy.voice.hop.as_str(), "refused");
         recording.decided(Outcome::Refused(refusal.reason));
-        policy.voice.response(&refusal, grpc)
+        let answer = policy.voice.response(&refusal, grpc);
+        // What answers HEAD has no content (RFC 9110 9.3.2).
+        if head { answer.map(|_| Body::Empty) } else { answer }
     });
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         headers::strip_hop_by_hop(response.headers_mut(), false);
@@ -107,7 +117,6 @@ where
     if let Some(modifier) = policy.response_headers {
         modifier.apply(response.headers_mut());
     }
-    let deadline = policy.timeout.map(|timeout| started + timeout);
     recording.until_the_last_byte(response, grpc, deadline)
 }
 
@@ -129,24 +138,19 @@ fn prepare(
     upgrade
 }
 
-fn join_upgrade<E>(
+fn join_upgrade<E: End>(
     upgrade: Option<upgrade::Pending>,
-    mut served: Served<E>,
-    recording: &Recording<E>,
-) -> Served<E>
-where
-    E: End,
-{
-    if let Ok(response) = &mut served.result
-        && response.status() == StatusCode::SWITCHING_PROTOCOLS
-    {
-        match upgrade {
-            Some(caller) => caller.join(response, recording.in_flight()),
-            None => {
-                let detail = "the peer switched protocols although nobody asked for it";
-                served.result = Err(Refusal::new(Reason::PeerProtocol, detail));
-            }
-        }
+    mut response: Response<Body>,
+    recording: &mut Recording<E>,
+    open: &Open,
+) -> Result<Response<Body>, Refusal> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(caller) = upgrade else {
+            let detail = "the peer switched protocols although nobody asked for it";
+            return Err(Refusal::new(Reason::PeerProtocol, detail));
+        };
+        // The connection is no longer HTTP's, so it counts as open by itself, and keeps what the request held.
+        caller.join(&mut response, (open.enter(), recording.hand_over()));
     }
-    served
+    Ok(response)
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -19,14 +19,19 @@ use crate::{
     telemetry::edge::{Edge, InFlight, Outcome},
 };
 
-/// Hears how a request ended: the balancer's hold on an endpoint, for one.
+/// Hears how a request went: the balancer's hold on an endpoint, for one. Dropped unheard, its caller went away.
 pub trait End: Unpin + 'static {
-    /// `None`: the caller went away.
-    fn end(self, outcome: Option<Outcome>);
+    /// How it is, as far as the response's head tells.
+    fn begun(&mut self, outcome: Outcome);
+
+    /// How it ended.
+    fn ended(self, outcome: Outcome);
 }
 
 impl End for () {
-    fn end(self, _: Option<Outcome>) {}
+    fn begun(&mut self, _: Outcome) {}
+
+    fn ended(self, _: Outcome) {}
 }
 
 /// One request being counted. Dropped without an outcome, it was cancelled.
@@ -64,22 +69,34 @@ impl<E: End> Recording<E> {
         self.outcome = Some(outcome);
     }
 
-    /// One more share in being under way, for a connection that outlives its response.
-    pub(super) fn in_flight(&self) -> InFlight {
-        self.edge.enter()
+    /// What is held for the request, for a connection that outlives its response.
+    pub(super) fn hand_over(&mut self) -> (InFlight, Option<Place>, Option<E>) {
+        if let Some(end) = &mut self.end {
+            end.begun(Outcome::Status(StatusCode::SWITCHING_PROTOCOLS));
+        }
+        (self.edge.enter(), self.place.take(), self.end.take())
     }
 
     pub(super) fn until_the_last_byte(
-        self,
+        mut self,
         response: Response<Body>,
         grpc: bool,
         deadline: Option<Instant>,
     ) -> Response<Recorded<E>> {
         let mut on_success = Outcome::Status(response.status());
-        if grpc && let Outcome::Status(http::StatusCode::OK) = on_success {
+        if grpc && let Outcome::Status(StatusCode::OK) = on_success {
             // Told by the trailers, or already by a trailers-only response.
             on_success = grpc_status(response.headers()).unwrap_or(Outcome::Grpc(2));
         }
+        if let Some(end) = &mut self.end {
+            end.begun(self.outcome.unwrap_or(match on_success {
+                // Without a status yet: a stream that has begun well.
+                Outcome::Grpc(_) if !response.headers().contains_key("grpc-status") => Outcome::Grpc(0),
+                other => other,
+            }));
+        }
+        // A refusal is not held up by the deadline that it may be about.
+        let deadline = if self.outcome.is_some() { None } else { deadline };
         let mut recorded = response.map(|body| Recorded {
             ended: body.is_end_stream(),
             body,
@@ -99,8 +116,8 @@ impl<E: End> Drop for Recording<E> {
     fn drop(&mut self) {
         let took = self.started.elapsed();
         self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took.as_micros() as u64);
-        if let Some(end) = self.end.take() {
-            end.end(self.outcome);
+        if let (Some(end), Some(outcome)) = (self.end.take(), self.outcome) {
+            end.ended(outcome);
         }
     }
 }
@@ -190,7 +207,6 @@ fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
 mod tests {
     use std::cell::RefCell;
 
-    use http::StatusCode;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -200,10 +216,12 @@ mod tests {
     };
 
     #[derive(Debug, Default, Clone)]
-    struct Ended(Rc<RefCell<Vec<Option<Outcome>>>>);
+    struct Ended(Rc<RefCell<Vec<Outcome>>>);
 
     impl End for Ended {
-        fn end(self, outcome: Option<Outcome>) {
+        fn begun(&mut self, _: Outcome) {}
+
+        fn ended(self, outcome: Outcome) {
             self.0.borrow_mut().push(outcome);
         }
     }
@@ -238,7 +256,7 @@ mod tests {
         assert_eq!(edges.take()[0].in_flight, 1);
         assert!(ended.0.borrow().is_empty());
         recorded.into_body().collect().await.expect("a body");
-        assert_eq!(*ended.0.borrow(), [Some(Outcome::Status(StatusCode::OK))]);
+        assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::OK)]);
         assert_eq!(edges.take()[0].in_flight, 0);
     }
 
@@ -250,8 +268,7 @@ mod tests {
         let (second, second_ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
         drop(second.until_the_last_byte(response(StatusCode::OK, body), false, None));
-        assert_eq!(*first_ended.0.borrow(), [None]);
-        assert_eq!(*second_ended.0.borrow(), [None]);
+        assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
         assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
     }
 
@@ -261,7 +278,7 @@ mod tests {
         let (recording, ended) = recording(&edges);
         let _response =
             recording.until_the_last_byte(response(StatusCode::NO_CONTENT, Body::Empty), false, None);
-        assert_eq!(*ended.0.borrow(), [Some(Outcome::Status(StatusCode::NO_CONTENT))]);
+        assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::NO_CONTENT)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,7 +291,7 @@ mod tests {
                 response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
             }
             recording.until_the_last_byte(response, true, None);
-            assert_eq!(*ended.0.borrow(), [Some(Outcome::Grpc(expected))]);
+            assert_eq!(*ended.0.borrow(), [Outcome::Grpc(expected)]);
         }
     }
 }

@@ -25,7 +25,10 @@ impl Handler for FromApplication {
     type Body = Recorded<Held>;
 
     async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
-        let authority = headers::authority(&request);
+        let authority = match headers::authority(&request) {
+            Ok(authority) => authority,
+            Err(refusal) => return self.refuse(request, self.outbound.refused_edge(), refusal).await,
+        };
         if request.method() == Method::CONNECT && self.target.is_none() {
             return self.connect(&mut request, authority).await;
         }
@@ -36,7 +39,10 @@ impl Handler for FromApplication {
                 self.outbound.call(request, authority, &target, interim).await
             }
             Ok(Destination::Outside(authority)) => {
-                self.outbound.outside.call(request, &self.outbound.voice, authority, interim).await
+                self.outbound
+                    .outside
+                    .call(request, &self.outbound.voice, &self.outbound.open, authority, interim)
+                    .await
             }
             Err(refusal) => self.refuse(request, self.outbound.refused_edge(), refusal).await,
         }
@@ -76,12 +82,22 @@ impl FromApplication {
     }
 
     async fn meaning(&self, authority: &Authority, port: u16) -> Result<Destination, Refusal> {
-        let mesh = self.outbound.mesh().await?;
-        match super::target::meaning(authority, mesh.identity.spiffe_id().namespace(), port) {
+        // Only a bare name needs to know where we are; everything else is told apart without the control plane.
+        let namespace = match authority.host().contains(['.', '[']) || is_localhost(authority.host()) {
+            true => String::new(),
+            false => self.outbound.mesh().await?.identity.spiffe_id().namespace().to_owned(),
+        };
+        match super::target::meaning(authority, &namespace, port) {
             Meaning::Service(service, port) => Ok(Destination::Service(Target { service, port })),
             Meaning::Perhaps(service, port) => match self.outbound.services.get(&service).await {
                 Ok(_) => Ok(Destination::Service(Target { service, port })),
-                Err(refusal) if refusal.reason == Reason::UnknownService => {
+                // `example.com` looks like a service; what the control plane does not know, or cannot say, is a host
+                // outside. A bare name is not: it must not leave the mesh because the control plane is away.
+                Err(refusal)
+                    if matches!(refusal.reason, Reason::UnknownService)
+                        || namespace.is_empty()
+                            && matches!(refusal.reason, Reason::DiscoveryTimeout | Reason::NoIdentity) =>
+                {
                     Ok(Destination::Outside(authority.clone()))
                 }
                 Err(refusal) => Err(refusal),
@@ -154,6 +170,7 @@ impl FromApplication {
             edge,
             limit: None,
             timeout: None,
+            open: &self.outbound.open,
             request_headers: None,
             response_headers: None,
         };
@@ -164,6 +181,10 @@ impl FromApplication {
 enum Tunnel {
     Service(Target),
     Outside(tokio::net::TcpStream),
+}
+
+fn is_localhost(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
 }
 
 fn mesh_authority(target: &Target) -> Authority {

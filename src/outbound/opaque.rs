@@ -12,7 +12,6 @@ use crate::{
     balance::Endpoint,
     error::{Reason, Refusal},
     net::copy,
-    tls::Carries,
 };
 
 /// Endpoints tried for a connection.
@@ -34,25 +33,26 @@ impl Outbound {
         for _ in 0..TRIES {
             let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
             let avoided = avoided.map(|endpoint: &Rc<Endpoint<Reach>>| endpoint.uid());
-            let pick = match (service.pick(&self.random, avoided).await, failed.take()) {
+            let mut pick = match (service.pick(&self.random, avoided).await, failed.take()) {
                 (Ok(pick), _) => pick,
                 (Err(_), Some((_, refusal))) | (Err(refusal), None) => return Err(refusal),
             };
             let began = Instant::now();
-            match pick.endpoint().reach().to_peer(port).open(Carries::Tcp).await {
+            match pick.endpoint().reach().to_peer(port).open_opaque().await {
                 Ok(mut peer) => {
                     pick.first_byte(began.elapsed());
+                    // It has an application behind it, which is all that can be told of bytes.
+                    pick.settle(true, Instant::now());
                     let edge = pick.endpoint().reach().edge(&service.name);
                     let _under_way = edge.enter();
                     let copied = copy::both_ways(&mut io, &mut peer).await;
                     let (sent, received) = copied.unwrap_or_default();
                     edge.connection(sent, received);
-                    pick.end(true, Instant::now());
                     return Ok(());
                 }
                 Err(refusal) => {
                     failed = Some((pick.endpoint().clone(), refusal));
-                    pick.end(false, Instant::now());
+                    pick.settle(false, Instant::now());
                 }
             }
         }

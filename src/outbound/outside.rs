@@ -15,6 +15,7 @@ use crate::{
         refusal::Voice,
     },
     middleware::{self, Policy, Served, record::Recorded},
+    net::listen::Open,
     telemetry::edge::{Edge, EdgeKey},
 };
 
@@ -57,6 +58,7 @@ impl Outside {
         &self,
         request: Request<Body>,
         voice: &Voice,
+        open: &Open,
         authority: Authority,
         interim: &dyn InterimSink,
     ) -> Response<Recorded<Held>> {
@@ -65,6 +67,7 @@ impl Outside {
             edge: self.edge.clone(),
             limit: None,
             timeout: None,
+            open,
             request_headers: None,
             response_headers: None,
         };

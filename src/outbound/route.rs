@@ -1,6 +1,6 @@
 //! The outbound tail: which backend by the service's routes, which of its endpoints, and what connection.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use ::http::{HeaderValue, Request, Response, uri::Authority};
 use pillion_api::{
@@ -32,10 +32,15 @@ const TRIES: usize = 3;
 pub(super) struct Held(Pick<Reach>);
 
 impl End for Held {
-    fn end(self, outcome: Option<Outcome>) {
-        if let Some(outcome) = outcome {
-            self.0.end(!outcome.is_failure(), Instant::now());
+    fn begun(&mut self, outcome: Outcome) {
+        // A failure is one however its body goes on; and a probe has shown what it was to show.
+        if outcome.is_failure() || self.0.is_probe() {
+            self.0.settle(!outcome.is_failure(), Instant::now());
         }
+    }
+
+    fn ended(mut self, outcome: Outcome) {
+        self.0.settle(!outcome.is_failure(), Instant::now());
     }
 }
 
@@ -46,6 +51,34 @@ impl End for Held {
 /// a system call. Upgrades need a connection of their own, which is HTTP/1's way.
 fn carry(request: &Request<Body>) -> Version {
     if headers::is_upgrade(request.headers()) { Version::Http1 } else { Version::Http2 }
+}
+
+/// Who gets a request.
+#[derive(Clone, Copy)]
+struct Destination<'a> {
+    called: &'a Service,
+    backend: &'a Service,
+    /// The application's.
+    port: u16,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy)]
+struct Times {
+    /// Until when, and how long that is.
+    whole: Option<(Instant, Duration)>,
+    /// For each try.
+    each: Option<Duration>,
+}
+
+impl Times {
+    /// Until when a try that begins now may take, and the limit that says so.
+    fn of_a_try(self, now: Instant) -> (Instant, Duration) {
+        // As good as never.
+        const LONG: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+        let each = self.each.map(|each| (now + each, each));
+        [self.whole, each].into_iter().flatten().min().unwrap_or((now + LONG, LONG))
+    }
 }
 
 impl Outbound {
@@ -77,8 +110,13 @@ impl Outbound {
             edge: service.edge.clone(),
             limit: Some(&service.requests),
             timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
+            open: &self.open,
             request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),
             response_headers: rule.map(|rule| &rule.response_headers).filter(|changes| !changes.is_empty()),
+        };
+        let times = Times {
+            whole: policy.timeout.map(|timeout| (Instant::now() + timeout, timeout)),
+            each: rule.and_then(|rule| rule.backend_request_timeout),
         };
         let tail = |request| async {
             let request = match decision {
@@ -89,15 +127,8 @@ impl Outbound {
             };
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
-                    let try_timeout = rule.and_then(|rule| rule.backend_request_timeout);
-                    let sending = self.send(request, authority, &service, &backend, port, interim);
-                    match try_timeout {
-                        None => sending.await,
-                        Some(within) => tokio::time::timeout(within, sending).await.unwrap_or_else(|_| {
-                            let detail = format_args!("no response from the backend within {within:?}");
-                            Served::refused(Refusal::new(Reason::RequestTimeout, detail))
-                        }),
-                    }
+                    let to = Destination { called: &service, backend: &backend, port };
+                    self.send(request, authority, to, times, interim).await
                 }
                 Err(refusal) => Served::refused(refusal),
             }
@@ -111,6 +142,7 @@ impl Outbound {
             edge: self.refused_edge(),
             limit: None,
             timeout: None,
+            open: &self.open,
             request_headers: None,
             response_headers: None,
         }
@@ -155,11 +187,11 @@ impl Outbound {
         &self,
         mut request: Request<Body>,
         authority: Authority,
-        called: &Service,
-        backend: &Service,
-        port: u16,
+        to: Destination<'_>,
+        times: Times,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
+        let Destination { called, backend, port } = to;
         let carry = carry(&request);
         match carry {
             Version::Http1 => headers::to_http1(&mut request),
@@ -175,7 +207,7 @@ impl Outbound {
         let mut failed = None;
         for tried in 1.. {
             let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let pick = match backend.pick(&self.random, avoided).await {
+            let mut pick = match backend.pick(&self.random, avoided).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
                 Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),
@@ -188,7 +220,15 @@ impl Outbound {
                 return Served { result: Err(refusal), edge, end: None };
             }
             let sent = Instant::now();
-            let result = client.send(request, carry, interim).await;
+            let (at, limit) = times.of_a_try(sent);
+            let Ok(result) = tokio::time::timeout_at(at, client.send(request, carry, interim)).await else {
+                pick.first_byte(sent.elapsed());
+                let refusal = Refusal::new(
+                    Reason::RequestTimeout,
+                    format_args!("{} has not answered within {limit:?}", pick.endpoint().workload()),
+                );
+                return Served { result: Err(refusal), edge, end: Some(Held(pick)) };
+            };
             drop(waiting);
             let mut counts = true;
             let (result, next) = match result {
@@ -214,7 +254,7 @@ impl Outbound {
                     failed = Some(Served { result, edge, end: None });
                     avoid = Some(pick.endpoint().clone());
                     if counts {
-                        pick.end(false, Instant::now());
+                        pick.settle(false, Instant::now());
                     }
                 }
                 _ => return Served { result, edge, end: counts.then(|| Held(pick)) },

@@ -32,7 +32,7 @@ use crate::{
         prometheus::Registry,
         report::EndpointStatus,
     },
-    tls::{Carries, connect::Peer},
+    tls::{self, Carries, connect::Peer},
 };
 
 /// Services followed at a time. More are refused: an application that calls so many names is not calling services.
@@ -373,6 +373,16 @@ impl ToPeer {
         };
         self.registry.counter(Metric::Handshakes, &["client", result]).increment(1);
         connected.map(|(io, _)| io)
+    }
+
+    /// Connects for bytes, all the way to the application.
+    pub(super) async fn open_opaque(&self) -> Result<TlsStream<tokio::net::TcpStream>, Refusal> {
+        let mut io = self.open(Carries::Tcp).await?;
+        let timeout = self.timeouts.connect.get();
+        match tokio::time::timeout(timeout, tls::opening::read(&mut io)).await {
+            Ok(opened) => opened.map(|()| io),
+            Err(_) => Err(Refusal::new(Reason::ConnectTimeout, format_args!("no word within {timeout:?}"))),
+        }
     }
 }
 

@@ -7,11 +7,7 @@ use std::{
 };
 
 use pillion_api::name::ServiceName;
-use pillion_certs::{
-    fault::PeerFault,
-    spiffe::SpiffeId,
-    tls::{self, Identity},
-};
+use pillion_certs::{fault::PeerFault, spiffe::SpiffeId, tls::Identity};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
@@ -73,7 +69,8 @@ impl Peer {
                 })?;
             let session = io.get_ref().1;
             let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-            match tls::peer_identity(session) {
+            // Asked of resumed sessions too, which TLS does not verify again.
+            match self.identity.verify_peer(session) {
                 Ok(actual) if actual == self.expected => Ok((io, resumed)),
                 Ok(actual) => Err(Refusal::new(
                     Reason::PeerIdentity,

@@ -4,7 +4,7 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::{
     name::ServiceName,
@@ -21,7 +21,7 @@ pub struct Service {
     pub name: ServiceName,
     /// What it listens on, as callers see it.
     pub ports: Vec<Port>,
-    /// By precedence: the first that fits is taken; none fits: the service itself, if there are none at all.
+    /// By precedence: the first that fits is taken; none fits: 404; none there: the service itself.
     pub routes: Vec<RouteRule>,
     /// How to treat its endpoints.
     pub policy: TrafficPolicy,
@@ -359,7 +359,7 @@ impl Faults {
             Ok(Type::PathPrefix) => {
                 Some(StringMatch::PathPrefix(string.value.trim_end_matches('/').to_owned()))
             }
-            Ok(Type::RegularExpression) => match Regex::new(&format!("^(?:{})$", string.value)) {
+            Ok(Type::RegularExpression) => match whole(&string.value) {
                 Ok(regex) => Some(StringMatch::Regex(regex)),
                 Err(error) => {
                     self.say(field, error);
@@ -433,6 +433,21 @@ impl Faults {
     }
 }
 
+/// The largest program that an expression of a route may compile to, bytes.
+const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// An expression that fits whole texts only. What admits a route compiles its expressions by this too: so nothing is
+/// admitted that a sidecar refuses.
+///
+/// # Errors
+/// What is wrong with the expression.
+pub fn whole(expression: &str) -> Result<Regex, regex::Error> {
+    let compile = |expression: &str| RegexBuilder::new(expression).size_limit(REGEX_SIZE_LIMIT).build();
+    // By itself first: "a)|(?:b" would only be one between the brackets, and out of them.
+    compile(expression)?;
+    compile(&format!("^(?:{expression})$"))
+}
+
 fn or(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
@@ -454,6 +469,15 @@ mod tests {
         };
         let service = Service::try_from(config).expect("a valid service");
         assert_eq!(service.policy, TrafficPolicy::default());
+    }
+
+    #[test]
+    fn an_expression_fits_whole_texts_and_cannot_leave_its_brackets() {
+        let either = whole("a|b").expect("an expression");
+        assert!(either.is_match("a") && !either.is_match("ab"));
+        for wrong in ["(?x)a # b", "a)|(?:b", "(?:a{1000}){1000}"] {
+            assert!(whole(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

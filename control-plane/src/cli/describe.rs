@@ -76,6 +76,10 @@ fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
     text.field("Ports", words::ports(&document["spec"]["ports"]));
     let selector = words::labels(&document["spec"]["selector"]);
     text.field("Served by", format!("workloads with {selector}"));
+    let complaints = words::complaints(&document["status"]);
+    if !complaints.is_empty() {
+        text.section("Not in use as written", complaints);
+    }
     let Some(live) = live else {
         text.section("Endpoints", ["not known to the mesh yet".to_owned()]);
         return;

@@ -53,7 +53,8 @@ pub(super) fn complaints(status: &Value) -> Vec<String> {
 }
 
 fn conditions(status: &Value) -> impl Iterator<Item = &Value> {
-    list(&status["parents"]).chain(list(&status["ancestors"])).flat_map(|it| list(&it["conditions"]))
+    let of_others = list(&status["parents"]).chain(list(&status["ancestors"]));
+    list(&status["conditions"]).chain(of_others.flat_map(|it| list(&it["conditions"])))
 }
 
 /// `5m`, `3h`, `12d`; `?` where the time is none.
@@ -167,6 +168,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn complaints_are_found_wherever_a_status_has_its_conditions() {
+        let bad = serde_json::json!({"type": "T", "status": "False", "reason": "R", "message": "m"});
+        let good = serde_json::json!({"type": "T", "status": "True", "reason": "", "message": ""});
+        for status in [
+            serde_json::json!({"conditions": [good, bad]}),
+            serde_json::json!({"parents": [{"conditions": [bad, good]}]}),
+            serde_json::json!({"ancestors": [{"conditions": [bad]}]}),
+        ] {
+            assert_eq!(complaints(&status), ["R (T): m"], "{status}");
+        }
+    }
 
     #[test]
     fn a_rule_reads_as_a_sentence() {

@@ -141,7 +141,8 @@ fn ports(
         .collect()
 }
 
-/// The number that a port's target has. A name is what the workloads say it is; they should agree.
+/// The number that a port's target has. A name is what the workloads say it is; they should agree. Where none of them
+/// says, it is the port's own number: nobody is reached by it, and with none at all sidecars would refuse the rest, too.
 fn target_port(
     key: &Key,
     index: usize,
@@ -160,13 +161,16 @@ fn target_port(
         .filter(|port| port.name == *name)
         .map(|port| port.port)
         .collect();
-    if numbers.len() > 1 {
-        let message =
-            format!("workloads disagree on the number of port {name:?}: {numbers:?}; the first is used");
+    let mut fault = |message| {
         let field = format!("spec.ports[{index}].targetPort");
         faults.push(Fault { document: Some(key.to_string()), ..Fault::new(field, message) });
+    };
+    if numbers.len() > 1 {
+        fault(format!("workloads disagree on the number of port {name:?}: {numbers:?}; the first is used"));
+    } else if numbers.is_empty() && !serving.is_empty() {
+        fault(format!("none of its workloads has a port {name:?}; {} is used", port.port));
     }
-    numbers.first().copied().unwrap_or(0)
+    numbers.first().copied().unwrap_or_else(|| port.port.into())
 }
 
 fn protocol(app_protocol: Option<&str>) -> wire::Protocol {

@@ -203,6 +203,23 @@ fn workloads_that_disagree_on_a_named_port_are_a_fault() {
 }
 
 #[test]
+fn a_named_port_that_nobody_has_leaves_a_configuration_that_sidecars_take() {
+    let documents = documents(&service("web", "[{port: 80, targetPort: http}]", "{app: web}"));
+    let model = |compiled: &Compiled| pillion_api::model::Service::try_from(config(compiled, "web.demo"));
+    let (compiled, faults) = compile(&documents, &[]);
+    assert_eq!(faults, [], "nobody is there yet");
+    assert_eq!(model(&compiled).expect("taken").ports[0].target_port, 80);
+
+    let (compiled, faults) =
+        compile(&documents, &[workload("a", "demo", &[("app", "web")], &[("web", 8080)])]);
+    assert!(model(&compiled).is_ok());
+    assert_eq!(
+        faults[0].to_string(),
+        "Service demo/web: spec.ports[0].targetPort: none of its workloads has a port \"http\"; 80 is used"
+    );
+}
+
+#[test]
 fn the_oldest_of_two_policies_is_used_and_the_other_is_told() {
     let policy = |name: &str, created: &str, failures: u32| {
         format!(

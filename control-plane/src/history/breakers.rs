@@ -4,17 +4,27 @@ use std::collections::BTreeMap;
 
 use pillion_api::wire::{EndpointGauge, endpoint_gauge::Breaker};
 
-use super::EventKind;
+use super::{EventKind, MAX_NAME};
 
 /// A sidecar's latest gauges by (service, endpoint UID).
 pub(super) type Gauges = BTreeMap<(String, String), EndpointGauge>;
 
 /// Gauges kept of one sidecar.
 const MAX_GAUGES: usize = 8192;
+/// An instance's UID, as the control plane takes it from a sidecar.
+const MAX_UID: usize = 128;
+/// Characters kept of why a breaker opened.
+const MAX_REASON: usize = 200;
 
 pub(super) fn gauges(reported: &[EndpointGauge]) -> Gauges {
-    let keyed = |gauge: &EndpointGauge| ((gauge.service.clone(), gauge.uid.clone()), gauge.clone());
-    reported.iter().take(MAX_GAUGES).map(keyed).collect()
+    let possible = |gauge: &&EndpointGauge| gauge.service.len() <= MAX_NAME && gauge.uid.len() <= MAX_UID;
+    let keyed = |gauge: &EndpointGauge| {
+        let opened_reason = gauge.opened_reason.chars().take(MAX_REASON).collect();
+        let kept =
+            EndpointGauge { service: gauge.service.clone(), uid: gauge.uid.clone(), opened_reason, ..*gauge };
+        ((gauge.service.clone(), gauge.uid.clone()), kept)
+    };
+    reported.iter().take(MAX_GAUGES).filter(possible).map(keyed).collect()
 }
 
 /// What happened to the breakers, with the gauge after it. An endpoint that is new counts as closed before; one that

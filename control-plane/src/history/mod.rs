@@ -50,6 +50,9 @@ pub struct Reporter<'a> {
     pub source: &'a str,
     /// The services it serves.
     pub services: &'a [String],
+    /// Whether it is still registered. One that has said goodbye goes on reporting its last requests, which count; what
+    /// it says of itself would stay for ever.
+    pub registered: bool,
 }
 
 /// What a sidecar says of its own certificate, and its breakers.
@@ -103,6 +106,9 @@ impl History {
         let mut state = self.state();
         for delta in telemetry.edges.iter().take(MAX_EDGES_PER_REPORT) {
             state.count(reporter, delta, telemetry.interval_ms, now_ms);
+        }
+        if !reporter.registered {
+            return;
         }
         let known = state.sidecars.get(reporter.uid);
         let was_renewed = known.map(|known| known.certificates_renewed);
@@ -251,7 +257,7 @@ fn breaker_event(
             format!("{caller} stopped sending to {endpoint} of {service}")
         }
         EventKind::BreakerOpened => {
-            let reason: String = gauge.opened_reason.chars().take(200).collect();
+            let reason = &gauge.opened_reason;
             format!("{caller} stopped sending to {endpoint} of {service}: {reason}")
         }
         EventKind::BreakerHalfOpened => format!("{caller} tries {endpoint} of {service} again"),
@@ -269,7 +275,7 @@ mod tests {
     const NOW_MS: i64 = 1_000_000_000_000;
 
     fn reporter<'a>(services: &'a [String]) -> Reporter<'a> {
-        Reporter { uid: "uid-web", workload: "web-1", source: "web.demo", services }
+        Reporter { uid: "uid-web", workload: "web-1", source: "web.demo", services, registered: true }
     }
 
     fn outbound(peer: &str) -> Telemetry {
@@ -345,6 +351,45 @@ mod tests {
                 "web-1 sends to payments-3 of payments.demo as usual again",
             ]
         );
+    }
+
+    #[test]
+    fn the_last_reports_of_one_that_left_count_and_leave_nothing_of_itself() {
+        let history = History::default();
+        history.record(reporter(&[]), &outbound("payments.demo"), NOW_MS, names);
+        history.workload_left("uid-web");
+        let leaving = Reporter { registered: false, ..reporter(&[]) };
+        let mut telemetry = outbound("payments.demo");
+        let open = EndpointGauge { breaker: Breaker::Open.into(), opened: 1, ..EndpointGauge::default() };
+        telemetry.endpoints.push(open);
+        history.record(leaving, &telemetry, NOW_MS, names);
+        history.read(|state| {
+            let edge = state.edges().values().next().expect("an edge");
+            assert_eq!(edge.recent(NOW_MS + 1000, 10).0.requests, 20);
+            assert!(state.sidecars().is_empty() && state.events(1).is_empty());
+        });
+    }
+
+    #[test]
+    fn what_a_sidecar_says_is_kept_at_bounded_length() {
+        let history = History::default();
+        let gauge = |service: String, reason: String| EndpointGauge {
+            service,
+            uid: "p3".into(),
+            breaker: Breaker::Open.into(),
+            opened: 1,
+            opened_reason: reason,
+            ..EndpointGauge::default()
+        };
+        let long = "x".repeat(1 << 20);
+        let endpoints = vec![gauge(long.clone(), String::new()), gauge("payments.demo".into(), long)];
+        history.record(reporter(&[]), &Telemetry { endpoints, ..Telemetry::default() }, NOW_MS, names);
+        history.read(|state| {
+            assert_eq!(state.events(10).len(), 1, "what has no possible name is left out");
+            assert!(state.events(1)[0].text.len() < 1000);
+            let gauges: Vec<_> = state.sidecars()["uid-web"].gauges_of("p3").collect();
+            assert!(gauges.len() == 1 && gauges[0].opened_reason.len() < 1000);
+        });
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{LastCompile, Publisher};
 use crate::{
     compile::{self, Compiled, Workload},
     registry::Registry,
-    resource::{Document, Documents, Fault, cache::DocumentCache},
+    resource::{Documents, Fault, cache::DocumentCache},
     store::{Store, StoreError},
     telemetry::Telemetry,
 };
@@ -78,7 +78,7 @@ impl Compiler {
             self.telemetry.store_revision.set(revision as f64);
             // The store's revision also grows by tokens, and by workloads that were compiled before they were stored.
             let members = Some(*workloads.borrow_and_update());
-            if members == compiled_members && same(&documents, &self.documents.load()) {
+            if members == compiled_members && Arc::ptr_eq(&documents, &self.documents.load()) {
                 continue;
             }
             compiled_members = members;
@@ -103,13 +103,6 @@ impl Compiler {
         self.telemetry.compiled(took);
         (compiled, LastCompile { took, faults: faults.iter().map(ToString::to_string).collect(), revision })
     }
-}
-
-/// Whether two readings have the same documents at the same versions.
-fn same(one: &Documents, other: &Documents) -> bool {
-    let version = |(_, document): (&_, &Arc<Document>)| document.metadata().resource_version.clone();
-    one.len() == other.len()
-        && one.iter().zip(other.iter()).all(|(one, other)| one.0 == other.0 && version(one) == version(other))
 }
 
 /// On a thread where it holds up no stream.

@@ -120,7 +120,7 @@ impl Publisher {
         Arc::clone(&self.state().compiled)
     }
 
-    /// The services that each workload serves, by UID, in alphabetical order.
+    /// The services that each workload serves, by UID, by name: the first is the source of its requests.
     pub fn memberships(&self) -> Arc<BTreeMap<String, Vec<String>>> {
         Arc::clone(&self.state().memberships)
     }
@@ -156,6 +156,9 @@ fn memberships(compiled: &Compiled) -> BTreeMap<String, Vec<String>> {
             memberships.entry(endpoint.uid).or_default().push(service.clone());
         }
     }
+    // By name alone, as `compile::source_of` does: with its namespace "pay-v1.x" would go before "pay.x".
+    let name = |service: &String| service.split('.').next().unwrap_or_default().to_owned();
+    memberships.values_mut().for_each(|services| services.sort_by_cached_key(name));
     memberships
 }
 

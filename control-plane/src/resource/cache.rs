@@ -7,7 +7,8 @@ use tokio::sync::Mutex;
 use super::Documents;
 use crate::store::{Bucket, Store, StoreError};
 
-/// A view of a store's documents that is never older than the store's latest revision when it is asked.
+/// A view of a store's documents that is never older than the store's latest revision when it is asked. While no document
+/// changes it gives the same `Arc`, whatever else is written to the store.
 pub struct DocumentCache {
     store: Arc<dyn Store>,
     /// The store's revision when these were read, or an earlier one.
@@ -39,7 +40,10 @@ impl DocumentCache {
             for fault in faults {
                 tracing::error!(%fault, "a stored document is left out");
             }
-            *cached = (revision, Arc::new(documents));
+            cached.0 = revision;
+            if !documents.are_the_same(&cached.1) {
+                cached.1 = Arc::new(documents);
+            }
         }
         Ok((cached.0, Arc::clone(&cached.1)))
     }

@@ -243,6 +243,12 @@ impl Documents {
         (documents, faults)
     }
 
+    /// Whether these are the very documents of `other`, as [`updated`](Self::updated) hands them on.
+    pub fn are_the_same(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self.by_key.values().zip(other.by_key.values()).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Adds a document, in the place of an earlier one of the same key.
     pub fn insert(&mut self, document: Document) {
         self.by_key.insert(document.key(), Arc::new(document));

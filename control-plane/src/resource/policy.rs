@@ -47,10 +47,10 @@ pub struct TargetReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadBalancer {
-    /// `PeakEwma`.
+    /// `PeakEwma`. Default: PeakEwma.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#type: Option<String>,
-    /// Time constant of the latency average.
+    /// Time constant of the latency average. Default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<String>,
 }
@@ -59,7 +59,7 @@ pub struct LoadBalancer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {
-    /// Opens after so many failures in a row.
+    /// Opens after so many failures in a row. Default: 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<u32>,
     /// Opens when too large a part of a window's requests failed.
@@ -68,13 +68,13 @@ pub struct CircuitBreaker {
     /// How long it stays open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_time: Option<OpenTime>,
-    /// Requests let through to try an endpoint again.
+    /// Requests let through at a time to try an endpoint again. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_open_requests: Option<u32>,
-    /// When less than this percentage of endpoints is available, breakers are ignored.
+    /// When less than this percentage of endpoints is available, breakers are ignored; 0: never. Default: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic_percent: Option<u32>,
-    /// Leaves every endpoint in use, whatever it answers.
+    /// Leaves every endpoint in use, whatever it answers. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
 }
@@ -83,13 +83,13 @@ pub struct CircuitBreaker {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRatio {
-    /// 1 to 100.
+    /// 1 to 100. Default: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u32>,
-    /// The time looked at.
+    /// The time looked at. Default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// With fewer requests in the window the ratio means nothing.
+    /// With fewer requests in the window the ratio means nothing. Default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_requests: Option<u32>,
 }
@@ -98,10 +98,10 @@ pub struct FailureRatio {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenTime {
-    /// The first time.
+    /// The first time. Default: 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// The longest time.
+    /// The longest time. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<String>,
 }
@@ -110,16 +110,16 @@ pub struct OpenTime {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connections {
-    /// For TCP and TLS together.
+    /// For TCP and TLS together. Default: 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<String>,
-    /// How long an unused connection is kept.
+    /// How long an unused connection is kept. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<String>,
-    /// Requests under way.
+    /// Requests under way. Default: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
-    /// Requests waiting for a connection or an endpoint.
+    /// Requests waiting for a connection or an endpoint. Default: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pending: Option<u32>,
 }
@@ -128,7 +128,7 @@ pub struct Connections {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// The whole request, all tries of it.
+    /// The whole request, all tries of it, where no route says otherwise. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }
@@ -201,7 +201,7 @@ impl CircuitBreaker {
     fn check(&self, faults: &mut Faults, at: &Path) {
         check_number(faults, &at.field("consecutiveFailures"), self.consecutive_failures, 1, MANY);
         check_number(faults, &at.field("halfOpenRequests"), self.half_open_requests, 1, MANY);
-        check_number(faults, &at.field("panicPercent"), self.panic_percent, 1, 100);
+        check_number(faults, &at.field("panicPercent"), self.panic_percent, 0, 100);
         if let Some(ratio) = &self.failure_ratio {
             let at = at.field("failureRatio");
             check_number(faults, &at.field("percent"), ratio.percent, 1, 100);
@@ -210,12 +210,31 @@ impl CircuitBreaker {
         }
         if let Some(open) = &self.open_time {
             let at = at.field("openTime");
-            let base = duration::check(faults, &at.field("base"), open.base.as_ref(), MILLISECOND, HOUR);
-            let max = duration::check(faults, &at.field("max"), open.max.as_ref(), MILLISECOND, DAY);
+            // What is absent has its default, so one alone can be wrong too.
+            let default = pillion_api::model::CircuitBreaker::default();
+            let base = match &open.base {
+                None => Some(default.base_open),
+                base => duration::check(faults, &at.field("base"), base.as_ref(), MILLISECOND, HOUR),
+            };
+            let max = match &open.max {
+                None => Some(default.max_open),
+                max => duration::check(faults, &at.field("max"), max.as_ref(), MILLISECOND, DAY),
+            };
             if let (Some(base), Some(max)) = (base, max)
                 && max < base
             {
-                faults.add(&at.field("max"), "must not be less than base");
+                let [base, max] = [base, max].map(humantime::format_duration);
+                match (&open.base, &open.max) {
+                    (_, None) => faults.add(
+                        &at.field("base"),
+                        format!("must not be longer than max, which is {max} by default"),
+                    ),
+                    (None, _) => faults.add(
+                        &at.field("max"),
+                        format!("must not be less than base, which is {base} by default"),
+                    ),
+                    _ => faults.add(&at.field("max"), "must not be less than base"),
+                }
             }
         }
     }
@@ -239,5 +258,86 @@ impl Connections {
 fn check_number(faults: &mut Faults, at: &Path, number: Option<u32>, minimum: i64, maximum: i64) {
     if let Some(number) = number {
         faults.check_range(at, number.into(), minimum, maximum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pillion_api::model;
+
+    use super::*;
+    use crate::resource::{Kind, schema};
+
+    #[test]
+    fn what_is_documented_as_the_default_is_what_sidecars_take() {
+        // Every field by its name, so that a new one is missed here.
+        let model::TrafficPolicy {
+            source: _,
+            decay,
+            breaker,
+            connect_timeout,
+            idle_timeout,
+            max_requests,
+            max_pending,
+            request_timeout,
+        } = model::TrafficPolicy::default();
+        assert_eq!(request_timeout, None);
+        let disabled = breaker.is_none();
+        let model::CircuitBreaker {
+            consecutive_failures,
+            failure_ratio,
+            window,
+            minimum_requests,
+            base_open,
+            max_open,
+            half_open_requests,
+            panic_share,
+        } = breaker.unwrap_or_default();
+        let time = |duration| humantime::format_duration(duration).to_string();
+        let percent = |share: f64| (share * 100.0).to_string();
+        let table = [
+            ("loadBalancer.type", "PeakEwma".to_owned()),
+            ("loadBalancer.decay", time(decay)),
+            ("circuitBreaker.consecutiveFailures", consecutive_failures.to_string()),
+            ("circuitBreaker.failureRatio.percent", percent(failure_ratio)),
+            ("circuitBreaker.failureRatio.window", time(window)),
+            ("circuitBreaker.failureRatio.minimumRequests", minimum_requests.to_string()),
+            ("circuitBreaker.openTime.base", time(base_open)),
+            ("circuitBreaker.openTime.max", time(max_open)),
+            ("circuitBreaker.halfOpenRequests", half_open_requests.to_string()),
+            ("circuitBreaker.panicPercent", percent(panic_share)),
+            ("circuitBreaker.disabled", disabled.to_string()),
+            ("connections.connectTimeout", time(connect_timeout)),
+            ("connections.idleTimeout", time(idle_timeout)),
+            ("connections.maxRequests", max_requests.to_string()),
+            ("connections.maxPending", max_pending.to_string()),
+            ("timeouts.request", "none".to_owned()),
+        ];
+        let spec = &schema::schema(Kind::TrafficPolicy)["properties"]["spec"];
+        for (field, default) in table {
+            let found = field.split('.').fold(spec, |object, name| &object["properties"][name]);
+            let text = found["description"].as_str().unwrap_or_default();
+            assert!(text.ends_with(&format!(" Default: {default}.")), "{field}: {text:?}, not {default}");
+        }
+    }
+
+    #[test]
+    fn one_end_of_the_open_time_is_held_against_the_others_default() {
+        let faults = |base: Option<&str>, max: Option<&str>| {
+            let open = OpenTime { base: base.map(Into::into), max: max.map(Into::into) };
+            let breaker = CircuitBreaker { open_time: Some(open), ..CircuitBreaker::default() };
+            let mut faults = Faults::default();
+            breaker.check(&mut faults, &Path::root());
+            faults.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(Some("30s"), None), [""; 0]);
+        assert_eq!(
+            faults(Some("2m"), None),
+            ["openTime.base: must not be longer than max, which is 1m by default"]
+        );
+        assert_eq!(
+            faults(None, Some("500ms")),
+            ["openTime.max: must not be less than base, which is 1s by default"]
+        );
     }
 }

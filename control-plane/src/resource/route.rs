@@ -12,15 +12,13 @@ use gateway_api::httproutes::{
     HttpRouteRulesMatchesPathType as PathType, HttpRouteRulesMatchesQueryParamsType as QueryType,
     HttpRouteRulesTimeouts as Timeouts, HttpRouteSpec,
 };
+use pillion_api::model::whole;
 
 use super::{
     duration,
     fault::{Faults, Path},
     metadata,
 };
-
-/// The largest program a regular expression may compile to, bytes; sidecars compile with the same bound.
-pub const REGEX_SIZE_LIMIT: usize = 1 << 20;
 
 /// Notes everything that is wrong with a route by itself; `namespace` is its own.
 pub(super) fn check(spec: &HttpRouteSpec, namespace: &str, faults: &mut Faults) {
@@ -185,7 +183,7 @@ fn check_path(path: &PathMatch, at: &Path, faults: &mut Faults) {
 fn check_regex(expression: &str, at: &Path, faults: &mut Faults) {
     if expression.is_empty() {
         faults.add(at, "must not be empty");
-    } else if let Err(error) = regex::RegexBuilder::new(expression).size_limit(REGEX_SIZE_LIMIT).build() {
+    } else if let Err(error) = whole(expression) {
         // The library draws the place over several lines; its last line says what is wrong.
         let text = error.to_string();
         let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");

@@ -1,6 +1,7 @@
 //! What the server says of a document in its `status`: whether it is in use, and if not why not.
 //!
-//! It follows from the documents alone, so it is worked out when it is asked for and never stored: it cannot be stale.
+//! It follows from the documents and from what sidecars say of them now, so it is worked out when it is asked for and
+//! never stored: it cannot be stale.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +12,40 @@ use super::{Document, Documents, Key, Kind, references};
 /// The Gateway API asks each controller to name itself.
 pub const CONTROLLER: &str = "pillion.dev/control-plane";
 
+/// Whether sidecars can use what documents became. Of our own, so with our name before it.
+const USABLE: &str = "pillion.dev/Usable";
+
+/// Services whose configuration sidecars refuse now, and why, for people.
+pub type Refused = BTreeMap<Key, String>;
+
 /// All documents with what follows from them for each, worked out once for as many as are shown.
 pub struct Shown<'documents> {
     documents: &'documents Documents,
     policies: BTreeMap<Key, references::Policy<'documents>>,
+    refused: Refused,
 }
 
 impl<'documents> Shown<'documents> {
     /// Works out what is shared.
-    pub fn new(documents: &'documents Documents) -> Self {
-        Self { documents, policies: references::policies(documents).0 }
+    pub fn new(documents: &'documents Documents, refused: Refused) -> Self {
+        Self { documents, policies: references::policies(documents).0, refused }
     }
 
     /// A document as it is shown: with its `status`.
     pub fn document(&self, document: &Document) -> Value {
         let mut value = document.to_value();
-        if let Some(status) = self.status(document) {
-            value.as_object_mut().expect("a document is an object").insert("status".into(), status);
-        }
+        let status = self.status(document);
+        value.as_object_mut().expect("a document is an object").insert("status".into(), status);
         value
     }
 
-    fn status(&self, document: &Document) -> Option<Value> {
+    /// A service's configuration is made of all documents that are for it, so each of them says what became of it.
+    fn usable(&self, service: &Key, generation: u64) -> Value {
+        let why_not = self.refused.get(service).map(|why| format!("{service}: {why}"));
+        condition(USABLE, "NotRefused", "RefusedBySidecars", why_not, generation)
+    }
+
+    fn status(&self, document: &Document) -> Value {
         let generation = document.metadata().generation;
         let missing = references::missing(document, self.documents);
         let fault_at = |prefix: &str| {
@@ -43,8 +56,10 @@ impl<'documents> Shown<'documents> {
                 .collect();
             (!found.is_empty()).then(|| found.join("; "))
         };
+        let own = document.key();
+        let service = |name: &str| Key::new(Kind::Service, own.namespace.as_str(), name);
         match document {
-            Document::Service(_) => None,
+            Document::Service(_) => json!({ "conditions": [self.usable(&own, generation)] }),
             Document::HttpRoute(route) => {
                 let unresolved = fault_at("spec.rules");
                 let parents: Value = route
@@ -61,21 +76,21 @@ impl<'documents> Shown<'documents> {
                             "conditions": [
                                 condition("Accepted", "Accepted", "NoMatchingParent", accepted, generation),
                                 condition("ResolvedRefs", "ResolvedRefs", "BackendNotFound", unresolved.clone(), generation),
+                                self.usable(&service(&parent.name), generation),
                             ],
                         })
                     })
                     .collect();
-                Some(json!({ "parents": parents }))
+                json!({ "parents": parents })
             }
             Document::TrafficPolicy(policy) => {
-                let own = document.key();
                 let ancestors: Value = policy
                     .spec
                     .target_refs
                     .iter()
                     .enumerate()
                     .map(|(index, target)| {
-                        let service = Key::new(Kind::Service, own.namespace.as_str(), target.name.as_str());
+                        let service = service(&target.name);
                         let missing = fault_at(&format!("spec.targetRefs[{index}]."));
                         let (bad, why_not) = match (missing, self.policies.get(&service)) {
                             (Some(missing), _) => ("TargetNotFound", Some(missing)),
@@ -84,14 +99,15 @@ impl<'documents> Shown<'documents> {
                             }
                             _ => ("Accepted", None),
                         };
-                        json!({
-                            "ancestorRef": target,
-                            "controllerName": CONTROLLER,
-                            "conditions": [condition("Accepted", "Accepted", bad, why_not, generation)],
-                        })
+                        let mut conditions = Vec::new();
+                        if why_not.is_none() {
+                            conditions.push(self.usable(&service, generation));
+                        }
+                        conditions.insert(0, condition("Accepted", "Accepted", bad, why_not, generation));
+                        json!({ "ancestorRef": target, "controllerName": CONTROLLER, "conditions": conditions })
                     })
                     .collect();
-                Some(json!({ "ancestors": ancestors }))
+                json!({ "ancestors": ancestors })
             }
         }
     }
@@ -128,7 +144,8 @@ mod tests {
         for (index, written) in text::read(text, text::Format::Yaml).unwrap().iter().enumerate() {
             documents.insert(admit::admit(index, written, None).unwrap());
         }
-        let shown = Shown::new(&documents);
+        let refused = [(Key::new(Kind::Service, "default", "web"), "web-1 refuses it".to_owned())];
+        let shown = Shown::new(&documents, refused.into());
         let reasons = |name: &str| -> Vec<Value> {
             let policy = documents.get(&Key::new(Kind::TrafficPolicy, "default", name)).unwrap();
             let status = &shown.document(policy)["status"];
@@ -137,5 +154,17 @@ mod tests {
         };
         assert_eq!(reasons("a"), ["Accepted", "TargetNotFound"]);
         assert_eq!(reasons("b"), ["Conflicted"]);
+
+        let status = |kind, name: &str| {
+            let document = documents.get(&Key::new(kind, "default", name)).unwrap();
+            shown.document(document)["status"].clone()
+        };
+        let expected = json!("Service default/web: web-1 refuses it");
+        let service = &status(Kind::Service, "web")["conditions"][0];
+        assert_eq!((&service["status"], &service["message"]), (&json!("False"), &expected));
+        let used = &status(Kind::TrafficPolicy, "a")["ancestors"][0]["conditions"][1];
+        assert_eq!((&used["reason"], &used["message"]), (&json!("RefusedBySidecars"), &expected));
+        let unused = &status(Kind::TrafficPolicy, "b")["ancestors"][0]["conditions"];
+        assert_eq!(unused.as_array().unwrap().len(), 1, "what is not used cannot be to blame");
     }
 }

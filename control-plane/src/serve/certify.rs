@@ -34,6 +34,12 @@ pub(super) async fn certify(
         return Err(Status::invalid_argument(format!("csr_der is longer than {MAX_CSR} bytes")));
     }
     let Proven { id, proof } = prove(mesh, peer, &request.join_token).await?;
+    // Whoever has that name is believed to be the control plane by every sidecar.
+    if id.is_control_plane() {
+        mesh.telemetry.certificate_rejected("reserved-identity");
+        warn!(peer = %peer.address, identity = %id, proof, "a certificate of the control plane's own identity was asked for");
+        return Err(Status::permission_denied(format!("{id} is the control plane's own identity")));
+    }
     let now = SystemTime::now();
     let chain = mesh.authority.sign(&request.csr_der, &id, mesh.leaf_ttl, now).map_err(|fault| {
         mesh.telemetry.certificate_rejected("csr");
@@ -54,8 +60,14 @@ async fn prove(mesh: &Mesh, peer: &Peer, join_token: &str) -> Result<Proven, Sta
     if !join_token.is_empty() {
         return by_token(mesh, peer, join_token).await;
     }
-    match &peer.identity {
-        Some(id) => Ok(Proven { id: id.clone(), proof: "certificate" }),
+    match &peer.proof {
+        // Else whoever holds a connection open would renew a certificate that is long over.
+        Some(proof) if proof.is_over(SystemTime::now()) => {
+            mesh.telemetry.certificate_rejected("expired");
+            warn!(peer = %peer.address, identity = %proof.id, "a certificate that is over was to be renewed");
+            Err(Status::unauthenticated("the certificate of this connection has expired"))
+        }
+        Some(proof) => Ok(Proven { id: proof.id.clone(), proof: "certificate" }),
         None => {
             mesh.telemetry.certificate_rejected("no-proof");
             let message =

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pillion_api::wire::control_plane_server::ControlPlaneServer;
-use pillion_certs::{Identity, PeerFault, peer_identity};
+use pillion_certs::{Identity, PeerFault, peer_identity, peer_not_after};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -16,7 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::codegen::Service;
 use tracing::{debug, info, warn};
 
-use super::{Handlers, Mesh, Peer};
+use super::{Handlers, Mesh, Peer, Proof};
 use crate::error::Error;
 
 const ALPN: &[u8] = b"h2";
@@ -112,7 +112,7 @@ async fn serve(
     mesh: Arc<Mesh>,
     (socket, address, _permit): (TcpStream, SocketAddr, OwnedSemaphorePermit),
 ) {
-    let (stream, identity) = match handshake(&acceptor, socket).await {
+    let (stream, proof) = match handshake(&acceptor, socket).await {
         Ok(secured) => secured,
         Err(failed) => {
             mesh.telemetry.handshake_failed(failed.reason);
@@ -125,8 +125,8 @@ async fn serve(
             return;
         }
     };
-    let proven = identity.is_some();
-    let peer = Peer { address, identity };
+    let proven = proof.is_some();
+    let peer = Peer { address, proof };
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         server.clone().call(request)
@@ -163,7 +163,7 @@ struct HandshakeFailed {
     message: String,
 }
 
-type Secured = (TlsStream<TcpStream>, Option<pillion_certs::SpiffeId>);
+type Secured = (TlsStream<TcpStream>, Option<Proof>);
 
 async fn handshake(acceptor: &TlsAcceptor, socket: TcpStream) -> Result<Secured, HandshakeFailed> {
     // Messages are small and wanted at once. A failure shows at the first use of the socket anyway.
@@ -176,8 +176,11 @@ async fn handshake(acceptor: &TlsAcceptor, socket: TcpStream) -> Result<Secured,
             return Err(HandshakeFailed { reason: "timeout", message });
         }
     };
-    match peer_identity(stream.get_ref().1) {
-        Ok(identity) => Ok((stream, Some(identity))),
+    let connection = stream.get_ref().1;
+    let proof =
+        peer_identity(connection).and_then(|id| Ok(Proof { id, not_after: peer_not_after(connection)? }));
+    match proof {
+        Ok(proof) => Ok((stream, Some(proof))),
         Err(PeerFault::NoCertificate) => Ok((stream, None)),
         Err(fault) => Err(HandshakeFailed { reason: fault.reason(), message: fault.to_string() }),
     }

@@ -10,7 +10,12 @@ mod listen;
 mod session;
 mod sync;
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::Stream;
 use pillion_api::wire::{
@@ -62,7 +67,20 @@ pub struct Mesh {
 struct Peer {
     address: SocketAddr,
     /// By its certificate, if it has one.
-    identity: Option<SpiffeId>,
+    proof: Option<Proof>,
+}
+
+/// Whom a certificate names, and until when that holds: a connection may outlive the certificate it was opened with.
+#[derive(Clone, Debug)]
+struct Proof {
+    id: SpiffeId,
+    not_after: SystemTime,
+}
+
+impl Proof {
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.not_after <= now
+    }
 }
 
 /// Messages on their way to a sidecar beyond the one being written; the rest waits where only the newest is kept.
@@ -85,13 +103,13 @@ impl ControlPlane for Handlers {
         request: Request<Streaming<SidecarMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let peer = peer(&request);
-        let Some(identity) = peer.identity.clone() else {
+        let Some(proof) = peer.proof.clone() else {
             let message = "Sync needs a client certificate of this mesh; Certify gives one for a join token";
             return Err(Status::unauthenticated(message));
         };
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // It ends when the sidecar or the connection goes, which drops `messages`, and at shutdown.
-        tokio::spawn(sync::run(Arc::clone(&self.0), peer.address, identity, request.into_inner(), outbox));
+        tokio::spawn(sync::run(Arc::clone(&self.0), peer.address, proof, request.into_inner(), outbox));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 }

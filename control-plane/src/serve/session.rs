@@ -33,6 +33,11 @@ impl Session {
         }
     }
 
+    /// Something that the sidecar was told first is not so any more: it is told again.
+    pub(super) fn welcome(&mut self, welcome: Welcome) {
+        self.welcome = Some(welcome);
+    }
+
     /// Whether [`next_message`](Self::next_message) may have something.
     pub(super) fn is_ready(&self) -> bool {
         self.welcome.is_some() || self.heartbeat_due || self.subscriber.is_dirty()

@@ -1,12 +1,19 @@
 //! One sidecar's stream, from its hello to its end.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
-
-use pillion_api::wire::{
-    Acknowledge, ControlMessage, Health, Hello, SidecarMessage, Subscribe, Telemetry, TrustAnchors, Welcome,
-    sidecar_message::Message, update::Kind,
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
-use pillion_certs::SpiffeId;
+
+use pillion_api::{
+    name::ServiceName,
+    wire::{
+        Acknowledge, ControlMessage, Health, SidecarMessage, Subscribe, Telemetry, TrustAnchors, Welcome,
+        sidecar_message::Message, update::Kind,
+    },
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -14,7 +21,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Mesh, hello, session::Session};
+use super::{Mesh, Proof, hello, session::Session};
 use crate::{
     authority,
     clock::unix_ms,
@@ -22,6 +29,7 @@ use crate::{
     history::{EventKind, Reporter},
     publish::Refusal,
     registry::{Refused, Registered, Registration},
+    resource::Documents,
     telemetry::Counted,
 };
 
@@ -30,17 +38,21 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// The last word to a sidecar that may not be reading.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Ours have 16 characters.
+const MAX_VERSION: usize = 64;
+
 type Outbox = mpsc::Sender<Result<ControlMessage, Status>>;
 
 /// Runs the stream; the sidecar is told why it ends, unless it went first.
 pub(super) async fn run(
     mesh: Arc<Mesh>,
     address: SocketAddr,
-    identity: SpiffeId,
+    proof: Proof,
     mut inbound: Streaming<SidecarMessage>,
     outbox: Outbox,
 ) {
-    let ended = match greet(&mesh, address, &identity, &mut inbound).await {
+    let identity = proof.id.clone();
+    let ended = match greet(&mesh, address, proof, &mut inbound).await {
         Ok(mut stream) => {
             let _connected = Counted::new(&mesh.telemetry.sidecars_connected);
             let ended = stream.run(&mut inbound, &outbox).await;
@@ -67,7 +79,7 @@ pub(super) async fn run(
 async fn greet(
     mesh: &Arc<Mesh>,
     address: SocketAddr,
-    identity: &SpiffeId,
+    proof: Proof,
     inbound: &mut Streaming<SidecarMessage>,
 ) -> Result<Stream, Status> {
     let first = timeout(HELLO_DEADLINE, inbound.message()).await.map_err(|_| {
@@ -78,34 +90,35 @@ async fn greet(
     };
     let hello =
         hello::check(hello, address.ip()).map_err(|faults| Status::invalid_argument(faults.join("; ")))?;
+    let identity = &proof.id;
+    if proof.is_over(SystemTime::now()) {
+        return Err(over());
+    }
     let workload =
         Workload { hello, spiffe_id: identity.to_string(), namespace: identity.namespace().to_owned() };
-    let source = compile::source_of(&workload, &mesh.compiler.documents());
-    let welcome = Welcome {
-        server_time_ms: unix_ms(),
-        lease_ms: millis(mesh.lease),
-        heartbeat_interval_ms: millis(mesh.heartbeat),
-        trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
-        source: source.clone(),
-        spiffe_id: workload.spiffe_id.clone(),
-    };
-    let stream_hello = workload.hello.clone();
-    let (registration, registered) = mesh.registry.connect(workload).map_err(|refused| match refused {
-        Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
-        Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
-    })?;
-    let name = &stream_hello.workload;
+    let documents = mesh.compiler.documents();
+    let source = compile::source_of(&workload, &documents);
+    let welcome = welcome(mesh, &workload, &source);
+    let (registration, registered) =
+        mesh.registry.connect(workload.clone()).map_err(|refused| match refused {
+            Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
+            Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
+        })?;
+    let name = &workload.hello.workload;
     info!(workload = name, uid = registration.uid(), %identity, peer = %address, ?registered, "sidecar connected");
     if registered == Registered::Joined {
         let text = format!("{name} joined as {identity}");
-        mesh.history.happened(EventKind::WorkloadJoined, Some(source), Some(name.clone()), text, unix_ms());
+        let (service, name) = (Some(source.clone()), Some(name.clone()));
+        mesh.history.happened(EventKind::WorkloadJoined, service, name, text, unix_ms());
     }
     let session =
         Session::new(mesh.publisher.subscriber(registration.uid()), welcome, mesh.heartbeat, Instant::now());
     Ok(Stream {
         mesh: Arc::clone(mesh),
-        namespace: identity.namespace().to_owned(),
-        hello: stream_hello,
+        proof,
+        workload,
+        documents,
+        source,
         registration,
         deregistered: false,
         session,
@@ -115,8 +128,14 @@ async fn greet(
 
 struct Stream {
     mesh: Arc<Mesh>,
-    namespace: String,
-    hello: Hello,
+    /// With which the stream was opened.
+    proof: Proof,
+    /// What it said of itself, with its latest health.
+    workload: Workload,
+    /// Those that `source` was found in.
+    documents: Arc<Documents>,
+    /// What others see as the source of its requests, as it was told.
+    source: String,
     registration: Registration,
     deregistered: bool,
     session: Session,
@@ -166,8 +185,26 @@ impl Stream {
         if !self.deregistered && self.registration.superseded() {
             return Err(Status::aborted("a newer stream of this workload has taken over"));
         }
+        if self.proof.is_over(SystemTime::now()) {
+            return Err(over());
+        }
+        self.refresh_source();
         self.session.tick();
         Ok(())
+    }
+
+    /// A Service that selects the workload may come, change or go after the workload did.
+    fn refresh_source(&mut self) {
+        let documents = self.mesh.compiler.documents();
+        if Arc::ptr_eq(&documents, &self.documents) {
+            return;
+        }
+        let source = compile::source_of(&self.workload, &documents);
+        self.documents = documents;
+        if source != self.source {
+            self.session.welcome(welcome(&self.mesh, &self.workload, &source));
+            self.source = source;
+        }
     }
 
     fn count(&self, message: &ControlMessage) {
@@ -182,7 +219,7 @@ impl Stream {
             Some(Message::Hello(_)) => {
                 return Err(Status::invalid_argument("Hello comes once, at the start of a stream"));
             }
-            Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe),
+            Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(Message::Unsubscribe(unsubscribe)) => {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
                 self.subscriptions.remove(&unsubscribe.service);
@@ -199,7 +236,18 @@ impl Stream {
         Ok(())
     }
 
-    fn subscribe(&mut self, Subscribe { service, config_version, endpoints_version }: Subscribe) {
+    fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), Status> {
+        let Subscribe { service, config_version, endpoints_version } = subscribe;
+        // All three are kept for as long as the subscription: none may have any length it likes.
+        if let Err(fault) = service.parse::<ServiceName>() {
+            return Err(Status::invalid_argument(format!(
+                "Subscribe.service: {}",
+                hello::words(&fault.to_string())
+            )));
+        }
+        // One that we never gave is as good as none.
+        let version = |text: String| if text.len() <= MAX_VERSION { text } else { String::new() };
+        let (config_version, endpoints_version) = (version(config_version), version(endpoints_version));
         let subscribed =
             self.session.subscriber.subscribe(service.clone(), config_version, endpoints_version);
         match subscribed {
@@ -208,10 +256,11 @@ impl Stream {
                 self.subscriptions.entry(service).or_insert_with(|| Counted::new(gauge));
             }
             Err(fault) => {
-                let workload = &self.hello.workload;
+                let workload = &self.workload.hello.workload;
                 warn!(workload, service, "a subscription was not taken: {fault}");
             }
         }
+        Ok(())
     }
 
     fn acknowledged(&self, acknowledge: Acknowledge) {
@@ -225,11 +274,11 @@ impl Stream {
             return refusals.accepted(uid, &service, kind);
         }
         self.mesh.telemetry.updates_refused.increment(1);
-        let (reason, workload) = (hello::words(&refusal), &self.hello.workload);
+        let (reason, workload) = (hello::words(&refusal), &self.workload.hello.workload);
         let refusal = Refusal {
             service: service.clone(),
             kind,
-            version,
+            version: hello::words(&version),
             uid: uid.to_owned(),
             reason: reason.clone(),
             at_ms: unix_ms(),
@@ -243,12 +292,12 @@ impl Stream {
 
     fn health(&mut self, health: Health) {
         let health = hello::health(health);
-        let was_ready = self.hello.health.as_ref().is_some_and(|health| health.ready);
+        let was_ready = self.workload.hello.health.as_ref().is_some_and(|health| health.ready);
         if !self.registration.report(health.clone()) {
             return;
         }
-        self.hello.health = Some(health.clone());
-        let workload = &self.hello.workload;
+        self.workload.hello.health = Some(health.clone());
+        let workload = &self.workload.hello.workload;
         let (kind, text) = match (was_ready, health.ready) {
             (false, true) => (EventKind::WorkloadHealthy, format!("{workload} is ready")),
             (true, false) => {
@@ -263,12 +312,12 @@ impl Stream {
 
     fn measured(&self, telemetry: &Telemetry) {
         let services = self.services();
-        let own_name = format!("{}.{}", self.hello.workload, self.namespace);
         let reporter = Reporter {
             uid: self.registration.uid(),
-            workload: &self.hello.workload,
-            source: services.first().unwrap_or(&own_name),
+            workload: &self.workload.hello.workload,
+            source: &self.source,
             services: &services,
+            registered: !self.deregistered,
         };
         let registry = &self.mesh.registry;
         let name = |uid: &str| registry.member(uid).map(|member| member.name().to_owned());
@@ -279,8 +328,8 @@ impl Stream {
         self.deregistered = true;
         if self.registration.deregister() {
             self.mesh.history.workload_left(self.registration.uid());
-            let text = format!("{} said goodbye", self.hello.workload);
-            info!(workload = self.hello.workload, "{text}");
+            let text = format!("{} said goodbye", self.workload.hello.workload);
+            info!(workload = self.workload.hello.workload, "{text}");
             self.happened(EventKind::WorkloadLeft, self.services().first().cloned(), text);
         }
     }
@@ -291,7 +340,7 @@ impl Stream {
     }
 
     fn happened(&self, kind: EventKind, service: Option<String>, text: String) {
-        let workload = Some(self.hello.workload.clone());
+        let workload = Some(self.workload.hello.workload.clone());
         self.mesh.history.happened(kind, service, workload, text, unix_ms());
     }
 
@@ -302,6 +351,25 @@ impl Stream {
             self.mesh.publisher.refusals.left(self.registration.uid());
         }
     }
+}
+
+/// What a sidecar is told first, and again whenever that has changed.
+fn welcome(mesh: &Mesh, workload: &Workload, source: &str) -> Welcome {
+    Welcome {
+        server_time_ms: unix_ms(),
+        lease_ms: millis(mesh.lease),
+        heartbeat_interval_ms: millis(mesh.heartbeat),
+        trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
+        source: source.to_owned(),
+        spiffe_id: workload.spiffe_id.clone(),
+    }
+}
+
+/// Its sidecar has a newer certificate by now, or should not be here any more.
+fn over() -> Status {
+    Status::unavailable(
+        "the certificate that this stream was opened with has expired; reconnect with the current one",
+    )
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -70,6 +70,7 @@ impl EmbeddedStore {
             path: path.clone(),
             source,
         };
+        make_private_file(&path).map_err(|source| unusable(source.into()))?;
         let database = Database::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
             other => unusable(other.into()),
@@ -209,6 +210,23 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreEr
 fn make_private_directory(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The folder may have been there before us with any mode, so the file itself is closed to others too, before anything is
+/// written to it; one that an earlier release left open is closed. An empty file is a new database.
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ struct Record {
 }
 
 /// A new token: the only time its text is seen.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Created {
     /// What its bearer sends.
@@ -120,6 +120,13 @@ pub struct Created {
     /// What is kept of it.
     #[serde(flatten)]
     pub info: TokenInfo,
+}
+
+/// Without the secret, for logs.
+impl std::fmt::Debug for Created {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Created").field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 /// All tokens of a store.

@@ -1,6 +1,6 @@
 //! The handlers for documents: list, get, put, delete, apply.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use axum::{
     Json,
@@ -138,7 +138,7 @@ async fn list(
         return watch::stream(state, kind, namespace).await;
     }
     let (revision, documents) = state.documents.current().await?;
-    let shown = Shown::new(&documents);
+    let shown = Shown::new(&documents, (state.refused)());
     let items: Vec<Value> =
         documents.list(kind, namespace.as_deref()).map(|(_, document)| shown.document(document)).collect();
     let metadata = json!({ "resourceVersion": revision.to_string() });
@@ -160,7 +160,7 @@ pub(super) async fn get(
     access::may_read(&state, &headers, Some(&namespace)).await?;
     let (_, documents) = state.documents.current().await?;
     match documents.get(&key) {
-        Some(document) => Ok(shown(document, &documents)),
+        Some(document) => Ok(shown(&state, document, &documents)),
         None => Err(Problem::not_found(format!("there is no {key}"))),
     }
 }
@@ -196,7 +196,7 @@ pub(super) async fn put(
     }
     let edit = edited.into_iter().next().expect("one document in, one out");
     let (_, documents) = state.documents.current().await?;
-    let mut response = shown(&edit.document, &documents);
+    let mut response = shown(&state, &edit.document, &documents);
     if edit.outcome == Outcome::Created {
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -261,16 +261,19 @@ pub(super) async fn apply(
             }
         }
     }
+    // Before anything is said of what there is in those namespaces.
+    if token_first.is_err() {
+        let namespaces: BTreeSet<&str> =
+            documents.iter().map(|(_, document)| document.metadata().namespace.as_str()).collect();
+        for namespace in namespaces {
+            access::needs(&state, &headers, Role::Operator, Some(namespace)).await?;
+        }
+    }
     if !faults.is_empty() {
         faults.extend(state.editor.missing(&documents, &faulty).await?);
         return Err(placed(Problem::invalid(faults), &written));
     }
     let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();
-    if token_first.is_err() {
-        for document in &documents {
-            access::needs(&state, &headers, Role::Operator, Some(&document.metadata().namespace)).await?;
-        }
-    }
     let edited = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
     let edited = edited.map_err(|error| placed(error.into(), &written))?;
     if !params.dry_run {
@@ -288,8 +291,9 @@ fn placed(mut problem: Problem, written: &[Written]) -> Problem {
     problem
 }
 
-fn shown(document: &Document, documents: &Documents) -> Response {
-    let mut response = Json(Shown::new(documents).document(document)).into_response();
+fn shown(state: &WebState, document: &Document, documents: &Documents) -> Response {
+    let shown = Shown::new(documents, (state.refused)());
+    let mut response = Json(shown.document(document)).into_response();
     let version = &document.metadata().resource_version;
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -1,11 +1,14 @@
 //! What a request says, read so that every refusal is a problem document.
 
+use std::time::Duration;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{edit::Precondition, problem::Problem};
 use crate::resource::{
@@ -16,6 +19,9 @@ use crate::resource::{
 /// The largest body that is read, bytes.
 pub(super) const BODY_LIMIT: usize = 1 << 20;
 
+/// Else whoever sends a byte at a time holds a connection for ever.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
 /// The documents of a body.
 pub(super) struct Body(pub(super) Vec<Written>);
 
@@ -24,7 +30,12 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let format = format(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let Ok(bytes) = timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await else {
+            let detail = format!("the body was not here within {} s", BODY_DEADLINE.as_secs());
+            let title = "The request came too slowly";
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", title, detail));
+        };
+        let bytes = bytes.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 let detail =
                     format!("a body may have {BODY_LIMIT} bytes at most; apply fewer documents at a time");
@@ -127,4 +138,17 @@ pub(super) fn key(space: &str, plural: &str, name: &str) -> Result<Key, Problem>
     let kind = kind(plural)?;
     namespace(space)?;
     Ok(Key::new(kind, space, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_not_waited_for() {
+        let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let request = Request::new(axum::body::Body::from_stream(endless));
+        let problem = Body::from_request(request, &()).await.err().expect("too slow");
+        assert_eq!(problem.status, 408, "{problem:?}");
+    }
 }

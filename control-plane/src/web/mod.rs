@@ -34,7 +34,7 @@ pub use problem::Problem;
 pub use tokens::TokenList;
 
 use crate::{
-    resource::{Key, cache::DocumentCache},
+    resource::{Key, cache::DocumentCache, status::Refused},
     store::Store,
     token::Tokens,
 };
@@ -52,6 +52,7 @@ pub struct WebState {
     listens_on: SocketAddr,
     root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    refused: Arc<dyn Fn() -> Refused + Send + Sync>,
     on_change: OnChange,
     watchers: Arc<Semaphore>,
 }
@@ -68,6 +69,8 @@ pub struct WebParts {
     pub root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
     /// The Prometheus text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What sidecars refuse now; it shows in the status of documents.
+    pub refused: Arc<dyn Fn() -> Refused + Send + Sync>,
     /// Told of every document that was really changed.
     pub on_change: OnChange,
 }
@@ -75,7 +78,7 @@ pub struct WebParts {
 impl WebState {
     /// Puts the parts together.
     pub fn new(parts: WebParts) -> Self {
-        let WebParts { store, documents, listens_on, root_fingerprint, metrics, on_change } = parts;
+        let WebParts { store, documents, listens_on, root_fingerprint, metrics, refused, on_change } = parts;
         Self {
             editor: Arc::new(edit::Editor::new(Arc::clone(&store), Arc::clone(&documents))),
             tokens: Tokens::new(Arc::clone(&store)),
@@ -85,6 +88,7 @@ impl WebState {
             listens_on,
             root_fingerprint,
             metrics,
+            refused,
             on_change,
         }
     }

@@ -7,6 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
+use pillion_certs::spiffe::CONTROL_PLANE;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -80,6 +81,10 @@ impl TokenRequest {
                 }
                 if let Some(Err(message)) = self.service_account.as_deref().map(dns_subdomain) {
                     faults.push(Fault::new("serviceAccount", message));
+                }
+                let names = (self.namespace.as_deref(), self.service_account.as_deref());
+                if names == (Some(CONTROL_PLANE.0), Some(CONTROL_PLANE.1)) {
+                    faults.push(Fault::new("serviceAccount", "is the control plane's own in this namespace"));
                 }
                 let grant = JoinGrant {
                     namespace: self.namespace.unwrap_or_default(),

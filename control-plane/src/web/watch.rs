@@ -1,4 +1,5 @@
-//! Changes of documents as server-sent events.
+//! Changes of documents as server-sent events. A status that changed for what sidecars say is told with the next change of
+//! the store.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
@@ -64,7 +65,8 @@ async fn run(
     loop {
         revisions.mark_unchanged();
         let Ok((revision, documents)) = state.documents.current().await else { return };
-        for (name, id, object) in differences(&mut shown, kind, namespace, &documents) {
+        let refused = (state.refused)();
+        for (name, id, object) in differences(&mut shown, kind, namespace, &documents, refused) {
             let data = json!({ "type": name.to_uppercase(), "object": object });
             if sender.send(Ok(Event::default().event(name).id(id).data(data.to_string()))).await.is_err() {
                 return;
@@ -90,6 +92,7 @@ fn differences(
     kind: Kind,
     namespace: Option<&str>,
     documents: &Documents,
+    refused: status::Refused,
 ) -> Vec<(&'static str, String, Value)> {
     let mut events = Vec::new();
     let gone: Vec<Key> = shown.keys().filter(|key| documents.get(key).is_none()).cloned().collect();
@@ -98,7 +101,7 @@ fn differences(
             events.push(("deleted", version, object));
         }
     }
-    let view = status::Shown::new(documents);
+    let view = status::Shown::new(documents, refused);
     for (key, document) in documents.list(kind, namespace) {
         let version = document.metadata().resource_version.clone();
         // The status may change with other documents, so it is compared too.

@@ -181,6 +181,9 @@ async fn tokens_are_made_used_listed_and_revoked() {
     assert_eq!(apply(service("web")).await.unwrap().status(), 200);
     let elsewhere = service("web").replace("namespace: demo", "namespace: shop");
     assert_eq!(problem(apply(elsewhere).await.unwrap()).await.1, "token-lacks-namespace");
+    // Nor does a fault beside it make the answer tell what is there.
+    let probe = route("r", "web", "web").replace("namespace: demo", "namespace: shop") + "---\nkind: Pod\n";
+    assert_eq!(problem(apply(probe).await.unwrap()).await.1, "token-lacks-namespace");
     let response = server.anonymous(Method::GET, "/v1/tokens").bearer_auth(token).send().await.unwrap();
     assert_eq!(problem(response).await.1, "token-lacks-role");
 
@@ -202,4 +205,7 @@ async fn tokens_are_made_used_listed_and_revoked() {
     let fields: Vec<String> =
         problem(response).await.2.iter().map(|it| it.split(':').next().unwrap().into()).collect();
     assert_eq!(fields, ["namespace", "ttl", "role", "serviceAccount"]);
+    let reserved = json!({"kind": "join", "namespace": "pillion-system", "serviceAccount": "control-plane"});
+    let response = server.request(Method::POST, "/v1/tokens").json(&reserved).send().await.unwrap();
+    assert_eq!(problem(response).await.2, ["serviceAccount: is the control plane's own in this namespace"]);
 }

@@ -46,6 +46,7 @@ impl Server {
             listens_on: listens_on.unwrap_or(address),
             root_fingerprint: Arc::new(|| "ab".repeat(32)),
             metrics: Arc::new(|| "pillion_up 1\n".to_owned()),
+            refused: Arc::new(Default::default),
             on_change: Arc::new(move |key, outcome| noted.lock().unwrap().push((key.clone(), outcome))),
         });
         let mesh = Router::new().route("/", get(async || Json(json!({ "services": [] }))));

@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{TestServer, eventually, hello, settings};
+use crate::support::{TestServer, eventually, hello, request_certificate, settings};
 
 fn endpoints(update: &Update) -> Vec<(String, bool)> {
     let list = EndpointList::decode(update.payload.clone()).expect("a list of endpoints");
@@ -47,8 +47,13 @@ async fn a_subscriber_is_sent_configuration_and_endpoints_and_what_it_refuses_is
     let refusals = async || server.json("/v1/mesh/control-plane").await["refusedUpdates"].clone();
     eventually("the refusal is shown", async || refusals().await[0]["reason"] == "no such protocol").await;
     assert_eq!(refusals().await[0]["service"], "payments.demo");
+    let status = async || server.json("/v1/namespaces/demo/services/payments").await["status"].clone();
+    let usable = &status().await["conditions"][0];
+    assert_eq!((&usable["type"], &usable["status"]), (&"pillion.dev/Usable".into(), &"False".into()));
+    assert_eq!(usable["message"], "Service demo/payments: the sidecar of web-1 refuses it: no such protocol");
     web.acknowledge(&config, "").await;
     eventually("the refusal is gone", async || refusals().await == serde_json::json!([])).await;
+    assert_eq!(status().await["conditions"][0]["status"], "True");
     server.stop().await;
 }
 
@@ -197,6 +202,67 @@ async fn a_faulty_hello_is_refused_with_every_fault() {
     for part in ["workload must", "inbound_address must"] {
         assert!(status.message().contains(part), "{part} in {}", status.message());
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_comes_after_its_workload_is_told_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    let token = server.join_token("web").await;
+    let identity = server.certify(folder.path(), &token).await.expect("a certificate");
+    let mut web = server.stream(&identity).await;
+    web.say(Message::Hello(hello("web", "web-1"))).await;
+    assert_eq!(web.welcome().await.source, "web-1.demo");
+    server.apply_service("web").await;
+    let welcome = web.welcome().await;
+    assert_eq!(welcome.source, "web.demo");
+    assert!(welcome.trust_anchors.is_some(), "all of it is said again");
+
+    // Of two services the same one is first wherever a source is shown.
+    let spec = serde_json::json!({"ports": [{"port": 80}], "selector": {"app": "web"}});
+    server.apply("Service", "web-v1", spec).await;
+    eventually("it is compiled", async || {
+        server.json("/v1/mesh/services/demo/web-v1").await["instances"] == 1
+    })
+    .await;
+    assert_eq!(server.json("/v1/mesh/workloads").await[0]["service"], "web.demo");
+    server.delete("Service", "web").await;
+    assert_eq!(web.welcome().await.source, "web-v1.demo");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_it_was_opened_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    let domain: pillion_certs::TrustDomain = "mesh.local".parse().expect("a trust domain");
+    let now = std::time::SystemTime::now();
+    let authority = pillion::authority::load(None, server.store.as_ref(), &domain, now).await;
+    let authority = authority.expect("the server's own");
+    let id = pillion_certs::SpiffeId::new(domain, "demo", "web").expect("an identity");
+    let credential = authority.issue(&id, Duration::from_secs(3), now).expect("a credential");
+    let identity = pillion_certs::Identity::new(credential, authority.trust_bundle());
+
+    let client = server.client_as(&identity).await;
+    let mut web = server.sidecar_as(&identity, hello("web", "web-1")).await;
+    let status = web.end().await;
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("has expired"), "{}", status.message());
+    let status = request_certificate(client, "").await.expect_err("an old connection renews nothing");
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_can_be_no_service_is_not_subscribed_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    let mut web = server.sidecar(folder.path(), "web", "web-1").await;
+    web.subscribe(&"x".repeat(100_000)).await;
+    let status = web.end().await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
+    assert!(status.message().starts_with("Subscribe.service:"), "{}", status.message());
     server.stop().await;
 }
 

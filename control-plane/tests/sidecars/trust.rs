@@ -80,6 +80,22 @@ async fn a_rejected_request_says_why() {
 }
 
 #[tokio::test]
+async fn no_token_makes_a_workload_the_control_plane() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    let (namespace, service_account) = pillion_certs::spiffe::CONTROL_PLANE;
+    let grant = JoinGrant { namespace: namespace.to_owned(), service_account: service_account.to_owned() };
+    let created = Tokens::new(Arc::clone(&server.store))
+        .create_join(grant, Duration::from_secs(60), &"00".repeat(32), SystemTime::now())
+        .await;
+    let token = created.expect("a token from before there was this rule").token;
+    let status = server.certify(folder.path(), &token).await.expect_err("that name is taken");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    assert!(status.message().contains("control plane's own identity"), "{}", status.message());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_needs_a_certificate_of_this_mesh() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(folder.path()).await;

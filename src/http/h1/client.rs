@@ -55,9 +55,9 @@ impl Http1 {
         Ok(Self(sender))
     }
 
-    /// Waits until the previous exchange is wholly over. False: the connection has ended.
-    pub async fn ready(&mut self) -> bool {
-        self.0.ready().await.is_ok()
+    /// Whether the previous exchange is wholly over, in both directions.
+    pub fn is_ready(&self) -> bool {
+        self.0.is_ready()
     }
 
     /// Whether the connection has ended.

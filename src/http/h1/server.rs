@@ -52,7 +52,6 @@ where
     // (and costs a timer per request). Peers here are the application or have proven who they are; those that are
     // gone are noticed by TCP keep-alive, and connections are bounded in number.
     let mut connection = http1::Builder::new()
-        .half_close(true)
         .preserve_header_case(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)

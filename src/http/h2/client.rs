@@ -1,10 +1,12 @@
 //! The calling side of an HTTP/2 connection.
 
 use std::{
-    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -29,21 +31,33 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Http2 {
     sender: SendRequest<Bytes>,
-    state: Rc<State>,
+    state: Arc<State>,
 }
 
+/// Used by one thread only; atomic because gRPC's client wants response bodies that can be sent elsewhere.
 #[derive(Debug, Default)]
 struct State {
-    closed: Cell<bool>,
-    streams: Cell<usize>,
+    closed: AtomicBool,
+    streams: AtomicUsize,
+    used: AtomicBool,
 }
 
-/// One request's share of a connection.
-struct StreamGuard(Rc<State>);
+/// One stream of a connection, from the request's head until both bodies have ended.
+#[derive(Debug)]
+pub(super) struct Share(Arc<State>);
 
-impl Drop for StreamGuard {
+impl Share {
+    fn of(state: &Arc<State>) -> Arc<Self> {
+        state.streams.fetch_add(1, Relaxed);
+        state.used.store(true, Relaxed);
+        Arc::new(Self(state.clone()))
+    }
+}
+
+impl Drop for Share {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.streams.fetch_sub(1, Relaxed);
+        self.0.used.store(true, Relaxed);
     }
 }
 
@@ -65,7 +79,7 @@ impl Http2 {
             .handshake(io)
             .await
             .map_err(|error| Refusal::new(Reason::Connect, format_args!("HTTP/2: {error}")))?;
-        let state = Rc::new(State::default());
+        let state = Arc::new(State::default());
         let ping = connection.ping_pong();
         let driven = state.clone();
         tokio::task::spawn_local(async move {
@@ -82,19 +96,29 @@ impl Http2 {
                 alive.as_mut().poll(cx)
             })
             .await;
-            driven.closed.set(true);
+            driven.closed.store(true, Relaxed);
         });
         Ok(Self { sender, state })
     }
 
     /// Requests under way on this connection.
     pub fn streams(&self) -> usize {
-        self.state.streams.get()
+        self.state.streams.load(Relaxed)
+    }
+
+    /// Requests that the peer allows at a time (RFC 9113 5.1.2).
+    pub fn most_streams(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
+
+    /// Whether it has been used since it was last asked.
+    pub fn take_used(&self) -> bool {
+        self.state.used.swap(self.streams() > 0, Relaxed)
     }
 
     /// Whether it can take no more requests, ever.
     pub fn is_closed(&self) -> bool {
-        self.state.closed.get()
+        self.state.closed.load(Relaxed)
     }
 
     /// Waits until the connection takes a request. False: it takes no more, and counts as closed.
@@ -102,7 +126,7 @@ impl Http2 {
         let mut sender = self.sender.clone();
         let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
         if ready.is_err() {
-            self.state.closed.set(true);
+            self.state.closed.store(true, Relaxed);
         }
         ready.is_ok()
     }
@@ -119,11 +143,10 @@ impl Http2 {
     where
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + 'static,
     {
-        self.state.streams.set(self.state.streams.get() + 1);
-        let guard = StreamGuard(self.state.clone());
+        let share = Share::of(&self.state);
         let mut sender = self.sender.clone();
         poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| {
-            self.state.closed.set(true);
+            self.state.closed.store(true, Relaxed);
             Refusal::new(Reason::NotProcessed, error)
         })?;
         let (head, body) = request.into_parts();
@@ -133,9 +156,10 @@ impl Http2 {
             .map_err(|error| Refusal::new(Reason::NotProcessed, error))?;
         if !bodiless {
             // On a task of its own, since a response may begin, and even end, before the request does.
+            let share = share.clone();
             tokio::task::spawn_local(async move {
                 pump(body, &mut stream).await;
-                drop(guard);
+                drop(share);
             });
         }
         let response = poll_fn(|cx| {
@@ -149,7 +173,7 @@ impl Http2 {
         .await
         .map_err(|error| Refusal::new(failure_reason(&error), error))?;
         let (head, stream) = response.into_parts();
-        let body = RecvBody::new(stream, &head.headers);
+        let body = RecvBody::new(stream, &head.headers, Some(share));
         Ok(Response::from_parts(head, body))
     }
 }

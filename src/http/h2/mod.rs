@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -17,9 +18,10 @@ pub mod client;
 pub mod server;
 
 /// One stream's window, bytes. Small, since every stream of a connection may fill it.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// The connection's window, bytes: well above a stream's, so that one slow reader cannot starve the others.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The connection's window, bytes: room for more stalled streams than a client puts on one connection, so that readers
+/// who take nothing cannot starve the others.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Data that one stream may have waiting to be written, bytes.
 const SEND_BUFFER: usize = 256 * 1024;
 /// The largest header section taken, bytes (RFC 9113 6.5.2).
@@ -34,15 +36,17 @@ pub struct RecvBody {
     stream: RecvStream,
     data_ended: bool,
     length: Option<u64>,
+    /// A response's share of its connection.
+    _share: Option<Arc<client::Share>>,
 }
 
 impl RecvBody {
-    fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+    fn new(stream: RecvStream, headers: &HeaderMap, share: Option<Arc<client::Share>>) -> Self {
         let length = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok())
             .and_then(|length| length.parse().ok());
-        Self { stream, data_ended: false, length }
+        Self { stream, data_ended: false, length, _share: share }
     }
 }
 

@@ -77,7 +77,7 @@ async fn exchange<H: Handler>(
     handler: Rc<H>,
 ) {
     let (head, stream) = request.into_parts();
-    let body = Body::from_http2(RecvBody::new(stream, &head.headers));
+    let body = Body::from_http2(RecvBody::new(stream, &head.headers, None));
     let request = Request::from_parts(head, body);
     let interims = Interims::default();
     let handled = async {

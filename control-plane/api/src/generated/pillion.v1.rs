@@ -57,7 +57,7 @@ pub struct ControlMessage {
 pub mod control_message {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Message {
-        /// First on every stream.
+        /// First on every stream, and again when what it says has changed.
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
         #[prost(message, tag = "2")]
@@ -251,7 +251,7 @@ pub struct ServiceConfig {
     pub service: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]
     pub ports: ::prost::alloc::vec::Vec<ServicePort>,
-    /// By precedence: the first whose match fits is taken. None fits, or none there: the service itself.
+    /// By precedence: the first whose match fits is taken. None fits: 404. None there: the service itself.
     #[prost(message, repeated, tag = "3")]
     pub routes: ::prost::alloc::vec::Vec<RouteRule>,
     #[prost(message, optional, tag = "4")]
@@ -293,7 +293,7 @@ pub struct RouteRule {
     pub request_headers: ::core::option::Option<HeaderModifier>,
     #[prost(message, optional, tag = "8")]
     pub response_headers: ::core::option::Option<HeaderModifier>,
-    /// Empty: every port of the service.
+    /// Zero: every port of the service.
     #[prost(uint32, tag = "9")]
     pub parent_port: u32,
 }

@@ -34,6 +34,20 @@ async fn a_value_carries_the_revision_that_wrote_it() {
     assert_eq!(store.list(Bucket::Tokens).await.unwrap(), vec![], "buckets are apart");
 }
 
+#[test]
+fn nobody_else_can_read_the_file_whatever_its_folder_allows() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    drop(EmbeddedStore::open(folder.path()).unwrap());
+    assert_eq!(mode(), 0o600);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    drop(EmbeddedStore::open(folder.path()).unwrap());
+    assert_eq!(mode(), 0o600, "what an earlier release left open is closed");
+}
+
 #[tokio::test]
 async fn one_failed_condition_undoes_the_whole_transaction() {
     let folder = tempfile::tempdir().unwrap();
