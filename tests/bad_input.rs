@@ -202,7 +202,7 @@ async fn settings_that_cannot_hold() {
     ];
     for (flag, value, words) in cases {
         let output = tokio::process::Command::new(pillion_proxy())
-            .args(["check-config", "--workload", "app-1", "--join-token", "none", flag, value])
+            .args(["--workload", "app-1", "--join-token", "none", flag, value, "check-config"])
             .output();
         let output = soon("an answer of `check-config`", output).await.expect("the program starts");
         let said = String::from_utf8_lossy(&output.stderr);

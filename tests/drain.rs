@@ -58,12 +58,12 @@ async fn a_request_under_way_is_finished_and_the_control_plane_knows_at_once() {
 async fn requests_that_end_while_the_sidecar_drains_are_counted() {
     const REQUESTS: u64 = 20;
     let app = HttpApp::start("app-1", Version::Http1).await;
-    let mut pair = Pair::with(app.address(), "http", &[], &["--drain-timeout", "20s"]).await;
+    let mut pair = Pair::with(app.address(), "http", &[], &["--drain-timeout", "1m"]).await;
     let client = pair.caller.client();
     let get = |after: u64| tokio::spawn(client.get(format!("http://app.demo.mesh/after-ms/{after}")).send());
     let requests: Vec<_> = (0..REQUESTS).map(|number| get(1000 + 25 * number)).collect();
     // It keeps the sidecar up, so that it can still be asked.
-    let last = get(15_000);
+    let last = get(60_000);
     eventually("all have reached the application", async || (app.requests() == REQUESTS + 1).then_some(()))
         .await;
     pair.callee.process.terminate();

@@ -37,7 +37,7 @@ async fn outside_hosts_are_called_while_the_control_plane_is_down() {
 
 #[tokio::test]
 async fn many_outside_names_break_the_control_stream_neither_at_once_nor_when_it_begins_anew() {
-    const NAMES: u32 = 1500;
+    const NAMES: u32 = 4200;
     let mut mesh = Mesh::start().await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     mesh.until_ready(&[&caller]).await;

@@ -15,28 +15,38 @@ async fn opened(caller: &Sidecar, workload: &str) -> f64 {
     caller.metrics().await.sum("pillion_breaker_opened_total", &[("workload", workload)])
 }
 
+/// Waits until one timeout counts as a failure of `app-1`.
+async fn until_failed(pair: &Pair) {
+    eventually("the timeout counts as a failure of the endpoint", async || {
+        let metrics = pair.caller.metrics().await;
+        let of_endpoint = [("direction", "outbound"), ("target", "app.demo"), ("workload", "app-1")];
+        let failures = metrics.sum("pillion_request_failures_total", &of_endpoint);
+        let refusals = metrics.sum("pillion_refusals_total", &[("reason", "request-timeout")]);
+        (failures == 1.0 && refusals == 1.0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn the_caller_is_told_in_either_version_and_the_endpoint_has_failed() {
+async fn an_http1_caller_is_told_and_the_endpoint_has_failed() {
     let app = HttpApp::start("app-1", Version::Http1).await;
     let pair = Pair::with(app.address(), "http", &["timeouts: { request: 200ms }"], &[]).await;
-
     let answer = pair.get(NEVER).await;
     assert_eq!((raw::status(&answer), raw::refusal(&answer)), (504, "request-timeout"), "{answer}");
+    until_failed(&pair).await;
+}
 
+#[tokio::test]
+async fn an_http2_caller_is_told_and_the_endpoint_has_failed() {
+    let app = HttpApp::start("app-1", Version::Http2).await;
+    let lines = ["timeouts: { request: 200ms }"];
+    let pair = Pair::with(app.address(), "kubernetes.io/h2c", &lines, &[]).await;
     let connection = http2::connect(pair.caller.outbound()).await;
     let response = http2::request(&connection, Method::GET, &format!("http://app.demo.mesh{NEVER}")).await;
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     let reason = response.headers().get("pillion-error").and_then(|value| value.to_str().ok());
     assert!(reason.is_some_and(|reason| reason.starts_with("request-timeout;")), "{reason:?}");
-
-    eventually("both count as failures of the endpoint", async || {
-        let metrics = pair.caller.metrics().await;
-        let of_endpoint = [("direction", "outbound"), ("target", "app.demo"), ("workload", "app-1")];
-        let failures = metrics.sum("pillion_request_failures_total", &of_endpoint);
-        let refusals = metrics.sum("pillion_refusals_total", &[("reason", "request-timeout")]);
-        (failures == 2.0 && refusals == 2.0).then_some(())
-    })
-    .await;
+    until_failed(&pair).await;
 }
 
 #[tokio::test]
