@@ -189,3 +189,25 @@ async fn tokens_that_do_not_hold() {
     let error = stranger.apply(&service("web", "http")).await.expect_err("nobody knows this token");
     assert!(matches!(error, ApiError::Refused { status: 401, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn settings_that_cannot_hold() {
+    let cases: [(&str, &str, &[&str]); 4] = [
+        // Whoever reached it would speak with the workload's identity.
+        ("--listeners", "0.0.0.0:0=app.demo:80", &["listeners", "loopback"]),
+        ("--listeners", "[::]:0=app.demo:80", &["listeners", "loopback"]),
+        // More than a clock can count, and more than a duration can hold.
+        ("--drain-timeout", "18446744073709551615s", &["drainTimeout"]),
+        ("--drain-timeout", "18446744073709551615s1h", &["drainTimeout"]),
+    ];
+    for (flag, value, words) in cases {
+        let output = tokio::process::Command::new(pillion_proxy())
+            .args(["--workload", "app-1", "--join-token", "none", flag, value, "check-config"])
+            .output();
+        let output = soon("an answer of `check-config`", output).await.expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        // EX_CONFIG of sysexits.
+        assert_eq!(output.status.code(), Some(78), "{flag} {value}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{flag} {value}: {said}");
+    }
+}

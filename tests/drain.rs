@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::apps::{HttpApp, Version};
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, SidecarSpec};
+use crate::support::pair::Pair;
 use crate::support::{eventually, soon};
 
 #[tokio::test]
@@ -51,4 +52,30 @@ async fn a_request_under_way_is_finished_and_the_control_plane_knows_at_once() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.expect("a whole body"), "app-1");
     assert!(callee.process.wait(Duration::from_secs(10)).await.expect("it ends").success());
+}
+
+#[tokio::test]
+async fn requests_that_end_while_the_sidecar_drains_are_counted() {
+    const REQUESTS: u64 = 20;
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let mut pair = Pair::with(app.address(), "http", &[], &["--drain-timeout", "1m"]).await;
+    let client = pair.caller.client();
+    let get = |after: u64| tokio::spawn(client.get(format!("http://app.demo.mesh/after-ms/{after}")).send());
+    let requests: Vec<_> = (0..REQUESTS).map(|number| get(1000 + 25 * number)).collect();
+    // It keeps the sidecar up, so that it can still be asked.
+    let last = get(60_000);
+    eventually("all have reached the application", async || (app.requests() == REQUESTS + 1).then_some(()))
+        .await;
+    pair.callee.process.terminate();
+    for request in requests {
+        let response = soon("an answer", request).await.expect("no panic").expect("an answer");
+        assert_eq!(response.status(), 200);
+    }
+    eventually("all are counted", async || {
+        let answered = [("direction", "inbound"), ("status", "2xx")];
+        let counted = pair.callee.metrics().await.sum("pillion_requests_total", &answered);
+        (counted == REQUESTS as f64).then_some(())
+    })
+    .await;
+    last.abort();
 }

@@ -1,40 +1,16 @@
 //! HTTP through two sidecars is still HTTP: bodies of every framing, trailers, streams both ways, and back-pressure.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::{Request, Version as HttpVersion};
+use http::{Method, Request, StatusCode, Version as HttpVersion};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::apps::{App, HttpApp, Version};
-use crate::support::mesh::{Mesh, Sidecar, SidecarSpec};
-use crate::support::{raw, soon};
-
-/// A caller's sidecar and the sidecar of `app.demo`.
-struct Pair {
-    _mesh: Mesh,
-    caller: Sidecar,
-    _callee: Sidecar,
-}
-
-impl Pair {
-    async fn around(application: std::net::SocketAddr, app_protocol: &str) -> Self {
-        let mesh = Mesh::start().await;
-        mesh.apply_service("app", app_protocol).await;
-        let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", application)).await;
-        let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
-        mesh.until_ready(&[&caller, &callee]).await;
-        caller.until_endpoints("app", 1).await;
-        Self { _mesh: mesh, caller, _callee: callee }
-    }
-
-    async fn exchange(&self, request: &str) -> String {
-        raw::exchange(self.caller.outbound(), request).await
-    }
-}
+use crate::support::mesh::{Mesh, SidecarSpec};
+use crate::support::pair::Pair;
+use crate::support::{http2, raw, soon, stalled};
 
 #[tokio::test]
 async fn answers_without_a_body_end_where_they_should() {
@@ -186,19 +162,6 @@ async fn a_slow_reader_slows_the_application_down() {
     .await;
 }
 
-/// The value at which a counter has stood still for a second.
-async fn stalled(counter: impl Fn() -> u64) -> u64 {
-    let mut last = counter();
-    let mut still = 0;
-    while still < 10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = counter();
-        still = if now == last { still + 1 } else { 0 };
-        last = now;
-    }
-    last
-}
-
 #[tokio::test]
 async fn http2_end_to_end() {
     let app = HttpApp::start("app-1", Version::Http2).await;
@@ -231,4 +194,49 @@ async fn http2_end_to_end() {
         assert_eq!(trailers.get("x-checksum").map(|value| value.as_bytes()), Some(b"abc123".as_slice()));
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_offer_to_change_to_http2_is_for_this_hop_only() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair = Pair::around(app.address(), "http").await;
+    // RFC 7540, 3.2: had the application taken it, the sidecars would not understand what follows.
+    let answer = pair
+        .exchange(
+            "GET /head HTTP/1.1\r\nhost: app.demo.mesh\r\nconnection: close, Upgrade, HTTP2-Settings\r\n\
+             upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
+        )
+        .await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    let seen = raw::body(&answer).to_ascii_lowercase();
+    assert!(seen.contains("host: app.demo.mesh"), "{seen}");
+    assert!(!seen.contains("h2c") && !seen.contains("http2-settings"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_request_with_two_host_fields_is_refused() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair = Pair::around(app.address(), "http").await;
+    // RFC 9112, 3.2: who reads the first and who reads the second would see different requests.
+    let answer = pair
+        .exchange(
+            "GET /who HTTP/1.1\r\nhost: app.demo.mesh\r\nhost: other.demo.mesh\r\nconnection: close\r\n\r\n",
+        )
+        .await;
+    assert_eq!(raw::status(&answer), 400, "{answer}");
+    assert_eq!(app.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_head_request_gets_no_content() {
+    let mesh = Mesh::start().await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
+    mesh.until_ready(&[&caller]).await;
+    let connection = http2::connect(caller.outbound()).await;
+    let response = http2::request(&connection, Method::HEAD, "http://nobody.demo.mesh/").await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(http2::content(response).await, b"", "RFC 9110, 9.3.2");
+    let request = "HEAD / HTTP/1.1\r\nhost: nobody.demo.mesh\r\nconnection: close\r\n\r\n";
+    let answer = raw::exchange(caller.outbound(), request).await;
+    assert_eq!((raw::status(&answer), raw::body(&answer)), (404, ""), "{answer}");
 }

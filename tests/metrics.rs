@@ -6,7 +6,8 @@ use pillion::demo::scrape::Samples;
 
 use crate::support::apps::{HttpApp, Version};
 use crate::support::mesh::{Mesh, SidecarSpec};
-use crate::support::{eventually, raw};
+use crate::support::pair::Pair;
+use crate::support::{PATIENCE, eventually, raw};
 
 /// Label names that may occur. Their values come from closed sets or are names that the mesh itself gave.
 const LABELS: [&str; 17] = [
@@ -78,6 +79,25 @@ async fn of_the_control_plane_are_well_formed() {
     let address = mesh.api.base().trim_start_matches("http://").to_owned();
     let samples = mesh.api.metrics(&address).await.expect("well-formed metrics");
     assert_declared(&samples);
+}
+
+#[tokio::test]
+async fn of_endpoints_say_when_the_last_one_is_gone() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let mut pair = Pair::around(app.address(), "http").await;
+    assert_eq!(raw::status(&pair.get("/who").await), 200);
+    let Pair { caller, callee, .. } = &mut pair;
+    let until_ready = async |count: f64| {
+        eventually(&format!("{count} endpoints are ready"), async || {
+            let metrics = caller.metrics().await;
+            let ready = metrics.max("pillion_endpoints", &[("target", "app.demo"), ("state", "ready")]);
+            (ready.unwrap_or(0.0) == count).then_some(())
+        })
+        .await;
+    };
+    until_ready(1.0).await;
+    callee.process.stop(PATIENCE).await;
+    until_ready(0.0).await;
 }
 
 /// Every series has a declared type, a name of ours, and only known labels.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::apps::App;
+use crate::support::apps::{App, refusing};
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec};
 use crate::support::{eventually, soon};
 
@@ -83,6 +83,64 @@ async fn a_server_may_speak_first() {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).await.expect("text");
         assert_eq!(rest, "221 bye\r\n");
+    })
+    .await;
+}
+
+/// What comes back of a few bytes sent to a listener whose service echoes.
+async fn echoed(listener: SocketAddr) -> Vec<u8> {
+    soon("the end of a connection", async {
+        let mut stream = TcpStream::connect(listener).await.expect("the listener is there");
+        let mut received = Vec::new();
+        // Both may fail when the other side is gone, which is for the test to see.
+        let _ = stream.write_all(b"hello").await;
+        let _ = stream.shutdown().await;
+        let _ = stream.read_to_end(&mut received).await;
+        received
+    })
+    .await
+}
+
+const UNREACHABLE: (&str, &str) = ("reason", "application-unreachable");
+
+#[tokio::test]
+async fn a_connection_that_one_application_does_not_accept_goes_to_another() {
+    let mesh = Mesh::start().await;
+    let alive = App::tcp_echo().await;
+    let (_held, dead) = refusing();
+    mesh.apply_service("app", "tcp").await;
+    let first = mesh.sidecar(SidecarSpec::serving("app-1", "app", alive.address)).await;
+    let second = mesh.sidecar(SidecarSpec::serving("app-2", "app", dead)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client").listener("app.demo:80")).await;
+    mesh.until_ready(&[&caller, &first, &second]).await;
+    caller.until_endpoints("app", 2).await;
+    for number in 0..20 {
+        let received = echoed(caller.addresses.listeners["app.demo:80"]).await;
+        assert_eq!(received, b"hello", "connection {number}");
+    }
+    eventually("what was tried in vain is counted", async || {
+        (second.metrics().await.sum("pillion_refusals_total", &[UNREACHABLE]) >= 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_no_application_accepts_is_counted_with_the_reason() {
+    let mesh = Mesh::start().await;
+    let (_held, dead) = refusing();
+    mesh.apply_service("app", "tcp").await;
+    let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", dead)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client").listener("app.demo:80")).await;
+    mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
+    assert_eq!(echoed(caller.addresses.listeners["app.demo:80"]).await, b"");
+    eventually("both sidecars count it", async || {
+        for sidecar in [&caller, &callee] {
+            if sidecar.metrics().await.sum("pillion_refusals_total", &[UNREACHABLE]) < 1.0 {
+                return None;
+            }
+        }
+        Some(())
     })
     .await;
 }

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A listener on a free port of loopback.
@@ -25,9 +25,18 @@ pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// An address of loopback where nobody accepts, for as long as the socket is held.
+pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback has free ports");
+    let address = socket.local_addr().expect("it is bound");
+    (socket, address)
+}
+
 /// A server of one kind of connection, ended when dropped.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
+    connections: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -38,14 +47,22 @@ impl App {
         F: Future<Output = ()> + Send + 'static,
     {
         let (listener, address) = listener().await;
+        let connections = Arc::new(AtomicU64::new(0));
+        let accepted = Arc::clone(&connections);
         let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
+            let mut serving = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream));
-                while connections.try_join_next().is_some() {}
+                accepted.fetch_add(1, Ordering::Relaxed);
+                serving.spawn(serve(stream));
+                while serving.try_join_next().is_some() {}
             }
         });
-        Self { address, task }
+        Self { address, connections, task }
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Sends every byte back.
@@ -54,6 +71,29 @@ impl App {
             let (mut read, mut write) = stream.split();
             let _ = tokio::io::copy(&mut read, &mut write).await;
             let _ = write.shutdown().await;
+        })
+        .await
+    }
+
+    /// Speaks HTTP/2 and takes so many streams at a time on a connection. `/stream` begins an answer that has no end; any
+    /// other path gets a short one.
+    pub(crate) async fn http2_with_few_streams(at_a_time: u32) -> Self {
+        Self::start(move |stream| async move {
+            let service = service_fn(|request: Request<Incoming>| async move {
+                let word =
+                    futures_util::stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from("word")))]);
+                let body = match request.uri().path() {
+                    "/stream" => {
+                        BodyExt::boxed_unsync(StreamBody::new(word.chain(futures_util::stream::pending())))
+                    }
+                    _ => BodyExt::boxed_unsync(StreamBody::new(word)),
+                };
+                Ok::<_, Infallible>(Response::new(body))
+            });
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder.max_concurrent_streams(at_a_time);
+            // How a connection ends is for the test to see at its own end.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         })
         .await
     }

@@ -2,8 +2,10 @@
 //! ways to wait for a thing itself, never for a time.
 
 pub(crate) mod apps;
+pub(crate) mod http2;
 pub(crate) mod load;
 pub(crate) mod mesh;
+pub(crate) mod pair;
 pub(crate) mod raw;
 
 use std::time::{Duration, Instant};
@@ -31,6 +33,19 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
         Ok(result) => result,
         Err(_) => panic!("not within {} s: {what}", PATIENCE.as_secs()),
     }
+}
+
+/// The value at which a counter has stood still for a second.
+pub(crate) async fn stalled(counter: impl Fn() -> u64) -> u64 {
+    let mut last = counter();
+    let mut still = 0;
+    while still < 10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = counter();
+        still = if now == last { still + 1 } else { 0 };
+        last = now;
+    }
+    last
 }
 
 /// Who may run beside whom.

@@ -26,9 +26,29 @@ pub(crate) async fn exchange_until(to: SocketAddr, request: &[u8], enough: impl 
     .await
 }
 
+/// Sends `request` and leaves its answer unread.
+pub(crate) async fn begin(to: SocketAddr, request: &str) -> TcpStream {
+    soon("a connection that takes a hand-written request", async {
+        let mut stream = TcpStream::connect(to).await.expect("somebody listens");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        stream
+    })
+    .await
+}
+
+/// A GET of `path` at `host`, the last on its connection.
+pub(crate) fn get(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+}
+
 /// Sends `request`, which should ask for `connection: close`, and reads until it is.
 pub(crate) async fn exchange(to: SocketAddr, request: &str) -> String {
     exchange_until(to, request.as_bytes(), |_| false).await
+}
+
+/// The reason that a sidecar gives for its refusal; empty where it did not refuse.
+pub(crate) fn refusal(answer: &str) -> &str {
+    header(answer, "pillion-error").and_then(|error| error.split(';').next()).unwrap_or_default()
 }
 
 /// One header's value from the head of an answer.

@@ -1,0 +1,101 @@
+//! A request that takes longer than its policy allows is answered, and held against the endpoint that took so long.
+
+use http::{Method, StatusCode};
+use tokio::io::AsyncReadExt;
+
+use crate::support::apps::{App, HttpApp, Version};
+use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, service};
+use crate::support::pair::{Pair, policy};
+use crate::support::{eventually, http2, raw};
+
+/// Answered long after every timeout here.
+const NEVER: &str = "/after-ms/60000";
+
+async fn opened(caller: &Sidecar, workload: &str) -> f64 {
+    caller.metrics().await.sum("pillion_breaker_opened_total", &[("workload", workload)])
+}
+
+/// Waits until one timeout counts as a failure of `app-1`.
+async fn until_failed(pair: &Pair) {
+    eventually("the timeout counts as a failure of the endpoint", async || {
+        let metrics = pair.caller.metrics().await;
+        let of_endpoint = [("direction", "outbound"), ("target", "app.demo"), ("workload", "app-1")];
+        let failures = metrics.sum("pillion_request_failures_total", &of_endpoint);
+        let refusals = metrics.sum("pillion_refusals_total", &[("reason", "request-timeout")]);
+        (failures == 1.0 && refusals == 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_http1_caller_is_told_and_the_endpoint_has_failed() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair = Pair::with(app.address(), "http", &["timeouts: { request: 200ms }"], &[]).await;
+    let answer = pair.get(NEVER).await;
+    assert_eq!((raw::status(&answer), raw::refusal(&answer)), (504, "request-timeout"), "{answer}");
+    until_failed(&pair).await;
+}
+
+#[tokio::test]
+async fn an_http2_caller_is_told_and_the_endpoint_has_failed() {
+    let app = HttpApp::start("app-1", Version::Http2).await;
+    let lines = ["timeouts: { request: 200ms }"];
+    let pair = Pair::with(app.address(), "kubernetes.io/h2c", &lines, &[]).await;
+    let connection = http2::connect(pair.caller.outbound()).await;
+    let response = http2::request(&connection, Method::GET, &format!("http://app.demo.mesh{NEVER}")).await;
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    let reason = response.headers().get("pillion-error").and_then(|value| value.to_str().ok());
+    assert!(reason.is_some_and(|reason| reason.starts_with("request-timeout;")), "{reason:?}");
+    until_failed(&pair).await;
+}
+
+#[tokio::test]
+async fn timeouts_open_the_breaker_of_their_endpoint() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines =
+        ["timeouts: { request: 100ms }", "circuitBreaker: { consecutiveFailures: 3, panicPercent: 1 }"];
+    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    for _ in 0..3 {
+        let answer = pair.get(NEVER).await;
+        assert_eq!(raw::refusal(&answer), "request-timeout", "{answer}");
+    }
+    eventually("its breaker opens", async || (opened(&pair.caller, "app-1").await >= 1.0).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_never_answers_is_left_alone_while_the_other_serves() {
+    let good = HttpApp::start("app-1", Version::Http1).await;
+    let silent = App::start(|mut stream| async move {
+        let mut buffer = [0; 1024];
+        while let Ok(1..) = stream.read(&mut buffer).await {}
+    })
+    .await;
+    let mesh = Mesh::start().await;
+    let lines = [
+        "timeouts: { request: 200ms }",
+        "circuitBreaker: { consecutiveFailures: 3, openTime: { base: 1m, max: 1m }, panicPercent: 10 }",
+    ];
+    mesh.apply(&(service("app", "http") + &policy(&lines))).await;
+    let first = mesh.sidecar(SidecarSpec::serving("app-1", "app", good.address())).await;
+    let second = mesh.sidecar(SidecarSpec::serving("app-2", "app", silent.address)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
+    mesh.until_ready(&[&caller, &first, &second]).await;
+    caller.until_endpoints("app", 2).await;
+
+    let status = async || {
+        let answer = raw::exchange(caller.outbound(), &raw::get("app.demo.mesh", "/who")).await;
+        if answer.is_empty() { 0 } else { raw::status(&answer) }
+    };
+    eventually("the breaker of the silent one opens", async || {
+        status().await;
+        (opened(&caller, "app-2").await >= 1.0).then_some(())
+    })
+    .await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(status().await);
+    }
+    assert_eq!(statuses, [200; 20], "its breaker is open for a minute");
+    assert_eq!(opened(&caller, "app-1").await, 0.0);
+}
