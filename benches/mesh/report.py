@@ -1,5 +1,6 @@
 """The figures as tables for a terminal."""
 
+import bars
 from scenarios import Scenario
 from summary import PERCENTILES
 
@@ -67,6 +68,7 @@ def tables(results: dict, scenarios: list[Scenario]) -> str:
             rows = {p: [shown(found[p]["added_us"][q]) for q in PERCENTILES] for p in pairs if "added_us" in found.get(p, {})}
             parts.append(table(f"Latency at {scenario.rate:,} requests/s, µs added to direct", list(PERCENTILES), rows))
     parts += memory(summary) + start(summary)
+    parts += verdicts(summary)
     parts += failures(summary)
     return "\n".join(parts)
 
@@ -87,6 +89,20 @@ def start(summary: dict) -> list[str]:
         rows[pair] = ["FAILED" if "failed" in figures else shown(figures), *sizes]
     columns = ["start → first answer, ms", "program, MB", "stripped, MB"]
     return [table("Start of the client's sidecar, and size", columns, rows)] if rows else []
+
+
+def verdicts(summary: dict) -> list[str]:
+    """What is to be reached, and whether it is."""
+    found = bars.verdicts(summary)
+    if not found:
+        return []
+    first = max(len(verdict.title) for verdict in found)
+    lines = ["Bars"]
+    for verdict in found:
+        reached = "–" if verdict.reached is None else number(verdict.reached)
+        against = "" if verdict.against == "–" else f"  against {verdict.against}"
+        lines.append(f"{verdict.title.ljust(first)}  ≤ {number(verdict.most):>5}  {reached:>6}  {verdict.word}{against}")
+    return ["\n".join([*lines, ""])]
 
 
 def failures(summary: dict) -> list[str]:

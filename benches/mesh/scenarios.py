@@ -26,9 +26,9 @@ class Scenario:
 
     def put_on(self, load: Load, entrance: int, seconds: float) -> Outcome:
         if self.kind == "http2":
-            # Counted, not timed: h2load then ends with every request answered. A few thousand per second is below
-            # what any pair does, so that a measure takes about as long as the others.
-            return load.http2(entrance, max(64, int(10_000 * seconds)))
+            # Counted, not timed: h2load then ends with every request answered. At about the rate that pairs reach, so
+            # that a measure takes about as long as the others.
+            return load.http2(entrance, max(64, int(20_000 * seconds)))
         command = ["steady", "--connections", str(self.connections), "--seconds", f"{seconds:g}"]
         if self.rate:
             command += ["--rate", str(self.rate)]

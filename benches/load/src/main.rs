@@ -31,6 +31,6 @@ fn main() -> ExitCode {
         Command::Steady(steady) => steady::run(&options, &expected, steady),
         Command::Burst(burst) => burst::run(&options, &expected, burst),
     };
-    println!("{}", report.to_json());
+    println!("{}", report.into_json());
     ExitCode::SUCCESS
 }

@@ -32,7 +32,7 @@ impl Report {
         }
     }
 
-    pub(crate) fn to_json(mut self) -> Value {
+    pub(crate) fn into_json(mut self) -> Value {
         self.latencies.sort_unstable();
         let at = |share| percentile(&self.latencies, share).map(|ns| ns as f64 / 1000.0);
         json!({
@@ -71,7 +71,7 @@ mod tests {
         b.wrong(&Wrong::Status(503));
         b.wrong(&Wrong::Status(503));
         a.merge(b);
-        let json = a.to_json();
+        let json = a.into_json();
         assert_eq!(json["right"], 2);
         assert_eq!(json["wrong"]["status 503"], 2);
         assert_eq!(json["latency_us"]["max"], 30.0);
