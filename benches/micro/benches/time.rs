@@ -1,7 +1,5 @@
 //! How long each case takes. Noisy on a busy machine; `instructions` is not.
 
-#![expect(missing_docs, reason = "criterion's macros write functions without any")]
-
 use criterion::{Criterion, criterion_group, criterion_main};
 use pillion_micro::{
     Case,
