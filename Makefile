@@ -44,7 +44,7 @@ bench-micro: setup-build ## Measures each step of a request by itself, in nanose
 	cargo bench -p pillion-micro --bench time
 
 # Instructions are the same on a busy machine; valgrind counts them.
-INSTRUCTIONS := IAI_CALLGRIND_RUNNER=$(abspath $(TARGET))/tools/bin/iai-callgrind-runner \
+INSTRUCTIONS := PATH="$(abspath $(TARGET))/tools/bin:$$PATH" \
 	cargo bench -q -p pillion-micro --bench instructions -- --output-format=json
 
 bench-check: setup-bench-check ## Fails where a step takes over 5 % more instructions than the committed baseline
