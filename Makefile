@@ -37,7 +37,8 @@ reference: setup-build setup-dashboard ## Writes deploy/reference anew from the 
 	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
 
 bench: setup-bench build ## Measures the sidecar beside Envoy and HAProxy; quick: BENCH_ROUNDS=1 BENCH_SECONDS=3 make bench
-	cargo build --release -p pillion-proxy -p pillion-load --bins
+	cargo build --release -p pillion-proxy --bins
+	cargo build --release -p pillion-load
 	@python3 benches/mesh $(TARGET)
 
 bench-micro: setup-build ## Measures each step of a request by itself, in nanoseconds

@@ -1,4 +1,4 @@
-"""`make bench`: pairs of sidecars side by side, interleaved round by round. benches/README.md says what is measured and how."""
+"""`make bench`: pairs of sidecars side by side, round by round. benches/README.md says what is measured, and how."""
 
 import json
 import os
@@ -141,7 +141,8 @@ def write(results: dict, folder: Path) -> None:
 
 def machine() -> str:
     """What it ran on, and how busy that was with other things."""
-    model = next((line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, load average {load}"
 

@@ -1,4 +1,4 @@
-"""Certificates for the peers, of the same kind as pillion's own: ECDSA P-256 leaves with a SPIFFE ID, under one root."""
+"""Certificates for the peers, of the same kind as pillion's own: P-256 leaves with a SPIFFE ID, under one root."""
 
 import subprocess
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Puts load on an entrance and tells what came of it. A generator's figures are only used where every answer was right."""
+"""Puts load on an entrance and tells what came of it, the wrong answers above all."""
 
 import json
 import re

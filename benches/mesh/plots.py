@@ -8,6 +8,11 @@ from scenarios import Scenario
 
 WIDTH, LABELS, FIGURES, BAR, GAP = 760, 130, 90, 16, 5
 COLOURS = {"pillion": "#0f766e", "envoy": "#b45309", "haproxy": "#4f46e5", "tcp-relay": "#6b7280", "direct": "#9ca3af"}
+MEMORY = {
+    "rss_idle_mb": "idle",
+    "rss_connections_mb": "1,000 idle connections",
+    "rss_settled_mb": "settled after a burst",
+}
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.title{font-size:15px;font-weight:600}.group{font-weight:600}"
     ".note{fill:#6b7280}.range{stroke:#111827;stroke-width:1.5}"
@@ -30,7 +35,8 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
         for pair, figure in figures.items():
             length, middle = max(0.0, figure["median"] / largest * room), y + BAR / 2
             parts.append(f'<text x="{LABELS - 8}" y="{y + 12}" text-anchor="end">{escape(pair)}</text>')
-            parts.append(f'<rect x="{LABELS}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2" fill="{colour(pair)}"/>')
+            size = f'width="{length:.1f}" height="{BAR}"'
+            parts.append(f'<rect x="{LABELS}" y="{y}" {size} rx="2" fill="{colour(pair)}"/>')
             if len(figure["rounds"]) > 1:
                 least, most = (LABELS + max(0.0, end(figure["rounds"])) / largest * room for end in (min, max))
                 parts.append(f'<line class="range" x1="{least:.1f}" x2="{most:.1f}" y1="{middle}" y2="{middle}"/>')
@@ -38,7 +44,8 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
             parts.append(f'<text x="{LABELS + room + 10}" y="{y + 12}">{shown}</text>')
             y += BAR + GAP
         y += 12
-    head = f'<text class="title" x="8" y="20">{escape(title)}</text><text class="note" x="8" y="38">{escape(note)}</text>'
+    head = f'<text class="title" x="8" y="20">{escape(title)}</text>'
+    head += f'<text class="note" x="8" y="38">{escape(note)}</text>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" role="img" '
         f'aria-label="{escape(title)}"><style>{STYLE}</style>{head}{"".join(parts)}</svg>\n'
@@ -64,10 +71,9 @@ def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
         return found
 
     memory = []
-    for key, heading in [("rss_idle_mb", "idle"), ("rss_connections_mb", "1,000 idle connections"), ("rss_settled_mb", "settled after a burst")]:
-        figures = {
-            pair: {"median": found[key], "rounds": [found[key]]} for pair, found in summary["memory"].items() if key in found
-        }
+    for key, heading in MEMORY.items():
+        known = {pair: found[key] for pair, found in summary["memory"].items() if key in found}
+        figures = {pair: {"median": value, "rounds": [value]} for pair, value in known.items()}
         if figures:
             memory.append((heading, figures))
     plots = {

@@ -59,14 +59,15 @@ def tables(results: dict, scenarios: list[Scenario]) -> str:
             parts.append(table(title, [scenario.name for scenario in only], rows))
 
     by_scenario("CPU of the pair, µs per request (user + system)", "cpu_us", measured)
-    by_scenario("pillion's CPU per request, divided by that of the pair (below 1: pillion needs less)", "cpu_us", measured, "pillion")
+    by_scenario("pillion's CPU per request over the pair's (below 1: pillion needs less)", "cpu_us", measured, "pillion")
     by_scenario("Requests per second", "per_second", measured)
     by_scenario("MB per CPU second of the pair", "mb_per_cpu_second", [s for s in measured if s.body])
     for scenario in measured:
         if scenario.rate:
             found = summary["scenarios"][scenario.name]
-            rows = {p: [shown(found[p]["added_us"][q]) for q in PERCENTILES] for p in pairs if "added_us" in found.get(p, {})}
-            parts.append(table(f"Latency at {scenario.rate:,} requests/s, µs added to direct", list(PERCENTILES), rows))
+            added = {pair: found[pair]["added_us"] for pair in pairs if "added_us" in found.get(pair, {})}
+            rows = {pair: [shown(figures[p]) for p in PERCENTILES] for pair, figures in added.items() if pair != "direct"}
+            parts.append(table(f"Latency at {scenario.rate:,} requests/s, µs added to direct", [*PERCENTILES], rows))
     parts += memory(summary) + start(summary)
     parts += verdicts(summary)
     parts += failures(summary)
@@ -74,11 +75,17 @@ def tables(results: dict, scenarios: list[Scenario]) -> str:
 
 
 def memory(summary: dict) -> list[str]:
-    keys = ["rss_idle_mb", "rss_connections_mb", "kib_per_idle_connection", "rss_burst_mb", "rss_settled_mb", "pss_idle_mb"]
-    names = ["idle", "1,000 idle conns", "KiB per conn", "after a burst", "settled", "idle, PSS"]
+    columns = {
+        "idle": "rss_idle_mb",
+        "1,000 idle conns": "rss_connections_mb",
+        "KiB per conn": "kib_per_idle_connection",
+        "after a burst": "rss_burst_mb",
+        "settled": "rss_settled_mb",
+        "idle, PSS": "pss_idle_mb",
+    }
     found = {pair: figures for pair, figures in summary["memory"].items() if "failed" not in figures}
-    rows = {pair: [number(figures[key]) for key in keys] for pair, figures in found.items()}
-    return [table("Memory of the client's sidecar, MB resident", names, rows)] if rows else []
+    rows = {pair: [number(figures[key]) for key in columns.values()] for pair, figures in found.items()}
+    return [table("Memory of the client's sidecar, MB resident", [*columns], rows)] if rows else []
 
 
 def start(summary: dict) -> list[str]:
@@ -101,7 +108,8 @@ def verdicts(summary: dict) -> list[str]:
     for verdict in found:
         reached = "–" if verdict.reached is None else number(verdict.reached)
         against = "" if verdict.against == "–" else f"  against {verdict.against}"
-        lines.append(f"{verdict.title.ljust(first)}  ≤ {number(verdict.most):>5}  {reached:>6}  {verdict.word}{against}")
+        title, most = verdict.title.ljust(first), number(verdict.most)
+        lines.append(f"{title}  ≤ {most:>5}  {reached:>6}  {verdict.word}{against}")
     return ["\n".join([*lines, ""])]
 
 

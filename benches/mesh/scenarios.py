@@ -45,7 +45,8 @@ SCENARIOS = [
     Scenario("body-64k", "HTTP/1, 64 KiB bodies, 16 connections", "http1", "64k", 16, body=64 << 10),
     Scenario("body-10m", "HTTP/1, 10 MiB bodies, 4 connections", "http1", "10m", 4, body=10 << 20),
     Scenario("tcp", "opaque TCP (HTTP/1 inside), 64 connections", "tcp"),
-    Scenario("reconnect", "HTTP/1, a new connection per request, 16 at a time", "http1", connections=16, reconnect=True),
+    Scenario("tcp-reconnect", "opaque TCP, a new connection each, 16 at a time", "tcp", connections=16, reconnect=True),
+    Scenario("reconnect", "HTTP/1, a new connection each, 16 at a time", "http1", connections=16, reconnect=True),
 ]
 
 

@@ -31,7 +31,8 @@ def of_one(scenario: Scenario, rounds: list[Measurement], direct: dict[int, Meas
     faults = [f"round {m.round}: {fault}" for m in rounds for fault in m.faults]
     if faults:
         return {"failed": faults}
-    found = {"requests": sum(m.requests for m in rounds), "per_second": figure([m.requests / m.seconds for m in rounds])}
+    found = {"requests": sum(m.requests for m in rounds)}
+    found["per_second"] = figure([m.requests / m.seconds for m in rounds])
     if rounds[0].cpu_seconds:
         found["cpu_us"] = figure([sum(m.cpu_seconds) / m.requests * 1e6 for m in rounds])
         sides = zip(*(m.cpu_seconds for m in rounds))

@@ -66,7 +66,7 @@ def main() -> int:
         return 0
     baseline = json.loads(file.read_text())
     if baseline["compiler"] != compiler():
-        print(f"the baseline was taken with {baseline['compiler']}, this is {compiler()}: small differences are its doing")
+        print(f"the baseline is of {baseline['compiler']}, this is {compiler()}: small differences are its doing")
     return 0 if compare(baseline["instructions"], now) else 1
 
 

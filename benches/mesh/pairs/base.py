@@ -1,4 +1,4 @@
-"""What a pair of sidecars is to the rest: something to start for one kind of traffic, with an entrance and processes."""
+"""What a pair of sidecars is to the rest: started for one kind of traffic, it has an entrance and processes."""
 
 from dataclasses import dataclass, field
 from typing import Protocol

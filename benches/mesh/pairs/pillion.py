@@ -1,4 +1,4 @@
-"""pillion as it is: a control plane that issues certificates and names endpoints, and two sidecars with everything on."""
+"""pillion as it is: a control plane for certificates and endpoints, and two sidecars with everything on."""
 
 import json
 import subprocess
