@@ -94,7 +94,7 @@ def run(group: Group, wanted: settings.Settings) -> dict:
         "start_ms": {
             pair: {"failed": faults} if faults else summary.figure(taken) for pair, (taken, faults) in starts.items()
         },
-        "size_mb": {
+        "size": {
             "pillion": startup.size(programs.proxy),
             "envoy-h2": startup.size(programs.envoy),
             "haproxy-h2": startup.size(programs.haproxy),

@@ -9,6 +9,9 @@ from pathlib import Path
 from backend import SMALL, Backend
 from settings import Programs
 
+# A generator that takes longer hangs: seconds.
+LONGEST = 300
+
 
 @dataclass
 class Outcome:
@@ -29,10 +32,9 @@ class Load:
 
     def http1(self, entrance: int, path: str, *command: str) -> Outcome:
         """One run of our own generator; it compares every body."""
-        done = subprocess.run(self.command(entrance, path, *command), capture_output=True, text=True)
-        if done.returncode:
-            return Outcome(0, 0.0, [f"pillion-load: {done.stderr.strip()}"])
-        return self.outcome(done.stdout)
+        command = self.command(entrance, path, *command)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+        return self.outcome(done.stdout, done.stderr)
 
     def held(self, entrance: int, connections: int) -> subprocess.Popen:
         """Idle connections, each used once, until [`released`](Load.released)."""
@@ -42,15 +44,17 @@ class Load:
         return process
 
     def released(self, holding: subprocess.Popen) -> Outcome:
-        output, _ = holding.communicate(timeout=60)
-        return self.outcome(output)
+        output, _ = holding.communicate(timeout=LONGEST)
+        return self.outcome(output, "")
 
     def command(self, entrance: int, path: str, *command: str) -> list[str]:
         expected = self.backend.files / path
         fixed = ["--target", f"127.0.0.1:{entrance}", "--host", "backend.bench", "--path", f"/{path}"]
         return [str(self.programs.load), *fixed, "--expect", str(expected), *command]
 
-    def outcome(self, output: str) -> Outcome:
+    def outcome(self, output: str, errors: str) -> Outcome:
+        if not output:
+            return Outcome(0, 0.0, [f"pillion-load said nothing: {errors.strip()}"])
         report = json.loads(output.splitlines()[-1])
         faults = [f"{count} × {what}" for what, count in report["wrong"].items()]
         if report["right"] == 0:
@@ -61,7 +65,8 @@ class Load:
         """Posts 1 KiB on 8 connections with 8 streams each. h2load counts statuses and bytes, not their content."""
         posted: Path = self.backend.files / "1k"
         fixed = ["-n", requests, "-c", 8, "-m", 8, "-t", 1, "-d", posted, f"http://127.0.0.1:{entrance}/small"]
-        done = subprocess.run([self.programs.h2load, *map(str, fixed)], capture_output=True, text=True)
+        command = [self.programs.h2load, *map(str, fixed)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
         statuses = re.search(r"status codes: (\d+) 2xx", done.stdout)
         succeeded = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", done.stdout)
         seconds = re.search(r"finished in ([\d.]+)(s|ms|us)", done.stdout)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from load import Load
 from pairs.base import Pair, Running
-from processes import Failed, Group
+from processes import FAILURES, Group
 from scenarios import start
 
 CONNECTIONS = 1000
@@ -42,7 +42,7 @@ def measure(pairs: list[Pair], load: Load, folder: Path, settle: float) -> list[
                 if running.processes:
                     strain(memory, running, load)
                     found[-1] = (memory, running, time.monotonic() + settle)
-            except (Failed, OSError, RuntimeError) as error:
+            except FAILURES as error:
                 memory.faults.append(str(error))
         for memory, running, when in found:
             if running:

@@ -55,7 +55,7 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
 def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
     """One file per measure that there are figures for."""
     summary = results["summary"]
-    note = f"medians of {results['settings']['rounds']} rounds; the line is the range over rounds; less is better"
+    note = f"less is better; median of {results['settings']['rounds']}, with the range as a line"
 
     def groups(key: str, percentile: str | None = None) -> list[tuple[str, dict]]:
         found = []

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ PATIENCE = 20.0
 
 class Failed(Exception):
     """Something did not come up, or did not do what it should. Says what, and what its log said last."""
+
+
+# What may go wrong with one measure without ending the run.
+FAILURES = (Failed, OSError, RuntimeError, subprocess.SubprocessError)
 
 
 @dataclass
@@ -93,6 +98,8 @@ def prepare_this_process() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {LOAD_CORE})
+    # Whoever ends this program ends all that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def free_port() -> int:

@@ -91,7 +91,7 @@ def memory(summary: dict) -> list[str]:
 def start(summary: dict) -> list[str]:
     rows = {}
     for pair, figures in summary["start_ms"].items():
-        size = summary["size_mb"].get(pair)
+        size = summary["size"].get(pair)
         sizes = [number(size["built"] / 1e6), number(size["stripped"] / 1e6)] if size else ["–", "–"]
         rows[pair] = ["FAILED" if "failed" in figures else shown(figures), *sizes]
     columns = ["start → first answer, ms", "program, MB", "stripped, MB"]
@@ -106,10 +106,10 @@ def verdicts(summary: dict) -> list[str]:
     first = max(len(verdict.title) for verdict in found)
     lines = ["Bars"]
     for verdict in found:
-        reached = "–" if verdict.reached is None else number(verdict.reached)
-        against = "" if verdict.against == "–" else f"  against {verdict.against}"
+        reached = " and ".join(map(number, verdict.reached)) or "–"
+        against = f"  against {verdict.against}" if verdict.against else ""
         title, most = verdict.title.ljust(first), number(verdict.most)
-        lines.append(f"{title}  ≤ {most:>5}  {reached:>6}  {verdict.word}{against}")
+        lines.append(f"{title}  ≤ {most:>5}  {reached:>13}  {verdict.word}{against}")
     return ["\n".join([*lines, ""])]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from backend import SMALL, Backend
 from load import Load, Outcome
 from pairs.base import Pair, Running
-from processes import Failed, Group, answers, until
+from processes import FAILURES, Failed, Group, answers, until
 from sockets import listens
 
 
@@ -88,7 +88,7 @@ def measure(round: int, scenario: Scenario, pair: Pair, load: Load, folder: Path
             result.cpu_seconds = [late - early for early, late in zip(before, after)]
             for process in running.processes:
                 process.check()
-    except (Failed, OSError, RuntimeError) as error:
+    except FAILURES as error:
         result.faults.append(str(error))
     return result
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backend import SMALL, Backend
 from pairs.base import Pair
-from processes import Failed, Group, answers, until
+from processes import FAILURES, Group, answers, until
 
 
 def milliseconds(pair: Pair, backend: Backend, folder: Path) -> float:
@@ -28,7 +28,7 @@ def measure(pair: Pair, backend: Backend, folder: Path, rounds: int) -> tuple[li
     for round in range(rounds):
         try:
             taken.append(milliseconds(pair, backend, folder / str(round)))
-        except (Failed, OSError, RuntimeError) as error:
+        except FAILURES as error:
             faults.append(str(error))
     return taken, faults
 
