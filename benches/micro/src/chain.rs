@@ -1,0 +1,87 @@
+//! The chain around an answer that is there at once: with nothing switched on, and with everything.
+
+use std::{
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, header};
+use pillion_api::model::HeaderModifier;
+use pillion_proxy::{
+    error::{Hop, Reason},
+    http::{Body, refusal::Voice},
+    middleware::{self, Policy, Served, limit::Limit},
+    telemetry::edge::{Edge, Edges},
+};
+
+use crate::{Case, telemetry};
+
+/// One request down the chain and back.
+#[derive(Debug)]
+pub struct Chain {
+    runtime: tokio::runtime::Runtime,
+    voice: Voice,
+    edge: Rc<Edge>,
+    limit: Option<Limit>,
+    timeout: Option<Duration>,
+    changes: Option<HeaderModifier>,
+}
+
+impl Chain {
+    /// Only what every request goes through.
+    pub fn bare() -> Self {
+        // Timeouts need a runtime's clock; nothing else here does.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        Self {
+            runtime: runtime.expect("a runtime without I/O"),
+            voice: Voice { hop: Hop::Outbound, workload: "client-1".into() },
+            edge: telemetry::edge(&Edges::default()),
+            limit: None,
+            timeout: None,
+            changes: None,
+        }
+    }
+
+    /// A limit, a deadline, and changes to both heads.
+    pub fn with_everything() -> Self {
+        let set = (header::HeaderName::from_static("x-bench"), HeaderValue::from_static("1"));
+        let changes = HeaderModifier { set: vec![set], ..Default::default() };
+        Self {
+            limit: Some(Limit::new(1024, Reason::TooManyRequests)),
+            timeout: Some(Duration::from_secs(1)),
+            changes: Some(changes),
+            ..Self::bare()
+        }
+    }
+}
+
+impl Case for Chain {
+    type Output = ();
+
+    fn run(&mut self) {
+        let _clock = self.runtime.enter();
+        let request = Request::builder()
+            .uri("http://backend.bench/api/v1/items?page=2")
+            .header(header::HOST, "backend.bench")
+            .header(header::ACCEPT, "*/*")
+            .header(header::USER_AGENT, "bench")
+            .body(Body::Empty)
+            .expect("a valid request");
+        let policy = Policy {
+            voice: &self.voice,
+            edge: self.edge.clone(),
+            limit: self.limit.as_ref(),
+            timeout: self.timeout,
+            request_headers: self.changes.as_ref(),
+            response_headers: self.changes.as_ref(),
+        };
+        let tail = async |_| Served { result: Ok(Response::new(Body::Empty)), edge: None, end: Some(()) };
+        let running = pin!(middleware::run(request, policy, tail));
+        match running.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(response) => drop(response),
+            Poll::Pending => unreachable!("the tail answers at once"),
+        }
+    }
+}
