@@ -83,19 +83,14 @@ async fn a_replica_that_never_answers_is_left_alone_while_the_other_serves() {
     mesh.until_ready(&[&caller, &first, &second]).await;
     caller.until_endpoints("app", 2).await;
 
-    let status = async || {
-        let answer = raw::exchange(caller.outbound(), &raw::get("app.demo.mesh", "/who")).await;
-        if answer.is_empty() { 0 } else { raw::status(&answer) }
-    };
-    eventually("the breaker of the silent one opens", async || {
-        status().await;
-        (opened(&caller, "app-2").await >= 1.0).then_some(())
-    })
-    .await;
     let mut statuses = Vec::new();
-    for _ in 0..20 {
-        statuses.push(status().await);
+    for _ in 0..100 {
+        statuses
+            .push(raw::status(&raw::exchange(caller.outbound(), &raw::get("app.demo.mesh", "/who")).await));
     }
-    assert_eq!(statuses, [200; 20], "its breaker is open for a minute");
+    let late = statuses.iter().filter(|status| **status == 504).count();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count() + late, 100, "{statuses:?}");
+    // By its latency it is seldom chosen, and by its breaker then not at all.
+    assert!(late <= 10, "{late} of 100 requests went to it: {statuses:?}");
     assert_eq!(opened(&caller, "app-1").await, 0.0);
 }
