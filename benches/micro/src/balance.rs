@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use pillion_api::model::{CircuitBreaker, Endpoint, TrafficPolicy};
 use pillion_proxy::balance::{
     Balancer,
-    breaker::{Breaker, Change, Permit},
+    breaker::{Breaker, Change},
 };
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::time::Instant;
@@ -45,9 +45,9 @@ impl Case for Pick {
 
     fn run(&mut self) {
         self.now += PAUSE;
-        let pick = self.balancer.pick(self.now, &mut self.random, None).expect("all are ready");
+        let mut pick = self.balancer.pick(self.now, &mut self.random, None).expect("all are ready");
         pick.first_byte(PAUSE);
-        pick.end(true, self.now);
+        pick.settle(true, self.now);
     }
 }
 
@@ -78,6 +78,7 @@ impl Case for Record {
     fn run(&mut self) -> Option<Change> {
         self.now += PAUSE;
         self.number += 1;
-        self.breaker.record(self.now, Permit::Pass, !self.number.is_multiple_of(10), 0.0)
+        let permit = self.breaker.admit(self.now);
+        self.breaker.record(self.now, permit, !self.number.is_multiple_of(10), 0.0)
     }
 }

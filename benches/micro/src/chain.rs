@@ -13,6 +13,7 @@ use pillion_proxy::{
     error::{Hop, Reason},
     http::{Body, refusal::Voice},
     middleware::{self, Policy, Served, limit::Limit},
+    net::listen::Open,
     telemetry::edge::{Edge, Edges},
 };
 
@@ -26,6 +27,7 @@ pub struct Chain {
     edge: Rc<Edge>,
     limit: Option<Limit>,
     timeout: Option<Duration>,
+    open: Open,
     changes: Option<HeaderModifier>,
 }
 
@@ -40,6 +42,7 @@ impl Chain {
             edge: telemetry::edge(&Edges::default()),
             limit: None,
             timeout: None,
+            open: Open::default(),
             changes: None,
         }
     }
@@ -74,6 +77,7 @@ impl Case for Chain {
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
             timeout: self.timeout,
+            open: &self.open,
             request_headers: self.changes.as_ref(),
             response_headers: self.changes.as_ref(),
         };
