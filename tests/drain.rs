@@ -6,7 +6,7 @@ use crate::support::apps::{HttpApp, Version};
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, SidecarSpec};
 use crate::support::pair::Pair;
-use crate::support::{eventually, soon};
+use crate::support::{eventually, raw, soon};
 
 #[tokio::test]
 async fn a_sidecar_that_is_told_to_stop_under_load_loses_no_request() {
@@ -63,7 +63,8 @@ async fn requests_that_end_while_the_sidecar_drains_are_counted() {
     let get = |after: u64| tokio::spawn(client.get(format!("http://app.demo.mesh/after-ms/{after}")).send());
     let requests: Vec<_> = (0..REQUESTS).map(|number| get(1000 + 25 * number)).collect();
     // It keeps the sidecar up, so that it can still be asked.
-    let last = get(60_000);
+    let endless = "GET /after-ms/600000 HTTP/1.1\r\nhost: app.demo.mesh\r\n\r\n";
+    let last = raw::begin(pair.caller.outbound(), endless).await;
     eventually("all have reached the application", async || (app.requests() == REQUESTS + 1).then_some(()))
         .await;
     pair.callee.process.terminate();
@@ -77,5 +78,5 @@ async fn requests_that_end_while_the_sidecar_drains_are_counted() {
         (counted == REQUESTS as f64).then_some(())
     })
     .await;
-    last.abort();
+    drop(last);
 }
