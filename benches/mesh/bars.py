@@ -82,13 +82,13 @@ def ratio(bar: Bar, scenarios: dict) -> Verdict:
         for pair in pairs:
             found = scenarios[bar.scenario].get(pair, {}).get(bar.key)
             found = found.get(bar.percentile) if found and bar.percentile else found
-            # An added latency below nothing is noise, and no base for a ratio.
-            if found and found["median"] > 0:
+            if found:
                 known[pair] = found["median"]
         return known
 
     ours, others = figures(OURS), figures(bar.against)
-    if not others:
+    # An added latency below nothing is noise, and no base for a ratio: then there is none.
+    if not others or min(others.values()) <= 0:
         return Verdict(f"{bar.title}, ratio", " or ".join(bar.against), bar.most, [])
     best = min(others, key=others.get)
     return Verdict(f"{bar.title}, ratio", best, bar.most, [value / others[best] for value in ours.values()])

@@ -32,6 +32,13 @@ def shown(figure: dict | None) -> str:
     return number(figure["median"]) + spread
 
 
+def ranged(figure: dict) -> str:
+    """With the range over rounds, for differences, whose size says nothing about how much they vary."""
+    if len(figure["rounds"]) == 1:
+        return number(figure["median"])
+    return f"{number(figure['median'])} ({number(min(figure['rounds']))}…{number(max(figure['rounds']))})"
+
+
 def tables(results: dict, scenarios: list[Scenario]) -> str:
     """Everything in `results["summary"]`."""
     summary, pairs = results["summary"], list(results["pairs"])
@@ -66,7 +73,7 @@ def tables(results: dict, scenarios: list[Scenario]) -> str:
         if scenario.rate:
             found = summary["scenarios"][scenario.name]
             added = {pair: found[pair]["added_us"] for pair in pairs if "added_us" in found.get(pair, {})}
-            rows = {pair: [shown(figures[p]) for p in PERCENTILES] for pair, figures in added.items() if pair != "direct"}
+            rows = {pair: [ranged(figures[p]) for p in PERCENTILES] for pair, figures in added.items() if pair != "direct"}
             parts.append(table(f"Latency at {scenario.rate:,} requests/s, µs added to direct", [*PERCENTILES], rows))
     parts += memory(summary) + start(summary)
     parts += verdicts(summary)

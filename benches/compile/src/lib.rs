@@ -81,13 +81,3 @@ fn workload(service: usize, instance: usize) -> Workload {
         namespace: "bench".into(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_service_is_compiled_without_a_fault() {
-        assert_eq!(Mesh::of(10).compile().len(), 10);
-    }
-}

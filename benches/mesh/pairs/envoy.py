@@ -27,7 +27,7 @@ class Envoy:
         self.name = f"envoy-{between}"
         self.settings = (
             f"Envoy {version}, concurrency 1, lean (no access log, tracing, admin, statistics, request IDs), "
-            f"{'HTTP/2' if between == 'h2' else 'HTTP/1'} between over TLS 1.3 with resumption, SPIFFE IDs verified "
+            f"{'HTTP/2' if between == 'h2' else 'HTTP/1'} between over TLS 1.3, SPIFFE IDs verified "
             "both ways, HTTP/2 windows of 64 KiB and 1 MiB"
         )
 

@@ -45,7 +45,7 @@ class HAProxy:
         self.program, self.certificates, self.between = program, certificates, between
         self.name = f"haproxy-{between}" if between else "tcp-relay"
         carried = (
-            f"{'HTTP/2' if between == 'h2' else 'HTTP/1'} between over TLS 1.3 (AES-128-GCM, resumption), chain "
+            f"{'HTTP/2' if between == 'h2' else 'HTTP/1'} between over TLS 1.3 (AES-128-GCM), chain "
             "verified both ways but not the SPIFFE ID, http-reuse always"
             if between
             else "plain TCP on both hops, nothing parsed or encrypted: the floor"
