@@ -107,9 +107,7 @@ reasons! {
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, ResourceExhausted, unprocessed: true, "the request's header section is too large";
     UriTooLong = "uri-too-long", URI_TOO_LONG, ResourceExhausted, unprocessed: true, "the request's URI is too long";
     UpgradeFailed = "upgrade-failed", BAD_GATEWAY, Internal, unprocessed: false, "the connection could not be upgraded";
-    TooManyConnections = "too-many-connections", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "this sidecar holds as many connections as it may";
     PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "the mesh's port speaks mutual TLS only";
-    DetectionTimeout = "detection-timeout", REQUEST_TIMEOUT, Unavailable, unprocessed: true, "the client sent nothing that tells its protocol";
 }
 
 /// One refusal: what, where it was noticed, and the particulars.

@@ -40,6 +40,8 @@ use crate::{
 const GATHER: Duration = Duration::from_secs(1);
 /// A worker that takes longer to report is busy; its numbers come with the next round.
 const REPORT: Duration = Duration::from_millis(500);
+/// Between settings of a gauge that seldom changes.
+const SHOW_AGAIN: Duration = Duration::from_secs(60);
 /// Between tries for a first certificate: the first, and the longest.
 const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -80,7 +82,7 @@ async fn main_thread(
 ) -> Result<(), String> {
     let signals = shutdown::Signals::listen().map_err(|error| format!("signals: {error}"))?;
     let registry = Arc::new(Registry::new());
-    process::describe(&registry);
+    let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
     let (mesh_sender, mesh) = watch::channel(None);
     let (directory, wishes) = Directory::new(config.discovery_timeout);
@@ -95,7 +97,7 @@ async fn main_thread(
             directory: directory.clone(),
             registry: registry.clone(),
             drain: drain.clone(),
-            own_address: addresses.outbound,
+            own: addresses.all().into(),
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
@@ -104,7 +106,7 @@ async fn main_thread(
     let gathered = Rc::new(RefCell::new(Gathered::new(registry.clone())));
     let workers = Rc::new(workers);
     let (refresh, refreshes) = mpsc::channel(16);
-    tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), refreshes));
+    tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
     let admin = Rc::new(Admin {
@@ -132,8 +134,8 @@ async fn main_thread(
     };
     tokio::task::spawn_local(member.run());
 
-    shutdown::run(signals, trigger, &workers, config.drain_timeout).await;
-    Ok(())
+    let served = shutdown::Served { workers: &workers, serves: !config.ports.is_empty() };
+    shutdown::run(signals, trigger, served, config.drain_timeout).await
 }
 
 /// Binds every listener; reports every one that cannot be.
@@ -185,6 +187,13 @@ impl Addresses {
         })
     }
 
+    fn all(&self) -> Vec<SocketAddr> {
+        [self.inbound, self.outbound, self.admin]
+            .into_iter()
+            .chain(self.listeners.values().copied())
+            .collect()
+    }
+
     /// Whole or not at all: whoever waits for the file must not read half of it.
     fn write(&self, path: &std::path::Path) -> std::io::Result<()> {
         let json = serde_json::to_vec_pretty(self)?;
@@ -199,6 +208,7 @@ async fn gather(
     workers: Rc<Vec<Worker>>,
     gathered: Rc<RefCell<Gathered>>,
     registry: Arc<Registry>,
+    started: SystemTime,
     mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let mut tick = tokio::time::interval(GATHER);
@@ -211,7 +221,7 @@ async fn gather(
         let reports =
             futures_util::future::join_all(workers.iter().map(|worker| worker.report(REPORT))).await;
         gathered.borrow_mut().add(reports.into_iter().flatten().collect());
-        process::measure(&registry);
+        process::measure(&registry, started);
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());
@@ -219,11 +229,16 @@ async fn gather(
     }
 }
 
+/// Waits for a change, or until a gauge must be set again, because one that is not set for long is taken for gone.
+async fn changed_or_due<T>(watched: &mut watch::Receiver<T>) -> Result<(), watch::error::RecvError> {
+    tokio::time::timeout(SHOW_AGAIN, watched.changed()).await.unwrap_or(Ok(()))
+}
+
 async fn show_health(mut health: watch::Receiver<Health>, registry: Arc<Registry>) {
     loop {
         let ready = health.borrow_and_update().ready;
         registry.gauge(Metric::AppHealthy, &[]).set(f64::from(u8::from(ready)));
-        if health.changed().await.is_err() {
+        if changed_or_due(&mut health).await.is_err() {
             return;
         }
     }
@@ -249,8 +264,13 @@ impl Member {
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
         tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
         let issue = {
-            let (address, identity, registry) = (address.clone(), identity.clone(), self.registry.clone());
-            move |csr| certify::renew(address.clone(), identity.clone(), csr, registry.clone())
+            let renewal = certify::Renewal {
+                address: address.clone(),
+                identity: identity.clone(),
+                join_token: self.config.join_token.clone(),
+                registry: self.registry.clone(),
+            };
+            move |csr| renewal.clone().issue(csr)
         };
         let rng = SmallRng::from_os_rng();
         tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
@@ -319,7 +339,7 @@ async fn show_certificate(
             tracing::info!("certificate renewed");
         }
         (renewed, failed) = (status.renewed, status.failures);
-        if renewals.changed().await.is_err() {
+        if changed_or_due(&mut renewals).await.is_err() {
             return;
         }
     }

@@ -4,15 +4,11 @@ use std::{sync::Arc, time::SystemTime};
 
 use crate::telemetry::{names::Metric, prometheus::Registry};
 
-/// Sets what never changes.
-pub(super) fn describe(registry: &Arc<Registry>) {
+/// Sets what this process is, and its memory and CPU time where `/proc` has them (proc(5)).
+pub(super) fn measure(registry: &Arc<Registry>, started: SystemTime) {
     registry.gauge(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")]).set(1);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    registry.gauge(Metric::StartTime, &[]).set(now.as_secs_f64());
-}
-
-/// Sets memory and CPU time, where `/proc` has them (proc(5)).
-pub(super) fn measure(registry: &Arc<Registry>) {
+    let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    registry.gauge(Metric::StartTime, &[]).set(started.as_secs_f64());
     let (page, ticks) = (4096.0, 100.0);
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()

@@ -32,31 +32,51 @@ impl Signals {
     }
 }
 
+/// What is to be drained.
+#[derive(Clone, Copy)]
+pub(super) struct Served<'a> {
+    pub(super) workers: &'a [Worker],
+    /// Whether anybody calls this workload.
+    pub(super) serves: bool,
+}
+
 /// Waits for a signal, then drains, for `within` at most. A second signal ends it at once.
-pub(super) async fn run(mut signals: Signals, trigger: Trigger, workers: &[Worker], within: Duration) {
-    signals.next().await;
+///
+/// # Errors
+/// A worker has ended by itself: nothing is served any more, and whoever restarts processes had better know.
+pub(super) async fn run(
+    mut signals: Signals,
+    trigger: Trigger,
+    served: Served<'_>,
+    within: Duration,
+) -> Result<(), String> {
+    let fault =
+        futures_util::future::select_all(served.workers.iter().map(|worker| Box::pin(worker.ended())));
+    tokio::select! {
+        () = signals.next() => {}
+        ((), worker, _) = fault => return Err(format!("worker {worker} has ended by a fault")),
+    }
     let deadline = Instant::now() + within;
     tracing::info!(?within, "shutting down: new connections are still taken while word spreads");
     tokio::select! {
-        left = drain(&trigger, workers, deadline) => match left {
+        left = drain(&trigger, served, deadline) => match left {
             0 => tracing::info!("shut down with nothing left open"),
             left => tracing::warn!(left, "shut down with connections still open, because time is up"),
         },
         () = signals.next() => tracing::warn!("shut down at once by a second signal"),
     }
+    Ok(())
 }
 
-async fn drain(trigger: &Trigger, workers: &[Worker], deadline: Instant) -> usize {
+async fn drain(trigger: &Trigger, served: Served<'_>, deadline: Instant) -> usize {
     trigger.advance(Phase::Leaving);
-    let spread = grace(deadline - Instant::now());
-    // With nobody connected there is nobody to wait for.
-    let began = Instant::now();
-    while began.elapsed() < spread && open(workers).await > 0 {
-        tokio::time::sleep(LOOK).await;
+    if served.serves {
+        // Callers need a while to hear of it; until then they are served as ever.
+        tokio::time::sleep(grace(deadline - Instant::now())).await;
     }
     trigger.advance(Phase::Closing);
     loop {
-        let left = open(workers).await;
+        let left = open(served.workers).await;
         if left == 0 || Instant::now() >= deadline {
             return left;
         }
@@ -68,8 +88,7 @@ async fn drain(trigger: &Trigger, workers: &[Worker], deadline: Instant) -> usiz
 async fn open(workers: &[Worker]) -> usize {
     let mut open = 0;
     for worker in workers {
-        let report = worker.report(LOOK * 4).await;
-        open += report.map_or(1, |report| report.inbound_connections + report.outbound_connections);
+        open += worker.open(LOOK * 4).await.unwrap_or(1);
     }
     open
 }

@@ -29,13 +29,22 @@ pub(super) struct Needs {
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
     pub(super) drain: Drain,
-    pub(super) own_address: std::net::SocketAddr,
+    pub(super) own: Arc<[std::net::SocketAddr]>,
 }
 
 /// The main thread's hold on a worker.
 #[derive(Debug)]
 pub(super) struct Worker {
-    reports: mpsc::Sender<oneshot::Sender<WorkerReport>>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// What the main thread may want to know.
+#[derive(Debug)]
+enum Ask {
+    /// What has been counted since the last time.
+    Report(oneshot::Sender<WorkerReport>),
+    /// How many connections are open, in both directions.
+    Open(oneshot::Sender<usize>),
 }
 
 impl Worker {
@@ -48,7 +57,7 @@ impl Worker {
         for (listener, target) in &listeners.services {
             services.push((clone(listener)?, target.clone()));
         }
-        let (reports, asked) = mpsc::channel(4);
+        let (asks, asked) = mpsc::channel(4);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -59,17 +68,31 @@ impl Worker {
                 LocalSet::new().block_on(&runtime, serve(needs, inbound, outbound, services, asked));
             })
             .map_err(|error| format!("worker {index}: {error}"))?;
-        Ok(Self { reports })
+        Ok(Self { asks })
     }
 
     /// What it has counted since it was last asked. `None`: it does not answer in time.
     pub(super) async fn report(&self, within: Duration) -> Option<WorkerReport> {
+        self.ask(Ask::Report, within).await
+    }
+
+    /// How many connections are open. `None`: it does not answer in time.
+    pub(super) async fn open(&self, within: Duration) -> Option<usize> {
+        self.ask(Ask::Open, within).await
+    }
+
+    /// Waits until the thread has ended, which it does only by a fault.
+    pub(super) async fn ended(&self) {
+        self.asks.closed().await;
+    }
+
+    async fn ask<T>(&self, ask: fn(oneshot::Sender<T>) -> Ask, within: Duration) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let report = async {
-            self.reports.send(reply).await.ok()?;
+        let answered = async {
+            self.asks.send(ask(reply)).await.ok()?;
             answer.await.ok()
         };
-        tokio::time::timeout(within, report).await.ok().flatten()
+        tokio::time::timeout(within, answered).await.ok().flatten()
     }
 }
 
@@ -78,7 +101,7 @@ async fn serve(
     inbound_listener: std::net::TcpListener,
     outbound_listener: std::net::TcpListener,
     services: Vec<(std::net::TcpListener, outbound::Target)>,
-    mut asked: mpsc::Receiver<oneshot::Sender<WorkerReport>>,
+    mut asked: mpsc::Receiver<Ask>,
 ) {
     let config = &needs.config;
     let edges = Rc::new(Edges::default());
@@ -99,7 +122,7 @@ async fn serve(
         directory: needs.directory.clone(),
         edges: edges.clone(),
         registry: needs.registry.clone(),
-        own_address: needs.own_address,
+        own: needs.own.clone(),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
     });
@@ -129,16 +152,25 @@ async fn serve(
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            reply = asked.recv() => {
-                let Some(reply) = reply else { return };
-                let report = WorkerReport {
-                    edges: edges.take(),
-                    endpoints: outbound.endpoints(),
-                    inbound_connections: inbound.open().count(),
-                    outbound_connections: outbound.open().count(),
-                };
-                let _ = reply.send(report);
-            }
+            ask = asked.recv() => match ask {
+                None => return,
+                Some(Ask::Open(reply)) => {
+                    let _ = reply.send(inbound.open().count() + outbound.open().count());
+                }
+                Some(Ask::Report(reply)) => {
+                    let report = WorkerReport {
+                        edges: edges.take(),
+                        services: outbound.services(),
+                        endpoints: outbound.endpoints(),
+                        inbound_connections: inbound.open().count(),
+                        outbound_connections: outbound.open().count(),
+                    };
+                    // Nobody waited for it any more: it goes with the next one.
+                    if let Err(report) = reply.send(report) {
+                        edges.put_back(report.edges);
+                    }
+                }
+            },
             _ = sweep.tick() => {
                 inbound.sweep();
                 outbound.sweep();

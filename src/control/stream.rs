@@ -23,7 +23,7 @@ use tonic::Streaming;
 
 use super::{
     Mesh,
-    certify::note_clock,
+    certify::{note_clock, show_skew},
     channel::{self, ALPN, Client},
     directory::Follow,
     holdings::Holdings,
@@ -33,14 +33,15 @@ use crate::{
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
-/// Messages that may wait to be sent. A control plane that takes none for so long is not there.
-const QUEUE: usize = 1024;
+/// Messages that may wait to be sent: more than all subscriptions together, which are sent anew after a loss. A
+/// control plane that takes none for so long is not there.
+const QUEUE: usize = 8192;
 /// For the answers that open a stream.
 const OPENING: Duration = Duration::from_secs(5);
 /// Between tellings of what was measured.
 const TELEMETRY: Duration = Duration::from_secs(1);
 /// The first wait before connecting again, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// A stream that lasted so long was a good one: the next wait is short again.
 const GOOD: Duration = Duration::from_secs(5);
 
@@ -97,7 +98,8 @@ impl Stream {
             if began.elapsed() > GOOD {
                 wait = BACKOFF.0;
             }
-            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));
+            // From nothing to twice, so that a thousand sidecars do not come back at the same moment.
+            let jittered = wait.mul_f64(rand::rng().random_range(0.0..2.0));
             let why = ended.err().unwrap_or_else(|| "the stream was closed".into());
             tracing::warn!(why, retry_in = ?jittered, "no stream to the control plane; going on with what is known");
             state.meanwhile(tokio::time::sleep(jittered)).await;
@@ -119,7 +121,10 @@ impl State {
             tokio::select! {
                 done = &mut waited => return done,
                 Some(wish) = self.stream.wishes.recv() => drop(self.follow(wish)),
-                _ = tick.tick() => self.stale(),
+                _ = tick.tick() => {
+                    self.stale();
+                    self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
+                }
             }
         }
     }
@@ -135,11 +140,12 @@ impl State {
         let (seen, subscribe) = self.holdings.follow(&wish.service);
         // A worker that no longer waits asks again when it needs to.
         let _ = wish.reply.send(seen);
-        self.stream.registry.gauge(Metric::Subscriptions, &[]).set(self.holdings.len() as f64);
         subscribe
     }
 
+    /// Shows what holds at this moment.
     fn stale(&self) {
+        self.stream.registry.gauge(Metric::Subscriptions, &[]).set(self.holdings.len() as f64);
         let stale = self.heard.elapsed().as_secs_f64();
         self.stream.registry.gauge(Metric::ControlPlaneStale, &[]).set(stale);
     }
@@ -151,7 +157,10 @@ impl State {
             out.try_send(SidecarMessage { message: Some(message) })
                 .map_err(|_| "the control plane does not take our messages".to_owned())
         };
-        let health = self.stream.health.borrow_and_update().clone();
+        let mut health = self.stream.health.borrow_and_update().clone();
+        if self.stream.drain.phase() > Phase::Running {
+            health = Health { ready: false, reason: "shutting down".into() };
+        }
         send(Message::Hello(Hello { health: Some(health), ..self.stream.hello.clone() }))?;
         let opening = async {
             let mut incoming = client.sync(ReceiverStream::new(queue)).await?.into_inner();
@@ -175,7 +184,6 @@ impl State {
             sent.map_err(|_| "the control plane does not take our messages")?
                 .map_err(|error| error.to_string())?;
         }
-        self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(1);
         tracing::info!(address = self.stream.address, "connected to the control plane");
         let mut tick = tokio::time::interval(TELEMETRY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -204,6 +212,7 @@ impl State {
                 }
                 _ = tick.tick() => {
                     self.stale();
+                    self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(1);
                     if self.heard.elapsed() > silence {
                         return Err(format!("nothing heard for {silence:?}"));
                     }
@@ -255,7 +264,7 @@ impl State {
                 self.holdings.apply(update).map(|answer| self.acknowledge(answer)).into_iter().collect()
             }
             Some(Heartbeat(heartbeat)) => {
-                note_clock(heartbeat.server_time_ms, &self.stream.registry);
+                show_skew(heartbeat.server_time_ms, &self.stream.registry);
                 let reply = Message::HeartbeatReply(HeartbeatReply { sequence: heartbeat.sequence });
                 let mut answers = vec![reply];
                 if heartbeat.digest != self.holdings.digest() {

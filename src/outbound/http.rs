@@ -83,9 +83,10 @@ impl FromApplication {
 
     async fn meaning(&self, authority: &Authority, port: u16) -> Result<Destination, Refusal> {
         // Only a bare name needs to know where we are; everything else is told apart without the control plane.
-        let namespace = match authority.host().contains(['.', '[']) || is_localhost(authority.host()) {
-            true => String::new(),
-            false => self.outbound.mesh().await?.identity.spiffe_id().namespace().to_owned(),
+        let namespace = if authority.host().contains(['.', '[']) || is_localhost(authority.host()) {
+            String::new()
+        } else {
+            self.outbound.mesh().await?.identity.spiffe_id().namespace().to_owned()
         };
         match super::target::meaning(authority, &namespace, port) {
             Meaning::Service(service, port) => Ok(Destination::Service(Target { service, port })),

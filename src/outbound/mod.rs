@@ -48,8 +48,8 @@ pub struct Needs {
     pub edges: Rc<Edges>,
     /// Where connections are counted.
     pub registry: Arc<Registry>,
-    /// Our own outbound listener: never a destination.
-    pub own_address: SocketAddr,
+    /// Our own listeners: never a destination.
+    pub own: Arc<[SocketAddr]>,
     /// For a first byte.
     pub detection_timeout: Duration,
     /// For who we are to become known.
@@ -94,9 +94,9 @@ impl Outbound {
         &self.open
     }
 
-    /// Requests under way to any service.
-    pub fn in_flight(&self) -> u32 {
-        self.services.in_flight()
+    /// The services that this worker follows.
+    pub fn services(&self) -> Vec<Arc<str>> {
+        self.services.names()
     }
 
     /// How this worker sees every endpoint.

@@ -1,6 +1,6 @@
 //! Requests to hosts that are not of the mesh: passed through as they are, without the mesh's policies.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
 use tokio::net::TcpStream;
@@ -30,7 +30,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(super) struct Outside {
     hosts: RefCell<HashMap<Authority, Client<ToHost>>>,
-    own_address: SocketAddr,
+    own: Arc<[SocketAddr]>,
     edge: Rc<Edge>,
 }
 
@@ -44,7 +44,7 @@ impl Outside {
             workload: "".into(),
             mtls: false,
         });
-        Self { hosts: RefCell::default(), own_address: needs.own_address, edge }
+        Self { hosts: RefCell::default(), own: needs.own.clone(), edge }
     }
 
     pub(super) fn sweep(&self) {
@@ -81,6 +81,11 @@ impl Outside {
                 Version::Http1
             };
             let result = client.send(request, version, interim).await.map_err(|failure| failure.refusal);
+            let result = result.map(|mut response| {
+                // Only sidecars speak as sidecars.
+                headers::strip_private(response.headers_mut());
+                response
+            });
             Served { result, edge: None, end: None }
         })
         .await
@@ -88,7 +93,7 @@ impl Outside {
 
     /// Connects to a host for a tunnel.
     pub(super) async fn dial(&self, authority: &Authority) -> Result<TcpStream, Refusal> {
-        dial(authority, 443, self.own_address).await
+        dial(authority, 443, &self.own).await
     }
 
     fn client(&self, authority: &Authority) -> Client<ToHost> {
@@ -98,7 +103,7 @@ impl Outside {
             hosts.clear();
         }
         let make = || {
-            let connector = ToHost { authority: authority.clone(), own_address: self.own_address };
+            let connector = ToHost { authority: authority.clone(), own: self.own.clone() };
             Client::new(connector, IDLE_TIMEOUT)
         };
         hosts.entry(authority.clone()).or_insert_with(make).clone()
@@ -109,22 +114,18 @@ impl Outside {
 #[derive(Debug)]
 struct ToHost {
     authority: Authority,
-    own_address: SocketAddr,
+    own: Arc<[SocketAddr]>,
 }
 
 impl Connect for ToHost {
     type Io = TcpStream;
 
     async fn connect(&self, _: Version) -> Result<TcpStream, Refusal> {
-        dial(&self.authority, 80, self.own_address).await
+        dial(&self.authority, 80, &self.own).await
     }
 }
 
-async fn dial(
-    authority: &Authority,
-    default_port: u16,
-    own_address: SocketAddr,
-) -> Result<TcpStream, Refusal> {
+async fn dial(authority: &Authority, default_port: u16, own: &[SocketAddr]) -> Result<TcpStream, Refusal> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(default_port);
     let connecting = async {
@@ -133,7 +134,7 @@ async fn dial(
             .map_err(|error| Refusal::new(Reason::Connect, format_args!("{authority}: {error}")))?;
         let mut last = Refusal::new(Reason::Connect, format_args!("{authority}: no address"));
         for address in addresses {
-            if address == own_address {
+            if own.iter().any(|own| leads_to(address, *own)) {
                 return Err(Refusal::new(
                     Reason::Connect,
                     format_args!("{authority} is this sidecar itself"),
@@ -149,4 +150,34 @@ async fn dial(
     tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
         Err(Refusal::new(Reason::ConnectTimeout, format_args!("{authority}: not within {CONNECT_TIMEOUT:?}")))
     })
+}
+
+/// Whether connecting to `address` would reach a listener of ours: by its address, or by any of the other ways to say
+/// "this host".
+fn leads_to(address: SocketAddr, own: SocketAddr) -> bool {
+    let (there, here) = (address.ip().to_canonical(), own.ip().to_canonical());
+    let this_host = there.is_loopback() || there.is_unspecified();
+    let anywhere = here.is_loopback() || here.is_unspecified();
+    address.port() == own.port() && (there == here || this_host && anywhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_say_ourselves() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (address, own, expected) in [
+            ("127.0.0.1:15001", "127.0.0.1:15001", true),
+            ("0.0.0.0:15001", "127.0.0.1:15001", true),
+            ("[::ffff:127.0.0.1]:15001", "127.0.0.1:15001", true),
+            ("[::1]:15006", "0.0.0.0:15006", true),
+            ("127.9.9.9:15006", "0.0.0.0:15006", true),
+            ("127.0.0.1:80", "127.0.0.1:15001", false),
+            ("10.0.0.1:15001", "127.0.0.1:15001", false),
+        ] {
+            assert_eq!(leads_to(at(address), at(own)), expected, "{address} {own}");
+        }
+    }
 }

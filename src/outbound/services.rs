@@ -35,10 +35,13 @@ use crate::{
     tls::{self, Carries, connect::Peer},
 };
 
-/// Services followed at a time. More are refused: an application that calls so many names is not calling services.
-const MAX_SERVICES: usize = 8192;
+/// Services followed at a time, fewer than a control plane allows a sidecar. More are refused: an application that
+/// calls so many names is not calling services.
+const MAX_SERVICES: usize = 3072;
 /// A service not called for so long is followed no more.
 const IDLE: Duration = Duration::from_secs(600);
+/// The same for a name that turned out to be no service, such as a host outside.
+const ABSENT_IDLE: Duration = Duration::from_secs(30);
 /// How long a request waits for a first ready endpoint.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -97,7 +100,15 @@ impl Services {
         Ok(service)
     }
 
+    /// Makes room: names that are no services are cheap to ask for again.
+    fn forget_absent(&self) {
+        self.known.borrow_mut().retain(|_, service| service.config.borrow().is_some());
+    }
+
     async fn follow(&self, name: &ServiceName) -> Result<Rc<Service>, Refusal> {
+        if self.known.borrow().len() >= MAX_SERVICES {
+            self.forget_absent();
+        }
         if self.known.borrow().len() >= MAX_SERVICES {
             return Err(Refusal::new(
                 Reason::QueueFull,
@@ -114,9 +125,10 @@ impl Services {
     }
 
     pub(super) fn sweep(&self) {
-        self.known
-            .borrow_mut()
-            .retain(|_, service| service.used.get().elapsed() < IDLE || service.requests.now() > 0);
+        self.known.borrow_mut().retain(|_, service| {
+            let idle = if service.config.borrow().is_some() { IDLE } else { ABSENT_IDLE };
+            service.used.get().elapsed() < idle || service.requests.now() > 0
+        });
         for service in self.known.borrow().values() {
             for endpoint in service.balancer.endpoints() {
                 endpoint.reach().sweep(service.timeouts.idle.get());
@@ -124,8 +136,11 @@ impl Services {
         }
     }
 
-    pub(super) fn in_flight(&self) -> u32 {
-        self.known.borrow().values().map(|service| service.requests.now()).sum()
+    /// Those that exist.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        let known = self.known.borrow();
+        let present = known.values().filter(|service| service.config.borrow().is_some());
+        present.map(|service| service.name.as_str().into()).collect()
     }
 
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {

@@ -296,13 +296,17 @@ pub struct LatencyDelta {
 
 /// All edges of one worker.
 #[derive(Debug, Default)]
-pub struct Edges(RefCell<HashMap<EdgeKey, Rc<Edge>>>);
+pub struct Edges {
+    edges: RefCell<HashMap<EdgeKey, Rc<Edge>>>,
+    /// Taken, but not delivered.
+    left: RefCell<Vec<EdgeDelta>>,
+}
 
 impl Edges {
     /// The edge of this key; to be kept by whoever counts often. Beyond a bound, strangers share one edge per
     /// direction.
     pub fn edge(&self, key: EdgeKey) -> Rc<Edge> {
-        let mut edges = self.0.borrow_mut();
+        let mut edges = self.edges.borrow_mut();
         if let Some(edge) = edges.get(&key) {
             return edge.clone();
         }
@@ -312,10 +316,25 @@ impl Edges {
 
     /// Takes what has gathered, and forgets edges that nobody holds any more.
     pub fn take(&self) -> Vec<EdgeDelta> {
-        let mut edges = self.0.borrow_mut();
-        let deltas = edges.values().filter_map(|edge| edge.take()).collect();
+        let mut edges = self.edges.borrow_mut();
+        let fresh: Vec<_> = edges.values().filter_map(|edge| edge.take()).collect();
         edges.retain(|_, edge| Rc::strong_count(edge) > 1 || edge.touched.get());
+        let mut deltas = self.left.take();
+        if deltas.is_empty() {
+            return fresh;
+        }
+        for delta in fresh {
+            match deltas.iter_mut().find(|left| left.key == delta.key) {
+                Some(left) => left.merge(delta),
+                None => deltas.push(delta),
+            }
+        }
         deltas
+    }
+
+    /// Keeps what was taken but could not be delivered, for the next time.
+    pub fn put_back(&self, deltas: Vec<EdgeDelta>) {
+        *self.left.borrow_mut() = deltas;
     }
 }
 
@@ -367,6 +386,17 @@ mod tests {
         drop(guard);
         assert_eq!(edges.take()[0].in_flight, 0);
         assert!(edges.take().is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_delivered_is_not_lost() {
+        let edges = Edges::default();
+        let edge = edges.edge(key("b.n"));
+        edge.request(Outcome::Status(StatusCode::OK), 1);
+        edges.put_back(edges.take());
+        edge.request(Outcome::Status(StatusCode::OK), 1);
+        let [delta] = edges.take().try_into().expect("one edge");
+        assert_eq!(delta.requests(), 2);
     }
 
     #[test]

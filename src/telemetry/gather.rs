@@ -1,7 +1,7 @@
 //! Adds up what the workers report: into the Prometheus registry, and for the control plane.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -16,6 +16,9 @@ use super::{
 };
 use crate::error::Hop;
 
+/// Rounds after which an endpoint that nobody mentions is forgotten.
+const FORGET: u32 = 60;
+
 /// What has been reported and not told to the control plane yet, and how things stand.
 #[derive(Debug)]
 pub struct Gathered {
@@ -24,8 +27,8 @@ pub struct Gathered {
     edges: HashMap<Arc<EdgeKey>, EdgeDelta>,
     /// By service and UID, joined over workers.
     endpoints: BTreeMap<(Arc<str>, Arc<str>), EndpointStatus>,
-    /// Openings already counted.
-    opened: HashMap<(Arc<str>, Arc<str>), u64>,
+    /// Openings already counted, and for how many rounds nobody has mentioned the endpoint.
+    opened: HashMap<(Arc<str>, Arc<str>), (u64, u32)>,
 }
 
 impl Gathered {
@@ -52,6 +55,7 @@ impl Gathered {
         connections(Hop::Inbound).set(open(|report| report.inbound_connections));
         connections(Hop::Outbound).set(open(|report| report.outbound_connections));
         self.endpoints.clear();
+        let mut services = BTreeSet::new();
         let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
         for report in reports {
             for delta in report.edges {
@@ -63,6 +67,7 @@ impl Gathered {
                     None => drop(self.edges.insert(delta.key.clone(), delta)),
                 }
             }
+            services.extend(report.services);
             for status in report.endpoints {
                 let key = (status.service.clone(), status.uid.clone());
                 match self.endpoints.get_mut(&key) {
@@ -74,11 +79,12 @@ impl Gathered {
         for ((hop, target), count) in in_flight {
             self.registry.gauge(Metric::InFlight, &[hop.as_str(), &target]).set(count);
         }
-        self.show_endpoints();
+        self.show_endpoints(services);
     }
 
-    fn show_endpoints(&mut self) {
-        let mut states = BTreeMap::<Arc<str>, [u32; 3]>::new();
+    fn show_endpoints(&mut self, services: BTreeSet<Arc<str>>) {
+        // A service without endpoints has zeros, or an alert on them could never fire.
+        let mut states: BTreeMap<_, _> = services.into_iter().map(|service| (service, [0u32; 3])).collect();
         for (key, status) in &self.endpoints {
             let labels = [&*status.service, &*status.workload];
             let number = match status.breaker {
@@ -87,9 +93,11 @@ impl Gathered {
                 BreakerState::HalfOpen => 2.0,
             };
             self.registry.gauge(Metric::BreakerState, &labels).set(number);
-            let counted = self.opened.entry(key.clone()).or_default();
+            let (counted, unmentioned) = self.opened.entry(key.clone()).or_default();
             let more = status.opened.saturating_sub(*counted);
-            *counted = status.opened;
+            // A worker that is late with its report makes the sum less for once.
+            *counted = status.opened.max(*counted);
+            *unmentioned = 0;
             self.registry.counter(Metric::BreakerOpened, &labels).increment(more);
             let state = match (status.ready, status.breaker) {
                 (false, _) => 1,
@@ -98,7 +106,10 @@ impl Gathered {
             };
             states.entry(status.service.clone()).or_default()[state] += 1;
         }
-        self.opened.retain(|key, _| self.endpoints.contains_key(key));
+        self.opened.retain(|_, (_, unmentioned)| {
+            *unmentioned += 1;
+            *unmentioned < FORGET
+        });
         for (service, counts) in states {
             for (state, count) in ["ready", "unready", "open"].into_iter().zip(counts) {
                 self.registry.gauge(Metric::Endpoints, &[&service, state]).set(count);

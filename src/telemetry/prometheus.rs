@@ -36,7 +36,7 @@ impl Registry {
         let recorder = PrometheusBuilder::new()
             .set_buckets(&bounds)
             .expect("there are bounds")
-            .idle_timeout(MetricKindMask::COUNTER | MetricKindMask::HISTOGRAM, Some(IDLE_SERIES))
+            .idle_timeout(MetricKindMask::ALL, Some(IDLE_SERIES))
             .build_recorder();
         for metric in Metric::ALL {
             let (name, help) = (KeyName::from_const_str(metric.name()), metric.help().into());

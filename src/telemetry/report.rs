@@ -9,6 +9,8 @@ use super::edge::EdgeDelta;
 pub struct WorkerReport {
     /// Since the last report.
     pub edges: Vec<EdgeDelta>,
+    /// Followed here.
+    pub services: Vec<Arc<str>>,
     /// As they are.
     pub endpoints: Vec<EndpointStatus>,
     /// Open now.

@@ -34,16 +34,6 @@ impl Peer {
         Self { address, expected, identity, configs: Default::default() }
     }
 
-    /// Of its inbound listener.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whom it must prove to be.
-    pub fn expected(&self) -> &SpiffeId {
-        &self.expected
-    }
-
     /// Connects for one port of one service. Tells also whether the handshake was an abbreviated one.
     ///
     /// # Errors

@@ -14,13 +14,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     error::{Reason, Refusal},
     http::{InterimSink, refusal::Voice},
 };
+
+/// Interim responses that may wait to be written, bytes.
+const MAX_FIRST: usize = 16 * 1024;
 
 /// What the handler and the guard know together of one connection. Only ever used by one thread: it is `Sync`
 /// because hyper wants to be able to send an upgraded connection elsewhere.
@@ -31,6 +34,8 @@ pub(super) struct Shared {
     busy: AtomicBool,
     /// The response's body is done; once it is flushed, the connection is idle.
     answered: AtomicBool,
+    /// The caller knows interim responses (RFC 9110 15.2: never to HTTP/1.0).
+    interim: AtomicBool,
     /// Whether there is anything in `first`.
     has_first: AtomicBool,
     /// Written before anything that hyper writes.
@@ -44,13 +49,15 @@ impl Shared {
             voice,
             busy: AtomicBool::default(),
             answered: AtomicBool::default(),
+            interim: AtomicBool::default(),
             has_first: AtomicBool::default(),
             first: Mutex::default(),
             refused: OnceLock::new(),
         })
     }
 
-    pub(super) fn request_taken(&self) {
+    pub(super) fn request_taken(&self, version: Version) {
+        self.interim.store(version >= Version::HTTP_11, Relaxed);
         self.busy.store(true, Relaxed);
         self.answered.store(false, Relaxed);
     }
@@ -89,7 +96,14 @@ impl Shared {
 
 impl InterimSink for Shared {
     fn interim(&self, response: Response<()>) {
+        if !self.interim.load(Relaxed) {
+            return;
+        }
         let mut first = self.first();
+        // Hints that a caller does not read are not worth keeping.
+        if first.len() > MAX_FIRST {
+            return;
+        }
         first.extend_from_slice(format!("HTTP/1.1 {}\r\n", response.status()).as_bytes());
         for (name, value) in response.headers() {
             first.extend_from_slice(name.as_str().as_bytes());

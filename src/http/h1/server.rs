@@ -41,7 +41,7 @@ where
         let (handler, shared) = (handler.clone(), shared.clone());
         move |request: Request<Incoming>| {
             let (handler, shared) = (handler.clone(), shared.clone());
-            shared.request_taken();
+            shared.request_taken(request.version());
             async move {
                 let response = handler.handle(request.map(incoming), &*shared).await;
                 Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, shared }))
