@@ -72,7 +72,23 @@ pub fn watch(orders: impl BufRead) {
         let _ = kill_process_group(pid, Signal::KILL);
     }
     if let Some(folder) = folder {
-        let _ = std::fs::remove_dir_all(folder);
+        remove(&folder);
+    }
+}
+
+/// Whoever was just killed may have written into it to the last: it is tried until it is gone, for two seconds at most.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells when a process that is not ours to wait for is gone"
+)]
+fn remove(folder: &Path) {
+    for _ in 0..100 {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            _ => return,
+        }
     }
 }
 
