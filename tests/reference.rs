@@ -113,9 +113,6 @@ async fn of_the_front_page_the_documents_are_accepted() {
     let mesh = Mesh::start().await;
     // An indented block is YAML as well: everything in it is indented alike.
     mesh.apply(blocks[0]).await;
-    for version in ["payments-v1", "payments-v2"] {
-        mesh.apply(&blocks[0].replace("name: payments,", &format!("name: {version},"))).await;
-    }
     mesh.apply(blocks[1]).await;
 }
 

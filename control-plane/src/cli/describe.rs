@@ -116,7 +116,12 @@ fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
     );
     text.section(
         "Called by",
-        words::list(&live["callers"]).map(|edge| format!("{}: {}", say(&edge["from"]), figures(edge))),
+        words::list(&live["callers"]).map(|edge| {
+            let (from, backend) = (say(&edge["from"]), say(&edge["backend"]));
+            let led = backend != say(&edge["to"]);
+            let to = if led { format!(" → {backend}") } else { String::new() };
+            format!("{from}{to}: {}", figures(edge))
+        }),
     );
 }
 

@@ -130,7 +130,7 @@ impl From<EditError> for Problem {
             EditError::InUse { key, users } => {
                 let names: Vec<String> = users.iter().map(ToString::to_string).collect();
                 let detail = format!(
-                    "{key} is named by {}; delete that first, or say force=true to leave it without",
+                    "{key} is named by {}; delete that first, or force it (`--force`, `?force=true`)",
                     names.join(", ")
                 );
                 Self::new(StatusCode::CONFLICT, "in-use", "The document is in use", detail)
