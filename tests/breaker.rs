@@ -55,8 +55,8 @@ async fn opens_keeps_away_and_lets_back_in() {
     eventually("it is let back in", async || (breaker_state(&caller, "app-bad").await == 0.0).then_some(()))
         .await;
     let before = bad.requests();
-    load.until_good(200).await;
-    assert!(bad.requests() - before >= 40, "only {} requests reached it", bad.requests() - before);
+    // How soon depends on what the balancer thinks of its latency; that it does, not.
+    eventually("it carries traffic again", async || (bad.requests() - before >= 100).then_some(())).await;
 
     let report = load.finish().await;
     assert!(

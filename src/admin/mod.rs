@@ -51,6 +51,8 @@ impl Admin {
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
+                    // One request a connection: a kept one would end by the timeout just as a scrape begins on it.
+                    .keep_alive(false)
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
                 if let Err(error) = served {
