@@ -30,15 +30,7 @@ impl Handler for FromPeer {
     type Body = Recorded<()>;
 
     async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
-        let policy = Policy {
-            voice: &self.inbound.voice,
-            edge: self.edge.clone(),
-            limit: None,
-            timeout: None,
-            open: &self.inbound.open,
-            request_headers: None,
-            response_headers: None,
-        };
+        let policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
         middleware::run(request, policy, |request| self.forward(request, interim)).await
     }
 

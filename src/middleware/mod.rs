@@ -51,6 +51,13 @@ pub struct Policy<'a> {
     pub response_headers: Option<&'a HeaderModifier>,
 }
 
+impl<'a> Policy<'a> {
+    /// Without limits, deadlines or changes.
+    pub fn bare(voice: &'a Voice, edge: Rc<Edge>, open: &'a Open) -> Self {
+        Self { voice, edge, limit: None, timeout: None, open, request_headers: None, response_headers: None }
+    }
+}
+
 /// What a tail comes back with.
 #[derive(Debug)]
 pub struct Served<E> {

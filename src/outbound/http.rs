@@ -166,15 +166,7 @@ impl FromApplication {
         edge: Rc<Edge>,
         refusal: Refusal,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy {
-            voice: &self.outbound.voice,
-            edge,
-            limit: None,
-            timeout: None,
-            open: &self.outbound.open,
-            request_headers: None,
-            response_headers: None,
-        };
+        let policy = Policy::bare(&self.outbound.voice, edge, &self.outbound.open);
         middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
     }
 }

@@ -62,15 +62,7 @@ impl Outside {
         authority: Authority,
         interim: &dyn InterimSink,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy {
-            voice,
-            edge: self.edge.clone(),
-            limit: None,
-            timeout: None,
-            open,
-            request_headers: None,
-            response_headers: None,
-        };
+        let policy = Policy::bare(voice, self.edge.clone(), open);
         let client = self.client(&authority);
         middleware::run(request, policy, |mut request: Request<Body>| async move {
             let version = if request.version() == ::http::Version::HTTP_2 {

@@ -95,7 +95,7 @@ impl Outbound {
         let (service, config) = match found {
             Ok(found) => found,
             Err(refusal) => {
-                let policy = self.bare_policy();
+                let policy = Policy::bare(&self.voice, self.refused_edge(), &self.open);
                 return middleware::run(request, policy, |_| async { Served::refused(refusal) }).await;
             }
         };
@@ -134,18 +134,6 @@ impl Outbound {
             }
         };
         middleware::run(request, policy, tail).await
-    }
-
-    pub(super) fn bare_policy(&self) -> Policy<'_> {
-        Policy {
-            voice: &self.voice,
-            edge: self.refused_edge(),
-            limit: None,
-            timeout: None,
-            open: &self.open,
-            request_headers: None,
-            response_headers: None,
-        }
     }
 
     /// The service that gets the request, and the application port there.
@@ -268,5 +256,5 @@ impl Outbound {
 fn refused_unprocessed(response: &Response<Body>) -> bool {
     let Some(error) = response.headers().get(ERROR) else { return false };
     let reason = error.to_str().ok().and_then(|text| text.split(';').next()).unwrap_or_default();
-    Reason::ALL.iter().any(|known| known.as_str() == reason && known.unprocessed())
+    Reason::from_name(reason).is_some_and(Reason::unprocessed)
 }

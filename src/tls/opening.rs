@@ -36,10 +36,10 @@ pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<(), Refusal> {
     }
     let mut name = vec![0; length.into()];
     io.read_exact(&mut name).await.map_err(lost)?;
-    let known = Reason::ALL.iter().find(|reason| reason.as_str().as_bytes() == name);
+    let known = std::str::from_utf8(&name).ok().and_then(Reason::from_name);
     Err(known.map_or_else(
         || Refusal::new(Reason::PeerProtocol, format_args!("{:?}", String::from_utf8_lossy(&name))),
-        |reason| Refusal::new(*reason, "said by the callee's sidecar"),
+        |reason| Refusal::new(reason, "said by the callee's sidecar"),
     ))
 }
 
