@@ -32,6 +32,8 @@ class Process:
     name: str
     popen: subprocess.Popen
     log: Path
+    # When it began to be this program, by `time.perf_counter`.
+    started: float
 
     @property
     def pid(self) -> int:
@@ -88,7 +90,8 @@ class Group(contextlib.ExitStack):
                 env={**os.environ, **(environment or {})},
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
-        process = Process(name, popen, log)
+        # `Popen` returns once `exec` has happened: the fork of this large program before it is not the sidecar's.
+        process = Process(name, popen, log, time.perf_counter())
         self.callback(process.stop)
         return process
 
