@@ -102,22 +102,18 @@ def handshakes(measured: list[Scenario], found: dict) -> list[str]:
 
 
 def memory(summary: dict) -> list[str]:
-    columns = {
-        "idle": "idle",
-        "1,000 idle conns": "connections",
-        "after a burst": "burst",
-        "settled": "settled",
-    }
+    moments = {"idle": "idle", "connections": "1,000 idle conns", "burst": "after a burst", "settled": "settled"}
     rows = {}
     for pair, figures in summary.items():
+        if "failed" in figures:
+            rows[pair] = ["FAILED"] * (len(moments) + 1)
+            continue
         for side in ("client", "server"):
-            if "failed" in figures:
-                rows[f"{pair} {side}"] = ["FAILED"] * (2 * len(columns) + 1)
-                continue
-            cells = [shown(figures[side][f"{kind}_{key}_mb"]) for key in columns.values() for kind in ("rss", "pss")]
+            looks = [(figures[side][f"rss_{moment}_mb"], figures[side][f"pss_{moment}_mb"]) for moment in moments]
+            cells = [f"{number(rss['median'])} / {shown(pss)}" for rss, pss in looks]
             rows[f"{pair} {side}"] = [*cells, shown(figures["kib_per_idle_connection"]) if side == "client" else "–"]
-    heads = [f"{column}, {kind}" for column in columns for kind in ("RSS", "PSS")]
-    return [table("Memory of both sidecars, MB", [*heads, "KiB per idle conn"], rows)] if rows else []
+    columns = [*moments.values(), "KiB per idle conn"]
+    return [table("Memory of both sidecars, MB resident (RSS) / its share (PSS)", columns, rows)] if rows else []
 
 
 def start(summary: dict) -> list[str]:
