@@ -36,7 +36,7 @@ UNWATCHED = ("direct", "pillion-again")
 
 def main() -> int:
     if len(sys.argv) != 3:
-        print("to be started by `make bench`: needs the target folder, and the platform of `make release`", file=sys.stderr)
+        print("`make bench` starts this: with the target folder, and the platform of `make release`", file=sys.stderr)
         return 64
     target, host = Path(sys.argv[1]).resolve(), sys.argv[2]
     names = [scenario.name for scenario in scenarios.SCENARIOS] + FURTHER

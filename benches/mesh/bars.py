@@ -45,7 +45,7 @@ ABSOLUTES = [
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one bar. `reached` is by each of the two pillion pairs that were measured: where they disagree, noise decides."""
+    """Of one bar. `reached` is by each of the pillion pairs that were measured: where they disagree, noise decides."""
 
     title: str
     against: str

@@ -32,7 +32,9 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
     for heading, figures in groups:
         parts.append(f'<text class="group" x="8" y="{y + 12}">{escape(heading)}</text>')
         y += 22
-        largest = max(max(figure["rounds"]) for figure in figures.values()) or 1.0
+        largest = max(max(figure["rounds"]) for figure in figures.values())
+        # Added latencies can all be below nothing, by noise.
+        largest = largest if largest > 0 else 1.0
         for pair, figure in figures.items():
             length, middle = max(0.0, figure["median"] / largest * room), y + BAR / 2
             parts.append(f'<text x="{LABELS - 8}" y="{y + 12}" text-anchor="end">{escape(pair)}</text>')
@@ -65,7 +67,7 @@ def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
             for pair, figure in summary["scenarios"].get(scenario.name, {}).items():
                 figure = figure.get(key)
                 figure = figure.get(percentile) if figure and percentile else figure
-                if figure:
+                if figure and not (percentile and pair == "direct"):
                     figures[pair] = figure
             if figures:
                 found.append((scenario.title, figures))
@@ -73,8 +75,10 @@ def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
 
     def latency(name: str) -> list[tuple[str, dict]]:
         found = summary["scenarios"].get(name, {})
-        added = {pair: figures["added_us"] for pair, figures in found.items() if "added_us" in figures and pair != "direct"}
-        return [(f"{p[1:]}th percentile", {pair: figures[p] for pair, figures in added.items()}) for p in PERCENTILES if added]
+        added = {pair: figures["added_us"] for pair, figures in found.items() if "added_us" in figures}
+        added.pop("direct", None)
+        by_percentile = {p: {pair: figures[p] for pair, figures in added.items()} for p in PERCENTILES}
+        return [(f"{p[1:]}th percentile", figures) for p, figures in by_percentile.items() if figures]
 
     memory = []
     for key, heading in MEMORY.items():

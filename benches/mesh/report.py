@@ -90,14 +90,15 @@ def tables(results: dict, scenarios: list[Scenario]) -> str:
 
 
 def handshakes(measured: list[Scenario], found: dict) -> list[str]:
-    """Of the server's sidecar alone. What was agreed on stands beside: not everybody pays for the same mathematics."""
+    """What was agreed on stands beside the figures: not everybody pays for the same mathematics."""
     rows: dict[str, list[str]] = {}
     for scenario in measured:
         for pair, figures in found[scenario.name].items():
             failed = "failed" in figures
             row = ["FAILED" if failed else shown(figures[key]) for key in ("handshake_cpu_us", "per_second")]
-            rows[f"{pair}, {scenario.name.removeprefix('handshake-')}"] = [*row, "; ".join(figures.get("agreed", []))]
-    title = "TLS handshakes with the server's sidecar (HTTP/1 pairs: with one request each, or nothing would be said)"
+            kind = scenario.name.removeprefix("handshake-")
+            rows[f"{pair} {kind}"] = [*row, "; ".join(figures.get("agreed", []))]
+    title = "TLS handshakes with the server's sidecar (of HTTP/1 pairs: with one request each)"
     return [table(title, ["µs CPU per handshake", "per second", "agreed"], rows)] if rows else []
 
 

@@ -1,4 +1,4 @@
-"""How long the client's sidecar takes until it is ready and until the first right answer, and how large programs are."""
+"""How long the client's sidecar takes until it is ready, and until the first right answer; how large programs are."""
 
 import subprocess
 import tempfile

@@ -59,7 +59,7 @@ def of_one(scenario: Scenario, rounds: list[Measurement], direct: dict[int, Meas
 
 
 def of_memory(rounds: list[Memory]) -> dict:
-    """Of one pair: MB at each moment of each sidecar, and of the larger; KiB that an idle connection costs the client's."""
+    """Of one pair: MB of each sidecar at each moment, and of the larger; KiB of the client's per idle connection."""
     faults = [f"round {memory.round}: {fault}" for memory in rounds for fault in memory.faults]
     if faults:
         return {"failed": faults}

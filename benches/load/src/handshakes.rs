@@ -147,3 +147,93 @@ fn end(stream: &mut Tls) -> Result<(), Wrong> {
     while stream.sock.read(&mut rest).map_err(io)? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write, net::TcpListener};
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::{RootCertStore, ServerConfig, ServerConnection, server::WebPkiClientVerifier};
+    use rustls_pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    /// Serves connections, each until its client leaves, and gives one client to it.
+    fn with_client<T>(tickets: usize, resume: bool, ask: impl FnOnce(&Client<'_>) -> T) -> T {
+        let (server, credentials) = both_sides(tickets);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let target = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let session = ServerConnection::new(server.clone()).expect("a configuration");
+                let mut tls = StreamOwned::new(session, stream.expect("a connection"));
+                let mut preface = [0; PREFACE.len()];
+                if tls.read_exact(&mut preface).is_ok() && preface == *PREFACE {
+                    tls.write_all(b"\0\0\0\x04\0\0\0\0\0").expect("the client is there");
+                    let _ = tls.read(&mut [0]);
+                }
+            }
+        });
+        let config = credentials.config("h2", resume).expect("a key that fits");
+        let sni = "80.some.bench.mesh".try_into().expect("a name");
+        ask(&Client { target, config, sni, request: b"", expected: b"", resume })
+    }
+
+    /// Under one root, with names that are not the server's: those are not looked at.
+    fn both_sides(tickets: usize) -> (Arc<ServerConfig>, Credentials) {
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(root, KeyPair::generate().expect("a key")).expect("a root");
+        let key = KeyPair::generate().expect("a key");
+        let leaf = CertificateParams::new(["workload".to_owned()]).expect("a name");
+        let leaf = leaf.signed_by(&key, &root).expect("a certificate");
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = ["ca", "cert", "key"].map(|name| folder.path().join(name));
+        for (file, text) in files.iter().zip([root.pem(), leaf.pem(), key.serialize_pem()]) {
+            fs::write(file, text).expect("room");
+        }
+        let credentials = Credentials::read(&files[0], &files[1], &files[2]).expect("what was just written");
+
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der().clone()).expect("a root");
+        let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a root");
+        let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let mut config = ServerConfig::builder()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![leaf.der().clone()], private)
+            .expect("a key that fits");
+        config.alpn_protocols = vec!["h2".into()];
+        config.send_tls13_tickets = tickets;
+        (Arc::new(config), credentials)
+    }
+
+    #[test]
+    fn full_ones_stay_full() {
+        with_client(2, false, |client| {
+            for _ in 0..2 {
+                let agreed = client.handshake(HandshakeKind::Full).expect("a handshake");
+                assert_eq!(agreed, "X25519MLKEM768, TLS13_AES_128_GCM_SHA256");
+            }
+        });
+    }
+
+    #[test]
+    fn sessions_are_resumed_one_after_the_other() {
+        with_client(1, true, |client| {
+            client.handshake(HandshakeKind::Full).expect("the first is full");
+            for _ in 0..3 {
+                client.handshake(HandshakeKind::Resumed).expect("the others are not");
+            }
+        });
+    }
+
+    #[test]
+    fn another_kind_is_wrong() {
+        let wrong = with_client(0, true, |client| {
+            client.handshake(HandshakeKind::Full).expect("the first is full");
+            client.handshake(HandshakeKind::Resumed).expect_err("there was no ticket")
+        });
+        assert_eq!(wrong.to_string(), "TLS: the handshake was full, not resumed");
+    }
+}

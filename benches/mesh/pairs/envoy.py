@@ -136,7 +136,7 @@ class Envoy:
         return cluster
 
     def start(self, group: Group, who: str, listener: dict, cluster: dict) -> tuple[Process, int]:
-        """The process, and its operators' port: that is asked whether it is ready, and nothing while CPU is measured."""
+        """The process, and its operators' port: asked whether it is ready, and for nothing while CPU is measured."""
         name, admin = f"{self.name}-{who}", free_port()
         configuration = group.folder / f"{name}.json"
         bootstrap = {
