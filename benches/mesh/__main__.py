@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import backend
+import bars
 import certificates
 import memory
 import plots
@@ -69,6 +70,8 @@ def run(group: Group, wanted: settings.Settings) -> dict:
     results = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
     results["settings"] = {"rounds": wanted.rounds, "seconds": wanted.seconds, "settle": wanted.settle}
     results["pairs"] = {pair.name: pair.settings for pair in pairs}
+    measurable = {"pillion": programs.proxy_built, "envoy-h2": programs.envoy, "haproxy-h2": programs.haproxy}
+    sizes = {pair: startup.size(program) for pair, program in measurable.items()}
     print(f"{results['machine']}; {wanted.rounds} rounds of {wanted.seconds:g} s; {report.NOISE}\n")
     for pair in pairs:
         print(f"{pair.name}: {pair.settings}")
@@ -114,11 +117,7 @@ def run(group: Group, wanted: settings.Settings) -> dict:
         },
         "start": {pair: summary.of_starts(taken) for pair, taken in starts.items()},
         "syscalls": {found.pair: summary.of_calls(found) for found in called},
-        "size": {
-            "pillion": startup.size(programs.proxy_built),
-            "envoy-h2": startup.size(programs.envoy),
-            "haproxy-h2": startup.size(programs.haproxy),
-        },
+        "size": sizes,
     }
     write(results, wanted.output)
     return results
@@ -142,7 +141,7 @@ def make_pairs(group: Group, wanted: settings.Settings, issued: certificates.Cer
 
 def progress(measurement: scenarios.Measurement) -> None:
     m = measurement
-    told = ", ".join(m.faults).splitlines()[0] if m.faults else f"{m.requests / m.seconds:,.0f}/s"
+    told = ", ".join(map(bars.one_line, m.faults)) if m.faults else f"{m.requests / m.seconds:,.0f}/s"
     if m.cpu_seconds and not m.faults:
         told += f", {sum(m.cpu_seconds) / m.requests * 1e6:,.1f} µs CPU"
     print(f"round {m.round} {m.scenario} {m.pair}: {told}", flush=True)

@@ -85,7 +85,9 @@ def failed(pairs: dict[str, dict]) -> list[str]:
 
 
 def one_line(fault: str) -> str:
-    return fault.strip().partition("\n")[0]
+    """What is wrong, and the last that the log says of it."""
+    lines = fault.strip().splitlines()
+    return " … ".join([lines[0], *lines[-1:]] if len(lines) > 1 else lines)
 
 
 def ratio(bar: Bar, scenarios: dict) -> Verdict:

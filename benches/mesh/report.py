@@ -34,8 +34,12 @@ def number(value: float) -> str:
 def shown(figure: dict | None) -> str:
     if figure is None:
         return "–"
-    spread = f" ±{figure['spread'] * 50:.0f}%" if len(figure["rounds"]) > 1 else ""
-    return number(figure["median"]) + spread
+    return number(figure["median"]) + spread(figure)
+
+
+def spread(figure: dict) -> str:
+    """Half of the range over rounds, of the median."""
+    return f" ±{figure['spread'] * 50:.0f}%" if len(figure["rounds"]) > 1 else ""
 
 
 def ranged(figure: dict) -> str:
@@ -111,7 +115,7 @@ def memory(summary: dict) -> list[str]:
             continue
         for side in ("client", "server"):
             looks = [(figures[side][f"rss_{moment}_mb"], figures[side][f"pss_{moment}_mb"]) for moment in moments]
-            cells = [f"{number(rss['median'])} / {shown(pss)}" for rss, pss in looks]
+            cells = [f"{number(rss['median'])} / {number(pss['median'])}{spread(rss)}" for rss, pss in looks]
             rows[f"{pair} {side}"] = [*cells, shown(figures["kib_per_idle_connection"]) if side == "client" else "–"]
     columns = [*moments.values(), "KiB per idle conn"]
     return [table("Memory of both sidecars, MB resident (RSS) / its share (PSS)", columns, rows)] if rows else []
