@@ -13,7 +13,7 @@ use crate::{
     control::{Mesh, directory::Directory},
     drain::{Drain, Phase},
     inbound::{self, Inbound},
-    net::listen,
+    net::{io::Io, listen},
     outbound::{self, Outbound},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
 };
@@ -144,7 +144,7 @@ async fn serve(
         outbound.open().clone(),
         limit,
         std::future::pending(),
-        move |stream, _, guard| serving.clone().serve(stream, None, guard),
+        move |stream, _, guard| serving.clone().serve(Io::Tcp(stream), None, guard),
     );
     for (listener, target) in services {
         let serving = outbound.clone();
@@ -153,7 +153,7 @@ async fn serve(
             outbound.open().clone(),
             limit,
             std::future::pending(),
-            move |stream, _, guard| serving.clone().serve(stream, Some(target.clone()), guard),
+            move |stream, _, guard| serving.clone().serve(Io::Tcp(stream), Some(target.clone()), guard),
         );
     }
 

@@ -16,10 +16,13 @@ use tokio_rustls::{
     rustls::{ClientConfig, pki_types::ServerName},
 };
 
-use crate::http::{
-    NoInterim,
-    body::BodyError,
-    h2::{RecvBody, client::Http2},
+use crate::{
+    http::{
+        NoInterim,
+        body::BodyError,
+        h2::{RecvBody, client::Http2},
+    },
+    net::{io::Io, read_ahead::ReadAhead},
 };
 
 /// What gRPC is called in the handshake (RFC 9113 3.2).
@@ -54,7 +57,8 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Client,
         .await
         .map_err(|_| format!("{address}: not within {TIMEOUT:?}"))??;
     let peer = tcp.peer_addr().map_err(|error| error.to_string())?;
-    let handshake = TlsConnector::from(config).connect(ServerName::IpAddress(peer.ip().into()), tcp);
+    let name = ServerName::IpAddress(peer.ip().into());
+    let handshake = TlsConnector::from(config).connect(name, ReadAhead::new(tcp));
     let io = match tokio::time::timeout(TIMEOUT, handshake).await {
         Err(_) => return Err(format!("{peer}: no TLS handshake within {TIMEOUT:?}")),
         Ok(Err(error)) => {
@@ -64,7 +68,9 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Client,
         Ok(Ok(io)) => io,
     };
     tls::peer_identity(io.get_ref().1).map_err(|fault| format!("{peer}: {fault}"))?;
-    let http2 = Http2::handshake(io).await.map_err(|refusal| format!("{peer}: {refusal}"))?;
+    let http2 = Http2::handshake(Io::Connected(Box::new(io)))
+        .await
+        .map_err(|refusal| format!("{peer}: {refusal}"))?;
     let origin = http::Uri::from_static("http://control-plane.pillion-system.mesh");
     Ok(ControlPlaneClient::with_origin(Channel(http2), origin))
 }

@@ -12,26 +12,22 @@ use std::{
 
 use http::{Method, Request, Response};
 use http_body::Body as _;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Body, InterimSink, Version,
     h1::client::{Failure, Http1},
     h2::client::{Http2, Ready},
 };
-use crate::error::{Reason, Refusal};
+use crate::{
+    error::{Reason, Refusal},
+    net::io::Io,
+};
 
 /// Opens connections to the one place.
 pub trait Connect: 'static {
-    /// A connection, handshakes done.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// Opens one that will carry this version.
-    fn connect(&self, version: Version) -> impl Future<Output = Result<Self::Io, Refusal>>;
+    /// Opens one that will carry this version, handshakes done.
+    fn connect(&self, version: Version) -> impl Future<Output = Result<Io, Refusal>>;
 }
 
 /// How many requests share an HTTP/2 connection before another is opened beside it.

@@ -4,13 +4,13 @@ use std::{future::Future, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Body, InterimSink, Version, body::BodyError, h1, h2};
 use crate::{
     drain::Drain,
     error::{Reason, Refusal},
     http::refusal::Voice,
+    net::{io::Io, sniff::Prefixed},
 };
 
 /// Answers requests. One handler serves all of a connection's requests, on the connection's thread.
@@ -36,9 +36,8 @@ pub trait Handler: 'static {
 ///
 /// # Errors
 /// What the peer did wrong, for the log; whoever sent it has been answered already.
-pub async fn serve<T, H>(io: T, version: Version, handler: Rc<H>, drain: Drain) -> Result<(), Refusal>
+pub async fn serve<H>(io: Prefixed<Io>, version: Version, handler: Rc<H>, drain: Drain) -> Result<(), Refusal>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
     match version {

@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use http::{Request, Response};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::Inbound;
 use crate::{
     error::{Hop, Reason, Refusal},
     http::{Body, InterimSink, Version, client::Connect, headers, refusal::Voice, serve::Handler},
     middleware::{self, Policy, Served, record::Recorded},
+    net::io::Io,
     telemetry::{edge::Edge, names::Metric},
 };
 
@@ -73,11 +74,10 @@ impl FromPeer {
 pub(super) struct ToApplication(pub(super) SocketAddr);
 
 impl Connect for ToApplication {
-    type Io = TcpStream;
-
-    async fn connect(&self, _: Version) -> Result<TcpStream, Refusal> {
+    async fn connect(&self, _: Version) -> Result<Io, Refusal> {
         crate::net::connect::tcp(self.0, CONNECT_TIMEOUT)
             .await
+            .map(Io::Tcp)
             .map_err(|refusal| Refusal { reason: Reason::AppConnect, ..refusal })
     }
 }

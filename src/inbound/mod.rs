@@ -22,8 +22,9 @@ use crate::{
     },
     net::{
         copy,
+        io::Io,
         listen::{Open, OpenGuard},
-        sniff::{Detected, sniff},
+        sniff::{Detected, Prefixed, sniff},
     },
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
@@ -170,6 +171,7 @@ impl Inbound {
             }
         };
         let handler = FromPeer { inbound: self.clone(), port, edge };
+        let io = Prefixed::fresh(Io::Accepted(io));
         serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await.map_err(named)
     }
 

@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod copy;
+pub mod io;
 pub mod listen;
 pub mod read_ahead;
 pub mod sniff;

@@ -10,6 +10,7 @@ use crate::{
     error::{Hop, Reason, Refusal},
     http::{Body, InterimSink, headers, refusal::Voice, serve::Handler, upgrade},
     middleware::{self, Policy, Served, record::Recorded},
+    net::io::Io,
     telemetry::{edge::Edge, names::Metric},
 };
 
@@ -154,7 +155,9 @@ impl FromApplication {
                 tokio::task::spawn_local(async move {
                     let Some(mut io) = pending.upgraded().await else { return };
                     match tunnel {
-                        Tunnel::Service(target) => outbound.serve(io, Some(target), guard).await,
+                        Tunnel::Service(target) => {
+                            outbound.serve(Io::Tunnel(Box::new(io)), Some(target), guard).await
+                        }
                         Tunnel::Outside(mut stream) => {
                             let _guard = guard;
                             let (sent, received) =

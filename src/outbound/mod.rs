@@ -12,11 +12,7 @@ use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync
 
 use pillion_api::{model::Protocol, name::ServiceName};
 use rand::{SeedableRng, rngs::SmallRng};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use self::{outside::Outside, services::Services};
 use crate::{
@@ -25,6 +21,7 @@ use crate::{
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, serve},
     net::{
+        io::Io,
         listen::{Open, OpenGuard},
         sniff::{Detected, Prefixed, sniff},
     },
@@ -114,15 +111,12 @@ impl Outbound {
     /// Serves one connection of the application, to its end. `target` where it is known.
     ///
     /// Boxed, because a CONNECT inside a connection is served like a connection.
-    pub fn serve<T>(
+    pub fn serve(
         self: Rc<Self>,
-        io: T,
+        io: Io,
         target: Option<Target>,
         open: OpenGuard,
-    ) -> Pin<Box<dyn Future<Output = ()>>>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
             let _open = open;
             let name = target.as_ref().map(|target| target.service.to_string());
@@ -134,10 +128,7 @@ impl Outbound {
         })
     }
 
-    async fn connection<T>(self: Rc<Self>, io: T, target: Option<Target>) -> Result<(), Refusal>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn connection(self: Rc<Self>, io: Io, target: Option<Target>) -> Result<(), Refusal> {
         let declared = match &target {
             Some(target) => {
                 self.services.get(&target.service, Instant::now()).await?.protocol(target.port)?

@@ -2,16 +2,13 @@
 
 use std::rc::Rc;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{Outbound, Target, services::Reach};
 use crate::{
     balance::Endpoint,
     error::{Reason, Refusal},
-    net::copy,
+    net::{copy, io::Io, sniff::Prefixed},
 };
 
 /// Endpoints tried for a connection.
@@ -19,10 +16,7 @@ const TRIES: usize = 3;
 
 impl Outbound {
     /// Connects to an endpoint, another one while that fails, and copies until both sides have ended.
-    pub(super) async fn forward_opaque<T>(&self, mut io: T, target: &Target) -> Result<(), Refusal>
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-    {
+    pub(super) async fn forward_opaque(&self, mut io: Prefixed<Io>, target: &Target) -> Result<(), Refusal> {
         let service = self.services.get(&target.service, Instant::now()).await?;
         let port = service.config()?.port(target.port).map(|port| port.target_port);
         let port = port.ok_or_else(|| {

@@ -15,7 +15,7 @@ use crate::{
         refusal::Voice,
     },
     middleware::{self, Policy, Served, record::Recorded},
-    net::listen::Open,
+    net::{io::Io, listen::Open},
     telemetry::edge::{Edge, EdgeKey},
 };
 
@@ -110,10 +110,8 @@ struct ToHost {
 }
 
 impl Connect for ToHost {
-    type Io = TcpStream;
-
-    async fn connect(&self, _: Version) -> Result<TcpStream, Refusal> {
-        dial(&self.authority, 80, &self.own).await
+    async fn connect(&self, _: Version) -> Result<Io, Refusal> {
+        dial(&self.authority, 80, &self.own).await.map(Io::Tcp)
     }
 }
 

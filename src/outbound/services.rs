@@ -25,6 +25,7 @@ use crate::{
         client::{Client, Connect},
     },
     middleware::limit::Limit,
+    net::io::Io,
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
@@ -391,7 +392,7 @@ pub(super) struct ToPeer {
 
 impl ToPeer {
     /// Connects for what is to be carried.
-    pub(super) async fn open(&self, carries: Carries) -> Result<tls::connect::Connection, Refusal> {
+    pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
         let timeout = self.timeouts.connect.get();
         let connected = self.peer.connect(carries, &self.service, self.port, timeout).await;
         let result = match &connected {
@@ -404,7 +405,7 @@ impl ToPeer {
     }
 
     /// Connects for bytes, all the way to the application.
-    pub(super) async fn open_opaque(&self) -> Result<tls::connect::Connection, Refusal> {
+    pub(super) async fn open_opaque(&self) -> Result<Io, Refusal> {
         let mut io = self.open(Carries::Tcp).await?;
         let timeout = self.timeouts.connect.get();
         match tokio::time::timeout(timeout, tls::opening::read(&mut io)).await {
@@ -415,9 +416,7 @@ impl ToPeer {
 }
 
 impl Connect for ToPeer {
-    type Io = tls::connect::Connection;
-
-    async fn connect(&self, version: Version) -> Result<Self::Io, Refusal> {
+    async fn connect(&self, version: Version) -> Result<Io, Refusal> {
         match version {
             Version::Http1 => self.open(Carries::Http1).await,
             Version::Http2 => self.open(Carries::Http2).await,

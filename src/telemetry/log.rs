@@ -1,6 +1,11 @@
 //! Log lines to standard error, as text or JSON.
 
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,5 +35,38 @@ pub fn start(filter: &str, format: Format) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it.
 pub fn parse(filter: &str) -> Result<Targets, String> {
-    filter.parse().map_err(|error| format!("{filter:?} is no log filter: {error}"))
+    let mut targets = Targets::new();
+    for directive in filter.split(',') {
+        let (target, level) = match directive.split_once('=') {
+            Some((target, level)) => (Some(target.trim()), level.trim()),
+            None => (None, directive.trim()),
+        };
+        // `Targets` itself would take a misspelt level for a target, and be silent about everything else.
+        let level = level.parse::<LevelFilter>().ok().filter(|_| !level.is_empty() && target != Some(""));
+        let level = level.ok_or_else(|| {
+            format!(
+                "{directive:?} is neither a level (error, warn, info, debug, trace, off) nor TARGET=LEVEL"
+            )
+        })?;
+        targets = match target {
+            Some(target) => targets.with_target(target, level),
+            None => targets.with_default(level),
+        };
+    }
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_targets() {
+        for right in ["info", "INFO,pillion_proxy=debug", "off, h2=warn"] {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "inof", "info,", "=", "=info", "h2=", "h2=loud", "a=b=info"] {
+            assert!(parse(wrong).expect_err(wrong).contains("TARGET=LEVEL"), "{wrong}");
+        }
+    }
 }

@@ -3,20 +3,20 @@
 use std::{io, sync::Arc, time::Duration};
 
 use pillion_certs::{fault::PeerFault, spiffe::SpiffeId, tls};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::{Carries, port_of};
-use crate::net::read_ahead::ReadAhead;
+use crate::net::{read_ahead::ReadAhead, sniff::Prefixed};
 
 /// A caller has so long for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An accepted connection.
 #[derive(Debug)]
-pub struct Accepted<T> {
+pub struct Accepted {
     /// The connection, decrypted.
-    pub io: TlsStream<ReadAhead<T>>,
+    pub io: Box<TlsStream<ReadAhead<Prefixed<TcpStream>>>>,
     /// The caller, proven.
     pub peer: SpiffeId,
     /// What it will carry.
@@ -57,13 +57,10 @@ impl Fault {
 }
 
 /// Does the handshake.
-pub async fn accept<T>(io: T, config: Arc<ServerConfig>) -> Result<Accepted<T>, Fault>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+pub async fn accept(io: Prefixed<TcpStream>, config: Arc<ServerConfig>) -> Result<Accepted, Fault> {
     let handshake = TlsAcceptor::from(config).accept(ReadAhead::new(io));
     let io = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(io)) => io,
+        Ok(Ok(io)) => Box::new(io),
         Ok(Err(error)) => {
             return Err(match PeerFault::from_io(&error) {
                 Some(fault) => Fault::Peer(fault.clone()),

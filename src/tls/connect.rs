@@ -8,21 +8,16 @@ use std::{
 
 use pillion_api::name::ServiceName;
 use pillion_certs::{fault::PeerFault, spiffe::SpiffeId, tls::Identity};
-use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    client::TlsStream,
     rustls::{ClientConfig, HandshakeKind, pki_types::ServerName},
 };
 
 use super::{Carries, server_name};
 use crate::{
     error::{Reason, Refusal},
-    net::read_ahead::ReadAhead,
+    net::{io::Io, read_ahead::ReadAhead},
 };
-
-/// A connection to a peer's sidecar, handshake done.
-pub type Connection = TlsStream<ReadAhead<TcpStream>>;
 
 /// A workload's sidecar as a place to connect to. Kept for as long as the workload is known, because it holds the TLS
 /// sessions that make reconnecting cheap.
@@ -51,7 +46,7 @@ impl Peer {
         service: &ServiceName,
         port: u16,
         within: Duration,
-    ) -> Result<(Connection, bool), Refusal> {
+    ) -> Result<(Io, bool), Refusal> {
         let address = self.address;
         let connecting = async {
             let tcp = crate::net::connect::tcp(address, within).await?;
@@ -69,7 +64,7 @@ impl Peer {
             let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
             // Asked of resumed sessions too, which TLS does not verify again.
             match self.identity.verify_peer(session) {
-                Ok(actual) if actual == self.expected => Ok((io, resumed)),
+                Ok(actual) if actual == self.expected => Ok((Io::Connected(Box::new(io)), resumed)),
                 Ok(actual) => Err(Refusal::new(
                     Reason::PeerIdentity,
                     format_args!("{address}: the peer is {actual}, not {}", self.expected),

@@ -14,7 +14,6 @@ use std::{
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use http::{Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::InterimSink,
+    net::io::Io,
 };
 
 /// An idle connection is asked for a sign of life this often; a busy one tells by itself.
@@ -66,10 +66,7 @@ impl Drop for Share {
 
 impl Http2 {
     /// Sets up HTTP/2 on a fresh connection and drives it on this thread until it ends.
-    pub async fn handshake<T>(io: T) -> Result<Self, Refusal>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
+    pub async fn handshake(io: Io) -> Result<Self, Refusal> {
         let (sender, mut connection) = client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)

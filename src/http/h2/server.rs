@@ -14,7 +14,6 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     drain::{Drain, Phase},
     http::{Body, InterimSink, serve::Handler},
+    net::{io::Io, sniff::Prefixed},
 };
 
 /// Streams that one peer may have open.
@@ -33,11 +33,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESET_STREAMS: usize = 128;
 
 /// Serves requests until the peer leaves or, after the drain began, until the last one is answered.
-pub async fn serve<T, H>(io: T, handler: Rc<H>, mut drain: Drain) -> Result<(), h2::Error>
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Handler,
-{
+pub async fn serve<H: Handler>(io: Prefixed<Io>, handler: Rc<H>, mut drain: Drain) -> Result<(), h2::Error> {
     let handshake = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
