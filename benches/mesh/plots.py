@@ -2,11 +2,14 @@
 
 from html import escape
 from pathlib import Path
+from statistics import median
 
 from report import number
 from scenarios import Scenario
 from summary import PERCENTILES
 
+# A bar is cut where it is this much longer than the group's middle one.
+CUT = 4.0
 WIDTH, LABELS, FIGURES, BAR, GAP = 760, 130, 90, 16, 5
 COLOURS = {"pillion": "#0f766e", "envoy": "#b45309", "haproxy": "#4f46e5", "tcp-relay": "#6b7280", "direct": "#9ca3af"}
 MEMORY = {
@@ -17,6 +20,7 @@ MEMORY = {
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.title{font-size:15px;font-weight:600}.group{font-weight:600}"
     ".note{fill:#6b7280}.range{stroke:#111827;stroke-width:1.5}"
+    "text.cut{fill:#fff;font-weight:600}"
     "@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.note{fill:#9ca3af}.range{stroke:#f9fafb}}"
 )
 
@@ -32,17 +36,18 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
     for heading, figures in groups:
         parts.append(f'<text class="group" x="8" y="{y + 12}">{escape(heading)}</text>')
         y += 22
-        largest = max(max(figure["rounds"]) for figure in figures.values())
-        # Added latencies can all be below nothing, by noise.
-        largest = largest if largest > 0 else 1.0
+        largest = scale(list(figures.values()))
         for pair, figure in figures.items():
-            length, middle = max(0.0, figure["median"] / largest * room), y + BAR / 2
+            along = lambda value: min(max(0.0, value / largest), 1.0) * room  # noqa: E731
+            length, middle = along(figure["median"]), y + BAR / 2
             parts.append(f'<text x="{LABELS - 8}" y="{y + 12}" text-anchor="end">{escape(pair)}</text>')
             size = f'width="{length:.1f}" height="{BAR}"'
             parts.append(f'<rect x="{LABELS}" y="{y}" {size} rx="2" fill="{colour(pair)}"/>')
             if len(figure["rounds"]) > 1:
-                least, most = (LABELS + max(0.0, end(figure["rounds"])) / largest * room for end in (min, max))
+                least, most = (LABELS + along(end(figure["rounds"])) for end in (min, max))
                 parts.append(f'<line class="range" x1="{least:.1f}" x2="{most:.1f}" y1="{middle}" y2="{middle}"/>')
+            if figure["median"] > largest:
+                parts.append(f'<text class="cut" x="{LABELS + room - 16}" y="{y + 12}">»</text>')
             shown = number(figure["median"])
             parts.append(f'<text x="{LABELS + room + 10}" y="{y + 12}">{shown}</text>')
             y += BAR + GAP
@@ -55,10 +60,18 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
     )
 
 
+def scale(figures: list[dict]) -> float:
+    """The value at the right end. One pair that is far off is cut, or nothing could be seen of all the others."""
+    largest = max(max(figure["rounds"]) for figure in figures)
+    most = CUT * median(figure["median"] for figure in figures)
+    # Added latencies can be below nothing, by noise.
+    return min([value for value in (largest, most) if value > 0], default=1.0)
+
+
 def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
     """One file per measure that there are figures for."""
     summary = results["summary"]
-    note = "less is better; medians over rounds, with the range as a line; each group has its own scale"
+    note = "less is better; medians over rounds, with the range as a line; each group has its own scale, » is cut"
 
     def groups(key: str, percentile: str | None = None) -> list[tuple[str, dict]]:
         found = []
