@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use ::http::{HeaderValue, Request, Response, uri::Authority};
+use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
     model::{self, RouteRule},
     route::{self, Decision, RequestHead},
@@ -183,12 +183,7 @@ impl Outbound {
         let carry = carry(&request);
         match carry {
             Version::Http1 => headers::to_http1(&mut request),
-            Version::Http2 => {
-                if request.version() != ::http::Version::HTTP_2 {
-                    request.headers_mut().insert(headers::VERSION, HeaderValue::from_static("1"));
-                }
-                headers::to_http2(&mut request, authority);
-            }
+            Version::Http2 => headers::to_http2(&mut request, authority),
         }
         let again = if carry == Version::Http2 { client::copy(&request) } else { None };
         let mut avoid: Option<Rc<Endpoint<Reach>>> = None;
