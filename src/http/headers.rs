@@ -14,8 +14,9 @@ use crate::error::{Reason, Refusal};
 /// Names the refusing proxy and its reason, on every answer that a proxy made itself.
 pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
 
-/// Between sidecars: the request came as HTTP/1 and must reach the application as such.
-pub const VERSION: HeaderName = HeaderName::from_static("pillion-version");
+/// In here and between sidecars: the message came as HTTP/1, must reach its receiver as such, and its fields were written
+/// like this, in this order. No application ever sees it.
+pub const NAMES: HeaderName = HeaderName::from_static("pillion-names");
 
 /// Fields that start like this are ours alone: taken off whatever comes from an application.
 const PRIVATE: &str = "pillion-";
@@ -23,8 +24,18 @@ const PRIVATE: &str = "pillion-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// What `Connection` may not take off, whatever a client writes there: it concerns both ends.
-const END_TO_END: [HeaderName; 9] =
-    [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TE, TRAILER, CACHE_CONTROL];
+const END_TO_END: [HeaderName; 10] = [
+    NAMES,
+    HOST,
+    AUTHORIZATION,
+    COOKIE,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    TE,
+    TRAILER,
+    CACHE_CONTROL,
+];
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
@@ -68,11 +79,12 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Takes off every private field: an application must not speak as a proxy.
-pub fn strip_private(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| name.as_str().starts_with(PRIVATE)) {
-        let private: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with(PRIVATE)).cloned().collect();
+/// Takes off every private field: an application must not speak as a proxy. Of a message that is or was HTTP/1, as
+/// `http1` says, the list of names stays: whoever read the message as HTTP/1 has made it.
+pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
+    let is_private = |name: &&HeaderName| name.as_str().starts_with(PRIVATE) && !(http1 && **name == NAMES);
+    if headers.keys().any(|name| is_private(&name)) {
+        let private: Vec<HeaderName> = headers.keys().filter(is_private).cloned().collect();
         for name in private {
             headers.remove(name);
         }
@@ -199,7 +211,7 @@ mod tests {
     #[test]
     fn private_fields_go() {
         let mut headers = map(&[("pillion-error", "x"), ("pillion-anything", "y"), ("pillions", "z")]);
-        strip_private(&mut headers);
+        strip_private(&mut headers, true);
         assert_eq!(headers, map(&[("pillions", "z")]));
     }
 

@@ -51,8 +51,8 @@ impl FromPeer {
             return Served::refused(Refusal::new(Reason::PortNotServed, self.port));
         };
         let was_http1 =
-            request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::VERSION);
-        headers::strip_private(request.headers_mut());
+            request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::NAMES);
+        headers::strip_private(request.headers_mut(), was_http1);
         let version = if was_http1 {
             headers::to_http1(&mut request);
             Version::Http1
@@ -62,7 +62,7 @@ impl FromPeer {
         let result = application.send(request, version, interim).await.map_err(|failure| failure.refusal);
         let result = result.map(|mut response| {
             // Only sidecars speak as sidecars.
-            headers::strip_private(response.headers_mut());
+            headers::strip_private(response.headers_mut(), was_http1);
             response
         });
         Served { result, edge: None, end: None }
