@@ -37,37 +37,37 @@ const END_TO_END: [HeaderName; 10] = [
     CACHE_CONTROL,
 ];
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What `Connection` says besides naming fields: `close` is no field's name, the other goes anyway.
+const CONNECTION_OPTIONS: [HeaderName; 2] = [HeaderName::from_static("close"), KEEP_ALIVE];
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Takes off what concerns one connection only (RFC 9110 7.6.1), including every field that `Connection` names.
 /// `TE: trailers` stays, as gRPC and HTTP/1 trailers need it end to end; an upgrade is kept only where `upgrade`
 /// says that this hop will carry it on.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    // Most messages have few of these or none: one look at each name there is, not one for each that may be.
+    let present = HopByHop::among(headers);
+    if !present.any() {
+        return;
+    }
     let upgrade_to = if upgrade { headers.remove(UPGRADE) } else { None };
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| !END_TO_END.contains(name))
+    if present.connection {
+        let named: Vec<HeaderName> = list(headers, &CONNECTION)
+            .filter_map(|name| name.parse().ok())
+            .filter(|name| !END_TO_END.contains(name) && !CONNECTION_OPTIONS.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
-        headers.remove(name);
+    if present.others {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+            headers.remove(name);
+        }
     }
-    if headers.contains_key(TE) {
-        let trailers = headers
-            .get_all(TE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
+    if present.te {
+        let trailers = list(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, TRAILERS);
@@ -77,6 +77,41 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
+}
+
+/// Which hop-by-hop fields a message has.
+#[derive(Default)]
+struct HopByHop {
+    connection: bool,
+    te: bool,
+    others: bool,
+}
+
+impl HopByHop {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => present.connection = true,
+                "te" => present.te = true,
+                "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "http2-settings" => {
+                    present.others = true;
+                }
+                _ => {}
+            }
+        }
+        present
+    }
+
+    fn any(&self) -> bool {
+        self.connection || self.te || self.others
+    }
+}
+
+/// The members of a field that is a list (RFC 9110 5.6.1).
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// Takes off every private field: an application must not speak as a proxy. Of a message that is or was HTTP/1, as
@@ -95,12 +130,7 @@ pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
 /// would be a tunnel past everything that is decided by request (RFC 9113 has withdrawn it).
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
-        && headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+        && list(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
 /// Whether a message is gRPC's.
@@ -136,10 +166,13 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> 
     Ok(Some(authority))
 }
 
-/// Rewrites a request into HTTP/2's form: scheme and authority in the target, no `Host`.
+/// Rewrites a request into HTTP/2's form: scheme and authority in the target.
 pub fn to_http2<B>(request: &mut Request<B>, authority: Authority) {
     set_target(request, Some((Scheme::HTTP, authority)));
-    request.headers_mut().remove(HOST);
+    // What is to be HTTP/1 again keeps it, for its place among the fields.
+    if !request.headers().contains_key(NAMES) {
+        request.headers_mut().remove(HOST);
+    }
     *request.version_mut() = http::Version::HTTP_2;
 }
 

@@ -66,17 +66,26 @@ pub(super) fn as_written<'a>(
         }
         return;
     };
-    let mut waiting: SmallVec<[Waiting<'a>; 32]> =
-        headers.iter().filter(|(name, _)| *name != NAMES).map(Some).collect();
-    // Mostly the map's order is the list's: the next to be written is the next that waits.
+    let fields = || headers.iter().filter(|(name, _)| *name != NAMES);
+    let written = list.as_bytes().split(|byte| *byte == b',');
+    if let Some(removed) = in_order(headers, fields(), written.clone()) {
+        let mut rest = fields();
+        for (index, written) in written.enumerate().filter(|(index, _)| removed & (1 << index) == 0) {
+            let (name, value) = rest.next().expect("it has been looked at");
+            field(written, name, value);
+        }
+        for (name, value) in rest {
+            field(name.as_str().as_bytes(), name, value);
+        }
+        return;
+    }
+    let mut waiting: SmallVec<[Waiting<'a>; 32]> = fields().map(Some).collect();
     let mut next = 0;
-    for written in list.as_bytes().split(|byte| *byte == b',') {
-        let is = |waiting: &Waiting<'a>| {
-            waiting.is_some_and(|(name, _)| name.as_str().as_bytes().eq_ignore_ascii_case(written))
-        };
-        let ahead = waiting[next..].iter().position(is).map(|found| next + found);
+    for written in written {
+        let fits = |waiting: &Waiting<'a>| waiting.is_some_and(|(name, _)| is(name, written));
+        let ahead = waiting[next..].iter().position(fits).map(|found| next + found);
         // From the beginning where need be: several fields of one name are together in the map, but not in the message.
-        let found = ahead.or_else(|| waiting[..next].iter().position(is));
+        let found = ahead.or_else(|| waiting[..next].iter().position(fits));
         if let Some(found) = found {
             let (name, value) = waiting[found].take().expect("it is one that waits");
             field(written, name, value);
@@ -86,6 +95,32 @@ pub(super) fn as_written<'a>(
     for (name, value) in waiting.into_iter().flatten() {
         field(name.as_str().as_bytes(), name, value);
     }
+}
+
+/// Whether a message has what is in the list, in its order, perhaps with something more at its end: what most have. Gives
+/// those that were removed, by their place in the list.
+fn in_order<'a>(
+    headers: &HeaderMap,
+    mut fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    mut list: impl Iterator<Item = &'a [u8]>,
+) -> Option<u64> {
+    let mut removed = 0;
+    let mut next = fields.next();
+    for index in 0..64 {
+        let Some(written) = list.next() else { return Some(removed) };
+        if next.is_some_and(|(name, _)| is(name, written)) {
+            next = fields.next();
+        } else if std::str::from_utf8(written).is_ok_and(|written| !headers.contains_key(written)) {
+            removed |= 1 << index;
+        } else {
+            return None;
+        }
+    }
+    list.next().is_none().then_some(removed)
+}
+
+fn is(name: &HeaderName, written: &[u8]) -> bool {
+    name.as_str().as_bytes().eq_ignore_ascii_case(written)
 }
 
 #[cfg(test)]
