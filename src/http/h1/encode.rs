@@ -1,7 +1,7 @@
 //! Writes the head of a message: every field as it was written where that is known, and the framing as it is.
 
 use http::{
-    HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderName, Method, Response, StatusCode, Version,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use http_body::Body;
@@ -161,9 +161,4 @@ fn decimal(out: &mut Vec<u8>, number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-/// The request whose answer this is to be.
-pub(super) fn asked<B>(request: &Request<B>, takes_trailers: bool, keep_alive: bool) -> Asked {
-    Asked { method: request.method().clone(), version: request.version(), takes_trailers, keep_alive }
 }

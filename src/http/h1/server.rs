@@ -2,26 +2,27 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
 };
 
-use http::{Method, Request, StatusCode};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Duplex, Fault, Incoming, Malformed,
     connection::{Beside, Connection},
-    encode,
+    encode::{self, Asked},
     head::Facts,
     sending::Sending,
 };
 use crate::{
     drain::{Drain, Phase},
     error::Refusal,
-    http::{Body, serve::Handler, upgrade},
+    http::{Body, body::BodyError, serve::Handler, upgrade},
 };
 
 /// After the last answer, what the peer still sends is read and dropped for so long, and up to so many bytes, so that the
@@ -67,7 +68,11 @@ where
             head => head,
         });
         let next = match head.await {
-            Ok(Some((request, facts))) => exchange(&connection, request, facts, &*handler, &drain).await,
+            Ok(Some((request, facts))) => {
+                let (request, asked, promise) = begin(&connection, request, facts);
+                let handled = pin!(handler.handle(request, &*connection));
+                exchange(&connection, handled, asked, promise, &drain).await
+            }
             Ok(None) => Next::Close,
             Err(Fault::Malformed(malformed)) => Next::Malformed(malformed),
             Err(Fault::Lost(_)) => Next::Gone,
@@ -100,32 +105,45 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// One request and its response.
-async fn exchange<H: Handler>(
+/// The request with its body; what its answer depends on; and the promise of the connection, if it asks for that.
+fn begin(
     connection: &Rc<Connection>,
     request: Request<()>,
     facts: Facts,
-    handler: &H,
-    drain: &Drain,
-) -> Next {
-    let Facts { keep_alive, takes_trailers, upgrade, .. } = facts;
-    let mut asked = encode::asked(&request, takes_trailers, keep_alive);
+) -> (Request<Body>, Asked, Option<upgrade::Promise>) {
+    let asked = Asked {
+        method: request.method().clone(),
+        version: request.version(),
+        takes_trailers: facts.takes_trailers,
+        keep_alive: facts.keep_alive,
+    };
     let body = if connection.is_body_read() {
         Body::Empty
     } else {
         Body::Http1(Incoming::of_request(connection.clone()))
     };
     let mut request = request.map(|()| body);
-    let promise = upgrade.then(|| upgrade::promise(request.extensions_mut()));
+    let promise = facts.upgrade.then(|| upgrade::promise(request.extensions_mut()));
+    (request, asked, promise)
+}
 
-    let response = {
-        let mut handled = pin!(handler.handle(request, &**connection));
-        poll_fn(|cx| match handled.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => connection.poll_beside(cx).map(Err),
-        })
-        .await
-    };
+/// Waits for the handler's response, and writes it. The handler is pinned elsewhere, so that it is in the task only once.
+async fn exchange<F, B>(
+    connection: &Connection,
+    mut handled: Pin<&mut F>,
+    mut asked: Asked,
+    promise: Option<upgrade::Promise>,
+    drain: &Drain,
+) -> Next
+where
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let handled = poll_fn(|cx| match handled.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Ok(response)),
+        Poll::Pending => connection.poll_beside(cx).map(Err),
+    });
+    let response = handled.await;
     let response = match (response, connection.fault()) {
         (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => return Next::Malformed(malformed),
         (Err(Beside::Gone), None) => return Next::Gone,

@@ -93,7 +93,12 @@ impl Wire {
     ) -> Poll<Result<Option<Bytes>, Fault>> {
         loop {
             if !self.ahead.is_empty() {
-                if let Some(end) = head::end(&self.ahead, self.seen)? {
+                let end = head::end(&self.ahead, self.seen);
+                // Of what is too large, only its beginning says what it is.
+                if end.is_err() {
+                    check(&self.ahead)?;
+                }
+                if let Some(end) = end? {
                     self.seen = 0;
                     self.check_at = 0;
                     let head = self.ahead.split_to(end).freeze();

@@ -305,7 +305,7 @@ proptest! {
         }
         let outcome = |pieces: &[&[u8]]| {
             let (result, _) = call(Method::GET, pieces);
-            result.map_err(|failure| failure.refusal.to_string())
+            result.map_err(|failure| failure.refusal.reason)
         };
         prop_assert_eq!(outcome(&super::whole::cut(&bytes, cuts)), outcome(&[&bytes]));
     }

