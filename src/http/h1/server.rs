@@ -33,8 +33,8 @@ const LINGER: (Duration, u64) = (Duration::from_secs(2), 4 * 1024 * 1024);
 enum Next {
     /// Another request may come.
     Request,
-    /// The connection ends with the answer.
-    Close,
+    /// The connection ends with the answer. `linger`: the caller may not expect that, and be saying more already.
+    Close { linger: bool },
     /// The caller has gone, or must not take what it got for a whole answer.
     Gone,
     /// The connection is another protocol's.
@@ -73,15 +73,15 @@ where
                 let handled = pin!(handler.handle(request, &*connection));
                 exchange(&connection, handled, asked, promise, &drain).await
             }
-            Ok(None) => Next::Close,
+            Ok(None) => Next::Close { linger: false },
             Err(Fault::Malformed(malformed)) => Next::Malformed(malformed),
             Err(Fault::Lost(_)) => Next::Gone,
         };
         match next {
             Next::Request => {}
             // However the peer ends its side, the connection is done with.
-            Next::Close => {
-                Box::pin(close(connection.end())).await;
+            Next::Close { linger } => {
+                Box::pin(close(connection.end(), linger)).await;
                 return Ok(());
             }
             Next::Gone | Next::Upgraded => return Ok(()),
@@ -153,6 +153,7 @@ where
     let (head, body) = response.into_parts();
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         || asked.method == Method::CONNECT && head.status.is_success();
+    let expects_more = asked.keep_alive || !connection.is_idle() || !connection.is_body_read();
     asked.keep_alive &= drain.phase() < Phase::Closing && !connection.is_body_unwanted();
     let (encoder, keep_alive) =
         connection.write(|out, _| encode::response(out.buffer(), &head, &body, &asked));
@@ -176,7 +177,7 @@ where
     if keep_alive && (connection.is_body_read() || Box::pin(rest(connection)).await) {
         Next::Request
     } else {
-        Next::Close
+        Next::Close { linger: expects_more }
     }
 }
 
@@ -191,17 +192,20 @@ async fn rest(connection: &Connection) -> bool {
 async fn refuse(io: Option<Box<dyn Duplex>>, answer: Vec<u8>) {
     let Some(mut io) = io else { return };
     if matches!(tokio::time::timeout(LINGER.0, io.write_all(&answer)).await, Ok(Ok(()))) {
-        close(Some(io)).await;
+        close(Some(io), true).await;
     }
 }
 
-/// Ends our side, then waits, within reason, for the peer to end its own.
-async fn close(io: Option<Box<dyn Duplex>>) {
+/// Ends our side; with `linger`, waits, within reason, for the peer to end its own.
+async fn close(io: Option<Box<dyn Duplex>>, linger: bool) {
     let Some(mut io) = io else { return };
     let (time, bytes) = LINGER;
     let drained = async {
         io.shutdown().await?;
-        tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await
+        if linger {
+            tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await?;
+        }
+        std::io::Result::Ok(())
     };
     // However it ends, the connection is done with.
     let _ = tokio::time::timeout(time, drained).await;

@@ -15,7 +15,7 @@ use crate::{
     error::Reason,
     http::{
         Body, InterimSink, NoInterim,
-        h1::client::{Failure, Home, Http1},
+        h1::client::{Failed, Home, Http1},
         upgrade,
     },
 };
@@ -40,7 +40,7 @@ fn request(method: Method) -> Request<Body> {
 
 /// Sends a request to a callee that says these pieces, whatever it is sent. Gives the response as text, and whether the
 /// connection could be used again.
-fn call(method: Method, pieces: &[&[u8]]) -> (Result<String, Failure>, bool) {
+fn call(method: Method, pieces: &[&[u8]]) -> (Result<String, Failed>, bool) {
     block_on(async {
         let (peer, io) = tokio::io::duplex(256 * 1024);
         let shelf = Rc::<Shelf>::default();
@@ -141,7 +141,7 @@ fn responses_that_are_refused() {
         let (result, kept) = call(Method::GET, &[response.as_bytes()]);
         let failure = result.expect_err("refused");
         assert_eq!(failure.refusal.reason, Reason::PeerProtocol, "{}", &response[..response.len().min(80)]);
-        assert!(failure.unsent.is_none() && !kept);
+        assert!(failure.request.is_some() && !kept);
     }
     for response in ["", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 100 Continue\r\n\r\n"] {
         let failure = call(Method::GET, &[response.as_bytes()]).0.expect_err("incomplete");
@@ -221,8 +221,8 @@ fn what_was_not_sent_comes_back() {
             let failure = sent.expect_err("nobody is there");
             assert_eq!(failure.refusal.reason, Reason::NotProcessed);
             // What a body has given once it does not give again.
-            assert_eq!(failure.unsent.is_some(), !has_body);
-            if let Some(unsent) = failure.unsent {
+            assert_eq!(failure.request.is_some(), !has_body);
+            if let Some(unsent) = failure.request {
                 assert_eq!((unsent.method(), unsent.uri().path()), (&Method::PUT, "/a"));
             }
         }
@@ -274,7 +274,8 @@ fn an_upgraded_connection_comes_with_what_was_read_of_it() {
         upgrade::Pending::of(&mut asked).join(&mut response, ());
         callee.write_all(b"late").await.expect("room");
         caller.write_all(b"then").await.expect("room");
-        (callee.shutdown().await.expect("open"), caller.shutdown().await.expect("open"));
+        callee.shutdown().await.expect("open");
+        caller.shutdown().await.expect("open");
         let (mut to_caller, mut to_callee) = (String::new(), String::new());
         caller.read_to_string(&mut to_caller).await.expect("it ends");
         callee.read_to_string(&mut to_callee).await.expect("it ends");

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod client;
+mod pool;
 mod refused;
 mod server;
 mod whole;
@@ -26,12 +27,13 @@ struct Mirror {
     seen: RefCell<Vec<String>>,
     malformed: RefCell<Vec<Reason>>,
     /// What is answered instead, where a test has something to say.
-    answer: Box<dyn Fn(&Request<()>) -> Option<Response<Answer>>>,
+    answer: Script,
     interim: Option<StatusCode>,
     /// Whether the body is taken before the answer.
     reads: bool,
 }
 
+type Script = Box<dyn Fn(&Request<()>) -> Option<Response<Answer>>>;
 type Answer = UnsyncBoxBody<Bytes, BodyError>;
 
 impl Mirror {
