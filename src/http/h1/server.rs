@@ -70,7 +70,8 @@ where
         let next = match head.await {
             Ok(Some((request, facts))) => {
                 let (request, asked, promise) = begin(&connection, request, facts);
-                let handled = pin!(handler.handle(request, &*connection));
+                // Boxed, since it is most of what a request needs: idle connections and long answers do without.
+                let handled = Box::pin(handler.handle(request, &*connection));
                 exchange(&connection, handled, asked, promise, &drain).await
             }
             Ok(None) => Next::Close { linger: false },
@@ -127,10 +128,10 @@ fn begin(
     (request, asked, promise)
 }
 
-/// Waits for the handler's response, and writes it. The handler is pinned elsewhere, so that it is in the task only once.
+/// Waits for the handler's response, and writes it.
 async fn exchange<F, B>(
     connection: &Connection,
-    mut handled: Pin<&mut F>,
+    mut handled: Pin<Box<F>>,
     mut asked: Asked,
     promise: Option<upgrade::Promise>,
     drain: &Drain,
@@ -139,11 +140,12 @@ where
     F: Future<Output = Response<B>>,
     B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
 {
-    let handled = poll_fn(|cx| match handled.as_mut().poll(cx) {
+    let response = poll_fn(|cx| match handled.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Ok(response)),
         Poll::Pending => connection.poll_beside(cx).map(Err),
     });
-    let response = handled.await;
+    let response = response.await;
+    drop(handled);
     let response = match (response, connection.fault()) {
         (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => return Next::Malformed(malformed),
         (Err(Beside::Gone), None) => return Next::Gone,
