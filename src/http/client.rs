@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Body, InterimSink, Version,
-    h1::client::{Failure, Home, Http1},
+    h1::client::{Failed, Home, Http1},
     h2::client::{Http2, Ready},
 };
 use crate::{
@@ -41,6 +41,24 @@ const MAX_IDLE_HTTP1: usize = 256;
 
 /// An attempt to connect, and what came of it once it is over.
 type Connecting = watch::Receiver<Option<Result<(), Refusal>>>;
+
+/// What a failed request leaves behind.
+#[derive(Debug)]
+pub struct Failure {
+    /// [`Reason::NotProcessed`] when nothing of the request was sent, else [`Reason::Reset`] or [`Reason::PeerProtocol`].
+    pub refusal: Refusal,
+    /// The request, if nothing of it was sent.
+    pub unsent: Option<Request<Body>>,
+    /// It was another request's attempt to connect that failed; it counts once.
+    pub shared: bool,
+}
+
+impl From<Failed> for Failure {
+    fn from(Failed { refusal, request }: Failed) -> Self {
+        let unsent = request.filter(|_| refusal.reason == Reason::NotProcessed);
+        Self { refusal, unsent, shared: false }
+    }
+}
 
 /// Sends requests to one place. Clones share its connections.
 #[derive(Debug)]
@@ -144,18 +162,14 @@ impl<C: Connect> Client<C> {
         let Some(connection) = self.idle_http1() else {
             return Box::pin(self.send_on_fresh(request, interim)).await;
         };
-        let again = if harmless_to_repeat(&request) { copy(&request) } else { None };
         match connection.send(request, interim, self.home()).await {
-            Err(Failure { unsent: Some(request), .. }) => {
+            Err(Failed { refusal, request: Some(request) })
+                if refusal.reason == Reason::NotProcessed
+                    || refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
+            {
                 Box::pin(self.send_on_fresh(request, interim)).await
             }
-            Err(Failure { refusal, unsent: None, shared }) => match again {
-                Some(request) if refusal.reason == Reason::Reset => {
-                    Box::pin(self.send_on_fresh(request, interim)).await
-                }
-                _ => Err(Failure { refusal, unsent: None, shared }),
-            },
-            response => response,
+            result => result.map_err(Failure::from),
         }
     }
 
@@ -165,7 +179,7 @@ impl<C: Connect> Client<C> {
         interim: &dyn InterimSink,
     ) -> Result<Response<Body>, Failure> {
         match self.0.connector.connect(Version::Http1).await {
-            Ok(io) => Http1::new(io).send(request, interim, self.home()).await,
+            Ok(io) => Http1::new(io).send(request, interim, self.home()).await.map_err(Failure::from),
             Err(refusal) => Err(Failure { refusal, unsent: Some(request), shared: false }),
         }
     }

@@ -12,6 +12,9 @@ use http_body::{Frame, SizeHint};
 use super::{client::Http1, connection::Connection};
 use crate::http::body::BodyError;
 
+/// A body's next frame (none at its end), and whether nothing comes after it.
+pub(super) type Next = (Option<Result<Frame<Bytes>, BodyError>>, bool);
+
 /// A received body. Dropped before its end, the rest is the connection's business.
 #[derive(Debug)]
 pub struct Incoming(From);

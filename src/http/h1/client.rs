@@ -7,14 +7,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, request::Parts};
-use http_body::Frame;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Fault,
-    body::Incoming,
+    Fault, Malformed,
+    body::{self, Incoming},
     encode,
     framing::Decoder,
     head::{self, Facts},
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink, body::BodyError, upgrade},
+    http::{Body, InterimSink, upgrade},
 };
 
 /// Where a connection goes when its exchange is over.
@@ -58,19 +57,11 @@ impl std::fmt::Debug for Http1 {
 
 /// What a failed request leaves behind.
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failed {
     /// [`Reason::NotProcessed`] when nothing of the request was sent, else [`Reason::Reset`] or [`Reason::PeerProtocol`].
     pub refusal: Refusal,
-    /// The request, if nothing of it was sent.
-    pub unsent: Option<Request<Body>>,
-    /// It was another request's attempt to connect that failed; it counts once.
-    pub shared: bool,
-}
-
-impl Failure {
-    fn of(reason: Reason, detail: impl std::fmt::Display) -> Self {
-        Self { refusal: Refusal::new(reason, detail), unsent: None, shared: false }
-    }
+    /// The request, if nothing was taken from its body: it could be sent once more.
+    pub request: Option<Request<Body>>,
 }
 
 impl Http1 {
@@ -100,18 +91,28 @@ impl Http1 {
     /// response. The response's body holds the connection until both bodies have ended; then it goes home.
     ///
     /// # Errors
-    /// With the request, if nothing of it was sent, and nothing had been taken from its body.
+    /// With the request, if nothing was taken from its body.
     pub async fn send(
         mut self: Box<Self>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         sink: &dyn InterimSink,
         home: Weak<dyn Home>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Failed> {
         let to_head = request.method() == Method::HEAD;
         self.home = Some(home);
-        let mut unsent = self.begin(request);
+        let bodiless = request.body().is_end_stream();
+        self.begin(&mut request);
         loop {
-            let (response, facts) = poll_fn(|cx| self.poll_response(cx, to_head, &mut unsent)).await?;
+            let (response, facts) = match poll_fn(|cx| self.poll_response(cx, to_head)).await {
+                Ok(response) => response,
+                Err(refusal) => {
+                    let body = match self.upload.take() {
+                        Some(upload) => upload.untouched(),
+                        None => bodiless.then_some(Body::Empty),
+                    };
+                    return Err(Failed { refusal, request: body.map(|body| request.map(|_| body)) });
+                }
+            };
             match response.status() {
                 // Each hop answers `Expect: 100-continue` for itself.
                 StatusCode::CONTINUE => {}
@@ -137,13 +138,12 @@ impl Http1 {
         }
     }
 
-    /// Puts the head where it waits to be written; gives it for the case that it never is.
-    fn begin(&mut self, request: Request<Body>) -> Option<Box<Parts>> {
-        let (head, body) = request.into_parts();
+    /// Puts the head where it waits to be written, and the body beside it.
+    fn begin(&mut self, request: &mut Request<Body>) {
         self.out.reset();
-        let encoder = encode::request(self.out.buffer(), &head, &body);
+        let encoder = encode::request(self.out.buffer(), request);
+        let body = std::mem::replace(request.body_mut(), Body::Empty);
         self.upload = Some(Sending::new(body, encoder));
-        Some(Box::new(head))
     }
 
     /// Waits for the head of a response, interim or final, and sends the request meanwhile: a response need not wait for
@@ -152,32 +152,24 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         to_head: bool,
-        unsent: &mut Option<Box<Parts>>,
-    ) -> Poll<Result<(Response<()>, Facts), Failure>> {
-        let failed = self.poll_upload(cx).err();
-        if self.out.has_written() {
-            *unsent = None;
-        }
-        match failed {
+    ) -> Poll<Result<(Response<()>, Facts), Refusal>> {
+        match self.poll_upload(cx) {
+            Ok(()) => {}
             // Nobody is there any more to be answered.
-            Some(Unsent::Body(error)) => return Poll::Ready(Err(Failure::of(Reason::Reset, error))),
-            Some(Unsent::Io(error)) if !self.out.has_written() => {
-                let mut failure = Failure::of(Reason::NotProcessed, error);
-                let body = self.upload.take().and_then(Sending::untouched);
-                failure.unsent = unsent.take().zip(body).map(|(head, body)| Request::from_parts(*head, body));
-                return Poll::Ready(Err(failure));
+            Err(Unsent::Body(error)) => return Poll::Ready(Err(Refusal::new(Reason::Reset, error))),
+            Err(Unsent::Io(error)) if !self.out.has_written() => {
+                return Poll::Ready(Err(Refusal::new(Reason::NotProcessed, error)));
             }
             // The peer may have answered before it stopped listening.
-            Some(Unsent::Io(_)) => self.stop_upload(),
-            None => {}
+            Err(Unsent::Io(_)) => self.stop_upload(),
         }
-        let head = match ready!(self.wire.poll_head(cx, head::check_response_beginning)) {
-            Ok(Some(head)) => head,
-            Ok(None) => return Poll::Ready(Err(Failure::of(Reason::Reset, "before an answer"))),
-            Err(fault) => return Poll::Ready(Err(failure(&fault))),
-        };
-        let response = head::response(&head, to_head, &mut self.lists);
-        Poll::Ready(response.map_err(|malformed| Failure::of(Reason::PeerProtocol, malformed.detail)))
+        let malformed = |malformed: Malformed| Refusal::new(Reason::PeerProtocol, malformed.detail);
+        Poll::Ready(match ready!(self.wire.poll_head(cx, head::check_response_beginning)) {
+            Ok(Some(head)) => head::response(&head, to_head, &mut self.lists).map_err(malformed),
+            Ok(None) => Err(Refusal::new(Reason::Reset, "before an answer")),
+            Err(Fault::Malformed(fault)) => Err(malformed(fault)),
+            Err(Fault::Lost(error)) => Err(Refusal::new(Reason::Reset, error)),
+        })
     }
 
     /// Sends what is left of the request, as far as that is possible now.
@@ -197,10 +189,7 @@ impl Http1 {
     }
 
     /// The response body's next frame, and whether nothing comes after it.
-    pub(super) fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Option<Result<Frame<Bytes>, BodyError>>, bool)> {
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<body::Next> {
         match self.poll_upload(cx) {
             Ok(()) => {}
             Err(Unsent::Body(error)) => return Poll::Ready((Some(Err(error)), true)),
@@ -221,12 +210,5 @@ impl Http1 {
         if let Some(home) = self.home.take().filter(|_| usable).and_then(|home| home.upgrade()) {
             home.take_back(self);
         }
-    }
-}
-
-fn failure(fault: &Fault) -> Failure {
-    match fault {
-        Fault::Malformed(malformed) => Failure::of(Reason::PeerProtocol, malformed.detail),
-        Fault::Lost(error) => Failure::of(Reason::Reset, error),
     }
 }

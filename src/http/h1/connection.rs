@@ -9,16 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Frame;
 
 use super::{
-    Duplex, Fault, Malformed, encode,
+    Duplex, Fault, Malformed, body, encode,
     framing::Decoder,
     head::{self, Facts},
     names::Lists,
     wire::{Out, Wire},
 };
-use crate::http::{InterimSink, body::BodyError};
+use crate::http::InterimSink;
 
 /// Interim responses that may wait to be written, bytes.
 const MAX_INTERIM: usize = 16 * 1024;
@@ -69,6 +68,9 @@ enum Expect {
     Wanted,
 }
 
+/// A request's head, with what it says of the connection.
+type Taken = (Request<()>, Facts);
+
 /// Why a request is not answered.
 #[derive(Debug)]
 pub(super) enum Beside {
@@ -95,10 +97,7 @@ impl Connection {
     }
 
     /// Waits for a request's head. `Ok(None)`: the caller has ended the connection.
-    pub(super) fn poll_head(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<(Request<()>, Facts)>, Fault>> {
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Taken>, Fault>> {
         let mut input = self.input.borrow_mut();
         let input = &mut *input;
         loop {
@@ -210,10 +209,7 @@ impl Connection {
     }
 
     /// The body's next frame, and whether nothing comes after it.
-    pub(super) fn poll_body(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Option<Result<Frame<Bytes>, BodyError>>, bool)> {
+    pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<body::Next> {
         let mut input = self.input.borrow_mut();
         let input = &mut *input;
         if input.expect == Expect::Continue {

@@ -19,12 +19,14 @@ pub(super) struct Asked {
 }
 
 /// Writes a request's head, in origin form (see [`crate::http::headers::to_http1`]); gives how its body goes on.
-pub(super) fn request<B: Body>(out: &mut Vec<u8>, head: &http::request::Parts, body: &B) -> Encoder {
-    out.extend_from_slice(head.method.as_str().as_bytes());
+pub(super) fn request<B: Body>(out: &mut Vec<u8>, request: &Request<B>) -> Encoder {
+    out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
-    match head.uri.path_and_query() {
-        _ if head.method == Method::CONNECT => {
-            out.extend_from_slice(head.uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
+    match request.uri().path_and_query() {
+        _ if request.method() == Method::CONNECT => {
+            out.extend_from_slice(
+                request.uri().authority().map_or("", |authority| authority.as_str()).as_bytes(),
+            );
         }
         // A target in absolute form may have a query only.
         Some(target) if target.path().is_empty() => {
@@ -35,13 +37,13 @@ pub(super) fn request<B: Body>(out: &mut Vec<u8>, head: &http::request::Parts, b
         None => out.push(b'/'),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let declared = declared_length(&head.headers);
+    let declared = declared_length(request.headers());
     let encoder = match declared {
         Some(length) => Encoder::Length(length),
-        None if body.is_end_stream() => Encoder::Length(0),
+        None if request.body().is_end_stream() => Encoder::Length(0),
         None => Encoder::Chunked { trailers: true },
     };
-    fields(out, &head.headers, declared.is_some());
+    fields(out, request.headers(), declared.is_some());
     if declared.is_none() && matches!(encoder, Encoder::Chunked { .. }) {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
@@ -161,9 +163,4 @@ fn decimal(out: &mut Vec<u8>, number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-/// The request whose answer this is to be.
-pub(super) fn asked<B>(request: &Request<B>, takes_trailers: bool, keep_alive: bool) -> Asked {
-    Asked { method: request.method().clone(), version: request.version(), takes_trailers, keep_alive }
 }

@@ -202,11 +202,10 @@ mod tests {
 
     use super::*;
 
+    type Decoded = Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Malformed>;
+
     /// Data, trailers and what is left over of bytes that come in these pieces. `Err`: malformed; `None`: not ended.
-    fn decode(
-        mut decoder: Decoder,
-        pieces: &[&[u8]],
-    ) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Malformed> {
+    fn decode(mut decoder: Decoder, pieces: &[&[u8]]) -> Decoded {
         let (mut buffer, mut data, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
         for piece in pieces {
             buffer.extend_from_slice(piece);
@@ -221,7 +220,7 @@ mod tests {
         Ok(decoder.is_done().then(|| (data, trailers, buffer.to_vec())))
     }
 
-    fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Malformed> {
+    fn chunked(bytes: &[u8]) -> Decoded {
         decode(Decoder::chunked(), &[bytes])
     }
 

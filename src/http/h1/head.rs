@@ -8,10 +8,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::{MAX_HEAD, MAX_HEADERS, Malformed, framing::Decoder, names::Lists};
-use crate::http::headers::NAMES;
+use crate::{error::Reason, http::headers::NAMES};
 
 /// What a head says of its message and its connection.
 #[derive(Debug)]
@@ -38,24 +38,19 @@ pub(super) fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed>
             return Err(Malformed::new("a line ends with a bare line feed"));
         }
         if at == 1 || bytes[..at - 1].ends_with(b"\r\n") {
-            return if at < MAX_HEAD { Ok(Some(at + 1)) } else { Err(too_large(bytes)) };
+            return if at < MAX_HEAD { Ok(Some(at + 1)) } else { Err(TOO_LARGE) };
         }
     }
-    if bytes.len() >= MAX_HEAD { Err(too_large(bytes)) } else { Ok(None) }
+    if bytes.len() >= MAX_HEAD { Err(TOO_LARGE) } else { Ok(None) }
 }
 
-fn too_large(bytes: &[u8]) -> Malformed {
-    if memchr::memchr(b'\n', &bytes[..MAX_HEAD.min(bytes.len())]).is_none() {
-        return Malformed {
-            reason: crate::error::Reason::UriTooLong,
-            detail: "the request line is too long",
-        };
-    }
-    Malformed::too_large("the head is too large")
-}
+const TOO_LARGE: Malformed = Malformed::too_large("the section is too large");
 
 /// Whether the beginning of a head can still become one: noise is refused without waiting for its end.
 pub(super) fn check_request_beginning(bytes: &[u8]) -> Result<(), Malformed> {
+    if bytes.len() >= MAX_HEAD && memchr(b'\n', &bytes[..MAX_HEAD]).is_none() {
+        return Err(Malformed { reason: Reason::UriTooLong, detail: "the request line is too long" });
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     request.parse_with_uninit_headers(bytes, &mut fields).map(|_| ()).map_err(malformed)

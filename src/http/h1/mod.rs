@@ -25,6 +25,8 @@ mod head;
 mod names;
 mod sending;
 pub mod server;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use body::Incoming;

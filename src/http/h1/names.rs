@@ -70,7 +70,7 @@ pub(super) fn as_written<'a>(
     let written = list.as_bytes().split(|byte| *byte == b',');
     if let Some(removed) = in_order(headers, fields(), written.clone()) {
         let mut rest = fields();
-        for (index, written) in written.enumerate().filter(|(index, _)| removed & (1 << index) == 0) {
+        for (_, written) in written.enumerate().filter(|(index, _)| removed & (1 << index) == 0) {
             let (name, value) = rest.next().expect("it has been looked at");
             field(written, name, value);
         }

@@ -2,26 +2,27 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
 };
 
-use http::{Method, Request, StatusCode};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Duplex, Fault, Incoming, Malformed,
     connection::{Beside, Connection},
-    encode,
+    encode::{self, Asked},
     head::Facts,
     sending::Sending,
 };
 use crate::{
     drain::{Drain, Phase},
     error::Refusal,
-    http::{Body, serve::Handler, upgrade},
+    http::{Body, body::BodyError, serve::Handler, upgrade},
 };
 
 /// After the last answer, what the peer still sends is read and dropped for so long, and up to so many bytes, so that the
@@ -32,8 +33,8 @@ const LINGER: (Duration, u64) = (Duration::from_secs(2), 4 * 1024 * 1024);
 enum Next {
     /// Another request may come.
     Request,
-    /// The connection ends with the answer.
-    Close,
+    /// The connection ends with the answer. `linger`: the caller may not expect that, and be saying more already.
+    Close { linger: bool },
     /// The caller has gone, or must not take what it got for a whole answer.
     Gone,
     /// The connection is another protocol's.
@@ -67,16 +68,21 @@ where
             head => head,
         });
         let next = match head.await {
-            Ok(Some((request, facts))) => exchange(&connection, request, facts, &*handler, &drain).await,
-            Ok(None) => Next::Close,
+            Ok(Some((request, facts))) => {
+                let (request, asked, promise) = begin(&connection, request, facts);
+                // Boxed, since it is most of what a request needs: idle connections and long answers do without.
+                let handled = Box::pin(handler.handle(request, &*connection));
+                exchange(&connection, handled, asked, promise, &drain).await
+            }
+            Ok(None) => Next::Close { linger: false },
             Err(Fault::Malformed(malformed)) => Next::Malformed(malformed),
             Err(Fault::Lost(_)) => Next::Gone,
         };
         match next {
             Next::Request => {}
             // However the peer ends its side, the connection is done with.
-            Next::Close => {
-                Box::pin(close(connection.end())).await;
+            Next::Close { linger } => {
+                Box::pin(close(connection.end(), linger)).await;
                 return Ok(());
             }
             Next::Gone | Next::Upgraded => return Ok(()),
@@ -100,32 +106,46 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// One request and its response.
-async fn exchange<H: Handler>(
+/// The request with its body; what its answer depends on; and the promise of the connection, if it asks for that.
+fn begin(
     connection: &Rc<Connection>,
     request: Request<()>,
     facts: Facts,
-    handler: &H,
-    drain: &Drain,
-) -> Next {
-    let Facts { keep_alive, takes_trailers, upgrade, .. } = facts;
-    let mut asked = encode::asked(&request, takes_trailers, keep_alive);
+) -> (Request<Body>, Asked, Option<upgrade::Promise>) {
+    let asked = Asked {
+        method: request.method().clone(),
+        version: request.version(),
+        takes_trailers: facts.takes_trailers,
+        keep_alive: facts.keep_alive,
+    };
     let body = if connection.is_body_read() {
         Body::Empty
     } else {
         Body::Http1(Incoming::of_request(connection.clone()))
     };
     let mut request = request.map(|()| body);
-    let promise = upgrade.then(|| upgrade::promise(request.extensions_mut()));
+    let promise = facts.upgrade.then(|| upgrade::promise(request.extensions_mut()));
+    (request, asked, promise)
+}
 
-    let response = {
-        let mut handled = pin!(handler.handle(request, &**connection));
-        poll_fn(|cx| match handled.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => connection.poll_beside(cx).map(Err),
-        })
-        .await
-    };
+/// Waits for the handler's response, and writes it.
+async fn exchange<F, B>(
+    connection: &Connection,
+    mut handled: Pin<Box<F>>,
+    mut asked: Asked,
+    promise: Option<upgrade::Promise>,
+    drain: &Drain,
+) -> Next
+where
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let response = poll_fn(|cx| match handled.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Ok(response)),
+        Poll::Pending => connection.poll_beside(cx).map(Err),
+    });
+    let response = response.await;
+    drop(handled);
     let response = match (response, connection.fault()) {
         (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => return Next::Malformed(malformed),
         (Err(Beside::Gone), None) => return Next::Gone,
@@ -135,6 +155,7 @@ async fn exchange<H: Handler>(
     let (head, body) = response.into_parts();
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         || asked.method == Method::CONNECT && head.status.is_success();
+    let expects_more = asked.keep_alive || !connection.is_idle() || !connection.is_body_read();
     asked.keep_alive &= drain.phase() < Phase::Closing && !connection.is_body_unwanted();
     let (encoder, keep_alive) =
         connection.write(|out, _| encode::response(out.buffer(), &head, &body, &asked));
@@ -158,7 +179,7 @@ async fn exchange<H: Handler>(
     if keep_alive && (connection.is_body_read() || Box::pin(rest(connection)).await) {
         Next::Request
     } else {
-        Next::Close
+        Next::Close { linger: expects_more }
     }
 }
 
@@ -173,17 +194,20 @@ async fn rest(connection: &Connection) -> bool {
 async fn refuse(io: Option<Box<dyn Duplex>>, answer: Vec<u8>) {
     let Some(mut io) = io else { return };
     if matches!(tokio::time::timeout(LINGER.0, io.write_all(&answer)).await, Ok(Ok(()))) {
-        close(Some(io)).await;
+        close(Some(io), true).await;
     }
 }
 
-/// Ends our side, then waits, within reason, for the peer to end its own.
-async fn close(io: Option<Box<dyn Duplex>>) {
+/// Ends our side; with `linger`, waits, within reason, for the peer to end its own.
+async fn close(io: Option<Box<dyn Duplex>>, linger: bool) {
     let Some(mut io) = io else { return };
     let (time, bytes) = LINGER;
     let drained = async {
         io.shutdown().await?;
-        tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await
+        if linger {
+            tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await?;
+        }
+        std::io::Result::Ok(())
     };
     // However it ends, the connection is done with.
     let _ = tokio::time::timeout(time, drained).await;

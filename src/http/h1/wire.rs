@@ -93,7 +93,12 @@ impl Wire {
     ) -> Poll<Result<Option<Bytes>, Fault>> {
         loop {
             if !self.ahead.is_empty() {
-                if let Some(end) = head::end(&self.ahead, self.seen)? {
+                let end = head::end(&self.ahead, self.seen);
+                // Of what is too large, only its beginning says what it is.
+                if end.is_err() {
+                    check(&self.ahead)?;
+                }
+                if let Some(end) = end? {
                     self.seen = 0;
                     self.check_at = 0;
                     let head = self.ahead.split_to(end).freeze();
@@ -139,15 +144,13 @@ impl Wire {
                 }
                 return Poll::Ready(frame);
             }
-            let much = decoder.left().is_some_and(|left| left > SCRATCH as u64);
-            self.bulk |= much;
             match ready!(self.poll_read(cx)) {
                 Ok(0) if decoder.end_of_connection() => {}
                 Ok(0) => {
                     return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())));
                 }
-                // It comes faster than we can take it in small pieces.
-                Ok(length) => self.bulk |= length >= SCRATCH,
+                // As large pieces as it comes in.
+                Ok(length) => self.bulk = length >= SCRATCH,
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }
@@ -203,6 +206,9 @@ impl Wire {
                 self.ahead.reserve(BULK);
             }
             return pin!(io.read_buf(&mut self.ahead)).poll(cx);
+        }
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
         }
         READ.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
