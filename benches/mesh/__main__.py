@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import backend
+import bars
 import certificates
 import memory
 import plots
@@ -19,6 +20,7 @@ import scenarios
 import settings
 import startup
 import summary
+import syscalls
 from load import Load
 from pairs.base import Pair
 from pairs.direct import Direct
@@ -28,14 +30,19 @@ from pairs.pillion import ControlPlane, Pillion
 from processes import Group, prepare_this_process
 
 PAIRS = ["direct", "tcp-relay", "pillion", "pillion-again", "envoy-h2", "envoy-h1", "haproxy-h2", "haproxy-h1"]
-FURTHER = ["memory", "start"]
+FURTHER = ["memory", "start", "syscalls"]
+# The noise can be had without watching the same program twice.
+UNWATCHED = ("direct", "pillion-again")
 
 
 def main() -> int:
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "target").resolve()
+    if len(sys.argv) != 3:
+        print("`make bench` starts this: with the target folder, and the platform of `make release`", file=sys.stderr)
+        return 64
+    target, host = Path(sys.argv[1]).resolve(), sys.argv[2]
     names = [scenario.name for scenario in scenarios.SCENARIOS] + FURTHER
     try:
-        wanted = settings.read(target, PAIRS, names)
+        wanted = settings.read(target, host, PAIRS, names)
     except ValueError as faults:
         print(faults, file=sys.stderr)
         return 78
@@ -57,11 +64,14 @@ def main() -> int:
 def run(group: Group, wanted: settings.Settings) -> dict:
     programs, folder = wanted.programs, group.folder
     served = backend.start(group, programs.nginx)
-    load = Load(programs, served)
-    pairs = make_pairs(group, wanted)
+    issued = certificates.make(folder / "certificates")
+    load = Load(programs, served, issued)
+    pairs = make_pairs(group, wanted, issued)
     results = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
     results["settings"] = {"rounds": wanted.rounds, "seconds": wanted.seconds, "settle": wanted.settle}
     results["pairs"] = {pair.name: pair.settings for pair in pairs}
+    measurable = {"pillion": programs.proxy_built, "envoy-h2": programs.envoy, "haproxy-h2": programs.haproxy}
+    sizes = {pair: startup.size(program) for pair, program in measurable.items()}
     print(f"{results['machine']}; {wanted.rounds} rounds of {wanted.seconds:g} s; {report.NOISE}\n")
     for pair in pairs:
         print(f"{pair.name}: {pair.settings}")
@@ -78,36 +88,44 @@ def run(group: Group, wanted: settings.Settings) -> dict:
                 measurement = scenarios.measure(round, scenario, pair, load, own, wanted.seconds)
                 measurements.append(measurement)
                 progress(measurement)
-    memories = memory.measure(pairs, load, folder / "memory", wanted.settle) if "memory" in wanted.scenarios else []
+    sidecars = [pair for pair in pairs if pair.name != "direct"]
+    memories: list[memory.Memory] = []
+    if "memory" in wanted.scenarios:
+        for round in range(max(memory.LEAST_ROUNDS, wanted.rounds)):
+            print(f"round {round} memory", flush=True)
+            memories += memory.measure(round, sidecars, load, folder / f"{round}-memory", wanted.settle)
     starts = {}
     if "start" in wanted.scenarios:
-        for pair in pairs:
-            if pair.name != "direct":
-                starts[pair.name] = startup.measure(pair, served, folder / "start" / pair.name, 3 * wanted.rounds)
+        print("start", flush=True)
+        for pair in sidecars:
+            starts[pair.name] = startup.measure(pair, served, folder / "start" / pair.name, 3 * wanted.rounds)
+    called = []
+    if "syscalls" in wanted.scenarios:
+        print("syscalls", flush=True)
+        watched = [pair for pair in sidecars if pair.name not in UNWATCHED]
+        called = syscalls.measure(watched, load, folder / "syscalls", min(wanted.seconds, 5.0))
 
     results["machine_after"] = machine()
     results["measurements"] = [measurement.to_json() for measurement in measurements]
     results["memory"] = [asdict(found) for found in memories]
+    results["syscalls"] = [asdict(found) for found in called]
     results["summary"] = {
         "scenarios": {scenario.name: summary.of_scenario(scenario, measurements) for scenario in chosen},
-        "memory": {found.pair: summary.of_memory(found) for found in memories},
-        "start_ms": {
-            pair: {"failed": faults} if faults else summary.figure(taken) for pair, (taken, faults) in starts.items()
+        "memory": {
+            pair.name: summary.of_memory([found for found in memories if found.pair == pair.name])
+            for pair in (sidecars if memories else [])
         },
-        "size": {
-            "pillion": startup.size(programs.proxy),
-            "envoy-h2": startup.size(programs.envoy),
-            "haproxy-h2": startup.size(programs.haproxy),
-        },
+        "start": {pair: summary.of_starts(taken) for pair, taken in starts.items()},
+        "syscalls": {found.pair: summary.of_calls(found) for found in called},
+        "size": sizes,
     }
     write(results, wanted.output)
     return results
 
 
-def make_pairs(group: Group, wanted: settings.Settings) -> list[Pair]:
+def make_pairs(group: Group, wanted: settings.Settings, issued: certificates.Certificates) -> list[Pair]:
     programs = wanted.programs
-    issued = certificates.make(group.folder / "certificates")
-    control_plane = ControlPlane(group, programs.control_plane)
+    control_plane = ControlPlane(group, programs.control_plane, issued)
     pairs: list[Pair] = [
         Direct(),
         HAProxy(programs.haproxy, issued, None),
@@ -123,7 +141,7 @@ def make_pairs(group: Group, wanted: settings.Settings) -> list[Pair]:
 
 def progress(measurement: scenarios.Measurement) -> None:
     m = measurement
-    told = ", ".join(m.faults).splitlines()[0] if m.faults else f"{m.requests / m.seconds:,.0f}/s"
+    told = ", ".join(map(bars.one_line, m.faults)) if m.faults else f"{m.requests / m.seconds:,.0f}/s"
     if m.cpu_seconds and not m.faults:
         told += f", {sum(m.cpu_seconds) / m.requests * 1e6:,.1f} µs CPU"
     print(f"round {m.round} {m.scenario} {m.pair}: {told}", flush=True)

@@ -33,23 +33,26 @@ RATIOS = [
     Bar("CPU, 10 MiB bodies", "body-10m", "cpu_us", HAPROXY, 0.75),
     Bar("CPU, a new connection each", "reconnect", "cpu_us", ENVOY, 0.5),
 ]
-# Key of the memory summary, and the most that it may be.
-MEMORY = [
-    ("resident idle, MB", "rss_idle_mb", 8.0),
-    ("KiB per idle connection", "kib_per_idle_connection", 12.0),
-    ("resident, settled after a burst, MB", "rss_settled_mb", 14.0),
+# Title, where in the summary it is below the pair's name, and the most that it may be.
+ABSOLUTES = [
+    ("resident idle, the larger sidecar, MB", "memory", ("larger", "rss_idle_mb", "median"), 8.0),
+    ("KiB per idle connection", "memory", ("kib_per_idle_connection", "median"), 12.0),
+    ("resident, settled, the larger sidecar, MB", "memory", ("larger", "rss_settled_mb", "median"), 14.0),
+    ("start → ready, ms", "start", ("ready_ms", "median"), 30.0),
+    ("stripped static program, MB", "size", ("stripped_mb",), 10.0),
 ]
-START_MS, STRIPPED_BYTES = 30.0, 10e6
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one bar. `reached` is by each of the two pillion pairs that were measured: where they disagree, noise decides."""
+    """Of one bar. `reached` is by each of the pillion pairs that were measured: where they disagree, noise decides."""
 
     title: str
     against: str
     most: float
     reached: list[float]
+    # One line for each pair that has no figure because something failed.
+    failed: list[str]
 
     @property
     def word(self) -> str:
@@ -63,32 +66,47 @@ class Verdict:
 def verdicts(summary: dict) -> list[Verdict]:
     """Only what this run measured."""
     found = [ratio(bar, summary["scenarios"]) for bar in RATIOS if bar.scenario in summary["scenarios"]]
-
-    def absolute(title: str, most: float, figures: dict, key: str) -> None:
-        known = [figures[pair][key] for pair in OURS if key in figures.get(pair, {})]
-        if any(pair in figures for pair in OURS):
-            found.append(Verdict(title, "", most, known))
-
-    for title, key, most in MEMORY:
-        absolute(title, most, summary["memory"], key)
-    absolute("start → first answer, ms", START_MS, summary["start_ms"], "median")
-    absolute("stripped program, bytes", STRIPPED_BYTES, summary["size"], "stripped")
+    for title, section, path, most in ABSOLUTES:
+        pairs = {pair: summary[section][pair] for pair in OURS if pair in summary[section]}
+        if pairs:
+            known = [at(figures, path) for figures in pairs.values() if "failed" not in figures]
+            found.append(Verdict(title, "", most, known, failed(pairs)))
     return found
 
 
+def at(figures: dict, path: tuple[str, ...]) -> float:
+    for key in path:
+        figures = figures[key]
+    return figures
+
+
+def failed(pairs: dict[str, dict]) -> list[str]:
+    return [f"{pair} failed: {one_line(found['failed'][0])}" for pair, found in pairs.items() if "failed" in found]
+
+
+def one_line(fault: str) -> str:
+    """What is wrong, and the last that the log says of it."""
+    lines = fault.strip().splitlines()
+    return " … ".join([lines[0], *lines[-1:]] if len(lines) > 1 else lines)
+
+
 def ratio(bar: Bar, scenarios: dict) -> Verdict:
-    def figures(pairs: tuple[str, ...]) -> dict[str, float]:
+    pairs = scenarios[bar.scenario]
+
+    def figures(names: tuple[str, ...]) -> dict[str, float]:
         known = {}
-        for pair in pairs:
-            found = scenarios[bar.scenario].get(pair, {}).get(bar.key)
+        for pair in names:
+            found = pairs.get(pair, {}).get(bar.key)
             found = found.get(bar.percentile) if found and bar.percentile else found
             if found:
                 known[pair] = found["median"]
         return known
 
     ours, others = figures(OURS), figures(bar.against)
+    faults = failed({pair: pairs[pair] for pair in (*OURS, *bar.against) if pair in pairs})
+    title = f"{bar.title}, ratio"
     # An added latency below nothing is noise, and no base for a ratio: then there is none.
     if not others or min(others.values()) <= 0:
-        return Verdict(f"{bar.title}, ratio", " or ".join(bar.against), bar.most, [])
+        return Verdict(title, " or ".join(bar.against), bar.most, [], faults)
     best = min(others, key=others.get)
-    return Verdict(f"{bar.title}, ratio", best, bar.most, [value / others[best] for value in ours.values()])
+    return Verdict(title, best, bar.most, [value / others[best] for value in ours.values()], faults)

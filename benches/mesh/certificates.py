@@ -15,6 +15,11 @@ class Certificates:
     def root(self) -> Path:
         return self.folder / "root.crt"
 
+    @property
+    def root_key(self) -> Path:
+        """What pillion's control plane signs with, so that all pairs believe the same root."""
+        return self.folder / "root.key"
+
     def chain(self, who: str) -> Path:
         return self.folder / f"{who}.crt"
 
@@ -34,8 +39,7 @@ def make(folder: Path) -> Certificates:
     folder.mkdir()
     made = Certificates(folder)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    root_key = folder / "root.key"
-    openssl("req", "-x509", *key, "-keyout", root_key, "-out", made.root, "-days", "2", "-subj", "/O=bench")
+    openssl("req", "-x509", *key, "-keyout", made.root_key, "-out", made.root, "-days", "2", "-subj", "/O=bench")
     for who in ("client", "backend"):
         request, extensions = folder / f"{who}.csr", folder / f"{who}.ext"
         extensions.write_text(
@@ -44,7 +48,7 @@ def make(folder: Path) -> Certificates:
         )
         openssl("req", *key, "-keyout", made.key(who), "-out", request, "-subj", "/")
         openssl(
-            "x509", "-req", "-in", request, "-CA", made.root, "-CAkey", root_key, "-CAcreateserial",
+            "x509", "-req", "-in", request, "-CA", made.root, "-CAkey", made.root_key, "-CAcreateserial",
             "-days", "2", "-extfile", extensions, "-out", made.chain(who),
         )  # fmt: skip
         made.both(who).write_bytes(made.chain(who).read_bytes() + made.key(who).read_bytes())

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend import SMALL, Backend
+from certificates import Certificates
+from pairs.base import TlsEntrance
 from settings import Programs
 
 # A generator that takes longer hangs: seconds.
@@ -21,14 +23,17 @@ class Outcome:
     seconds: float
     faults: list[str] = field(default_factory=list)
     latency_us: dict[str, float] = field(default_factory=dict)
+    # Key exchange and cipher, of handshakes.
+    agreed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Load:
-    """Both generators, in front of one backend."""
+    """Both generators, in front of one backend, and who they are where they speak TLS."""
 
     programs: Programs
     backend: Backend
+    certificates: Certificates
 
     def http1(self, entrance: int, path: str, *command: str) -> Outcome:
         """One run of our own generator; it compares every body."""
@@ -38,14 +43,31 @@ class Load:
 
     def held(self, entrance: int, connections: int) -> subprocess.Popen:
         """Idle connections, each used once, until [`released`](Load.released)."""
-        command = self.command(entrance, "small", "burst", "--connections", str(connections), "--hold")
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self.waiting(entrance, "burst", "--connections", str(connections), "--hold")
+
+    def handshakes(self, entrance: TlsEntrance, resume: bool, connections: int, seconds: float) -> subprocess.Popen:
+        """A client with the sessions that it needs; its handshakes begin, and end, with [`released`](Load.released)."""
+        c = self.certificates
+        files = ["--ca", str(c.root), "--cert", str(c.chain("client")), "--key", str(c.key("client"))]
+        asked = ["--alpn", entrance.alpn, "--sni", entrance.server_name]
+        amount = ["--connections", str(connections), "--seconds", f"{seconds:g}", "--resume" if resume else "--full"]
+        return self.waiting(entrance.port, "handshakes", *files, *asked, *amount)
+
+    def waiting(self, entrance: int, *command: str) -> subprocess.Popen:
+        """Our own generator once it has said that it waits for the end of its standard input."""
+        command = self.command(entrance, "small", *command)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         process.stdout.readline()
         return process
 
-    def released(self, holding: subprocess.Popen) -> Outcome:
-        output, _ = holding.communicate(timeout=LONGEST)
-        return self.outcome(output, "")
+    def released(self, waiting: subprocess.Popen) -> Outcome:
+        try:
+            return self.outcome(*waiting.communicate(timeout=LONGEST))
+        except subprocess.TimeoutExpired:
+            waiting.kill()
+            waiting.communicate()
+            raise
 
     def command(self, entrance: int, path: str, *command: str) -> list[str]:
         expected = self.backend.files / path
@@ -59,7 +81,7 @@ class Load:
         faults = [f"{count} × {what}" for what, count in report["wrong"].items()]
         if report["right"] == 0:
             faults.append("not one right answer")
-        return Outcome(report["right"], report["seconds"], faults, report["latency_us"])
+        return Outcome(report["right"], report["seconds"], faults, report["latency_us"], report["agreed"])
 
     def http2(self, entrance: int, requests: int) -> Outcome:
         """Posts 1 KiB on 8 connections with 8 streams each. h2load counts statuses and bytes, not their content."""

@@ -11,12 +11,17 @@ from scenarios import start
 
 CONNECTIONS = 1000
 BURST_ROUNDS = 5
+# Seconds after the first answer, or the last use of a connection, by when a sidecar has done what it puts off.
+CALM = 3.0
+# One look says nothing about how much looks differ.
+LEAST_ROUNDS = 2
 
 
 @dataclass
 class Memory:
     """KiB of each process (the client's sidecar first) at each moment: `idle`, `connections`, `burst`, `settled`."""
 
+    round: int
     pair: str
     rss: dict[str, list[int]] = field(default_factory=dict)
     pss: dict[str, list[int]] = field(default_factory=dict)
@@ -28,32 +33,35 @@ class Memory:
         self.pss[moment] = [look["pss"] for look in looks]
 
 
-def measure(pairs: list[Pair], load: Load, folder: Path, settle: float) -> list[Memory]:
+def measure(round: int, pairs: list[Pair], load: Load, folder: Path, settle: float) -> list[Memory]:
     """All pairs run at the same time, so that they are quiet together: memory, unlike time, is not shared."""
-    found = []
+    found: list[Memory] = []
+    quiet: list[tuple[Memory, Running, float]] = []
     with Group(folder) as all_pairs:
         for pair in pairs:
-            memory = Memory(pair.name)
-            found.append((memory, None, 0.0))
+            memory, own = Memory(round, pair.name), folder / pair.name
+            found.append(memory)
             try:
-                own = folder / pair.name
                 own.mkdir(parents=True)
                 running = start(all_pairs.enter_context(Group(own)), pair, load.backend, "http1")
-                if running.processes:
-                    strain(memory, running, load)
-                    found[-1] = (memory, running, time.monotonic() + settle)
+                strain(memory, running, load)
+                quiet.append((memory, running, time.monotonic() + settle))
             except FAILURES as error:
                 memory.faults.append(str(error))
-        for memory, running, when in found:
-            if running:
-                time.sleep(max(0.0, when - time.monotonic()))
+        for memory, running, when in quiet:
+            time.sleep(max(0.0, when - time.monotonic()))
+            try:
                 memory.look("settled", running)
-    return [memory for memory, running, _ in found if running or memory.faults]
+            except FAILURES as error:
+                memory.faults.append(str(error))
+    return found
 
 
 def strain(memory: Memory, running: Running, load: Load) -> None:
+    time.sleep(CALM)
     memory.look("idle", running)
     holding = load.held(running.entrance, CONNECTIONS)
+    time.sleep(CALM)
     memory.look("connections", running)
     outcomes = [load.released(holding)]
     burst = ["burst", "--connections", str(CONNECTIONS), "--rounds", str(BURST_ROUNDS)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from report import number
 from scenarios import Scenario
+from summary import PERCENTILES
 
 WIDTH, LABELS, FIGURES, BAR, GAP = 760, 130, 90, 16, 5
 COLOURS = {"pillion": "#0f766e", "envoy": "#b45309", "haproxy": "#4f46e5", "tcp-relay": "#6b7280", "direct": "#9ca3af"}
@@ -31,7 +32,9 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
     for heading, figures in groups:
         parts.append(f'<text class="group" x="8" y="{y + 12}">{escape(heading)}</text>')
         y += 22
-        largest = max(max(figure["rounds"]) for figure in figures.values()) or 1.0
+        largest = max(max(figure["rounds"]) for figure in figures.values())
+        # Added latencies can all be below nothing, by noise.
+        largest = largest if largest > 0 else 1.0
         for pair, figure in figures.items():
             length, middle = max(0.0, figure["median"] / largest * room), y + BAR / 2
             parts.append(f'<text x="{LABELS - 8}" y="{y + 12}" text-anchor="end">{escape(pair)}</text>')
@@ -55,7 +58,7 @@ def bars(title: str, note: str, groups: list[tuple[str, dict[str, dict]]]) -> st
 def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
     """One file per measure that there are figures for."""
     summary = results["summary"]
-    note = f"less is better; median of {results['settings']['rounds']}, with the range as a line"
+    note = "less is better; medians over rounds, with the range as a line; each group has its own scale"
 
     def groups(key: str, percentile: str | None = None) -> list[tuple[str, dict]]:
         found = []
@@ -64,23 +67,31 @@ def write(results: dict, scenarios: list[Scenario], folder: Path) -> list[Path]:
             for pair, figure in summary["scenarios"].get(scenario.name, {}).items():
                 figure = figure.get(key)
                 figure = figure.get(percentile) if figure and percentile else figure
-                if figure:
+                if figure and not (percentile and pair == "direct"):
                     figures[pair] = figure
             if figures:
                 found.append((scenario.title, figures))
         return found
 
+    def latency(name: str) -> list[tuple[str, dict]]:
+        found = summary["scenarios"].get(name, {})
+        added = {pair: figures["added_us"] for pair, figures in found.items() if "added_us" in figures}
+        added.pop("direct", None)
+        by_percentile = {p: {pair: figures[p] for pair, figures in added.items()} for p in PERCENTILES}
+        return [(f"{p[1:]}th percentile", figures) for p, figures in by_percentile.items() if figures]
+
     memory = []
     for key, heading in MEMORY.items():
-        known = {pair: found[key] for pair, found in summary["memory"].items() if key in found}
-        figures = {pair: {"median": value, "rounds": [value]} for pair, value in known.items()}
+        figures = {pair: found["larger"][key] for pair, found in summary["memory"].items() if "larger" in found}
         if figures:
             memory.append((heading, figures))
     plots = {
         "cpu.svg": ("CPU of the pair, µs per request", groups("cpu_us")),
+        "handshakes.svg": ("CPU of the server's sidecar, µs per TLS handshake", groups("handshake_cpu_us")),
+        "latency-1000.svg": ("Latency added to direct at 1,000 requests/s, µs", latency("rate-1000")),
         "added-p50.svg": ("Added latency, median, µs", groups("added_us", "p50")),
         "added-p99.svg": ("Added latency, 99th percentile, µs", groups("added_us", "p99")),
-        "memory.svg": ("Resident memory of the client's sidecar, MB", memory),
+        "memory.svg": ("Resident memory of the larger sidecar, MB", memory),
     }
     written = []
     for name, (title, content) in plots.items():

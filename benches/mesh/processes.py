@@ -32,6 +32,8 @@ class Process:
     name: str
     popen: subprocess.Popen
     log: Path
+    # When it began to be this program, by `time.perf_counter`.
+    started: float
 
     @property
     def pid(self) -> int:
@@ -60,14 +62,10 @@ class Process:
             raise Failed(f"{self.name} ended with {self.popen.returncode}:\n{tail(self.log)}")
 
     def stop(self) -> None:
-        """Asks it to end, and makes it where it does not."""
+        """Ends it at once: asked politely, a sidecar first serves its callers for some seconds more."""
         if self.popen.poll() is None:
-            self.popen.send_signal(signal.SIGTERM)
-            try:
-                self.popen.wait(5)
-            except subprocess.TimeoutExpired:
-                self.popen.kill()
-                self.popen.wait()
+            self.popen.kill()
+            self.popen.wait()
 
 
 class Group(contextlib.ExitStack):
@@ -88,7 +86,8 @@ class Group(contextlib.ExitStack):
                 env={**os.environ, **(environment or {})},
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
-        process = Process(name, popen, log)
+        # `Popen` returns once `exec` has happened: the fork of this large program before it is not the sidecar's.
+        process = Process(name, popen, log, time.perf_counter())
         self.callback(process.stop)
         return process
 

@@ -1,11 +1,11 @@
 """What is measured, one line each, and how one measure is taken."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from backend import SMALL, Backend
 from load import Load, Outcome
-from pairs.base import Pair, Running
+from pairs.base import HANDSHAKE, Pair, Running
 from processes import FAILURES, Failed, Group, answers, until
 from sockets import listens
 
@@ -21,6 +21,8 @@ class Scenario:
     connections: int = 64
     rate: int | None = None
     reconnect: bool = False
+    # Of handshakes: whether they resume a session.
+    resume: bool = False
     # Bytes of each response's body, where CPU per byte says more than CPU per request.
     body: int | None = None
 
@@ -47,6 +49,8 @@ SCENARIOS = [
     Scenario("tcp", "opaque TCP (HTTP/1 inside), 64 connections", "tcp"),
     Scenario("tcp-reconnect", "opaque TCP, a new connection each, 16 at a time", "tcp", connections=16, reconnect=True),
     Scenario("reconnect", "HTTP/1, a new connection each, 16 at a time", "http1", connections=16, reconnect=True),
+    Scenario("handshake-full", "full TLS handshakes, 8 at a time", HANDSHAKE, connections=8),
+    Scenario("handshake-resumed", "resumed TLS handshakes, 8 at a time", HANDSHAKE, connections=8, resume=True),
 ]
 
 
@@ -60,9 +64,11 @@ class Measurement:
     faults: list[str]
     requests: int = 0
     seconds: float = 0.0
-    # Of the pair's two processes (the client's sidecar first), user and system.
+    # Of the pair's two processes (the client's sidecar first), user and system; of handshakes, the server's only.
     cpu_seconds: list[float] | None = None
     latency_us: dict[str, float] | None = None
+    # Key exchange and cipher, of handshakes.
+    agreed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -74,23 +80,59 @@ def measure(round: int, scenario: Scenario, pair: Pair, load: Load, folder: Path
     folder.mkdir(parents=True)
     try:
         with Group(folder) as group:
-            running = start(group, pair, load.backend, scenario.kind)
-            warm = scenario.put_on(load, running.entrance, min(1.0, seconds / 3))
-            if warm.faults:
-                raise Failed("while warming up: " + ", ".join(warm.faults))
-            before, counted = running.cpu_seconds(), load.backend.requests()
-            outcome = scenario.put_on(load, running.entrance, seconds)
-            after, counted = running.cpu_seconds(), load.backend.requests() - counted
-            result.faults += outcome.faults
-            if counted != outcome.sent:
-                result.faults.append(f"{outcome.sent} answers, but the backend counted {counted} requests")
-            result.requests, result.seconds, result.latency_us = outcome.sent, outcome.seconds, outcome.latency_us
-            result.cpu_seconds = [late - early for early, late in zip(before, after)]
-            for process in running.processes:
-                process.check()
+            take = take_handshakes if scenario.kind == HANDSHAKE else take_requests
+            take(result, group, scenario, pair, load, seconds)
     except FAILURES as error:
         result.faults.append(str(error))
     return result
+
+
+def take_requests(
+    result: Measurement, group: Group, scenario: Scenario, pair: Pair, load: Load, seconds: float
+) -> None:
+    """Requests through the pair."""
+    running = start(group, pair, load.backend, scenario.kind)
+    must_be_right("warming up", scenario.put_on(load, running.entrance, min(1.0, seconds / 3)))
+    before, counted = running.cpu_seconds(), load.backend.requests()
+    outcome = scenario.put_on(load, running.entrance, seconds)
+    fill(result, running, load, (before, counted), outcome, asked=outcome.sent)
+
+
+def take_handshakes(
+    result: Measurement, group: Group, scenario: Scenario, pair: Pair, load: Load, seconds: float
+) -> None:
+    """Handshakes with the server's sidecar alone. Those that the resumed ones come from are made before it counts."""
+    running = pair.server_side(group, load.backend, scenario.kind)
+    entrance = pair.tls_entrance(running)
+    client = lambda seconds: load.handshakes(entrance, scenario.resume, scenario.connections, seconds)  # noqa: E731
+    must_be_right("warming up", load.released(client(min(1.0, seconds / 3))))
+    waiting = client(seconds)
+    before, counted = running.cpu_seconds(), load.backend.requests()
+    outcome = load.released(waiting)
+    # HTTP/1 says nothing after a handshake before it is asked; HTTP/2 does.
+    asked = outcome.sent if entrance.alpn == "http/1.1" else 0
+    fill(result, running, load, (before, counted), outcome, asked)
+
+
+def must_be_right(doing: str, outcome: Outcome) -> None:
+    """Of a load that is not itself measured."""
+    if outcome.faults:
+        raise Failed(f"while {doing}: " + ", ".join(outcome.faults))
+
+
+def fill(
+    result: Measurement, running: Running, load: Load, before: tuple[list[float], int], outcome: Outcome, asked: int
+) -> None:
+    """What came of a load, right after it, and whether the backend was asked as often. `before` it: CPU and count."""
+    result.cpu_seconds = [late - early for early, late in zip(before[0], running.cpu_seconds())]
+    result.faults += outcome.faults
+    counted = load.backend.requests() - before[1]
+    if counted != asked:
+        result.faults.append(f"{asked} answers, but the backend counted {counted} requests")
+    result.requests, result.seconds = outcome.sent, outcome.seconds
+    result.latency_us, result.agreed = outcome.latency_us, outcome.agreed
+    for process in running.processes:
+        process.check()
 
 
 def start(group: Group, pair: Pair, backend: Backend, kind: str) -> Running:

@@ -10,7 +10,7 @@ NAMES = {
     "BENCH_SECONDS": "how long each measure takes",
     "BENCH_SETTLE": "seconds of quiet after a burst, before memory is looked at again",
     "BENCH_PAIRS": "only these, comma-separated",
-    "BENCH_SCENARIOS": "only these, comma-separated; also `memory` and `start`",
+    "BENCH_SCENARIOS": "only these, comma-separated; also `memory`, `start` and `syscalls`",
 }
 
 
@@ -19,12 +19,15 @@ class Programs:
     """What is measured, and what it is measured with."""
 
     proxy: Path
+    # The same with its symbols, for its size.
+    proxy_built: Path
     control_plane: Path
     load: Path
     envoy: Path
     haproxy: Path
     nginx: Path
     h2load: Path
+    strace: Path
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Settings:
     programs: Programs
 
 
-def read(target: Path, pairs: list[str], scenarios: list[str]) -> Settings:
-    """Raises `ValueError` with all that is wrong."""
+def read(target: Path, host: str, pairs: list[str], scenarios: list[str]) -> Settings:
+    """`host` is what the programs that are shipped were built for. Raises `ValueError` with all that is wrong."""
     faults: list[str] = []
 
     def number(name: str, default: float, least: float) -> float:
@@ -60,7 +63,7 @@ def read(target: Path, pairs: list[str], scenarios: list[str]) -> Settings:
     def program(path: Path | str) -> Path:
         found = shutil.which(str(path), path=os.environ.get("PATH", "") + ":/usr/sbin")
         if not found:
-            faults.append(f"{path} is missing: `make setup-bench` installs or builds it")
+            faults.append(f"{path} is missing: `make bench` installs or builds it")
         return Path(found or path)
 
     unknown = [name for name in os.environ if name.startswith("BENCH_") and name not in NAMES]
@@ -73,13 +76,15 @@ def read(target: Path, pairs: list[str], scenarios: list[str]) -> Settings:
         scenarios=chosen("BENCH_SCENARIOS", scenarios),
         output=target / "bench",
         programs=Programs(
-            proxy=program(target / "release/pillion-proxy"),
-            control_plane=program(target / "debug/pillion"),
+            proxy=program(target / "dist/pillion-proxy"),
+            proxy_built=program(target / host / "release/pillion-proxy"),
+            control_plane=program(target / "dist/pillion"),
             load=program(target / "release/pillion-load"),
             envoy=program(target / "tools/bin/envoy"),
             haproxy=program("haproxy"),
             nginx=program("nginx"),
             h2load=program("h2load"),
+            strace=program("strace"),
         ),
     )
     if faults:

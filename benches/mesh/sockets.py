@@ -1,5 +1,6 @@
-"""Who listens, from the kernel's own list: asking this way costs the listener nothing."""
+"""Who listens: from the kernel's own list, which costs the listener nothing, or by connecting."""
 
+import socket
 from pathlib import Path
 
 LISTENING = "0A"
@@ -12,3 +13,12 @@ def listens(port: int) -> bool:
         if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
             return True
     return False
+
+
+def accepts(port: int) -> bool:
+    """Whether a connection to this port succeeds now."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2):
+            return True
+    except OSError:
+        return False

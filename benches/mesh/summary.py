@@ -3,7 +3,10 @@
 from statistics import median
 
 from memory import CONNECTIONS, Memory
+from pairs.base import HANDSHAKE
 from scenarios import Measurement, Scenario
+from startup import Starts
+from syscalls import Calls
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
@@ -33,7 +36,10 @@ def of_one(scenario: Scenario, rounds: list[Measurement], direct: dict[int, Meas
         return {"failed": faults}
     found = {"requests": sum(m.requests for m in rounds)}
     found["per_second"] = figure([m.requests / m.seconds for m in rounds])
-    if rounds[0].cpu_seconds:
+    if scenario.kind == HANDSHAKE:
+        found["handshake_cpu_us"] = figure([sum(m.cpu_seconds) / m.requests * 1e6 for m in rounds])
+        found["agreed"] = sorted({agreed for m in rounds for agreed in m.agreed})
+    elif rounds[0].cpu_seconds:
         found["cpu_us"] = figure([sum(m.cpu_seconds) / m.requests * 1e6 for m in rounds])
         sides = zip(*(m.cpu_seconds for m in rounds))
         found["cpu_us_by_side"] = [
@@ -52,13 +58,29 @@ def of_one(scenario: Scenario, rounds: list[Measurement], direct: dict[int, Meas
     return found
 
 
-def of_memory(memory: Memory) -> dict:
-    """Of the client's sidecar: MB at each moment, and KiB that one idle connection costs."""
-    if memory.faults:
-        return {"failed": memory.faults}
-    idle, connections = memory.rss["idle"][0], memory.rss["connections"][0]
-    return {
-        **{f"rss_{moment}_mb": sides[0] * 1024 / 1e6 for moment, sides in memory.rss.items()},
-        **{f"pss_{moment}_mb": sides[0] * 1024 / 1e6 for moment, sides in memory.pss.items()},
-        "kib_per_idle_connection": (connections - idle) / CONNECTIONS,
-    }
+def of_memory(rounds: list[Memory]) -> dict:
+    """Of one pair: MB of each sidecar at each moment, and of the larger; KiB of the client's per idle connection."""
+    faults = [f"round {memory.round}: {fault}" for memory in rounds for fault in memory.faults]
+    if faults:
+        return {"failed": faults}
+    per_connection = [(m.rss["connections"][0] - m.rss["idle"][0]) / CONNECTIONS for m in rounds]
+    found = {"kib_per_idle_connection": figure(per_connection)}
+    for side, pick in {"client": lambda sides: sides[0], "server": lambda sides: sides[1], "larger": max}.items():
+        found[side] = {
+            f"{kind}_{moment}_mb": figure([pick(getattr(m, kind)[moment]) * 1024 / 1e6 for m in rounds])
+            for kind in ("rss", "pss")
+            for moment in rounds[0].rss
+        }
+    return found
+
+
+def of_starts(starts: Starts) -> dict:
+    """Of one pair."""
+    if starts.faults:
+        return {"failed": starts.faults}
+    return {"ready_ms": figure(starts.ready), "first_answer_ms": figure(starts.first_answer)}
+
+
+def of_calls(calls: Calls) -> dict:
+    """Of one pair: system calls per request, by sidecar and kind."""
+    return {"sides": calls.per_request, **({"failed": calls.faults} if calls.faults else {})}

@@ -25,6 +25,9 @@ pub(crate) enum Wrong {
     Body,
     /// More bytes than the response has.
     Excess,
+    /// Anything that is not HTTP/2's SETTINGS.
+    Settings,
+    Tls(String),
 }
 
 impl fmt::Display for Wrong {
@@ -36,25 +39,42 @@ impl fmt::Display for Wrong {
             Self::Length { expected, declared } => write!(f, "{declared} bytes instead of {expected}"),
             Self::Body => f.write_str("another body than expected"),
             Self::Excess => f.write_str("bytes after the response"),
+            Self::Settings => f.write_str("no SETTINGS first"),
+            Self::Tls(what) => write!(f, "TLS: {what}"),
         }
     }
 }
 
 /// A connection and room for what it says.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
 impl Connection {
     pub(crate) fn open(target: SocketAddr) -> Result<Self, Wrong> {
+        Ok(Self::over(Self::connect(target)?))
+    }
+
+    /// A socket that waits for nothing for ever.
+    pub(crate) fn connect(target: SocketAddr) -> Result<TcpStream, Wrong> {
         let io = |error: io::Error| Wrong::Io("connect", error.kind());
         let stream = TcpStream::connect_timeout(&target, PATIENCE).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(io)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
-        Ok(Self { stream, buffer: vec![0; 64 << 10] })
+        Ok(stream)
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, buffer: vec![0; 64 << 10] }
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
     }
 
     pub(crate) fn exchange(&mut self, request: &[u8], expected: &[u8]) -> Result<(), Wrong> {
@@ -63,7 +83,19 @@ impl Connection {
     }
 
     pub(crate) fn send(&mut self, request: &[u8]) -> Result<(), Wrong> {
-        self.stream.write_all(request).map_err(|error| Wrong::Io("write", error.kind()))
+        self.stream.write_all(request).map_err(|error| wrong("write", &error))
+    }
+
+    /// Waits for an HTTP/2 server's first word, which is SETTINGS on stream 0 (RFC 9113, 3.4).
+    pub(crate) fn settings(&mut self) -> Result<(), Wrong> {
+        let mut filled = 0;
+        while filled < 9 {
+            filled += self.read(filled)?;
+        }
+        match self.buffer[..9] {
+            [_, _, _, 4, _, 0, 0, 0, 0] => Ok(()),
+            _ => Err(Wrong::Settings),
+        }
     }
 
     pub(crate) fn receive(&mut self, expected: &[u8]) -> Result<(), Wrong> {
@@ -101,9 +133,15 @@ impl Connection {
         match self.stream.read(&mut self.buffer[at..]) {
             Ok(0) => Err(Wrong::Io("read", io::ErrorKind::UnexpectedEof)),
             Ok(count) => Ok(count),
-            Err(error) => Err(Wrong::Io("read", error.kind())),
+            Err(error) => Err(wrong("read", &error)),
         }
     }
+}
+
+/// TLS faults come as I/O errors.
+fn wrong(doing: &'static str, error: &io::Error) -> Wrong {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    tls.map_or_else(|| Wrong::Io(doing, error.kind()), |fault| Wrong::Tls(fault.to_string()))
 }
 
 fn head_end(bytes: &[u8]) -> Option<usize> {

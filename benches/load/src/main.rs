@@ -4,10 +4,12 @@
 
 mod burst;
 mod exchange;
+mod handshakes;
 mod options;
 mod report;
 mod schedule;
 mod steady;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -27,10 +29,19 @@ fn main() -> ExitCode {
     };
     // A sleeping thread may be woken up to this many nanoseconds late. Where this can't be set, 50 µs is the default.
     let _ = std::fs::write("/proc/self/timerslack_ns", "1");
-    let report = match options.command {
-        Command::Steady(steady) => steady::run(&options, &expected, steady),
-        Command::Burst(burst) => burst::run(&options, &expected, burst),
+    let report = match &options.command {
+        Command::Steady(steady) => Ok(steady::run(&options, &expected, *steady)),
+        Command::Burst(burst) => Ok(burst::run(&options, &expected, *burst)),
+        Command::Handshakes(handshakes) => handshakes::run(&options, &expected, handshakes),
     };
-    println!("{}", report.into_json());
-    ExitCode::SUCCESS
+    match report {
+        Ok(report) => {
+            println!("{}", report.into_json());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::from(66)
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use rustls_pki_types::{InvalidDnsNameError, ServerName};
 
 /// Sends `GET` requests over HTTP/1.1 and prints what came of them as JSON.
 #[derive(Debug, Parser)]
@@ -23,12 +24,14 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Requests one after the other on each connection: as fast as answers come, or at a constant rate.
     Steady(Steady),
     /// Many connections at once, then quiet.
     Burst(Burst),
+    /// TLS 1.3 handshakes with a client certificate, each on a new connection; begins with a line on standard input.
+    Handshakes(Handshakes),
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -56,6 +59,42 @@ pub(crate) struct Burst {
     /// Keeps the connections open until standard input ends.
     #[arg(long)]
     pub(crate) hold: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "kind", required = true, args = ["full", "resume"])]
+pub(crate) struct Handshakes {
+    /// At a time.
+    #[arg(long)]
+    pub(crate) connections: usize,
+    #[arg(long)]
+    pub(crate) seconds: f64,
+    /// Every handshake proves both sides' certificates.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Every handshake resumes a session of the one before it.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Roots that the server's chain must end at, PEM. The names in its certificate are not looked at.
+    #[arg(long)]
+    pub(crate) ca: PathBuf,
+    /// The client's chain, PEM.
+    #[arg(long)]
+    pub(crate) cert: PathBuf,
+    /// The client's private key, PEM.
+    #[arg(long)]
+    pub(crate) key: PathBuf,
+    /// The application protocol; one that ends in `h2` is spoken to until the server's SETTINGS have come, any other
+    /// is HTTP/1 and has one request.
+    #[arg(long)]
+    pub(crate) alpn: String,
+    /// The server name to ask for.
+    #[arg(long, value_parser = server_name)]
+    pub(crate) sni: ServerName<'static>,
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    text.to_owned().try_into()
 }
 
 impl Options {

@@ -1,6 +1,9 @@
 //! What came of a load: counts, and exact percentiles.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -13,6 +16,8 @@ pub(crate) struct Report {
     latencies: Vec<u64>,
     /// By what was wrong.
     wrong: BTreeMap<String, u64>,
+    /// What handshakes came to: key exchange and cipher.
+    agreed: BTreeSet<String>,
     pub(crate) seconds: f64,
 }
 
@@ -25,8 +30,13 @@ impl Report {
         *self.wrong.entry(wrong.to_string()).or_default() += 1;
     }
 
+    pub(crate) fn agreed(&mut self, what: String) {
+        self.agreed.insert(what);
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
+        self.agreed.extend(other.agreed);
         for (what, count) in other.wrong {
             *self.wrong.entry(what).or_default() += count;
         }
@@ -38,6 +48,7 @@ impl Report {
         json!({
             "right": self.latencies.len(),
             "wrong": self.wrong,
+            "agreed": self.agreed,
             "seconds": self.seconds,
             "latency_us": { "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999), "max": at(1.0) },
         })

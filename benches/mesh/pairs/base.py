@@ -8,6 +8,8 @@ from processes import Group, Process
 
 # Kinds of traffic, by what the client speaks; `tcp` carries HTTP/1 that the sidecars must not look into.
 KINDS = ("http1", "http2", "tcp")
+# No traffic of an application's: handshakes with the server's sidecar, as a client's sidecar makes them.
+HANDSHAKE = "handshake"
 
 
 @dataclass
@@ -16,9 +18,20 @@ class Running:
 
     entrance: int
     processes: list[Process] = field(default_factory=list)
+    # The operators' port of the first process; 0: it has none.
+    admin: int = 0
 
     def cpu_seconds(self) -> list[float]:
         return [process.cpu_seconds() for process in self.processes]
+
+
+@dataclass(frozen=True)
+class TlsEntrance:
+    """Where the server's sidecar takes TLS, and what a client asks for there."""
+
+    port: int
+    alpn: str
+    server_name: str
 
 
 class Pair(Protocol):
@@ -37,5 +50,13 @@ class Pair(Protocol):
         ...
 
     def client_side(self, group: Group, server: Running, kind: str) -> Running:
-        """Starts the client's sidecar, without waiting for anything."""
+        """Starts the client's sidecar, without waiting for anything but its ports' numbers."""
+        ...
+
+    def ready(self, running: Running) -> bool:
+        """Whether the client's sidecar says now that it can serve, certificate in hand."""
+        ...
+
+    def tls_entrance(self, server: Running) -> TlsEntrance:
+        """Of the server's sidecar. Asked only of pairs that carry `HANDSHAKE`."""
         ...

@@ -1,4 +1,4 @@
-"""Envoy as both sidecars, as lean as it gets: no access log, no tracing, no admin port, no statistics."""
+"""Envoy as both sidecars, as lean as it gets: no access log, no tracing, no statistics."""
 
 import json
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backend import Backend
 from certificates import Certificates, spiffe_id
-from pairs.base import Running
-from processes import PROXY_CORE, Group, Process, free_port, until
+from pairs.base import Running, TlsEntrance
+from processes import PROXY_CORE, Group, Process, answers, free_port, until
 from sockets import listens
 
 TYPE = "type.googleapis.com/envoy.extensions"
@@ -26,9 +26,9 @@ class Envoy:
         self.program, self.certificates, self.between = program, certificates, between
         self.name = f"envoy-{between}"
         self.settings = (
-            f"Envoy {version}, concurrency 1, lean (no access log, tracing, admin, statistics, request IDs), "
+            f"Envoy {version}, concurrency 1, lean (no access log, tracing, statistics, request IDs), "
             f"{'HTTP/2' if between == 'h2' else 'HTTP/1'} between over TLS 1.3, SPIFFE IDs verified "
-            "both ways, HTTP/2 windows of 64 KiB and 1 MiB"
+            "both ways, sessions resumed by tickets, HTTP/2 windows of 64 KiB and 1 MiB"
         )
 
     def carries(self, kind: str) -> bool:
@@ -43,7 +43,9 @@ class Envoy:
             "common_tls_context": self.tls("backend", "client", kind),
         }
         cluster = self.cluster(behind, kind, http2=kind == "http2", tls=None)
-        return Running(port, [self.start(group, "backend", self.listener(port, kind, tls), cluster, port)])
+        process, admin = self.start(group, "backend", self.listener(port, kind, tls), cluster)
+        until(f"{process.name} listens", lambda: listens(port), [process])
+        return Running(port, [process], admin)
 
     def client_side(self, group: Group, server: Running, kind: str) -> Running:
         port = free_port()
@@ -52,8 +54,14 @@ class Envoy:
             "common_tls_context": self.tls("client", "backend", kind),
         }
         cluster = self.cluster(server.entrance, kind, http2=self.between == "h2", tls=tls)
-        process = self.start(group, "client", self.listener(port, kind, None), cluster, None)
-        return Running(port, [process, *server.processes])
+        process, admin = self.start(group, "client", self.listener(port, kind, None), cluster)
+        return Running(port, [process, *server.processes], admin)
+
+    def ready(self, running: Running) -> bool:
+        return answers(running.admin, "/ready")
+
+    def tls_entrance(self, server: Running) -> TlsEntrance:
+        return TlsEntrance(server.entrance, "h2" if self.between == "h2" else "http/1.1", "backend.bench")
 
     def tls(self, who: str, peer: str, kind: str) -> dict:
         c = self.certificates
@@ -127,19 +135,18 @@ class Envoy:
             cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
         return cluster
 
-    def start(self, group: Group, who: str, listener: dict, cluster: dict, wait_for: int | None) -> Process:
-        name = f"{self.name}-{who}"
+    def start(self, group: Group, who: str, listener: dict, cluster: dict) -> tuple[Process, int]:
+        """The process, and its operators' port: asked whether it is ready, and for nothing while CPU is measured."""
+        name, admin = f"{self.name}-{who}", free_port()
         configuration = group.folder / f"{name}.json"
         bootstrap = {
             "static_resources": {"listeners": [listener], "clusters": [cluster]},
             "stats_config": {"stats_matcher": {"reject_all": True}},
+            "admin": {"address": address(admin)},
         }
         configuration.write_text(json.dumps(bootstrap, indent=1))
         arguments = [self.program, "-c", configuration, "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-        process = group.start(name, arguments, PROXY_CORE)
-        if wait_for:
-            until(f"{name} listens", lambda: listens(wait_for), [process])
-        return process
+        return group.start(name, arguments, PROXY_CORE), admin
 
 
 def address(port: int) -> dict:

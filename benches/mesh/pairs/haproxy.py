@@ -5,9 +5,9 @@ from pathlib import Path
 
 from backend import Backend
 from certificates import Certificates
-from pairs.base import Running
+from pairs.base import HANDSHAKE, Running, TlsEntrance
 from processes import PROXY_CORE, Group, Process, free_port, until
-from sockets import listens
+from sockets import accepts, listens
 
 CONFIGURATION = """
 global
@@ -46,13 +46,15 @@ class HAProxy:
         self.name = f"haproxy-{between}" if between else "tcp-relay"
         carried = (
             f"{'HTTP/2' if between == 'h2' else 'HTTP/1'} between over TLS 1.3 (AES-128-GCM), chain "
-            "verified both ways but not the SPIFFE ID, http-reuse always"
+            "verified both ways but not the SPIFFE ID, sessions resumed by tickets, http-reuse always"
             if between
             else "plain TCP on both hops, nothing parsed or encrypted: the floor"
         )
         self.settings = f"HAProxy {version}, nbthread 1, no log, default buffers and windows; {carried}"
 
     def carries(self, kind: str) -> bool:
+        if kind == HANDSHAKE:
+            return self.between is not None
         return kind != "tcp" or self.between != "h2"
 
     def server_side(self, group: Group, backend: Backend, kind: str) -> Running:
@@ -72,6 +74,13 @@ class HAProxy:
         bind = "proto h2" if kind == "http2" and self.between else ""
         process = self.start(group, "client", kind, port, server.entrance, bind, options)
         return Running(port, [process, *server.processes])
+
+    def ready(self, running: Running) -> bool:
+        # It has read its certificate before it listens.
+        return accepts(running.entrance)
+
+    def tls_entrance(self, server: Running) -> TlsEntrance:
+        return TlsEntrance(server.entrance, "h2" if self.between == "h2" else "http/1.1", "backend.bench")
 
     def alpn(self, kind: str) -> str:
         if kind == "tcp":

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 from backend import Backend
-from certificates import TRUST_DOMAIN
-from pairs.base import KINDS, Running
-from processes import LOAD_CORE, PROXY_CORE, Group, Process, until
+from certificates import TRUST_DOMAIN, Certificates
+from pairs.base import KINDS, Running, TlsEntrance
+from processes import LOAD_CORE, PROXY_CORE, Group, Process, answers, until
 
 SERVICE = """
 apiVersion: v1
@@ -26,11 +26,12 @@ PORTS = dict(zip(KINDS, (80, 81, 82)))
 class ControlPlane:
     """One for a whole run: the sidecars are what is measured, and start afresh."""
 
-    def __init__(self, group: Group, program: Path):
+    def __init__(self, group: Group, program: Path, certificates: Certificates):
         self.program = program
         data = group.folder / "control-plane"
         arguments = ["server", "--data-dir", data, "--trust-domain", TRUST_DOMAIN]
         arguments += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        arguments += ["--ca-cert", certificates.root, "--ca-key", certificates.root_key]
         process = group.start("control-plane", [program, *arguments], LOAD_CORE)
         addresses = written(data / "server.json", process)
         self.grpc = addresses["grpcAddress"]
@@ -60,8 +61,9 @@ class Pillion:
     def __init__(self, name: str, program: Path, control_plane: ControlPlane):
         self.name, self.program, self.control_plane = name, program, control_plane
         self.settings = (
-            "release build, all defaults: one worker, metrics, balancing, breaker, SPIFFE IDs verified both ways, "
-            "reports to the control plane every few seconds; explicit listener at the client's side"
+            "the static program that is shipped, all defaults: one worker, metrics, balancing, breaker, SPIFFE IDs "
+            "verified both ways, sessions resumed by tickets, reports to the control plane every few seconds; explicit "
+            "listener at the client's side"
         )
 
     def carries(self, kind: str) -> bool:
@@ -72,15 +74,25 @@ class Pillion:
         applications = zip((8080, 8081, 8082), (backend.http1, backend.http2, backend.http1))
         ports = ",".join(f"{port}=127.0.0.1:{real}" for port, real in applications)
         process, file = self.start(group, service, ["--labels", f"app={service}", "--ports", ports])
-        written(file, process)
-        return PillionRunning(0, [process], service=service, token=self.control_plane.join_token("client"))
+        running = PillionRunning([process], written(file, process), service, self.control_plane.join_token("client"))
+        until(f"{service} has its certificate", lambda: self.ready(running), [process])
+        return running
 
     def client_side(self, group: Group, server: "PillionRunning", kind: str) -> Running:
         target = f"{server.service}.bench:{PORTS[kind]}"
         flags = ["--listeners", f"127.0.0.1:0={target}", "--health", "none"]
         process, file = self.start(group, f"{server.service}-client", flags, server.token)
-        entrance = int(written(file, process)["listeners"][target].rpartition(":")[2])
-        return Running(entrance, [process, *server.processes])
+        addresses = written(file, process)
+        entrance, admin = port_of(addresses["listeners"][target]), port_of(addresses["admin"])
+        return Running(entrance, [process, *server.processes], admin)
+
+    def ready(self, running: Running) -> bool:
+        # The operators' port says that it is ready as soon as it runs; the log says when the certificate has come.
+        return b"certified" in running.processes[0].log.read_bytes() and answers(running.admin, "/ready")
+
+    def tls_entrance(self, server: "PillionRunning") -> TlsEntrance:
+        # Callers name the application's port.
+        return TlsEntrance(server.entrance, "pillion/h2", f"8080.{server.service}.bench.mesh")
 
     def start(self, group: Group, who: str, flags: list[str], token: str | None = None) -> tuple[Process, Path]:
         file = group.folder / f"{who}.json"
@@ -100,9 +112,13 @@ class Pillion:
 class PillionRunning(Running):
     """The server's side, with what the client's side needs to know of it."""
 
-    def __init__(self, entrance: int, processes: list[Process], service: str, token: str):
-        super().__init__(entrance, processes)
+    def __init__(self, processes: list[Process], addresses: dict, service: str, token: str):
+        super().__init__(port_of(addresses["inbound"]), processes, port_of(addresses["admin"]))
         self.service, self.token = service, token
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
 
 
 def written(file: Path, process: Process) -> dict:
