@@ -2,7 +2,9 @@
 
 use std::{io::IsTerminal as _, path::PathBuf};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 
 use super::Failure;
 use crate::{app, config::ServerArgs, error::Error};
@@ -14,6 +16,7 @@ pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> 
     // Colours are for people; a log file has none.
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    raise_file_limit();
     let failed = |error| Failure::Local(format!("cannot hear signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -24,6 +27,18 @@ pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> 
         }
     };
     app::run(config, shutdown).await.map_err(failure)
+}
+
+/// Each sidecar is an open file, and what shells and service managers allow by default is often 1,024. Whoever is to have
+/// fewer sets the hard limit.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(%error, ?current, ?maximum, "cannot raise the limit of open files, which is also that of sidecars");
+    }
 }
 
 fn failure(error: Error) -> Failure {

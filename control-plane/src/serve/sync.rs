@@ -1,7 +1,6 @@
 //! One sidecar's stream, from its hello to its end.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -25,12 +24,12 @@ use super::{Mesh, Proof, hello, session::Session};
 use crate::{
     authority,
     clock::unix_ms,
-    compile::{self, Workload},
+    compile::{self, Name, Workload},
     history::{EventKind, Reporter},
     publish::Refusal,
     registry::{Refused, Registered, Registration},
     resource::Documents,
-    telemetry::Counted,
+    telemetry::{Counted, Share},
 };
 
 /// A stream begins with a hello, or ends.
@@ -102,7 +101,7 @@ async fn greet(
     let (registration, registered) =
         mesh.registry.connect(workload.clone()).map_err(|refused| match refused {
             Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
-            Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
+            Refused::Full(_) | Refused::TooMany { .. } => Status::resource_exhausted(refused.to_string()),
         })?;
     let name = &workload.hello.workload;
     info!(workload = name, uid = registration.uid(), %identity, peer = %address, ?registered, "sidecar connected");
@@ -122,7 +121,7 @@ async fn greet(
         registration,
         deregistered: false,
         session,
-        subscriptions: BTreeMap::new(),
+        subscriptions: Share::of(&mesh.telemetry.subscriptions),
     })
 }
 
@@ -139,8 +138,8 @@ struct Stream {
     registration: Registration,
     deregistered: bool,
     session: Session,
-    /// Counts each in the metrics for as long as it lasts.
-    subscriptions: BTreeMap<String, Counted>,
+    /// Of the metric.
+    subscriptions: Share,
 }
 
 impl Stream {
@@ -222,7 +221,7 @@ impl Stream {
             Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(Message::Unsubscribe(unsubscribe)) => {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
-                self.subscriptions.remove(&unsubscribe.service);
+                self.subscriptions.set(self.session.subscriber.len());
                 self.mesh.publisher.refusals.unsubscribed(self.registration.uid(), &unsubscribe.service);
             }
             Some(Message::Acknowledge(acknowledge)) => self.acknowledged(acknowledge),
@@ -246,20 +245,14 @@ impl Stream {
             )));
         }
         // One that we never gave is as good as none.
-        let version = |text: String| if text.len() <= MAX_VERSION { text } else { String::new() };
-        let (config_version, endpoints_version) = (version(config_version), version(endpoints_version));
-        let subscribed =
-            self.session.subscriber.subscribe(service.clone(), config_version, endpoints_version);
-        match subscribed {
-            Ok(()) => {
-                let gauge = &self.mesh.telemetry.subscriptions;
-                self.subscriptions.entry(service).or_insert_with(|| Counted::new(gauge));
-            }
-            Err(fault) => {
-                let workload = &self.workload.hello.workload;
-                warn!(workload, service, "a subscription was not taken: {fault}");
-            }
+        let version = |text: &str| if text.len() <= MAX_VERSION { text.to_owned() } else { String::new() };
+        let (config, endpoints) = (version(&config_version), version(&endpoints_version));
+        let subscriber = &mut self.session.subscriber;
+        if let Err(fault) = subscriber.subscribe(&service, &config, &endpoints) {
+            let workload = &self.workload.hello.workload;
+            warn!(workload, service, "a subscription was not taken: {fault}");
         }
+        self.subscriptions.set(self.session.subscriber.len());
         Ok(())
     }
 
@@ -307,7 +300,7 @@ impl Stream {
             _ => return,
         };
         info!(workload, "{text}");
-        self.happened(kind, self.services().first().cloned(), text);
+        self.happened(kind, self.service(), text);
     }
 
     fn measured(&self, telemetry: &Telemetry) {
@@ -330,13 +323,18 @@ impl Stream {
             self.mesh.history.workload_left(self.registration.uid());
             let text = format!("{} said goodbye", self.workload.hello.workload);
             info!(workload = self.workload.hello.workload, "{text}");
-            self.happened(EventKind::WorkloadLeft, self.services().first().cloned(), text);
+            self.happened(EventKind::WorkloadLeft, self.service(), text);
         }
     }
 
     /// The services it serves, as compiled last.
-    fn services(&self) -> Vec<String> {
-        self.mesh.publisher.memberships().get(self.registration.uid()).cloned().unwrap_or_default()
+    fn services(&self) -> Arc<[Name]> {
+        self.mesh.publisher.services_of(self.registration.uid())
+    }
+
+    /// By which the page shows what happened to it.
+    fn service(&self) -> Option<String> {
+        self.services().first().map(ToString::to_string)
     }
 
     fn happened(&self, kind: EventKind, service: Option<String>, text: String) {

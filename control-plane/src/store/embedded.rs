@@ -1,6 +1,7 @@
 //! The default [`Store`]: one crash-safe file in the data directory.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -56,7 +57,37 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     database: Arc<Database>,
-    revision: watch::Sender<u64>,
+    revisions: Arc<Revisions>,
+}
+
+/// The newest revision of each bucket.
+#[derive(Debug)]
+struct Revisions {
+    documents: watch::Sender<u64>,
+    tokens: watch::Sender<u64>,
+    workloads: watch::Sender<u64>,
+    authority: watch::Sender<u64>,
+}
+
+impl Revisions {
+    fn new(revision: u64) -> Self {
+        let start = || watch::Sender::new(revision);
+        Self { documents: start(), tokens: start(), workloads: start(), authority: start() }
+    }
+
+    fn of(&self, bucket: Bucket) -> &watch::Sender<u64> {
+        match bucket {
+            Bucket::Documents => &self.documents,
+            Bucket::Tokens => &self.tokens,
+            Bucket::Workloads => &self.workloads,
+            Bucket::Authority => &self.authority,
+        }
+    }
+
+    fn newest(&self) -> u64 {
+        let all = [&self.documents, &self.tokens, &self.workloads, &self.authority];
+        all.into_iter().map(|revision| *revision.borrow()).max().unwrap_or_default()
+    }
 }
 
 impl EmbeddedStore {
@@ -76,7 +107,7 @@ impl EmbeddedStore {
             other => unusable(other.into()),
         })?;
         let revision = current_revision(&database).map_err(|error| unusable(error.into()))?;
-        Ok(Self { database: Arc::new(database), revision: watch::Sender::new(revision) })
+        Ok(Self { database: Arc::new(database), revisions: Arc::new(Revisions::new(revision)) })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -132,24 +163,26 @@ impl Store for EmbeddedStore {
 
     async fn commit(&self, changes: Vec<Change>) -> Result<u64, StoreError> {
         if changes.is_empty() {
-            return Ok(*self.revision.borrow());
+            return Ok(self.revisions.newest());
         }
-        let announce = self.revision.clone();
+        let revisions = Arc::clone(&self.revisions);
         self.blocking(move |database| {
             let revision = write(database, &changes)?;
             // Announced on the blocking thread: a caller that stops waiting must not leave watchers behind.
-            announce.send_if_modified(|current| {
-                let newer = revision > *current;
-                *current = revision.max(*current);
-                newer
-            });
+            for bucket in changes.iter().map(|change| change.bucket).collect::<BTreeSet<_>>() {
+                revisions.of(bucket).send_if_modified(|current| {
+                    let newer = revision > *current;
+                    *current = revision.max(*current);
+                    newer
+                });
+            }
             Ok(revision)
         })
         .await
     }
 
-    fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+    fn revisions(&self, bucket: Bucket) -> watch::Receiver<u64> {
+        self.revisions.of(bucket).subscribe()
     }
 }
 
