@@ -23,7 +23,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::LocalSet;
 
-use crate::{report::Report, settings::Settings};
+use crate::{mesh::Mesh, report::Report, settings::Settings};
 
 /// What went wrong, for people.
 type Error = Box<dyn std::error::Error>;
@@ -58,9 +58,11 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "a run takes minutes: people want to see it move")]
 async fn run(settings: &Settings) -> Result<Report, Error> {
     let mut report = Report::new(settings);
-    for &sidecars in &settings.sidecars {
-        println!("{sidecars} sidecars …");
-        report.add(step::measure(settings, sidecars).await?);
+    for size in &settings.sidecars {
+        let services = size.services.unwrap_or(settings.services);
+        let mesh = Mesh { services, sidecars: size.sidecars, subscriptions: settings.subscriptions };
+        println!("{} sidecars, {services} services …", size.sidecars);
+        report.add(step::measure(settings, mesh).await?);
         report.write(&settings.out)?;
     }
     Ok(report)

@@ -1,6 +1,6 @@
 //! What the mesh consists of, told by numbers alone: documents, who serves what, who subscribes to what.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::Range};
 
 /// Where everything is.
 pub(crate) const NAMESPACE: &str = "scale";
@@ -49,12 +49,22 @@ impl Mesh {
         self.sidecars * self.subscriptions.min(self.services)
     }
 
-    /// Every document, as YAML: a service with a canary route and a policy each, as in a mesh that is really used.
-    pub(crate) fn documents(&self) -> String {
-        let mut yaml = String::new();
-        for service in 0..self.services {
-            let name = name(service);
-            write!(
+    /// Every document, as several YAML texts: a service with a canary route and a policy each, as in a mesh that is
+    /// really used.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = String> {
+        let starts = (0..self.services).step_by(AT_ONCE);
+        starts.map(|start| documents(start..self.services.min(start + AT_ONCE)))
+    }
+}
+
+/// Services whose documents are applied together.
+const AT_ONCE: usize = 250;
+
+fn documents(services: Range<usize>) -> String {
+    let mut yaml = String::new();
+    for service in services {
+        let name = name(service);
+        write!(
                 yaml,
                 "---
 apiVersion: v1
@@ -77,9 +87,8 @@ spec:
                 policy = policy(service, BASE_TIMEOUT_MS),
             )
             .expect("a String takes what is written");
-        }
-        yaml
     }
+    yaml
 }
 
 /// The request timeout in every policy at first.

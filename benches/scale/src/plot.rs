@@ -26,7 +26,7 @@ struct Point {
 }
 
 /// Every plot by its file's name.
-pub(crate) fn all(steps: &[Step], growth: Option<Growth>) -> Vec<(&'static str, String)> {
+pub(crate) fn all(steps: &[&Step], growth: Option<Growth>) -> Vec<(&'static str, String)> {
     let cost = steps.iter().map(|step| {
         let cost = &step.changes.cost;
         let (least, most) = range(&cost.rounds_ms);

@@ -15,12 +15,17 @@ const MOST_LATENCY_MS: f64 = 250.0;
 const MOST_MEMORY_MB: f64 = 150.0;
 /// CPU for a change grows with the subscribers to the power of this, at most: 1 is linear, and some is noise.
 const MOST_EXPONENT: f64 = 1.15;
+/// CPU for a change in a mesh with five times the services and sidecars, but as many subscribers of each: 1 is what it
+/// should be, and some is noise, and caches that are too small.
+const MOST_BY_SIZE: f64 = 1.5;
 /// Updates sent beyond those needed: a sidecar whose digest was of the moment before asks once more.
 const MOST_SURPLUS: f64 = 0.01;
 
 /// Everything that was measured.
 pub(crate) struct Report {
     settings: Value,
+    /// In most steps.
+    services: usize,
     steps: Vec<Step>,
 }
 
@@ -47,13 +52,13 @@ pub(crate) struct Growth {
 impl Report {
     /// Nothing yet.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let settings = json!({
+        let described = json!({
             "services": settings.services,
             "subscriptionsPerSidecar": settings.subscriptions,
             "changesOfEachKind": settings.changes,
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
         });
-        Self { settings, steps: Vec::new() }
+        Self { settings: described, services: settings.services, steps: Vec::new() }
     }
 
     /// One more step.
@@ -73,7 +78,7 @@ impl Report {
         let all =
             json!({ "settings": self.settings, "steps": self.steps, "growth": growth, "bars": self.bars() });
         fs::write(folder.join("scale.json"), serde_json::to_string_pretty(&all)? + "\n")?;
-        for (name, picture) in plot::all(&self.steps, growth) {
+        for (name, picture) in plot::all(&self.alike().collect::<Vec<_>>(), growth) {
             fs::write(folder.join(name), picture)?;
         }
         Ok(())
@@ -82,7 +87,7 @@ impl Report {
     /// For people.
     pub(crate) fn summary(&self) -> String {
         let mut text = String::from(
-            "sidecars  steady s  change→last ms p50/p99: health   leave        join         document     CPU ms/change  \
+            "sidecars/services  steady s  change→last ms p50/p99: health   leave        join         document     CPU ms/change  \
              idle CPU  MB        wire B     restart s  peak MB\n",
         );
         for step in &self.steps {
@@ -91,8 +96,8 @@ impl Report {
                 |latency: &crate::changes::Latency| format!("{:.0}/{:.0}", latency.p50_ms, latency.p99_ms);
             writeln!(
                 text,
-                "{:<9} {:<9.1} {:>38} {:>10} {:>12} {:>12} {:>12.2} {:>10.1}% {:>7.1} {:>6}+{:<4} {:>9.1} {:>9.1}",
-                step.sidecars,
+                "{:<18} {:<9.1} {:>38} {:>10} {:>12} {:>12} {:>12.2} {:>10.1}% {:>7.1} {:>6}+{:<4} {:>9.1} {:>9.1}",
+                format!("{}/{}", step.sidecars, step.services),
                 step.joined.steady_s,
                 pair(&changes.health),
                 pair(&changes.leave),
@@ -124,10 +129,14 @@ impl Report {
         text
     }
 
+    /// The steps that differ in sidecars alone.
+    fn alike(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.services == self.services)
+    }
+
     fn growth(&self) -> Option<Growth> {
         let points: Vec<(f64, f64)> = self
-            .steps
-            .iter()
+            .alike()
             .map(|step| (step.changes.cost.subscribers as f64, step.changes.cost.cpu_ms))
             .collect();
         growth(&points)
@@ -139,13 +148,14 @@ impl Report {
             bars.push(Bar { what, found, most, reached: found <= most });
         };
         for step in &self.steps {
-            let Step { sidecars, updates, .. } = step;
+            let Step { sidecars, services, updates, .. } = step;
+            let sidecars = format!("{sidecars} sidecars, {services} services");
             let surplus = updates.sent as f64 / updates.needed.max(1) as f64 - 1.0;
             bar(format!("{sidecars}: share of updates sent beyond those needed"), surplus, MOST_SURPLUS);
             bar(format!("{sidecars}: share of needed updates not sent"), -surplus, 0.0);
             bar(format!("{sidecars}: updates refused"), updates.refused as f64, 0.0);
         }
-        for step in self.steps.iter().filter(|step| step.sidecars == MEASURED_AT) {
+        for step in self.alike().filter(|step| step.sidecars == MEASURED_AT) {
             let changes = &step.changes;
             for (kind, latency) in [
                 ("health", &changes.health),
@@ -161,6 +171,18 @@ impl Report {
             }
             let most = step.resident_mb.max(step.joined.resident_mb);
             bar(format!("{MEASURED_AT}: resident, MB"), most, MOST_MEMORY_MB);
+        }
+        for step in self.steps.iter().filter(|step| step.services != self.services) {
+            let cost = &step.changes.cost;
+            let Some(smaller) = self.alike().find(|other| other.changes.cost.subscribers == cost.subscribers)
+            else {
+                continue;
+            };
+            let what = format!(
+                "CPU for a change with {} sidecars and {} services, against {} and {}, as many subscribers each",
+                step.sidecars, step.services, smaller.sidecars, smaller.services
+            );
+            bar(what, cost.cpu_ms / smaller.changes.cost.cpu_ms, MOST_BY_SIZE);
         }
         if let Some(growth) = self.growth() {
             bar("exponent of CPU for a change over subscribers".to_owned(), growth.exponent, MOST_EXPONENT);

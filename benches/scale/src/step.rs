@@ -20,6 +20,7 @@ use crate::{
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Step {
     pub(crate) sidecars: usize,
+    pub(crate) services: usize,
     pub(crate) subscriptions: usize,
     pub(crate) joined: Joined,
     pub(crate) changes: Changes,
@@ -57,12 +58,12 @@ pub(crate) struct Updates {
 const REST: Duration = Duration::from_secs(1);
 
 /// Runs one step with a server of its own.
-pub(crate) async fn measure(settings: &Settings, sidecars: usize) -> Result<Step, Error> {
-    let &Settings { services, subscriptions, .. } = settings;
-    let mesh = Mesh { services, sidecars, subscriptions };
+pub(crate) async fn measure(settings: &Settings, mesh: Mesh) -> Result<Step, Error> {
     let folder = tempfile::tempdir()?;
     let mut server = Server::start(&settings.program, folder.path()).await?;
-    server.apply(mesh.documents()).await?;
+    for documents in mesh.documents() {
+        server.apply(documents).await?;
+    }
     sleep(REST).await;
     let empty_mb = server.memory()?.resident;
 
@@ -83,7 +84,8 @@ pub(crate) async fn measure(settings: &Settings, sidecars: usize) -> Result<Step
 
     let restart = restart::measure(&mut server, &fleet).await?;
     Ok(Step {
-        sidecars,
+        sidecars: mesh.sidecars,
+        services: mesh.services,
         subscriptions: mesh.all_subscriptions(),
         joined,
         changes,
