@@ -36,9 +36,8 @@ const CAPACITY: usize = 100_000;
 /// How many workloads one identity may have: more than any service has instances, and a small part of all there may be.
 /// A stolen join token fills no more of the registry than this.
 const MOST_OF_ONE_IDENTITY: usize = 4096;
-/// Between two transactions: each is on disk before it counts, and a change that is lost in between is only what its
-/// sidecar says anew as soon as it is back.
-const SAVE_PACE: Duration = Duration::from_millis(250);
+/// Between two transactions, each of which waits for the disk: a storm of changes is few of them.
+const SAVE_PACE: Duration = Duration::from_millis(20);
 /// Between tries to write to a store that fails.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -95,7 +94,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refused`], when another identity has its UID, or there is no room for it.
-    pub fn connect(self: &Arc<Self>, workload: Workload) -> Result<(Registration, Registered), Refused> {
+    pub fn connect(
+        self: &Arc<Self>,
+        workload: impl Into<Arc<Workload>>,
+    ) -> Result<(Registration, Registered), Refused> {
+        let workload = workload.into();
         let connection = self.connection();
         let uid = workload.hello.instance_uid.clone();
         let registered = self.state().connect(workload, connection, unix_ms())?;

@@ -1,6 +1,10 @@
 //! Who is registered, and until when: every decision pure, with the time as an argument.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pillion_api::wire;
 use tokio::time::Instant;
@@ -110,6 +114,8 @@ pub struct State {
     members: BTreeMap<String, Member>,
     /// How many each identity has; none is not kept.
     by_identity: BTreeMap<String, usize>,
+    /// The running leases by their ends, with whose they are.
+    leases: BTreeSet<(Instant, String)>,
     lease: Duration,
     room: Room,
 }
@@ -117,7 +123,7 @@ pub struct State {
 impl State {
     /// Nobody is registered.
     pub fn new(lease: Duration, room: Room) -> Self {
-        Self { members: BTreeMap::new(), by_identity: BTreeMap::new(), lease, room }
+        Self { members: BTreeMap::new(), by_identity: BTreeMap::new(), leases: BTreeSet::new(), lease, room }
     }
 
     /// Takes back a workload that an earlier run of the server knew, until `expires`.
@@ -125,38 +131,39 @@ impl State {
         let member =
             Member { presence: Presence::Lost { expires }, since_ms: now_ms, workload: Arc::new(workload) };
         self.count(&member);
+        self.leases.insert((expires, member.uid().to_owned()));
         self.members.insert(member.uid().to_owned(), member);
     }
 
     /// A stream was opened. It takes over from an older stream of the same workload.
     pub fn connect(
         &mut self,
-        workload: Workload,
+        workload: impl Into<Arc<Workload>>,
         connection: Connection,
         now_ms: i64,
     ) -> Result<Registered, Refused> {
+        let workload = workload.into();
         let uid = workload.hello.instance_uid.clone();
         let registered = match self.members.get(&uid) {
             Some(known) if known.workload.spiffe_id != workload.spiffe_id => {
                 return Err(Refused::Taken { uid, owner: known.workload.spiffe_id.clone() });
             }
-            Some(known) => Registered::Resumed { changed: *known.workload != workload },
+            Some(known) => Registered::Resumed { changed: known.workload != workload },
             None if self.members.len() >= self.room.all => return Err(Refused::Full(self.room.all)),
             None if self.of_identity(&workload.spiffe_id) >= self.room.of_one_identity => {
                 let most = self.room.of_one_identity;
-                return Err(Refused::TooMany { identity: workload.spiffe_id, most });
+                return Err(Refused::TooMany { identity: workload.spiffe_id.clone(), most });
             }
             None => Registered::Joined,
         };
-        let member = Member {
-            workload: Arc::new(workload),
-            presence: Presence::Connected(connection),
-            since_ms: now_ms,
-        };
+        let member = Member { workload, presence: Presence::Connected(connection), since_ms: now_ms };
         if registered == Registered::Joined {
             self.count(&member);
         }
-        self.members.insert(uid, member);
+        let before = self.members.insert(uid.clone(), member);
+        if let Some(Member { presence: Presence::Lost { expires }, .. }) = before {
+            self.leases.remove(&(expires, uid));
+        }
         Ok(registered)
     }
 
@@ -176,6 +183,7 @@ impl State {
         if let Some(member) = self.owned(uid, connection) {
             member.presence = Presence::Lost { expires };
             member.since_ms = now_ms;
+            self.leases.insert((expires, uid.to_owned()));
         }
     }
 
@@ -189,19 +197,21 @@ impl State {
 
     /// Removes all whose lease has ended.
     pub fn expire(&mut self, now: Instant) -> Vec<Member> {
-        let ended = |_: &String, member: &mut Member| matches!(member.presence, Presence::Lost { expires } if expires <= now);
-        let gone: Vec<Member> = self.members.extract_if(.., ended).map(|(_, member)| member).collect();
-        gone.iter().for_each(|member| self.discount(member));
+        let mut gone = Vec::new();
+        while let Some((expires, _)) = self.leases.first()
+            && *expires <= now
+            && let Some((_, uid)) = self.leases.pop_first()
+            && let Some(member) = self.members.remove(&uid)
+        {
+            self.discount(&member);
+            gone.push(member);
+        }
         gone
     }
 
     /// When the next lease ends, if any runs.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let expiries = self.members.values().filter_map(|member| match member.presence {
-            Presence::Lost { expires } => Some(expires),
-            Presence::Connected(_) => None,
-        });
-        expiries.min()
+        self.leases.first().map(|(expires, _)| *expires)
     }
 
     /// Everybody, by UID.

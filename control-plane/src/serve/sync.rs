@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -93,13 +94,16 @@ async fn greet(
     if proof.is_over(SystemTime::now()) {
         return Err(over());
     }
-    let workload =
-        Workload { hello, spiffe_id: identity.to_string(), namespace: identity.namespace().to_owned() };
+    let workload = Arc::new(Workload {
+        hello,
+        spiffe_id: identity.to_string(),
+        namespace: identity.namespace().to_owned(),
+    });
     let documents = mesh.compiler.documents();
     let source = compile::source_of(&workload, &documents);
     let welcome = welcome(mesh, &workload, &source);
     let (registration, registered) =
-        mesh.registry.connect(workload.clone()).map_err(|refused| match refused {
+        mesh.registry.connect(Arc::clone(&workload)).map_err(|refused| match refused {
             Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
             Refused::Full(_) | Refused::TooMany { .. } => Status::resource_exhausted(refused.to_string()),
         })?;
@@ -115,6 +119,7 @@ async fn greet(
     Ok(Stream {
         mesh: Arc::clone(mesh),
         proof,
+        ready: workload.hello.health.as_ref().is_some_and(|health| health.ready),
         workload,
         documents,
         source,
@@ -129,8 +134,10 @@ struct Stream {
     mesh: Arc<Mesh>,
     /// With which the stream was opened.
     proof: Proof,
-    /// What it said of itself, with its latest health.
-    workload: Workload,
+    /// What it said of itself at first.
+    workload: Arc<Workload>,
+    /// Its application's health, as it was told last.
+    ready: bool,
     /// Those that `source` was found in.
     documents: Arc<Documents>,
     /// What others see as the source of its requests, as it was told.
@@ -145,7 +152,9 @@ struct Stream {
 impl Stream {
     /// `Ok`: the sidecar ended it.
     async fn run(&mut self, inbound: &mut Streaming<SidecarMessage>, outbox: &Outbox) -> Result<(), Status> {
+        // Made once, as they would have to find their places in a queue anew for every message.
         let mut shutdown = self.mesh.shutdown.clone();
+        let (mut shutdown, mut closed) = (pin!(shutdown.requested()), pin!(outbox.closed()));
         let period = self.mesh.heartbeat;
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,9 +176,9 @@ impl Stream {
                     }
                 },
                 () = self.session.subscriber.changed(), if !ready => {}
-                () = outbox.closed() => return Ok(()),
+                () = &mut closed => return Ok(()),
                 now = ticks.tick() => self.tick(now)?,
-                () = shutdown.requested() => {
+                () = &mut shutdown => {
                     return Err(Status::unavailable("the control plane is shutting down; reconnect"));
                 }
             }
@@ -285,11 +294,10 @@ impl Stream {
 
     fn health(&mut self, health: Health) {
         let health = hello::health(health);
-        let was_ready = self.workload.hello.health.as_ref().is_some_and(|health| health.ready);
         if !self.registration.report(health.clone()) {
             return;
         }
-        self.workload.hello.health = Some(health.clone());
+        let was_ready = std::mem::replace(&mut self.ready, health.ready);
         let workload = &self.workload.hello.workload;
         let (kind, text) = match (was_ready, health.ready) {
             (false, true) => (EventKind::WorkloadHealthy, format!("{workload} is ready")),

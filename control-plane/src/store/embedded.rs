@@ -18,6 +18,9 @@ type Table = TableDefinition<'static, &'static str, (u64, &'static [u8])>;
 const REVISION: TableDefinition<'static, &'static str, u64> = TableDefinition::new("revision");
 const REVISION_KEY: &str = "current";
 
+/// Bytes of the file kept in memory. Reading is seldom, and goes over whole buckets; redb itself would take up to 1 GiB.
+const CACHE: usize = 16 << 20;
+
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "pillion.redb";
 
@@ -102,10 +105,11 @@ impl EmbeddedStore {
             source,
         };
         make_private_file(&path).map_err(|source| unusable(source.into()))?;
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
-            other => unusable(other.into()),
-        })?;
+        let database =
+            Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
+                other => unusable(other.into()),
+            })?;
         let revision = current_revision(&database).map_err(|error| unusable(error.into()))?;
         Ok(Self { database: Arc::new(database), revisions: Arc::new(Revisions::new(revision)) })
     }
