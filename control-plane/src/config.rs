@@ -253,7 +253,7 @@ fn check(mut texts: Texts, default_data_dir: Option<PathBuf>) -> Result<ServerCo
     let lease = texts.duration("lease", 10 * SECOND, SECOND, DAY);
     let heartbeat = texts.duration("heartbeat", 5 * SECOND, SECOND / 10, 60 * SECOND);
     let log_level = texts.texts.get("log-level").cloned().unwrap_or_else(|| "info".to_owned());
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log_level) {
+    if let Err(error) = log_level.parse::<tracing_subscriber::filter::Targets>() {
         texts.fault("log-level", format!("must be a level or log directives ({error}), is {log_level:?}"));
     }
     match data_dir {

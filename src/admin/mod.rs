@@ -41,9 +41,10 @@ pub struct Admin {
 impl Admin {
     /// Serves for ever.
     pub async fn serve(self: Rc<Self>, listener: StdListener) -> std::io::Result<()> {
-        let handle = move |stream, _| {
+        let handle = move |stream, _, open| {
             let admin = self.clone();
             async move {
+                let _open = open;
                 let service = service_fn(move |request: Request<Incoming>| {
                     let admin = admin.clone();
                     async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }

@@ -1,5 +1,6 @@
 //! Puts the parts together: listeners, worker threads, and on the main thread everything that is not a connection.
 
+mod memory;
 mod process;
 mod shutdown;
 mod worker;
@@ -18,7 +19,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 
 use self::worker::Worker;
@@ -211,6 +212,7 @@ async fn gather(
     started: SystemTime,
     mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
+    let mut spare = memory::Spare::default();
     let mut tick = tokio::time::interval(GATHER);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -221,7 +223,9 @@ async fn gather(
         let reports =
             futures_util::future::join_all(workers.iter().map(|worker| worker.report(REPORT))).await;
         gathered.borrow_mut().add(reports.into_iter().flatten().collect());
-        process::measure(&registry, started);
+        if let Some(resident) = process::measure(&registry, started) {
+            spare.look(resident, Instant::now());
+        }
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());

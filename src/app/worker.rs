@@ -135,18 +135,26 @@ async fn serve(
         inbound.open().clone(),
         limit,
         async move { closing.reached(Phase::Closing).await },
-        move |stream, peer| serving.clone().serve(stream, peer),
+        move |stream, peer, guard| serving.clone().serve(stream, peer, guard),
     );
     // The application may need others until its very end, so its side is never closed before the process ends.
     let serving = outbound.clone();
-    listen_on(outbound_listener, outbound.open().clone(), limit, std::future::pending(), move |stream, _| {
-        serving.clone().serve(stream, None)
-    });
+    listen_on(
+        outbound_listener,
+        outbound.open().clone(),
+        limit,
+        std::future::pending(),
+        move |stream, _, guard| serving.clone().serve(stream, None, guard),
+    );
     for (listener, target) in services {
         let serving = outbound.clone();
-        listen_on(listener, outbound.open().clone(), limit, std::future::pending(), move |stream, _| {
-            serving.clone().serve(stream, Some(target.clone()))
-        });
+        listen_on(
+            listener,
+            outbound.open().clone(),
+            limit,
+            std::future::pending(),
+            move |stream, _, guard| serving.clone().serve(stream, Some(target.clone()), guard),
+        );
     }
 
     let mut sweep = tokio::time::interval(SWEEP);
@@ -186,7 +194,7 @@ fn listen_on<H, F>(
     stop: impl Future<Output = ()> + 'static,
     handle: H,
 ) where
-    H: Fn(tokio::net::TcpStream, std::net::SocketAddr) -> F + 'static,
+    H: Fn(tokio::net::TcpStream, std::net::SocketAddr, listen::OpenGuard) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     tokio::task::spawn_local(async move {

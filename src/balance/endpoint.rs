@@ -164,9 +164,10 @@ impl<T> Pick<T> {
         self.permit.is_some_and(Permit::is_probe)
     }
 
-    /// Takes in how long the first answer took.
-    pub fn first_byte(&self, took: Duration) {
-        self.endpoint.observe(took, Instant::now(), self.balancer.decay());
+    /// Takes in that the first answer has come now, or would have been due.
+    pub fn first_byte(&self, now: Instant) {
+        let took = now.saturating_duration_since(self.began);
+        self.endpoint.observe(took, now, self.balancer.decay());
     }
 
     /// Takes in the result, once; the request may go on.

@@ -210,7 +210,7 @@ mod tests {
             let uid = pick.endpoint().uid().to_owned();
             let took = Duration::from_millis(if uid == "u0" { 100 } else { 5 });
             *counts.entry(uid).or_insert(0) += 1;
-            pick.first_byte(took);
+            pick.first_byte(Instant::now() + took);
             pick.settle(true, Instant::now());
             tokio::time::advance(Duration::from_millis(1)).await;
         }
@@ -286,7 +286,7 @@ mod tests {
                 tokio::time::advance(Duration::from_millis(200)).await;
             } else {
                 tokio::time::advance(Duration::from_millis(1)).await;
-                pick.first_byte(Duration::from_millis(1));
+                pick.first_byte(Instant::now());
                 pick.settle(true, Instant::now());
             }
         }

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Body, InterimSink, Version,
     h1::client::{Failure, Http1},
-    h2::client::Http2,
+    h2::client::{Http2, Ready},
 };
 use crate::error::{Reason, Refusal};
 
@@ -130,7 +130,7 @@ impl<C: Connect> Client<C> {
         match version {
             Version::Http1 => self.send_http1(request, interim).await,
             Version::Http2 => match self.http2().await {
-                Ok(connection) => connection
+                Ok(ready) => ready
                     .send(request, interim)
                     .await
                     .map(|response| response.map(Body::from_http2))
@@ -148,13 +148,15 @@ impl<C: Connect> Client<C> {
         let idle = self.idle_http1();
         let again = if idle.is_some() && harmless_to_repeat(&request) { copy(&request) } else { None };
         let (connection, response) = match idle {
-            None => self.send_on_fresh(request, interim).await?,
+            None => Box::pin(self.send_on_fresh(request, interim)).await?,
             Some(mut connection) => match connection.send(request, interim).await {
                 Ok(response) => (connection, response),
-                Err(Failure { unsent: Some(request), .. }) => self.send_on_fresh(request, interim).await?,
+                Err(Failure { unsent: Some(request), .. }) => {
+                    Box::pin(self.send_on_fresh(request, interim)).await?
+                }
                 Err(Failure { refusal, unsent: None, shared }) => match again {
                     Some(request) if refusal.reason == Reason::Reset => {
-                        self.send_on_fresh(request, interim).await?
+                        Box::pin(self.send_on_fresh(request, interim)).await?
                     }
                     _ => return Err(Failure { refusal, unsent: None, shared }),
                 },
@@ -198,14 +200,15 @@ impl<C: Connect> Client<C> {
     fn idle_http1(&self) -> Option<Http1> {
         let mut idle = self.0.http1.borrow_mut();
         let (timeout, now) = (self.0.idle_timeout.get(), Instant::now());
-        idle.retain(|(connection, since)| !connection.is_closed() && now - *since < timeout);
+        // From the end, where the one used last is; `sweep` looks at them all.
         let free = idle.iter().rposition(|(connection, _)| connection.is_ready())?;
-        Some(idle.remove(free).0)
+        let (connection, since) = idle.remove(free);
+        (now - since < timeout).then_some(connection)
     }
 
     /// The least busy connection; opens one when there is none, or all are busy and more are allowed.
     /// A failure comes with whether it was another request that began to connect.
-    async fn http2(&self) -> Result<Http2, (Refusal, bool)> {
+    async fn http2(&self) -> Result<Ready, (Refusal, bool)> {
         loop {
             let (best, count) = {
                 let mut connections = self.0.http2.borrow_mut();
@@ -231,8 +234,8 @@ impl<C: Connect> Client<C> {
                             continue;
                         }
                     }
-                    if best.ready().await {
-                        return Ok(best);
+                    if let Ok(ready) = best.ready().await {
+                        return Ok(ready);
                     }
                 }
                 None => {

@@ -32,7 +32,7 @@ pub trait Handler: 'static {
     fn malformed(&self, reason: Reason);
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. Boxed by version, so that a connection has memory for the one that it speaks.
 ///
 /// # Errors
 /// What the peer did wrong, for the log; whoever sent it has been answered already.
@@ -42,8 +42,8 @@ where
     H: Handler,
 {
     match version {
-        Version::Http1 => h1::server::serve(io, handler, drain).await,
-        Version::Http2 => h2::server::serve(io, handler.clone(), drain).await.or_else(|error| {
+        Version::Http1 => Box::pin(h1::server::serve(io, handler, drain)).await,
+        Version::Http2 => Box::pin(h2::server::serve(io, handler.clone(), drain)).await.or_else(|error| {
             // A peer that just goes away is normal.
             if error.is_io() || error.reason() == Some(::h2::Reason::NO_ERROR) {
                 return Ok(());

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use http::{Request, Response};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::Inbound;
 use crate::{
@@ -31,7 +31,7 @@ impl Handler for FromPeer {
 
     async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
-        middleware::run(request, policy, |request| self.forward(request, interim)).await
+        middleware::run(request, Instant::now(), policy, |request| self.forward(request, interim)).await
     }
 
     fn voice(&self) -> &Voice {

@@ -22,7 +22,7 @@ use crate::{
     },
     net::{
         copy,
-        listen::Open,
+        listen::{Open, OpenGuard},
         sniff::{Detected, sniff},
     },
     telemetry::{
@@ -99,7 +99,7 @@ impl Inbound {
     }
 
     /// Serves one connection of another sidecar, to its end.
-    pub async fn serve(self: Rc<Self>, stream: TcpStream, address: SocketAddr) {
+    pub async fn serve(self: Rc<Self>, stream: TcpStream, address: SocketAddr, _open: OpenGuard) {
         if let Err((reason, refusal)) = self.connection(stream).await {
             tracing::info!(reason, %refusal, peer = %address, "inbound connection refused");
         }

@@ -76,14 +76,18 @@ impl<E> Served<E> {
     }
 }
 
-/// Takes one request down the chain and back.
-pub async fn run<T, F, E>(mut request: Request<Body>, policy: Policy<'_>, tail: T) -> Response<Recorded<E>>
+/// Takes one request, which came at `started`, down the chain and back.
+pub async fn run<T, F, E>(
+    mut request: Request<Body>,
+    started: Instant,
+    policy: Policy<'_>,
+    tail: T,
+) -> Response<Recorded<E>>
 where
     T: FnOnce(Request<Body>) -> F,
     F: Future<Output = Served<E>>,
     E: End,
 {
-    let started = Instant::now();
     let grpc = headers::is_grpc(request.headers());
     let mut recording = Recording::begin(policy.edge, started);
 

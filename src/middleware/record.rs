@@ -24,14 +24,14 @@ pub trait End: Unpin + 'static {
     /// How it is, as far as the response's head tells.
     fn begun(&mut self, outcome: Outcome);
 
-    /// How it ended.
-    fn ended(self, outcome: Outcome);
+    /// How it ended, and when.
+    fn ended(self, outcome: Outcome, now: Instant);
 }
 
 impl End for () {
     fn begun(&mut self, _: Outcome) {}
 
-    fn ended(self, _: Outcome) {}
+    fn ended(self, _: Outcome, _: Instant) {}
 }
 
 /// One request being counted. Dropped without an outcome, it was cancelled.
@@ -114,10 +114,11 @@ impl<E: End> Recording<E> {
 
 impl<E: End> Drop for Recording<E> {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
         self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took.as_micros() as u64);
         if let (Some(end), Some(outcome)) = (self.end.take(), self.outcome) {
-            end.ended(outcome);
+            end.ended(outcome, now);
         }
     }
 }
@@ -221,7 +222,7 @@ mod tests {
     impl End for Ended {
         fn begun(&mut self, _: Outcome) {}
 
-        fn ended(self, outcome: Outcome) {
+        fn ended(self, outcome: Outcome, _: Instant) {
             self.0.borrow_mut().push(outcome);
         }
     }

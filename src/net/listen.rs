@@ -55,8 +55,8 @@ impl Drop for OpenGuard {
     }
 }
 
-/// Accepts until `stop` completes; each connection is handled by a task of its own on this thread. At `limit` open
-/// connections new ones wait in the kernel's queue.
+/// Accepts until `stop` completes; each connection is handled by a task of its own on this thread, which holds the
+/// guard for as long as it counts as open. At `limit` open connections new ones wait in the kernel's queue.
 pub async fn accept<H, F>(
     listener: StdListener,
     open: Open,
@@ -65,7 +65,7 @@ pub async fn accept<H, F>(
     handle: H,
 ) -> io::Result<()>
 where
-    H: Fn(TcpStream, SocketAddr) -> F,
+    H: Fn(TcpStream, SocketAddr, OpenGuard) -> F,
     F: Future<Output = ()> + 'static,
 {
     let listener = TcpListener::from_std(listener)?;
@@ -87,12 +87,8 @@ where
             }
         };
         super::connect::prepare(&stream);
-        let guard = open.enter();
-        let handled = handle(stream, peer);
-        tokio::task::spawn_local(async move {
-            let _guard = guard;
-            handled.await;
-        });
+        // Boxed first: a task's future is moved about before it has its place.
+        tokio::task::spawn_local(Box::pin(handle(stream, peer, open.enter())));
         while open.count() >= limit {
             tracing::warn!(limit, "as many connections as allowed are open; new ones wait");
             tokio::select! {

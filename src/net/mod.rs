@@ -3,4 +3,5 @@
 pub mod connect;
 pub mod copy;
 pub mod listen;
+pub mod read_ahead;
 pub mod sniff;

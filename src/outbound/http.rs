@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use ::http::{Method, Request, Response, uri::Authority};
+use tokio::time::Instant;
 
 use super::{Outbound, Target, route::Held, target::Meaning};
 use crate::{
@@ -24,13 +25,15 @@ pub(super) struct FromApplication {
 impl Handler for FromApplication {
     type Body = Recorded<Held>;
 
+    /// A request to a service is what this is for. All other ways are boxed: a future is as large as the largest of
+    /// its ways, and each request has one.
     async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let authority = match headers::authority(&request) {
             Ok(authority) => authority,
-            Err(refusal) => return self.refuse(request, self.outbound.refused_edge(), refusal).await,
+            Err(refusal) => return Box::pin(self.refuse(request, refusal)).await,
         };
         if request.method() == Method::CONNECT && self.target.is_none() {
-            return self.connect(&mut request, authority).await;
+            return Box::pin(self.connect(&mut request, authority)).await;
         }
         match self.destination(authority.as_ref(), 80).await {
             Ok(Destination::Service(target)) => {
@@ -39,12 +42,10 @@ impl Handler for FromApplication {
                 self.outbound.call(request, authority, &target, interim).await
             }
             Ok(Destination::Outside(authority)) => {
-                self.outbound
-                    .outside
-                    .call(request, &self.outbound.voice, &self.outbound.open, authority, interim)
-                    .await
+                let Outbound { outside, voice, open, .. } = &*self.outbound;
+                Box::pin(outside.call(request, voice, open, authority, interim)).await
             }
-            Err(refusal) => self.refuse(request, self.outbound.refused_edge(), refusal).await,
+            Err(refusal) => Box::pin(self.refuse(request, refusal)).await,
         }
     }
 
@@ -74,7 +75,7 @@ impl FromApplication {
         {
             return Ok(Destination::Service(target.clone()));
         }
-        let destination = self.meaning(authority, port).await?;
+        let destination = Box::pin(self.meaning(authority, port)).await?;
         if let Destination::Service(target) = &destination {
             *self.last.borrow_mut() = Some((authority.clone(), target.clone()));
         }
@@ -90,19 +91,24 @@ impl FromApplication {
         };
         match super::target::meaning(authority, &namespace, port) {
             Meaning::Service(service, port) => Ok(Destination::Service(Target { service, port })),
-            Meaning::Perhaps(service, port) => match self.outbound.services.get(&service).await {
-                Ok(_) => Ok(Destination::Service(Target { service, port })),
-                // `example.com` looks like a service; what the control plane does not know, or cannot say, is a host
-                // outside. A bare name is not: it must not leave the mesh because the control plane is away.
-                Err(refusal)
-                    if matches!(refusal.reason, Reason::UnknownService)
-                        || namespace.is_empty()
-                            && matches!(refusal.reason, Reason::DiscoveryTimeout | Reason::NoIdentity) =>
-                {
-                    Ok(Destination::Outside(authority.clone()))
+            Meaning::Perhaps(service, port) => {
+                match self.outbound.services.get(&service, Instant::now()).await {
+                    Ok(_) => Ok(Destination::Service(Target { service, port })),
+                    // `example.com` looks like a service; what the control plane does not know, or cannot say, is a host
+                    // outside. A bare name is not: it must not leave the mesh because the control plane is away.
+                    Err(refusal)
+                        if matches!(refusal.reason, Reason::UnknownService)
+                            || namespace.is_empty()
+                                && matches!(
+                                    refusal.reason,
+                                    Reason::DiscoveryTimeout | Reason::NoIdentity
+                                ) =>
+                    {
+                        Ok(Destination::Outside(authority.clone()))
+                    }
+                    Err(refusal) => Err(refusal),
                 }
-                Err(refusal) => Err(refusal),
-            },
+            }
             Meaning::Outside => Ok(Destination::Outside(authority.clone())),
         }
     }
@@ -115,22 +121,23 @@ impl FromApplication {
     ) -> Response<Recorded<Held>> {
         let outbound = self.outbound.clone();
         let destination = match self.destination(authority.as_ref(), 443).await {
-            Ok(Destination::Service(target)) => match outbound.services.get(&target.service).await {
-                Ok(service) => service.protocol(target.port).map(|_| Destination::Service(target)),
-                Err(refusal) => Err(refusal),
-            },
+            Ok(Destination::Service(target)) => {
+                match outbound.services.get(&target.service, Instant::now()).await {
+                    Ok(service) => service.protocol(target.port).map(|_| Destination::Service(target)),
+                    Err(refusal) => Err(refusal),
+                }
+            }
             other => other,
         };
         let destination = match destination {
             Ok(destination) => destination,
             Err(refusal) => {
-                let empty = Request::new(Body::Empty);
-                return self.refuse(empty, outbound.refused_edge(), refusal).await;
+                return self.refuse(Request::new(Body::Empty), refusal).await;
             }
         };
         if request.version() == ::http::Version::HTTP_2 {
             let refusal = Refusal::new(Reason::UpgradeFailed, "CONNECT is taken over HTTP/1 only");
-            return self.refuse(Request::new(Body::Empty), outbound.refused_edge(), refusal).await;
+            return self.refuse(Request::new(Body::Empty), refusal).await;
         }
         let tunnel: Result<Tunnel, Refusal> = match destination {
             Destination::Service(target) => Ok(Tunnel::Service(target)),
@@ -138,17 +145,18 @@ impl FromApplication {
         };
         match tunnel {
             Err(refusal) => {
-                self.refuse(Request::new(Body::Empty), outbound.edge("outside", false), refusal).await
+                let edge = outbound.edge("outside", false);
+                self.outbound.refuse(Request::new(Body::Empty), edge, refusal).await
             }
             Ok(tunnel) => {
                 let pending = upgrade::Pending::of(request);
                 let guard = outbound.open.enter();
                 tokio::task::spawn_local(async move {
-                    let _guard = guard;
                     let Some(mut io) = pending.upgraded().await else { return };
                     match tunnel {
-                        Tunnel::Service(target) => outbound.serve(io, Some(target)).await,
+                        Tunnel::Service(target) => outbound.serve(io, Some(target), guard).await,
                         Tunnel::Outside(mut stream) => {
+                            let _guard = guard;
                             let (sent, received) =
                                 crate::net::copy::both_ways(&mut io, &mut stream).await.unwrap_or_default();
                             outbound.edge("outside", false).connection(sent, received);
@@ -160,14 +168,22 @@ impl FromApplication {
         }
     }
 
-    async fn refuse(
+    /// Before it is known whom the request is for.
+    async fn refuse(&self, request: Request<Body>, refusal: Refusal) -> Response<Recorded<Held>> {
+        self.outbound.refuse(request, self.outbound.refused_edge(), refusal).await
+    }
+}
+
+impl Outbound {
+    /// Answers a request with a refusal, counted on `edge`.
+    pub(super) async fn refuse(
         &self,
         request: Request<Body>,
         edge: Rc<Edge>,
         refusal: Refusal,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy::bare(&self.outbound.voice, edge, &self.outbound.open);
-        middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
+        let policy = Policy::bare(&self.voice, edge, &self.open);
+        middleware::run(request, Instant::now(), policy, |_| async { Served::refused(refusal) }).await
     }
 }
 

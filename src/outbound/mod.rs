@@ -15,6 +15,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
+    time::Instant,
 };
 
 use self::{outside::Outside, services::Services};
@@ -24,7 +25,7 @@ use crate::{
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, serve},
     net::{
-        listen::Open,
+        listen::{Open, OpenGuard},
         sniff::{Detected, Prefixed, sniff},
     },
     telemetry::{
@@ -113,11 +114,17 @@ impl Outbound {
     /// Serves one connection of the application, to its end. `target` where it is known.
     ///
     /// Boxed, because a CONNECT inside a connection is served like a connection.
-    pub fn serve<T>(self: Rc<Self>, io: T, target: Option<Target>) -> Pin<Box<dyn Future<Output = ()>>>
+    pub fn serve<T>(
+        self: Rc<Self>,
+        io: T,
+        target: Option<Target>,
+        open: OpenGuard,
+    ) -> Pin<Box<dyn Future<Output = ()>>>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         Box::pin(async move {
+            let _open = open;
             let name = target.as_ref().map(|target| target.service.to_string());
             if let Err(refusal) = self.clone().connection(io, target).await {
                 let target = name.as_deref().unwrap_or("?");
@@ -132,7 +139,9 @@ impl Outbound {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let declared = match &target {
-            Some(target) => self.services.get(&target.service).await?.protocol(target.port)?,
+            Some(target) => {
+                self.services.get(&target.service, Instant::now()).await?.protocol(target.port)?
+            }
             None => Protocol::Detect,
         };
         let (version, io) = match declared {
@@ -163,7 +172,7 @@ impl Outbound {
                 let (_, never) = drain::channel();
                 serve::serve(io, version, Rc::new(handler), never).await
             }
-            (None, Some(target)) => self.forward_opaque(io, &target).await,
+            (None, Some(target)) => Box::pin(self.forward_opaque(io, &target)).await,
             (None, None) => {
                 let detail = "the connection is not HTTP, and its destination is not known";
                 Err(Refusal::new(Reason::NoTarget, detail))

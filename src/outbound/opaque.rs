@@ -23,7 +23,7 @@ impl Outbound {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let service = self.services.get(&target.service).await?;
+        let service = self.services.get(&target.service, Instant::now()).await?;
         let port = service.config()?.port(target.port).map(|port| port.target_port);
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
@@ -33,16 +33,16 @@ impl Outbound {
         for _ in 0..TRIES {
             let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
             let avoided = avoided.map(|endpoint: &Rc<Endpoint<Reach>>| endpoint.uid());
-            let mut pick = match (service.pick(&self.random, avoided).await, failed.take()) {
+            let mut pick = match (service.pick(&self.random, Instant::now(), avoided).await, failed.take()) {
                 (Ok(pick), _) => pick,
                 (Err(_), Some((_, refusal))) | (Err(refusal), None) => return Err(refusal),
             };
-            let began = Instant::now();
             match pick.endpoint().reach().to_peer(port).open_opaque().await {
                 Ok(mut peer) => {
-                    pick.first_byte(began.elapsed());
+                    let now = Instant::now();
+                    pick.first_byte(now);
                     // It has an application behind it, which is all that can be told of bytes.
-                    pick.settle(true, Instant::now());
+                    pick.settle(true, now);
                     let edge = pick.endpoint().reach().edge(&service.name);
                     let _under_way = edge.enter();
                     let copied = copy::both_ways(&mut io, &mut peer).await;

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{Needs, route::Held};
 use crate::{
@@ -64,7 +64,7 @@ impl Outside {
     ) -> Response<Recorded<Held>> {
         let policy = Policy::bare(voice, self.edge.clone(), open);
         let client = self.client(&authority);
-        middleware::run(request, policy, |mut request: Request<Body>| async move {
+        middleware::run(request, Instant::now(), policy, |mut request: Request<Body>| async move {
             let version = if request.version() == ::http::Version::HTTP_2 {
                 headers::to_http2(&mut request, authority);
                 Version::Http2

@@ -39,8 +39,8 @@ impl End for Held {
         }
     }
 
-    fn ended(mut self, outcome: Outcome) {
-        self.0.settle(!outcome.is_failure(), Instant::now());
+    fn ended(mut self, outcome: Outcome, now: Instant) {
+        self.0.settle(!outcome.is_failure(), now);
     }
 }
 
@@ -73,11 +73,9 @@ struct Times {
 
 impl Times {
     /// Until when a try that begins now may take, and the limit that says so.
-    fn of_a_try(self, now: Instant) -> (Instant, Duration) {
-        // As good as never.
-        const LONG: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    fn of_a_try(self, now: Instant) -> Option<(Instant, Duration)> {
         let each = self.each.map(|each| (now + each, each));
-        [self.whole, each].into_iter().flatten().min().unwrap_or((now + LONG, LONG))
+        [self.whole, each].into_iter().flatten().min()
     }
 }
 
@@ -90,13 +88,13 @@ impl Outbound {
         target: &Target,
         interim: &dyn InterimSink,
     ) -> Response<Recorded<Held>> {
-        let found = self.services.get(&target.service).await;
+        let now = Instant::now();
+        let found = self.services.get(&target.service, now).await;
         let found = found.and_then(|service| service.config().map(|config| (service, config)));
         let (service, config) = match found {
             Ok(found) => found,
             Err(refusal) => {
-                let policy = Policy::bare(&self.voice, self.refused_edge(), &self.open);
-                return middleware::run(request, policy, |_| async { Served::refused(refusal) }).await;
+                return Box::pin(self.refuse(request, self.refused_edge(), refusal)).await;
             }
         };
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
@@ -115,25 +113,22 @@ impl Outbound {
             response_headers: rule.map(|rule| &rule.response_headers).filter(|changes| !changes.is_empty()),
         };
         let times = Times {
-            whole: policy.timeout.map(|timeout| (Instant::now() + timeout, timeout)),
+            whole: policy.timeout.map(|timeout| (now + timeout, timeout)),
             each: rule.and_then(|rule| rule.backend_request_timeout),
         };
         let tail = |request| async {
-            let request = match decision {
-                Decision::NoMatch => {
-                    return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
-                }
-                Decision::Direct | Decision::Rule(_) => request,
-            };
+            if matches!(decision, Decision::NoMatch) {
+                return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
+            }
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
                     let to = Destination { called: &service, backend: &backend, port };
-                    self.send(request, authority, to, times, interim).await
+                    self.send(request, authority, now, to, times, interim).await
                 }
                 Err(refusal) => Served::refused(refusal),
             }
         };
-        middleware::run(request, policy, tail).await
+        middleware::run(request, now, policy, tail).await
     }
 
     /// The service that gets the request, and the application port there.
@@ -159,9 +154,11 @@ impl Outbound {
         let backend = if chosen.service == called.name {
             called.clone()
         } else {
-            self.services.get(&chosen.service).await.map_err(|refusal| match refusal.reason {
-                Reason::UnknownService => absent(&chosen.service),
-                _ => refusal,
+            self.services.get(&chosen.service, Instant::now()).await.map_err(|refusal| {
+                match refusal.reason {
+                    Reason::UnknownService => absent(&chosen.service),
+                    _ => refusal,
+                }
             })?
         };
         let target_port = backend.config()?.port(chosen.port).map(|port| port.target_port);
@@ -175,6 +172,7 @@ impl Outbound {
         &self,
         mut request: Request<Body>,
         authority: Authority,
+        mut now: Instant,
         to: Destination<'_>,
         times: Times,
         interim: &dyn InterimSink,
@@ -188,6 +186,8 @@ impl Outbound {
                     request.headers_mut().insert(headers::VERSION, HeaderValue::from_static("1"));
                 }
                 headers::to_http2(&mut request, authority);
+                // What hyper has noted there means nothing to HTTP/2, and would be copied with the request.
+                request.extensions_mut().clear();
             }
         }
         let again = if carry == Version::Http2 { client::copy(&request) } else { None };
@@ -195,7 +195,7 @@ impl Outbound {
         let mut failed = None;
         for tried in 1.. {
             let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let mut pick = match backend.pick(&self.random, avoided).await {
+            let mut pick = match backend.pick(&self.random, now, avoided).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
                 Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),
@@ -207,21 +207,28 @@ impl Outbound {
             if let Some(Err(refusal)) = waiting {
                 return Served { result: Err(refusal), edge, end: None };
             }
-            let sent = Instant::now();
-            let (at, limit) = times.of_a_try(sent);
-            let Ok(result) = tokio::time::timeout_at(at, client.send(request, carry, interim)).await else {
-                pick.first_byte(sent.elapsed());
-                let refusal = Refusal::new(
-                    Reason::RequestTimeout,
-                    format_args!("{} has not answered within {limit:?}", pick.endpoint().workload()),
-                );
-                return Served { result: Err(refusal), edge, end: Some(Held(pick)) };
+            let sending = client.send(request, carry, interim);
+            let result = match times.of_a_try(now) {
+                None => Ok(sending.await),
+                Some((at, limit)) => tokio::time::timeout_at(at, sending).await.map_err(|_| limit),
             };
             drop(waiting);
+            now = Instant::now();
+            let result = match result {
+                Ok(result) => result,
+                Err(limit) => {
+                    pick.first_byte(now);
+                    let refusal = Refusal::new(
+                        Reason::RequestTimeout,
+                        format_args!("{} has not answered within {limit:?}", pick.endpoint().workload()),
+                    );
+                    return Served { result: Err(refusal), edge, end: Some(Held(pick)) };
+                }
+            };
             let mut counts = true;
             let (result, next) = match result {
                 Ok(response) => {
-                    pick.first_byte(sent.elapsed());
+                    pick.first_byte(now);
                     let unprocessed = refused_unprocessed(&response);
                     (Ok(response), if unprocessed { again.as_ref().and_then(client::copy) } else { None })
                 }
@@ -242,7 +249,7 @@ impl Outbound {
                     failed = Some(Served { result, edge, end: None });
                     avoid = Some(pick.endpoint().clone());
                     if counts {
-                        pick.settle(false, Instant::now());
+                        pick.settle(false, now);
                     }
                 }
                 _ => return Served { result, edge, end: counts.then(|| Held(pick)) },

@@ -14,7 +14,6 @@ use pillion_api::{
 };
 use rand::rngs::SmallRng;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
-use tokio_rustls::client::TlsStream;
 
 use super::Needs;
 use crate::{
@@ -87,13 +86,13 @@ impl Services {
     ///
     /// # Errors
     /// [`Reason::UnknownService`], [`Reason::DiscoveryTimeout`], [`Reason::NoIdentity`].
-    pub(super) async fn get(&self, name: &ServiceName) -> Result<Rc<Service>, Refusal> {
+    pub(super) async fn get(&self, name: &ServiceName, now: Instant) -> Result<Rc<Service>, Refusal> {
         let known = self.known.borrow().get(name).cloned();
         let service = match known {
             Some(service) => service,
-            None => self.follow(name).await?,
+            None => Box::pin(self.follow(name)).await?,
         };
-        service.used.set(Instant::now());
+        service.used.set(now);
         if service.config.borrow().is_none() {
             return Err(Refusal::new(Reason::UnknownService, name));
         }
@@ -250,26 +249,40 @@ impl Service {
     pub(super) async fn pick(
         &self,
         random: &RefCell<SmallRng>,
+        now: Instant,
         avoid: Option<&str>,
     ) -> Result<Pick<Reach>, Refusal> {
-        let began = Instant::now();
+        let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
+        match picked {
+            Ok(pick) => Ok(pick),
+            Err(reason) => Box::pin(self.pick_later(random, now, avoid, reason)).await,
+        }
+    }
+
+    async fn pick_later(
+        &self,
+        random: &RefCell<SmallRng>,
+        began: Instant,
+        avoid: Option<&str>,
+        mut reason: Reason,
+    ) -> Result<Pick<Reach>, Refusal> {
         let mut place = None;
         loop {
-            let reason = match self.balancer.pick(Instant::now(), &mut *random.borrow_mut(), avoid) {
-                Ok(pick) => return Ok(pick),
-                Err(reason) => reason,
-            };
-            let refusal =
-                || Refusal::new(reason, format_args!("{}, waited {:?}", self.name, began.elapsed()));
             if reason == Reason::BreakersOpen {
                 return Err(Refusal::new(reason, &self.name));
             }
             if place.is_none() {
                 place = Some(self.pending.enter()?);
             }
-            tokio::time::timeout_at(began + PATIENCE, self.balancer.updated())
-                .await
-                .map_err(|_| refusal())?;
+            let updated = tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await;
+            let now = Instant::now();
+            updated
+                .map_err(|_| Refusal::new(reason, format_args!("{}, waited {:?}", self.name, now - began)))?;
+            let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
+            match picked {
+                Ok(pick) => return Ok(pick),
+                Err(still) => reason = still,
+            }
         }
     }
 
@@ -378,7 +391,7 @@ pub(super) struct ToPeer {
 
 impl ToPeer {
     /// Connects for what is to be carried.
-    pub(super) async fn open(&self, carries: Carries) -> Result<TlsStream<tokio::net::TcpStream>, Refusal> {
+    pub(super) async fn open(&self, carries: Carries) -> Result<tls::connect::Connection, Refusal> {
         let timeout = self.timeouts.connect.get();
         let connected = self.peer.connect(carries, &self.service, self.port, timeout).await;
         let result = match &connected {
@@ -391,7 +404,7 @@ impl ToPeer {
     }
 
     /// Connects for bytes, all the way to the application.
-    pub(super) async fn open_opaque(&self) -> Result<TlsStream<tokio::net::TcpStream>, Refusal> {
+    pub(super) async fn open_opaque(&self) -> Result<tls::connect::Connection, Refusal> {
         let mut io = self.open(Carries::Tcp).await?;
         let timeout = self.timeouts.connect.get();
         match tokio::time::timeout(timeout, tls::opening::read(&mut io)).await {
@@ -402,7 +415,7 @@ impl ToPeer {
 }
 
 impl Connect for ToPeer {
-    type Io = TlsStream<tokio::net::TcpStream>;
+    type Io = tls::connect::Connection;
 
     async fn connect(&self, version: Version) -> Result<Self::Io, Refusal> {
         match version {

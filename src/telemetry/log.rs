@@ -1,6 +1,6 @@
 //! Log lines to standard error, as text or JSON.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,19 +17,18 @@ pub enum Format {
 /// What is wrong with the filter.
 pub fn start(filter: &str, format: Format) -> Result<(), String> {
     let filter = parse(filter)?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let started = match format {
-        Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = match format {
+        Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    started.map_err(|error| error.to_string())
+    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())
 }
 
 /// Checks a filter.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(filter: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(filter).map_err(|error| format!("{filter:?} is no log filter: {error}"))
+pub fn parse(filter: &str) -> Result<Targets, String> {
+    filter.parse().map_err(|error| format!("{filter:?} is no log filter: {error}"))
 }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::{Carries, port_of};
+use crate::net::read_ahead::ReadAhead;
 
 /// A caller has so long for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,7 +16,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Accepted<T> {
     /// The connection, decrypted.
-    pub io: TlsStream<T>,
+    pub io: TlsStream<ReadAhead<T>>,
     /// The caller, proven.
     pub peer: SpiffeId,
     /// What it will carry.
@@ -60,7 +61,7 @@ pub async fn accept<T>(io: T, config: Arc<ServerConfig>) -> Result<Accepted<T>, 
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = TlsAcceptor::from(config).accept(io);
+    let handshake = TlsAcceptor::from(config).accept(ReadAhead::new(io));
     let io = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => {

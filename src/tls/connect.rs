@@ -16,7 +16,13 @@ use tokio_rustls::{
 };
 
 use super::{Carries, server_name};
-use crate::error::{Reason, Refusal};
+use crate::{
+    error::{Reason, Refusal},
+    net::read_ahead::ReadAhead,
+};
+
+/// A connection to a peer's sidecar, handshake done.
+pub type Connection = TlsStream<ReadAhead<TcpStream>>;
 
 /// A workload's sidecar as a place to connect to. Kept for as long as the workload is known, because it holds the TLS
 /// sessions that make reconnecting cheap.
@@ -45,7 +51,7 @@ impl Peer {
         service: &ServiceName,
         port: u16,
         within: Duration,
-    ) -> Result<(TlsStream<TcpStream>, bool), Refusal> {
+    ) -> Result<(Connection, bool), Refusal> {
         let address = self.address;
         let connecting = async {
             let tcp = crate::net::connect::tcp(address, within).await?;
@@ -53,10 +59,12 @@ impl Peer {
                 .map_err(|error| Refusal::new(Reason::TlsHandshake, error))?;
             let connector = TlsConnector::from(self.config(carries));
             let io =
-                connector.connect(name, tcp).await.map_err(|error| match PeerFault::from_io(&error) {
-                    Some(fault) => Refusal::new(Reason::PeerIdentity, format_args!("{address}: {fault}")),
-                    None => Refusal::new(Reason::TlsHandshake, format_args!("{address}: {error}")),
-                })?;
+                connector.connect(name, ReadAhead::new(tcp)).await.map_err(
+                    |error| match PeerFault::from_io(&error) {
+                        Some(fault) => Refusal::new(Reason::PeerIdentity, format_args!("{address}: {fault}")),
+                        None => Refusal::new(Reason::TlsHandshake, format_args!("{address}: {error}")),
+                    },
+                )?;
             let session = io.get_ref().1;
             let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
             // Asked of resumed sessions too, which TLS does not verify again.

@@ -46,7 +46,7 @@ impl Case for Pick {
     fn run(&mut self) {
         self.now += PAUSE;
         let mut pick = self.balancer.pick(self.now, &mut self.random, None).expect("all are ready");
-        pick.first_byte(PAUSE);
+        pick.first_byte(self.now + PAUSE);
         pick.settle(true, self.now);
     }
 }

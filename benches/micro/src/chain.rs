@@ -17,6 +17,8 @@ use pillion_proxy::{
     telemetry::edge::{Edge, Edges},
 };
 
+use tokio::time::Instant;
+
 use crate::{Case, telemetry};
 
 /// One request down the chain and back.
@@ -82,7 +84,7 @@ impl Case for Chain {
             response_headers: self.changes.as_ref(),
         };
         let tail = async |_| Served { result: Ok(Response::new(Body::Empty)), edge: None, end: Some(()) };
-        let running = pin!(middleware::run(request, policy, tail));
+        let running = pin!(middleware::run(request, Instant::now(), policy, tail));
         match running.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(response) => drop(response),
             Poll::Pending => unreachable!("the tail answers at once"),

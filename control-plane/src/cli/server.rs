@@ -5,17 +5,19 @@ use std::{io::IsTerminal as _, path::PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::Failure;
 use crate::{app, config::ServerArgs, error::Error};
 
 pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> Result<(), Failure> {
     let config = args.check(default_data_dir).map_err(failure)?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)
-        .map_err(|error| Failure::Settings(format!("log-level: {error}")))?;
+    let filter: Targets =
+        config.log_level.parse().map_err(|error| Failure::Settings(format!("log-level: {error}")))?;
     // Colours are for people; a log file has none.
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
     raise_file_limit();
     let failed = |error| Failure::Local(format!("cannot hear signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

@@ -16,7 +16,10 @@ use h2::client::{self, SendRequest};
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump};
+use super::{
+    CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
+    pump_ready,
+};
 use crate::{
     error::{Reason, Refusal},
     http::InterimSink,
@@ -121,41 +124,69 @@ impl Http2 {
         self.state.closed.load(Relaxed)
     }
 
-    /// Waits until the connection takes a request. False: it takes no more, and counts as closed.
-    pub async fn ready(&self) -> bool {
-        let mut sender = self.sender.clone();
-        let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
-        if ready.is_err() {
-            self.state.closed.store(true, Relaxed);
-        }
-        ready.is_ok()
-    }
-
-    /// Sends a request in HTTP/2's form (see [`crate::http::headers::to_http2`]) and waits for the head of its response.
+    /// Waits until the connection takes a request.
     ///
     /// # Errors
-    /// [`Reason::NotProcessed`] when the peer surely did nothing with it, [`Reason::Reset`] when it may have.
+    /// [`Reason::NotProcessed`]: it takes no more, and counts as closed.
+    pub async fn ready(&self) -> Result<Ready, Refusal> {
+        let mut sender = self.sender.clone();
+        match poll_fn(|cx| sender.poll_ready(cx)).await {
+            Ok(()) => Ok(Ready { sender, share: Share::of(&self.state) }),
+            Err(error) => {
+                self.state.closed.store(true, Relaxed);
+                Err(Refusal::new(Reason::NotProcessed, error))
+            }
+        }
+    }
+
+    /// Sends a request as soon as the connection takes it; see [`Ready::send`].
+    ///
+    /// # Errors
+    /// Also [`Reason::NotProcessed`] when it takes no more.
     pub async fn send<B>(
         &self,
         request: Request<B>,
         interim: &dyn InterimSink,
     ) -> Result<Response<RecvBody>, Refusal>
     where
-        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + 'static,
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin + 'static,
     {
-        let share = Share::of(&self.state);
-        let mut sender = self.sender.clone();
-        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| {
-            self.state.closed.store(true, Relaxed);
-            Refusal::new(Reason::NotProcessed, error)
-        })?;
-        let (head, body) = request.into_parts();
+        self.ready().await?.send(request, interim).await
+    }
+}
+
+/// A connection's promise to take a request now. Its place on the connection is taken already.
+#[derive(Debug)]
+pub struct Ready {
+    sender: SendRequest<Bytes>,
+    share: Arc<Share>,
+}
+
+impl Ready {
+    /// Sends a request in HTTP/2's form (see [`crate::http::headers::to_http2`]) and waits for the head of its response.
+    ///
+    /// # Errors
+    /// [`Reason::NotProcessed`] when the peer surely did nothing with it, [`Reason::Reset`] when it may have.
+    pub async fn send<B>(
+        self,
+        request: Request<B>,
+        interim: &dyn InterimSink,
+    ) -> Result<Response<RecvBody>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin + 'static,
+    {
+        let Self { mut sender, share } = self;
+        let (head, mut body) = request.into_parts();
         let bodiless = body.is_end_stream();
         let (mut response, mut stream) = sender
             .send_request(Request::from_parts(head, ()), bodiless)
             .map_err(|error| Refusal::new(Reason::NotProcessed, error))?;
+        drop(sender);
         let mut upload = None;
-        if !bodiless {
+        // What is there already goes at once; most bodies are whole by now.
+        if !bodiless
+            && poll_fn(|cx| Poll::Ready(pump_ready(cx, &mut body, &mut stream))).await == Pumped::Waits
+        {
             // On a task of its own, since a response may begin, and even end, before the request does.
             let share = share.clone();
             let uploading = tokio::task::spawn_local(async move {

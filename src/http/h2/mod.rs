@@ -118,32 +118,83 @@ where
             }
             body.as_mut().poll_frame(cx).map(Ok)
         });
-        let frame = match frame.await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => {
-                let _ = stream.send_data(Bytes::new(), true);
-                return;
-            }
-            Ok(Some(Err(error))) => {
-                tracing::debug!(%error, "the body failed; resetting the stream");
-                stream.send_reset(Reason::INTERNAL_ERROR);
-                return;
-            }
-            Err(_) => return,
-        };
-        match frame.into_data() {
-            Ok(data) => {
+        let Ok(frame) = frame.await else { return };
+        match frame {
+            Some(Ok(frame)) if frame.is_data() => {
                 let last = body.is_end_stream();
+                let data = frame.into_data().unwrap_or_default();
                 if !send(stream, data, last).await || last {
                     return;
                 }
             }
+            end => {
+                write(end, true, stream);
+                return;
+            }
+        }
+    }
+}
+
+/// What is left to do of a body after [`pump_ready`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pumped {
+    /// All is written, or nobody wants it any more.
+    Done,
+    /// The rest has to be waited for, by [`pump`].
+    Waits,
+}
+
+/// Writes what a body has ready, without waiting for anything. Most messages are small and whole by the time that
+/// they are handled: those need no task, nor a second turn.
+fn pump_ready<B>(cx: &mut Context<'_>, body: &mut B, stream: &mut SendStream<Bytes>) -> Pumped
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
+    loop {
+        let frame = match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending => return Pumped::Waits,
+            Poll::Ready(frame) => frame,
+        };
+        // One chunk may wait in h2 for the windows; the next one waits here.
+        let windows = stream.capacity();
+        match write(frame, body.is_end_stream(), stream) {
+            Some(length) if length <= windows => {}
+            Some(_) => return Pumped::Waits,
+            None => return Pumped::Done,
+        }
+    }
+}
+
+/// Writes one frame, all of it; gives its length. `None`: nothing can follow it.
+fn write<E>(
+    frame: Option<Result<Frame<Bytes>, E>>,
+    last: bool,
+    stream: &mut SendStream<Bytes>,
+) -> Option<usize>
+where
+    E: std::fmt::Display,
+{
+    match frame {
+        Some(Ok(frame)) => match frame.into_data() {
+            Ok(data) => {
+                let length = data.len();
+                (stream.send_data(data, last).is_ok() && !last).then_some(length)
+            }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
                     let _ = stream.send_trailers(trailers);
-                    return;
                 }
+                None
             }
+        },
+        Some(Err(error)) => {
+            tracing::debug!(%error, "the body failed; resetting the stream");
+            stream.send_reset(Reason::INTERNAL_ERROR);
+            None
+        }
+        None => {
+            let _ = stream.send_data(Bytes::new(), true);
+            None
         }
     }
 }

@@ -16,7 +16,10 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump};
+use super::{
+    CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
+    pump_ready,
+};
 use crate::{
     drain::{Drain, Phase},
     http::{Body, InterimSink, serve::Handler},
@@ -62,7 +65,8 @@ where
         });
         match accepted.await {
             Some(Ok((request, respond))) => {
-                tokio::task::spawn_local(exchange(request, respond, handler.clone()));
+                // Boxed first: a task's future is moved several times before it has its place.
+                tokio::task::spawn_local(Box::pin(exchange(request, respond, handler.clone())));
             }
             Some(Err(error)) => return Err(error),
             None => return Ok(()),
@@ -88,7 +92,12 @@ async fn exchange<H: Handler>(
     let (head, body) = response.into_parts();
     let bodiless = body.is_end_stream();
     match respond.send_response(Response::from_parts(head, ()), bodiless) {
-        Ok(mut stream) if !bodiless => pump(body, &mut stream).await,
+        Ok(mut stream) if !bodiless => {
+            let mut body = body;
+            if poll_fn(|cx| Poll::Ready(pump_ready(cx, &mut body, &mut stream))).await == Pumped::Waits {
+                pump(body, &mut stream).await;
+            }
+        }
         Ok(_) => drop(body),
         Err(error) => tracing::debug!(%error, "the response could not be sent"),
     }
