@@ -61,12 +61,13 @@ impl Mesh {
 const AT_ONCE: usize = 250;
 
 fn documents(services: Range<usize>) -> String {
+    let first = name(0);
     let mut yaml = String::new();
     for service in services {
-        let name = name(service);
+        let (name, policy) = (name(service), policy(service, BASE_TIMEOUT_MS));
         write!(
-                yaml,
-                "---
+            yaml,
+            "---
 apiVersion: v1
 kind: Service
 metadata: {{ name: {name}, namespace: {NAMESPACE} }}
@@ -82,11 +83,9 @@ spec:
       backendRefs: [{{ name: {name}, port: 80, weight: 90 }}, {{ name: {first}, port: 80, weight: 10 }}]
     - backendRefs: [{{ name: {name}, port: 80 }}]
 ---
-{policy}",
-                first = self::name(0),
-                policy = policy(service, BASE_TIMEOUT_MS),
-            )
-            .expect("a String takes what is written");
+{policy}"
+        )
+        .expect("a String takes what is written");
     }
     yaml
 }

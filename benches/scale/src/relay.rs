@@ -1,6 +1,6 @@
 //! A relay in front of the control plane that counts what passes: TLS records and all.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc};
+use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,6 +8,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::{AbortHandle, spawn_local},
 };
 
@@ -25,7 +26,7 @@ pub(crate) struct Passed {
 /// Relays connections until dropped.
 pub(crate) struct Relay {
     address: SocketAddr,
-    passed: Rc<Cell<Passed>>,
+    passed: watch::Sender<Passed>,
     accepting: AbortHandle,
 }
 
@@ -33,17 +34,15 @@ impl Relay {
     /// Relays to `target`, from a free port.
     pub(crate) async fn to(target: String) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (address, passed) = (listener.local_addr()?, Rc::new(Cell::new(Passed::default())));
-        let counted = Rc::clone(&passed);
+        let (address, passed) = (listener.local_addr()?, watch::Sender::new(Passed::default()));
+        let counted = passed.clone();
         let accepting = spawn_local(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = TcpStream::connect(&target).await else { continue };
                 let _ = (near.set_nodelay(true), far.set_nodelay(true));
                 let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-                spawn_local(carry(near_read, far_write, Rc::clone(&counted), |passed, bytes| {
-                    passed.up += bytes
-                }));
-                spawn_local(carry(far_read, near_write, Rc::clone(&counted), |passed, bytes| {
+                spawn_local(carry(near_read, far_write, counted.clone(), |passed, bytes| passed.up += bytes));
+                spawn_local(carry(far_read, near_write, counted.clone(), |passed, bytes| {
                     passed.down += bytes
                 }));
             }
@@ -56,9 +55,9 @@ impl Relay {
         self.address.to_string()
     }
 
-    /// What has passed so far.
-    pub(crate) fn passed(&self) -> Passed {
-        self.passed.get()
+    /// What has passed so far, and what will.
+    pub(crate) fn passed(&self) -> watch::Receiver<Passed> {
+        self.passed.subscribe()
     }
 }
 
@@ -71,14 +70,12 @@ impl Drop for Relay {
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    passed: Rc<Cell<Passed>>,
+    passed: watch::Sender<Passed>,
     count: fn(&mut Passed, u64),
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
-        let mut sum = passed.get();
-        count(&mut sum, bytes as u64);
-        passed.set(sum);
+        passed.send_modify(|passed| count(passed, bytes as u64));
         if to.write_all(&buffer[..bytes]).await.is_err() {
             break;
         }

@@ -1,6 +1,9 @@
 //! What one update is on the wire, for one subscriber.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     Error,
@@ -14,6 +17,9 @@ use crate::{
 
 /// Changes that are looked at; the median leaves out those that a heartbeat or a report fell into.
 const CHANGES: usize = 15;
+
+/// For an update and its acknowledgement.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes for one update of a service's endpoints and one subscriber: gRPC, HTTP/2 and TLS with it.
 #[derive(Debug, Clone, Serialize)]
@@ -37,16 +43,21 @@ pub(crate) async fn measure(server: &Server, fleet: &Fleet) -> Result<OnTheWire,
     let mut watcher = Sidecar::start(&relay.address(), workload, 0, services.clone(), registry);
     watcher.follow().await?;
 
-    let mut seen = Vec::new();
+    let (mut passed, mut seen) = (relay.passed(), Vec::new());
     for service in &services {
         let mut follows = watcher.sees(*service).ok_or("it follows all of them")?;
         follows.mark_unchanged();
-        let before = relay.passed();
+        let before = *passed.borrow();
         flap(fleet, *service).await?;
-        follows.changed().await.map_err(|_| format!("the stream ended before {} changed", name(*service)))?;
-        // The acknowledgement is written right after, and needs no more than a turn of this thread or two.
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        let after = relay.passed();
+        let applied = async {
+            follows
+                .changed()
+                .await
+                .map_err(|_| format!("the stream ended before {} changed", name(*service)))?;
+            let after = passed.wait_for(|after| after.up > before.up).await;
+            after.map(|after| *after).map_err(|_| "the relay has ended".to_owned())
+        };
+        let after = timeout(PATIENCE, applied).await.map_err(|_| "nothing is acknowledged")??;
         seen.push(Passed { down: after.down - before.down, up: after.up - before.up });
     }
     let middle = |of: fn(&Passed) -> u64| {

@@ -86,6 +86,20 @@ async fn watchers_see_new_revisions_and_reopening_continues_them() {
 }
 
 #[tokio::test]
+async fn what_is_written_elsewhere_wakes_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let (documents, workloads) = (store.revisions(Bucket::Documents), store.revisions(Bucket::Workloads));
+    let workload = Change { bucket: Bucket::Workloads, ..put("w", "1", Expect::Any) };
+    assert_eq!(store.commit(vec![workload.clone()]).await.unwrap(), 1);
+    assert!(!documents.has_changed().unwrap());
+    assert!(workloads.has_changed().unwrap());
+    assert_eq!(store.commit(vec![put("a", "1", Expect::Any), workload]).await.unwrap(), 2);
+    assert_eq!((*documents.borrow(), *workloads.borrow()), (2, 2), "one transaction, one revision");
+    assert_eq!(store.commit(Vec::new()).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_second_opener_is_told_which_file_is_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let _store = EmbeddedStore::open(folder.path()).unwrap();
