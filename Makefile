@@ -11,7 +11,7 @@ PILLION := $(TARGET)/debug/pillion
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
 .PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
-	lint-rust lint-dashboard lint-dependencies bench bench-micro bench-check bench-baseline release setup-bench setup-bench-check
+	lint-rust lint-dashboard lint-dependencies bench bench-scale bench-micro bench-check bench-baseline release setup-bench setup-bench-check
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,12 +60,18 @@ bench: setup-bench release ## Measures the sidecar beside Envoy and HAProxy; qui
 	cargo build --release -p pillion-load
 	@python3 benches/mesh $(TARGET) $(HOST)
 
+bench-scale: setup-build setup-dashboard ## Measures the control plane under up to 5,000 sidecars; quick: SCALE_SIDECARS=1000 make bench-scale
+	cargo build --release -p pillion-control-plane --bin pillion
+	cargo build --release -p pillion-scale
+	@SCALE_PROGRAM="$${SCALE_PROGRAM:-$(TARGET)/release/pillion}" SCALE_OUT="$${SCALE_OUT:-$(TARGET)/bench}" $(TARGET)/release/pillion-scale
+
 bench-micro: setup-build ## Measures each step of a request by itself, in nanoseconds
 	cargo bench -p pillion-micro --bench time
 
 # Instructions are the same on a busy machine; valgrind counts them.
-INSTRUCTIONS := PATH="$(abspath $(TARGET))/tools/bin:$$PATH" \
-	cargo bench -q -p pillion-micro --bench instructions -- --output-format=json
+COUNT := PATH="$(abspath $(TARGET))/tools/bin:$$PATH" cargo bench -q --bench
+INSTRUCTIONS := { $(COUNT) instructions -p pillion-micro -- --output-format=json; \
+	$(COUNT) compile-instructions -p pillion-compile-bench -- --output-format=json; }
 
 bench-check: setup-bench-check ## Fails where a step takes over 5 % more instructions than the committed baseline
 	@$(INSTRUCTIONS) | python3 benches/micro/check.py benches/micro/baseline.json

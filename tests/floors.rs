@@ -36,7 +36,10 @@ const CRATES: [(&str, Floors); 4] = [
             &["lib"],
         ],
     ),
-    ("control-plane/api/src", &[&["digest", "latency", "name", "wire"], &["model"], &["route"], &["lib"]]),
+    (
+        "control-plane/api/src",
+        &[&["codec", "digest", "latency", "name", "wire"], &["model"], &["route"], &["lib"]],
+    ),
     (
         "control-plane/src",
         &[

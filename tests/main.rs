@@ -9,6 +9,7 @@ mod chaos;
 mod demo;
 mod drain;
 mod egress;
+mod exact;
 mod floors;
 mod forward_proxy;
 mod grpc;

@@ -307,8 +307,7 @@ async fn bind(address: SocketAddr, purpose: &str) -> Result<(TcpListener, Socket
 fn expired(mesh: &Mesh, member: &Member) {
     info!(workload = member.name(), uid = member.uid(), "a lost workload's lease ended");
     mesh.history.workload_left(member.uid());
-    let service =
-        mesh.publisher.memberships().get(member.uid()).and_then(|services| services.first().cloned());
+    let service = mesh.publisher.services_of(member.uid()).first().map(ToString::to_string);
     let text = format!("{} left: its sidecar was lost and did not come back in time", member.name());
     let name = Some(member.name().to_owned());
     mesh.history.happened(EventKind::WorkloadLeft, service, name, text, unix_ms());

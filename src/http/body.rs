@@ -2,13 +2,13 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{client::Lease, h2::RecvBody};
+use super::{h1, h2::RecvBody};
 
 /// What a body failed with; only ever logged or turned into a reset.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,8 +20,8 @@ pub enum Body {
     Empty,
     /// Our own few words.
     Full(Bytes),
-    /// From an HTTP/1 connection; of a response, with the connection, to be given back at its end.
-    Http1(hyper::body::Incoming, Option<Lease>),
+    /// From an HTTP/1 connection.
+    Http1(h1::Incoming),
     /// From an HTTP/2 connection.
     Http2(RecvBody),
 }
@@ -49,15 +49,7 @@ impl http_body::Body for Body {
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Http1(incoming, lease) => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                if (frame.is_none() || incoming.is_end_stream())
-                    && let Some(lease) = lease.take()
-                {
-                    lease.give_back();
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+            Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
         }
     }
@@ -66,7 +58,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Http1(incoming, _) => incoming.is_end_stream(),
+            Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
         }
     }
@@ -75,7 +67,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Http1(incoming, _) => incoming.size_hint(),
+            Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
         }
     }

@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Body, InterimSink, Version,
-    h1::client::{Failure, Http1},
+    h1::client::{Failed, Home, Http1},
     h2::client::{Http2, Ready},
 };
 use crate::{
@@ -42,6 +42,24 @@ const MAX_IDLE_HTTP1: usize = 256;
 /// An attempt to connect, and what came of it once it is over.
 type Connecting = watch::Receiver<Option<Result<(), Refusal>>>;
 
+/// What a failed request leaves behind.
+#[derive(Debug)]
+pub struct Failure {
+    /// [`Reason::NotProcessed`] when nothing of the request was sent, else [`Reason::Reset`] or [`Reason::PeerProtocol`].
+    pub refusal: Refusal,
+    /// The request, if nothing of it was sent.
+    pub unsent: Option<Request<Body>>,
+    /// It was another request's attempt to connect that failed; it counts once.
+    pub shared: bool,
+}
+
+impl From<Failed> for Failure {
+    fn from(Failed { refusal, request }: Failed) -> Self {
+        let unsent = request.filter(|_| refusal.reason == Reason::NotProcessed);
+        Self { refusal, unsent, shared: false }
+    }
+}
+
 /// Sends requests to one place. Clones share its connections.
 #[derive(Debug)]
 pub struct Client<C>(Rc<Shared<C>>);
@@ -56,7 +74,7 @@ impl<C> Clone for Client<C> {
 struct Shared<C> {
     connector: C,
     idle_timeout: Cell<Duration>,
-    http1: RefCell<Vec<(Http1, Instant)>>,
+    http1: RefCell<Vec<(Box<Http1>, Instant)>>,
     http2: RefCell<Vec<(Http2, Instant)>>,
     connecting: RefCell<Option<Connecting>>,
 }
@@ -98,7 +116,7 @@ impl<C: Connect> Client<C> {
         self.0
             .http1
             .borrow_mut()
-            .retain(|(connection, since)| !connection.is_closed() && now - *since < timeout);
+            .retain_mut(|(connection, since)| now - *since < timeout && connection.is_usable());
         for (connection, used) in self.0.http2.borrow_mut().iter_mut() {
             if connection.take_used() {
                 *used = now;
@@ -141,65 +159,45 @@ impl<C: Connect> Client<C> {
         request: Request<Body>,
         interim: &dyn InterimSink,
     ) -> Result<Response<Body>, Failure> {
-        let idle = self.idle_http1();
-        let again = if idle.is_some() && harmless_to_repeat(&request) { copy(&request) } else { None };
-        let (connection, response) = match idle {
-            None => Box::pin(self.send_on_fresh(request, interim)).await?,
-            Some(mut connection) => match connection.send(request, interim).await {
-                Ok(response) => (connection, response),
-                Err(Failure { unsent: Some(request), .. }) => {
-                    Box::pin(self.send_on_fresh(request, interim)).await?
-                }
-                Err(Failure { refusal, unsent: None, shared }) => match again {
-                    Some(request) if refusal.reason == Reason::Reset => {
-                        Box::pin(self.send_on_fresh(request, interim)).await?
-                    }
-                    _ => return Err(Failure { refusal, unsent: None, shared }),
-                },
-            },
+        let Some(connection) = self.idle_http1() else {
+            return Box::pin(self.send_on_fresh(request, interim)).await;
         };
-        let switched = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-        let lease = Lease { connection: Some(connection), home: Rc::downgrade(&self.0) as Weak<dyn Home> };
-        Ok(response.map(|body| {
-            if body.is_end_stream() {
-                // A connection that changes its protocol has no further use here.
-                if !switched {
-                    lease.give_back();
-                }
-                Body::Empty
-            } else {
-                Body::Http1(body, Some(lease))
+        match connection.send(request, interim, self.home()).await {
+            Err(Failed { refusal, request: Some(request) })
+                if refusal.reason == Reason::NotProcessed
+                    || refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
+            {
+                Box::pin(self.send_on_fresh(request, interim)).await
             }
-        }))
+            result => result.map_err(Failure::from),
+        }
     }
 
     async fn send_on_fresh(
         &self,
         request: Request<Body>,
         interim: &dyn InterimSink,
-    ) -> Result<(Http1, Response<hyper::body::Incoming>), Failure> {
-        let connected = match self.0.connector.connect(Version::Http1).await {
-            Ok(io) => Http1::handshake(io).await,
-            Err(refusal) => Err(refusal),
-        };
-        match connected {
-            Ok(mut connection) => {
-                let response = connection.send(request, interim).await?;
-                Ok((connection, response))
-            }
+    ) -> Result<Response<Body>, Failure> {
+        match self.0.connector.connect(Version::Http1).await {
+            Ok(io) => Http1::new(io).send(request, interim, self.home()).await.map_err(Failure::from),
             Err(refusal) => Err(Failure { refusal, unsent: Some(request), shared: false }),
         }
     }
 
-    /// The connection used last that is free. One whose request is still being sent, although it has been answered,
-    /// is not: it is left for later.
-    fn idle_http1(&self) -> Option<Http1> {
+    fn home(&self) -> Weak<dyn Home> {
+        Rc::downgrade(&self.0) as Weak<dyn Home>
+    }
+
+    /// The connection used last that is still good.
+    fn idle_http1(&self) -> Option<Box<Http1>> {
         let mut idle = self.0.http1.borrow_mut();
         let (timeout, now) = (self.0.idle_timeout.get(), Instant::now());
-        // From the end, where the one used last is; `sweep` looks at them all.
-        let free = idle.iter().rposition(|(connection, _)| connection.is_ready())?;
-        let (connection, since) = idle.remove(free);
-        (now - since < timeout).then_some(connection)
+        while let Some((mut connection, since)) = idle.pop() {
+            if now - since < timeout && connection.is_usable() {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// The least busy connection; opens one when there is none, or all are busy and more are allowed.
@@ -273,37 +271,11 @@ impl<C: Connect> Client<C> {
     }
 }
 
-/// Where a lent connection returns to.
-trait Home {
-    fn take_back(&self, connection: Http1);
-}
-
 impl<C> Home for Shared<C> {
-    fn take_back(&self, connection: Http1) {
+    fn take_back(&self, connection: Box<Http1>) {
         let mut idle = self.http1.borrow_mut();
-        if idle.len() < MAX_IDLE_HTTP1 && !connection.is_closed() {
+        if idle.len() < MAX_IDLE_HTTP1 {
             idle.push((connection, Instant::now()));
-        }
-    }
-}
-
-/// An HTTP/1 connection on loan to a response's body. Dropped before the body's end, the connection ends with it.
-pub struct Lease {
-    connection: Option<Http1>,
-    home: Weak<dyn Home>,
-}
-
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lease")
-    }
-}
-
-impl Lease {
-    /// The exchange is over: others may use the connection.
-    pub fn give_back(mut self) {
-        if let (Some(home), Some(connection)) = (self.home.upgrade(), self.connection.take()) {
-            home.take_back(connection);
         }
     }
 }

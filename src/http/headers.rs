@@ -14,8 +14,9 @@ use crate::error::{Reason, Refusal};
 /// Names the refusing proxy and its reason, on every answer that a proxy made itself.
 pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
 
-/// Between sidecars: the request came as HTTP/1 and must reach the application as such.
-pub const VERSION: HeaderName = HeaderName::from_static("pillion-version");
+/// In here and between sidecars: the message came as HTTP/1, must reach its receiver as such, and its fields were written
+/// like this, in this order. No application ever sees it.
+pub const NAMES: HeaderName = HeaderName::from_static("pillion-names");
 
 /// Fields that start like this are ours alone: taken off whatever comes from an application.
 const PRIVATE: &str = "pillion-";
@@ -23,40 +24,50 @@ const PRIVATE: &str = "pillion-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// What `Connection` may not take off, whatever a client writes there: it concerns both ends.
-const END_TO_END: [HeaderName; 9] =
-    [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TE, TRAILER, CACHE_CONTROL];
+const END_TO_END: [HeaderName; 10] = [
+    NAMES,
+    HOST,
+    AUTHORIZATION,
+    COOKIE,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    TE,
+    TRAILER,
+    CACHE_CONTROL,
+];
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What `Connection` says besides naming fields: `close` is no field's name, the other goes anyway.
+const CONNECTION_OPTIONS: [HeaderName; 2] = [HeaderName::from_static("close"), KEEP_ALIVE];
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Takes off what concerns one connection only (RFC 9110 7.6.1), including every field that `Connection` names.
 /// `TE: trailers` stays, as gRPC and HTTP/1 trailers need it end to end; an upgrade is kept only where `upgrade`
 /// says that this hop will carry it on.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    // Most messages have few of these or none: one look at each name there is, not one for each that may be.
+    let present = HopByHop::among(headers);
+    if !present.any() {
+        return;
+    }
     let upgrade_to = if upgrade { headers.remove(UPGRADE) } else { None };
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| !END_TO_END.contains(name))
+    if present.connection {
+        let named: Vec<HeaderName> = list(headers, &CONNECTION)
+            .filter_map(|name| name.parse().ok())
+            .filter(|name| !END_TO_END.contains(name) && !CONNECTION_OPTIONS.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
-        headers.remove(name);
+    if present.others {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+            headers.remove(name);
+        }
     }
-    if headers.contains_key(TE) {
-        let trailers = headers
-            .get_all(TE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
+    if present.te {
+        let trailers = list(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, TRAILERS);
@@ -68,11 +79,47 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Takes off every private field: an application must not speak as a proxy.
-pub fn strip_private(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| name.as_str().starts_with(PRIVATE)) {
-        let private: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with(PRIVATE)).cloned().collect();
+/// Which hop-by-hop fields a message has.
+#[derive(Default)]
+struct HopByHop {
+    connection: bool,
+    te: bool,
+    others: bool,
+}
+
+impl HopByHop {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => present.connection = true,
+                "te" => present.te = true,
+                "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "http2-settings" => {
+                    present.others = true;
+                }
+                _ => {}
+            }
+        }
+        present
+    }
+
+    fn any(&self) -> bool {
+        self.connection || self.te || self.others
+    }
+}
+
+/// The members of a field that is a list (RFC 9110 5.6.1).
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Takes off every private field: an application must not speak as a proxy. Of a message that is or was HTTP/1, as
+/// `http1` says, the list of names stays: whoever read the message as HTTP/1 has made it.
+pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
+    let is_private = |name: &&HeaderName| name.as_str().starts_with(PRIVATE) && !(http1 && **name == NAMES);
+    if headers.keys().any(|name| is_private(&name)) {
+        let private: Vec<HeaderName> = headers.keys().filter(is_private).cloned().collect();
         for name in private {
             headers.remove(name);
         }
@@ -83,12 +130,7 @@ pub fn strip_private(headers: &mut HeaderMap) {
 /// would be a tunnel past everything that is decided by request (RFC 9113 has withdrawn it).
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
-        && headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+        && list(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
 /// Whether a message is gRPC's.
@@ -124,10 +166,13 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> 
     Ok(Some(authority))
 }
 
-/// Rewrites a request into HTTP/2's form: scheme and authority in the target, no `Host`.
+/// Rewrites a request into HTTP/2's form: scheme and authority in the target.
 pub fn to_http2<B>(request: &mut Request<B>, authority: Authority) {
     set_target(request, Some((Scheme::HTTP, authority)));
-    request.headers_mut().remove(HOST);
+    // What is to be HTTP/1 again keeps it, for its place among the fields.
+    if !request.headers().contains_key(NAMES) {
+        request.headers_mut().remove(HOST);
+    }
     *request.version_mut() = http::Version::HTTP_2;
 }
 
@@ -199,7 +244,7 @@ mod tests {
     #[test]
     fn private_fields_go() {
         let mut headers = map(&[("pillion-error", "x"), ("pillion-anything", "y"), ("pillions", "z")]);
-        strip_private(&mut headers);
+        strip_private(&mut headers, true);
         assert_eq!(headers, map(&[("pillions", "z")]));
     }
 

@@ -1,4 +1,4 @@
-//! One HTTP connection, either side of it: HTTP/1 by hyper, HTTP/2 by h2, told apart only in here.
+//! One HTTP connection, either side of it: HTTP/1 on httparse, HTTP/2 by h2, told apart only in here.
 
 pub mod body;
 pub mod client;

@@ -8,7 +8,13 @@ use tokio::time::Instant;
 use super::Inbound;
 use crate::{
     error::{Hop, Reason, Refusal},
-    http::{Body, InterimSink, Version, client::Connect, headers, refusal::Voice, serve::Handler},
+    http::{
+        Body, InterimSink, Version,
+        client::{Client, Connect},
+        headers,
+        refusal::Voice,
+        serve::Handler,
+    },
     middleware::{self, Policy, Served, record::Recorded},
     net::io::Io,
     telemetry::{edge::Edge, names::Metric},
@@ -24,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct FromPeer {
     pub(super) inbound: Rc<Inbound>,
     pub(super) port: u16,
+    /// Whoever serves that port, if anybody does.
+    pub(super) application: Option<Client<ToApplication>>,
     pub(super) edge: Rc<Edge>,
 }
 
@@ -47,12 +55,12 @@ impl Handler for FromPeer {
 
 impl FromPeer {
     async fn forward(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Served<()> {
-        let Some(application) = self.inbound.applications.get(&self.port) else {
+        let Some(application) = &self.application else {
             return Served::refused(Refusal::new(Reason::PortNotServed, self.port));
         };
         let was_http1 =
-            request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::VERSION);
-        headers::strip_private(request.headers_mut());
+            request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::NAMES);
+        headers::strip_private(request.headers_mut(), was_http1);
         let version = if was_http1 {
             headers::to_http1(&mut request);
             Version::Http1
@@ -62,7 +70,7 @@ impl FromPeer {
         let result = application.send(request, version, interim).await.map_err(|failure| failure.refusal);
         let result = result.map(|mut response| {
             // Only sidecars speak as sidecars.
-            headers::strip_private(response.headers_mut());
+            headers::strip_private(response.headers_mut(), was_http1);
             response
         });
         Served { result, edge: None, end: None }

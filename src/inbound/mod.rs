@@ -170,7 +170,8 @@ impl Inbound {
                 return joined;
             }
         };
-        let handler = FromPeer { inbound: self.clone(), port, edge };
+        let application = self.applications.get(&port).cloned();
+        let handler = FromPeer { inbound: self.clone(), port, application, edge };
         let io = Prefixed::fresh(Io::Accepted(io));
         serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await.map_err(named)
     }

@@ -140,7 +140,8 @@ fn prepare(
     let upgrade = headers::is_upgrade(request.headers()).then(|| upgrade::Pending::of(request));
     // What comes in from another sidecar was cleaned there; what it says of itself is taken by the tail.
     if hop == Hop::Outbound {
-        headers::strip_private(request.headers_mut());
+        let http1 = request.version() != http::Version::HTTP_2;
+        headers::strip_private(request.headers_mut(), http1);
     }
     headers::strip_hop_by_hop(request.headers_mut(), upgrade.is_some());
     if let Some(changes) = changes {

@@ -7,8 +7,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -27,8 +25,13 @@ pub enum Io {
     /// To another sidecar.
     Connected(Box<client::TlsStream<ReadAhead<TcpStream>>>),
     /// What CONNECT has opened.
-    Tunnel(Box<TokioIo<Upgraded>>),
+    Tunnel(Box<dyn Tunnel>),
 }
+
+/// Whatever HTTP has handed over.
+pub trait Tunnel: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Tunnel for T {}
 
 macro_rules! each {
     ($io:expr, $inner:ident => $do:expr) => {

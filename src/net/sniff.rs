@@ -128,7 +128,12 @@ pub struct Prefixed<T> {
 impl<T> Prefixed<T> {
     /// With nothing read yet.
     pub fn fresh(io: T) -> Self {
-        Self { prefix: Bytes::new(), io }
+        Self::with(Bytes::new(), io)
+    }
+
+    /// With `prefix` read already.
+    pub fn with(prefix: Bytes, io: T) -> Self {
+        Self { prefix, io }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ::http::{Method, Request, Response, uri::Authority};
+use ::http::{HeaderValue, Method, Request, Response, header::HOST, uri::Authority};
 use tokio::time::Instant;
 
 use super::{Outbound, Target, route::Held, target::Meaning};
@@ -20,7 +20,14 @@ pub(super) struct FromApplication {
     /// Where the connection stands for one service.
     pub(super) target: Option<Target>,
     /// The last host that turned out to mean a service. A connection seldom names another.
-    pub(super) last: RefCell<Option<(Authority, Target)>>,
+    pub(super) last: RefCell<Option<Known>>,
+}
+
+/// What a `Host` field turned out to mean.
+pub(super) struct Known {
+    host: HeaderValue,
+    authority: Authority,
+    target: Target,
 }
 
 impl Handler for FromApplication {
@@ -29,6 +36,9 @@ impl Handler for FromApplication {
     /// A request to a service is what this is for. All other ways are boxed: a future is as large as the largest of
     /// its ways, and each request has one.
     async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
+        if let Some((authority, target)) = self.known(&request) {
+            return self.outbound.call(request, authority, &target, interim).await;
+        }
         let authority = match headers::authority(&request) {
             Ok(authority) => authority,
             Err(refusal) => return Box::pin(self.refuse(request, refusal)).await,
@@ -36,8 +46,9 @@ impl Handler for FromApplication {
         if request.method() == Method::CONNECT && self.target.is_none() {
             return Box::pin(self.connect(&mut request, authority)).await;
         }
-        match self.destination(authority.as_ref(), 80).await {
+        match Box::pin(self.destination(authority.as_ref(), 80)).await {
             Ok(Destination::Service(target)) => {
+                self.remember(&request, authority.as_ref(), &target);
                 // A listener's caller may name no host: HTTP/1.0 need not.
                 let authority = authority.unwrap_or_else(|| mesh_authority(&target));
                 self.outbound.call(request, authority, &target, interim).await
@@ -66,21 +77,33 @@ enum Destination {
 }
 
 impl FromApplication {
+    /// Whom the last request was for, if this one names the same host in the same words.
+    fn known(&self, request: &Request<Body>) -> Option<(Authority, Target)> {
+        let last = self.last.borrow();
+        let known = last.as_ref()?;
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let same = request.uri().authority().is_none()
+            && request.method() != Method::CONNECT
+            && hosts.next().is_some_and(|host| *host == known.host)
+            && hosts.next().is_none();
+        same.then(|| (known.authority.clone(), known.target.clone()))
+    }
+
+    fn remember(&self, request: &Request<Body>, authority: Option<&Authority>, target: &Target) {
+        if let (None, Some(host), Some(authority)) =
+            (request.uri().authority(), request.headers().get(HOST), authority)
+        {
+            let (host, authority, target) = (host.clone(), authority.clone(), target.clone());
+            *self.last.borrow_mut() = Some(Known { host, authority, target });
+        }
+    }
+
     async fn destination(&self, authority: Option<&Authority>, port: u16) -> Result<Destination, Refusal> {
         if let Some(target) = &self.target {
             return Ok(Destination::Service(target.clone()));
         }
         let authority = authority.ok_or(Reason::NoTarget)?;
-        if let Some((last, target)) = &*self.last.borrow()
-            && last == authority
-        {
-            return Ok(Destination::Service(target.clone()));
-        }
-        let destination = Box::pin(self.meaning(authority, port)).await?;
-        if let Destination::Service(target) = &destination {
-            *self.last.borrow_mut() = Some((authority.clone(), target.clone()));
-        }
-        Ok(destination)
+        self.meaning(authority, port).await
     }
 
     async fn meaning(&self, authority: &Authority, port: u16) -> Result<Destination, Refusal> {

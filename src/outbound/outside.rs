@@ -75,7 +75,7 @@ impl Outside {
             let result = client.send(request, version, interim).await.map_err(|failure| failure.refusal);
             let result = result.map(|mut response| {
                 // Only sidecars speak as sidecars.
-                headers::strip_private(response.headers_mut());
+                headers::strip_private(response.headers_mut(), version == Version::Http1);
                 response
             });
             Served { result, edge: None, end: None }

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use ::http::{HeaderValue, Request, Response, uri::Authority};
+use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
     model::{self, RouteRule},
     route::{self, Decision, RequestHead},
@@ -182,11 +182,8 @@ impl Outbound {
         match carry {
             Version::Http1 => headers::to_http1(&mut request),
             Version::Http2 => {
-                if request.version() != ::http::Version::HTTP_2 {
-                    request.headers_mut().insert(headers::VERSION, HeaderValue::from_static("1"));
-                }
                 headers::to_http2(&mut request, authority);
-                // What hyper has noted there means nothing to HTTP/2, and would be copied with the request.
+                // What is noted there means nothing to HTTP/2, and would be copied with the request.
                 request.extensions_mut().clear();
             }
         }

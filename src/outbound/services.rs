@@ -2,12 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
 
+use fnv::FnvHashMap;
 use pillion_api::{
     model::{self, Endpoint, Protocol},
     name::ServiceName,
@@ -49,7 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Services {
     needs: Needs,
-    known: RefCell<HashMap<ServiceName, Rc<Service>>>,
+    /// By a hash that is quick for short names; they come from the application itself, and are bounded in number.
+    known: RefCell<FnvHashMap<ServiceName, Rc<Service>>>,
 }
 
 /// One service as this worker knows it.

@@ -12,6 +12,7 @@ fn generated_code_is_up_to_date() {
     let out = tempfile::tempdir().expect("a temporary folder");
     tonic_prost_build::configure()
         .bytes(".pillion.v1.Update.payload")
+        .codec_path("crate::codec::Codec")
         // No transport of tonic's own: both sides bring connections that carry SPIFFE identities.
         .build_transport(false)
         .out_dir(out.path())

@@ -99,9 +99,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// For the store and for compiling, which take turns anyway. Every thread more keeps memory of its own for what it has
+/// freed: with as many as tokio allows that is half of the whole.
+const SERVER_BLOCKING_THREADS: usize = 4;
+
 fn run(cli: Cli) -> Result<(), Failure> {
     let runtime = match cli.command {
-        Command::Server(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        Command::Server(_) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(SERVER_BLOCKING_THREADS)
+            .build(),
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
     };
     let runtime = runtime.map_err(|error| Failure::Local(format!("cannot start: {error}")))?;

@@ -2,7 +2,9 @@
 
 use std::{io::IsTerminal as _, path::PathBuf};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::Failure;
@@ -16,6 +18,7 @@ pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> 
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(filter).with(lines).init();
+    raise_file_limit();
     let failed = |error| Failure::Local(format!("cannot hear signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -26,6 +29,18 @@ pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> 
         }
     };
     app::run(config, shutdown).await.map_err(failure)
+}
+
+/// Each sidecar is an open file, and what shells and service managers allow by default is often 1,024. Whoever is to have
+/// fewer sets the hard limit.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(%error, ?current, ?maximum, "cannot raise the limit of open files, which is also that of sidecars");
+    }
 }
 
 fn failure(error: Error) -> Failure {

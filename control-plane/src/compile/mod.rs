@@ -1,40 +1,45 @@
 //! Documents and workloads in, one wire configuration per service out. Pure.
+//!
+//! [`Assembly`] holds both and, when something changes, compiles the services that the change touches; [`compile`] is the
+//! same from nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use pillion_api::wire;
+use pillion_api::{digest, wire};
 use prost::Message;
-use sha2::{Digest, Sha256};
 
+pub use self::assembly::{Assembly, Changed, Member};
 use crate::resource::{
-    Documents, Fault, Key, Resource, references,
+    Documents, Fault, Key,
     service::{ServicePort, ServiceSpec, TargetPort},
 };
 
+mod assembly;
 mod policies;
 mod routes;
+mod selectors;
+
+/// A service's name, `<name>.<namespace>`; one text for all who speak of it.
+pub type Name = Arc<str>;
 
 /// One encoded message, shared by all who are sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// A digest of `bytes`: first 16 hexadecimal digits of their SHA-256.
-    pub version: String,
+    /// A digest of `bytes`, [`digest::version`].
+    pub version: Arc<str>,
     /// A `wire::ServiceConfig` or `wire::EndpointList`.
     pub bytes: Bytes,
 }
 
 impl Encoded {
-    fn new(message: &impl Message) -> Self {
+    /// Encodes a message and digests it.
+    pub fn new(message: &impl Message) -> Self {
         let bytes = Bytes::from(message.encode_to_vec());
-        let version = Sha256::digest(&bytes)[..8].iter().fold(String::with_capacity(16), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a String takes what is written");
-            text
-        });
-        Self { version, bytes }
+        Self { version: digest::version(&bytes).into(), bytes }
     }
 }
 
@@ -58,57 +63,32 @@ pub struct Workload {
     pub namespace: String,
 }
 
-/// Every service by its name, `<name>.<namespace>`.
-pub type Compiled = BTreeMap<String, CompiledService>;
+/// Every service by its name.
+pub type Compiled = BTreeMap<Name, Arc<CompiledService>>;
 
 /// Compiles everything. The faults are what could not be done as the documents say; the rest is compiled regardless.
 pub fn compile(documents: &Documents, workloads: &[Workload]) -> (Compiled, Vec<Fault>) {
-    let (policies, mut faults) = references::policies(documents);
-    let mut by_namespace: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
-    for workload in workloads {
-        by_namespace.entry(&workload.namespace).or_default().push(workload);
-    }
-    let mut routes = routes::by_parent(documents, &mut faults);
-
-    let mut compiled = Compiled::new();
-    for (key, service) in documents.services(None) {
-        let name = key.to_wire();
-        let candidates = by_namespace.get(key.namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let mut serving: Vec<&Workload> =
-            candidates.iter().copied().filter(|workload| serves(workload, service)).collect();
-        serving.sort_by(|one, other| one.hello.instance_uid.cmp(&other.hello.instance_uid));
-
-        let config = wire::ServiceConfig {
-            service: name.clone(),
-            ports: ports(key, service, &serving, &mut faults),
-            routes: routes.remove(key).unwrap_or_default(),
-            policy: policies.get(key).copied().map(policies::to_wire),
-            virtual_address: String::new(),
-        };
-        let endpoints = wire::EndpointList {
-            service: name.clone(),
-            endpoints: serving.into_iter().map(endpoint).collect(),
-        };
-        compiled.insert(
-            name,
-            CompiledService { config: Encoded::new(&config), endpoints: Encoded::new(&endpoints) },
-        );
-    }
-    (compiled, faults)
+    let workloads = workloads.iter().map(|workload| Arc::new(workload.clone()));
+    let assembly = Assembly::new(documents, workloads);
+    let compiled = assembly.everything().services.into_iter();
+    (compiled.filter_map(|(name, service)| Some((name, service?))).collect(), assembly.faults())
 }
 
 /// What others see as the source of a workload's requests: the service that selects it (alphabetically the first),
 /// else the workload itself; `<name>.<namespace>`.
 pub fn source_of(workload: &Workload, documents: &Documents) -> String {
-    documents.services(Some(&workload.namespace)).find(|(_, service)| serves(workload, service)).map_or_else(
-        || format!("{}.{}", workload.hello.workload, workload.namespace),
-        |(key, _)| key.to_wire(),
-    )
+    documents
+        .services(Some(&workload.namespace))
+        .find(|(_, service)| serves(workload, &service.spec))
+        .map_or_else(
+            || format!("{}.{}", workload.hello.workload, workload.namespace),
+            |(key, _)| key.to_wire(),
+        )
 }
 
 /// True where the service's selector picks the workload; both are of one namespace.
-fn serves(workload: &Workload, service: &Resource<ServiceSpec>) -> bool {
-    service.spec.selects(|label| workload.hello.labels.get(label).map(String::as_str))
+fn serves(workload: &Workload, service: &ServiceSpec) -> bool {
+    service.selects(|label| workload.hello.labels.get(label).map(String::as_str))
 }
 
 fn endpoint(workload: &Workload) -> wire::Endpoint {
@@ -124,17 +104,17 @@ fn endpoint(workload: &Workload) -> wire::Endpoint {
     }
 }
 
-fn ports(
+fn ports<'workloads>(
     key: &Key,
-    service: &Resource<ServiceSpec>,
-    serving: &[&Workload],
+    service: &ServiceSpec,
+    serving: impl Iterator<Item = &'workloads Workload> + Clone,
     faults: &mut Vec<Fault>,
 ) -> Vec<wire::ServicePort> {
-    let ports = service.spec.ports.iter().enumerate();
+    let ports = service.ports.iter().enumerate();
     ports
         .map(|(index, port)| wire::ServicePort {
             port: port.port.into(),
-            target_port: target_port(key, index, port, serving, faults),
+            target_port: target_port(key, index, port, serving.clone(), faults),
             protocol: protocol(port.app_protocol.as_deref()).into(),
             name: port.name.clone().unwrap_or_default(),
         })
@@ -143,11 +123,11 @@ fn ports(
 
 /// The number that a port's target has. A name is what the workloads say it is; they should agree. Where none of them
 /// says, it is the port's own number: nobody is reached by it, and with none at all sidecars would refuse the rest, too.
-fn target_port(
+fn target_port<'workloads>(
     key: &Key,
     index: usize,
     port: &ServicePort,
-    serving: &[&Workload],
+    mut serving: impl Iterator<Item = &'workloads Workload> + Clone,
     faults: &mut Vec<Fault>,
 ) -> u32 {
     let name = match &port.target_port {
@@ -156,7 +136,7 @@ fn target_port(
         Some(TargetPort::Name(name)) => name,
     };
     let numbers: BTreeSet<u32> = serving
-        .iter()
+        .clone()
         .flat_map(|workload| &workload.hello.ports)
         .filter(|port| port.name == *name)
         .map(|port| port.port)
@@ -167,7 +147,7 @@ fn target_port(
     };
     if numbers.len() > 1 {
         fault(format!("workloads disagree on the number of port {name:?}: {numbers:?}; the first is used"));
-    } else if numbers.is_empty() && !serving.is_empty() {
+    } else if numbers.is_empty() && serving.next().is_some() {
         fault(format!("none of its workloads has a port {name:?}; {} is used", port.port));
     }
     numbers.first().copied().unwrap_or_else(|| port.port.into())

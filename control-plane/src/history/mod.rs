@@ -18,6 +18,7 @@ pub use self::{
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
     series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series},
 };
+use crate::compile::Name;
 
 /// Series of each kind; what is beyond counts together under [`OVERFLOW`].
 const MAX_SERIES: usize = 2048;
@@ -49,7 +50,7 @@ pub struct Reporter<'a> {
     /// What others see as the source of its requests.
     pub source: &'a str,
     /// The services it serves.
-    pub services: &'a [String],
+    pub services: &'a [Name],
     /// Whether it is still registered. One that has said goodbye goes on reporting its last requests, which count; what
     /// it says of itself would stay for ever.
     pub registered: bool,
@@ -215,7 +216,7 @@ impl State {
         let overflow = || OVERFLOW.to_owned();
         add(slot(&mut self.instances, reporter.uid.to_owned(), overflow, now_ms));
         for service in reporter.services {
-            add(slot(&mut self.services, service.clone(), overflow, now_ms));
+            add(slot(&mut self.services, service.to_string(), overflow, now_ms));
         }
         if reporter.services.is_empty() {
             add(slot(&mut self.services, reporter.source.to_owned(), overflow, now_ms));
@@ -239,7 +240,7 @@ fn bounded(name: &str) -> String {
 }
 
 fn event(kind: EventKind, reporter: Reporter<'_>, text: String, time_ms: i64) -> Event {
-    let service = reporter.services.first().cloned();
+    let service = reporter.services.first().map(ToString::to_string);
     Event { id: 0, time_ms, kind, service, workload: Some(reporter.workload.to_owned()), text }
 }
 
@@ -274,7 +275,7 @@ mod tests {
 
     const NOW_MS: i64 = 1_000_000_000_000;
 
-    fn reporter<'a>(services: &'a [String]) -> Reporter<'a> {
+    fn reporter<'a>(services: &'a [Name]) -> Reporter<'a> {
         Reporter { uid: "uid-web", workload: "web-1", source: "web.demo", services, registered: true }
     }
 
@@ -290,7 +291,7 @@ mod tests {
     #[test]
     fn outbound_reports_make_edges_and_inbound_ones_golden_figures() {
         let history = History::default();
-        let services = ["payments.demo".to_owned(), "payments-v1.demo".to_owned()];
+        let services = ["payments.demo".into(), "payments-v1.demo".into()];
         history.record(reporter(&[]), &outbound("payments.demo"), NOW_MS, names);
         let mut inbound = outbound("spiffe://mesh.local/ns/demo/sa/web");
         inbound.edges[0].direction = Direction::Inbound.into();

@@ -35,14 +35,14 @@ struct Nodes {
 impl Nodes {
     fn of(state: &MeshState) -> Self {
         let (compiled, memberships) = (state.publisher.compiled(), state.publisher.memberships());
-        let services: BTreeSet<String> = compiled.keys().cloned().collect();
+        let services: BTreeSet<String> = compiled.keys().map(ToString::to_string).collect();
         let mut by_name: BTreeMap<String, Vec<Member>> =
             services.iter().map(|name| (name.clone(), Vec::new())).collect();
         for member in state.registry.members() {
             match memberships.get(member.uid()) {
                 Some(services) => {
-                    for service in services {
-                        by_name.entry(service.clone()).or_default().push(member.clone());
+                    for service in services.iter() {
+                        by_name.entry(service.to_string()).or_default().push(member.clone());
                     }
                 }
                 None => by_name.entry(lone_name(&member)).or_default().push(member),
@@ -116,7 +116,7 @@ pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
 pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) -> Option<ServiceView> {
     let nodes = Nodes::of(state);
     let members = nodes.by_name.get(name)?;
-    let config = state.publisher.compiled().get(name).map(|service| {
+    let config = state.publisher.service(name).map(|service| {
         wire::ServiceConfig::decode(service.config.bytes.clone())
             .expect("the compiler encodes what it can decode")
     });
@@ -149,7 +149,7 @@ pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
             WorkloadView {
                 uid: uid.to_owned(),
                 workload: hello.workload.clone(),
-                service: memberships.get(uid).and_then(|services| services.first().cloned()),
+                service: memberships.get(uid).and_then(|services| services.first()).map(ToString::to_string),
                 namespace: member.workload.namespace.clone(),
                 spiffe_id: member.workload.spiffe_id.clone(),
                 address: hello.inbound_address.clone(),

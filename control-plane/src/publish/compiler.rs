@@ -1,6 +1,9 @@
 //! Recompiles when documents or workloads change, and publishes the result.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -9,12 +12,12 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{LastCompile, Publisher};
+use super::{LastCompile, Publisher, lock};
 use crate::{
-    compile::{self, Compiled, Workload},
+    compile::{Assembly, Changed},
     registry::Registry,
-    resource::{Documents, Fault, cache::DocumentCache},
-    store::{Store, StoreError},
+    resource::{Documents, cache::DocumentCache},
+    store::{Bucket, Store, StoreError},
     telemetry::Telemetry,
 };
 
@@ -33,6 +36,8 @@ pub struct Compiler {
     telemetry: Arc<Telemetry>,
     /// Those of the newest compile.
     documents: ArcSwap<Documents>,
+    /// Locked only while compiling, which nobody does but [`run`](Self::run).
+    assembly: Arc<Mutex<Assembly>>,
 }
 
 impl Compiler {
@@ -47,9 +52,18 @@ impl Compiler {
         telemetry: Arc<Telemetry>,
     ) -> Result<(Arc<Self>, Arc<Publisher>), StoreError> {
         let (revision, documents) = cache.current().await?;
-        let compiler = Self { store, cache, registry, telemetry, documents: ArcSwap::new(documents) };
-        let (compiled, last) = compiler.compile(revision).await;
-        Ok((Arc::new(compiler), Arc::new(Publisher::new(compiled, last))))
+        let (assembly, documents) = (Arc::default(), ArcSwap::new(documents));
+        let compiler = Self { store, cache, registry, telemetry, documents, assembly };
+        let workloads = compiler.registry.take_changes();
+        let documents = compiler.documents();
+        let (everything, last) = compiler
+            .compile(revision, move |assembly| {
+                let workloads = workloads.into_iter().filter_map(|(_, workload)| workload);
+                *assembly = Assembly::new(&documents, workloads);
+                assembly.everything()
+            })
+            .await;
+        Ok((Arc::new(compiler), Arc::new(Publisher::new(everything, last))))
     }
 
     /// The documents of the newest compile.
@@ -57,12 +71,12 @@ impl Compiler {
         self.documents.load_full()
     }
 
-    /// Compiles whenever documents or workloads changed, for ever.
+    /// Compiles what documents and workloads touch whenever they change, for ever.
     pub async fn run(&self, publisher: &Publisher) {
-        let (mut revisions, mut workloads) = (self.store.revisions(), self.registry.changes());
+        let (mut revisions, mut workloads) =
+            (self.store.revisions(Bucket::Documents), self.registry.changes());
         // What changed between the first compile and now is seen by the first round.
         revisions.mark_changed();
-        let mut compiled_members = None;
         loop {
             either_changed(&mut revisions, &mut workloads).await;
             settle(&mut revisions, &mut workloads).await;
@@ -76,39 +90,48 @@ impl Compiler {
                 }
             };
             self.telemetry.store_revision.set(revision as f64);
-            // The store's revision also grows by tokens, and by workloads that were compiled before they were stored.
-            let members = Some(*workloads.borrow_and_update());
-            if members == compiled_members && Arc::ptr_eq(&documents, &self.documents.load()) {
+            workloads.mark_unchanged();
+            let members = self.registry.take_changes();
+            let replaced = !Arc::ptr_eq(&documents, &self.documents.load());
+            if members.is_empty() && !replaced {
                 continue;
             }
-            compiled_members = members;
-            self.documents.store(documents);
-            let (compiled, last) = self.compile(revision).await;
+            let (changed, last) = if replaced {
+                self.documents.store(Arc::clone(&documents));
+                self.compile(revision, move |assembly| assembly.replace(&documents, members)).await
+            } else {
+                self.compile(revision, move |assembly| assembly.change(members)).await
+            };
             let known = publisher.last().faults;
             for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
                 warn!(fault, "a document could not be compiled as written");
             }
             let took = last.took;
-            let changed = publisher.publish(compiled, last);
-            debug!(changed, ?took, "compiled");
+            let services = publisher.publish(changed, last);
+            debug!(services, ?took, "compiled");
         }
     }
 
-    async fn compile(&self, revision: u64) -> (Compiled, LastCompile) {
-        let (documents, workloads) = (self.documents(), self.registry.workloads());
-        self.telemetry.workloads.set(workloads.len() as f64);
-        let started = Instant::now();
-        let (compiled, faults) = compile_aside(documents, workloads).await;
-        let took = started.elapsed();
-        self.telemetry.compiled(took);
-        (compiled, LastCompile { took, faults: faults.iter().map(ToString::to_string).collect(), revision })
+    /// On a thread where it holds up no stream.
+    async fn compile(
+        &self,
+        revision: u64,
+        work: impl FnOnce(&mut Assembly) -> Changed + Send + 'static,
+    ) -> (Changed, LastCompile) {
+        let assembly = Arc::clone(&self.assembly);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut assembly = lock(&assembly);
+            let started = Instant::now();
+            let changed = work(&mut assembly);
+            let faults = assembly.faults().iter().map(ToString::to_string).collect();
+            (changed, LastCompile { took: started.elapsed(), faults, revision }, assembly.workloads())
+        });
+        let (changed, last, workloads) =
+            work.await.expect("compiling does not panic, and the runtime outlives it");
+        self.telemetry.workloads.set(workloads as f64);
+        self.telemetry.compiled(last.took);
+        (changed, last)
     }
-}
-
-/// On a thread where it holds up no stream.
-async fn compile_aside(documents: Arc<Documents>, workloads: Vec<Workload>) -> (Compiled, Vec<Fault>) {
-    let work = tokio::task::spawn_blocking(move || compile::compile(&documents, &workloads));
-    work.await.expect("compile does not panic, and the runtime outlives it")
 }
 
 async fn either_changed(revisions: &mut watch::Receiver<u64>, workloads: &mut watch::Receiver<u64>) {

@@ -2,7 +2,8 @@
 //!
 //! [`Publisher`] holds what is compiled now and who subscribes to what. A [`Subscriber`] is one sidecar's side: it
 //! remembers which versions it sent and, woken when a service changes, sends what differs from the newest ones. So
-//! nothing queues for a slow sidecar: of each service only the latest version is ever pending.
+//! nothing queues for a slow sidecar: of each service only the latest version is ever pending. A change costs its service
+//! and that service's subscribers; nobody else is looked at.
 
 mod compiler;
 mod refusals;
@@ -14,8 +15,6 @@ use std::{
     time::Duration,
 };
 
-use pillion_api::wire;
-use prost::Message;
 use tokio::sync::Notify;
 
 pub use self::{
@@ -23,7 +22,10 @@ pub use self::{
     refusals::{Refusal, Refusals},
     subscriber::{MAX_SUBSCRIPTIONS, Subscriber, TooMany},
 };
-use crate::compile::Compiled;
+use crate::compile::{Changed, Compiled, CompiledService, Name};
+
+/// The services that each workload serves, by UID; the first is the source of its requests.
+pub type Memberships = BTreeMap<String, Arc<[Name]>>;
 
 /// What is compiled now, and who is to be told when it changes.
 pub struct Publisher {
@@ -32,12 +34,14 @@ pub struct Publisher {
     pub refusals: Refusals,
 }
 
+#[derive(Default)]
 struct State {
+    /// Changed in place, unless somebody looks at it at this moment.
     compiled: Arc<Compiled>,
-    /// The services that each workload serves, by UID.
-    memberships: Arc<BTreeMap<String, Vec<String>>>,
+    /// The same.
+    memberships: Arc<Memberships>,
     /// By service: those to wake.
-    subscribers: BTreeMap<String, BTreeMap<u64, Arc<Mailbox>>>,
+    subscribers: BTreeMap<Name, BTreeMap<u64, Arc<Mailbox>>>,
     /// How many each sidecar has, by UID; none is not kept.
     subscriptions: BTreeMap<String, usize>,
     next_subscriber: u64,
@@ -51,78 +55,86 @@ pub struct LastCompile {
     pub took: Duration,
     /// What it found wrong, in plain words.
     pub faults: Vec<String>,
-    /// The store's revision it has seen.
+    /// The revision of the store's documents that it has seen.
     pub revision: u64,
 }
 
 /// The services of one subscriber that may have changed; each is in it at most once.
 #[derive(Default)]
 struct Mailbox {
-    dirty: Mutex<BTreeSet<String>>,
+    dirty: Mutex<BTreeSet<Name>>,
     wake: Notify,
 }
 
 impl Mailbox {
-    fn mark(&self, service: &str) {
-        let mut dirty = lock(&self.dirty);
-        if !dirty.contains(service) {
-            dirty.insert(service.to_owned());
-        }
-        drop(dirty);
+    fn mark(&self, service: &Name) {
+        lock(&self.dirty).insert(Name::clone(service));
         self.wake.notify_one();
     }
 }
 
 impl Publisher {
     /// With a first compile: a sidecar must never be told "absent" only because the server has just started.
-    pub fn new(compiled: Compiled, last: LastCompile) -> Self {
-        let memberships = Arc::new(memberships(&compiled));
-        let state = State {
-            compiled: Arc::new(compiled),
-            memberships,
-            subscribers: BTreeMap::new(),
-            subscriptions: BTreeMap::new(),
-            next_subscriber: 0,
-            last,
-        };
-        Self { state: Mutex::new(state), refusals: Refusals::default() }
+    pub fn new(everything: Changed, last: LastCompile) -> Self {
+        let publisher = Self { state: Mutex::default(), refusals: Refusals::default() };
+        publisher.publish(everything, last);
+        publisher
     }
 
-    /// Replaces everything and wakes those whose services changed. Gives the number of changed services.
-    pub fn publish(&self, compiled: Compiled, last: LastCompile) -> usize {
-        let memberships = Arc::new(memberships(&compiled));
-        let compiled = Arc::new(compiled);
-        let mut state = self.state();
-        let before = Arc::clone(&state.compiled);
-        let changed: Vec<&String> = compiled
-            .keys()
-            .chain(before.keys().filter(|name| !compiled.contains_key(*name)))
-            .filter(|name| before.get(*name) != compiled.get(*name))
-            .collect();
-        let woken: Vec<(&String, Vec<Arc<Mailbox>>)> = changed
-            .iter()
-            .filter_map(|name| Some((*name, state.subscribers.get(*name)?.values().cloned().collect())))
-            .collect();
-        let count = changed.len();
-        // The new state must be in place before anybody is woken to compare with it.
-        state.compiled = Arc::clone(&compiled);
-        state.memberships = memberships;
+    /// Takes in what has changed, and wakes those who subscribe to it. Gives the number of changed services.
+    pub fn publish(&self, changed: Changed, last: LastCompile) -> usize {
+        let Changed { services, memberships } = changed;
+        let count = services.len();
+        let mut woken: Vec<(Name, Vec<Arc<Mailbox>>)> = Vec::new();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let compiled = Arc::make_mut(&mut state.compiled);
+        for (name, service) in services {
+            if let Some(subscribers) = state.subscribers.get(&name) {
+                woken.push((Name::clone(&name), subscribers.values().cloned().collect()));
+            }
+            match service {
+                Some(service) => drop(compiled.insert(name, service)),
+                None => drop(compiled.remove(&name)),
+            }
+        }
+        if !memberships.is_empty() {
+            let known = Arc::make_mut(&mut state.memberships);
+            for (uid, services) in memberships {
+                if services.is_empty() {
+                    known.remove(&uid);
+                } else {
+                    known.insert(uid, services);
+                }
+            }
+        }
         state.last = last;
-        drop(state);
+        // What is new must be in place before anybody is woken to compare with it.
+        drop(guard);
         for (service, mailboxes) in woken {
-            mailboxes.iter().for_each(|mailbox| mailbox.mark(service));
+            mailboxes.iter().for_each(|mailbox| mailbox.mark(&service));
         }
         count
     }
 
-    /// Every service as it is now.
+    /// Every service as it is now. To be dropped soon: a change that comes meanwhile copies the list.
     pub fn compiled(&self) -> Arc<Compiled> {
         Arc::clone(&self.state().compiled)
     }
 
-    /// The services that each workload serves, by UID, by name: the first is the source of its requests.
-    pub fn memberships(&self) -> Arc<BTreeMap<String, Vec<String>>> {
+    /// One service as it is now.
+    pub fn service(&self, name: &str) -> Option<Arc<CompiledService>> {
+        self.state().compiled.get(name).cloned()
+    }
+
+    /// Who serves what. To be dropped soon, as [`compiled`](Self::compiled).
+    pub fn memberships(&self) -> Arc<Memberships> {
         Arc::clone(&self.state().memberships)
+    }
+
+    /// The services that one workload serves.
+    pub fn services_of(&self, uid: &str) -> Arc<[Name]> {
+        self.state().memberships.get(uid).cloned().unwrap_or_default()
     }
 
     /// How the newest compile went.
@@ -147,19 +159,13 @@ impl Publisher {
     }
 }
 
-fn memberships(compiled: &Compiled) -> BTreeMap<String, Vec<String>> {
-    let mut memberships: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (service, compiled) in compiled {
-        let list = wire::EndpointList::decode(compiled.endpoints.bytes.clone())
-            .expect("the compiler encodes what it can decode");
-        for endpoint in list.endpoints {
-            memberships.entry(endpoint.uid).or_default().push(service.clone());
-        }
+impl State {
+    /// The one text of a service's name, so that not every subscriber keeps its own.
+    fn name(&self, service: &str) -> Name {
+        let compiled = self.compiled.get_key_value(service).map(|(name, _)| name);
+        let name = compiled.or_else(|| self.subscribers.get_key_value(service).map(|(name, _)| name));
+        name.cloned().unwrap_or_else(|| service.into())
     }
-    // By name alone, as `compile::source_of` does: with its namespace "pay-v1.x" would go before "pay.x".
-    let name = |service: &String| service.split('.').next().unwrap_or_default().to_owned();
-    memberships.values_mut().for_each(|services| services.sort_by_cached_key(name));
-    memberships
 }
 
 /// No code panics while it holds one of these locks, and what they guard is whole at every step.

@@ -8,7 +8,7 @@ use pillion_api::{
 };
 
 use super::{Mailbox, Publisher, lock};
-use crate::compile::{CompiledService, Encoded};
+use crate::compile::{CompiledService, Encoded, Name};
 
 /// Per sidecar: what an application really calls is far less.
 pub const MAX_SUBSCRIPTIONS: usize = 4096;
@@ -16,8 +16,8 @@ pub const MAX_SUBSCRIPTIONS: usize = 4096;
 /// What the sidecar has of one service, as far as has been sent on this stream or it said itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Held {
-    config: String,
-    endpoints: String,
+    config: Arc<str>,
+    endpoints: Arc<str>,
     /// It knows that there is no such service.
     absent: bool,
 }
@@ -28,7 +28,7 @@ pub struct Subscriber {
     id: u64,
     uid: String,
     mailbox: Arc<Mailbox>,
-    held: BTreeMap<String, Held>,
+    held: BTreeMap<Name, Held>,
 }
 
 /// There are [`MAX_SUBSCRIPTIONS`] already.
@@ -47,22 +47,18 @@ impl Subscriber {
     /// [`TooMany`]; those there are stay.
     pub fn subscribe(
         &mut self,
-        service: String,
-        config_version: String,
-        endpoints_version: String,
+        service: &str,
+        config_version: &str,
+        endpoints_version: &str,
     ) -> Result<(), TooMany> {
-        if !self.held.contains_key(&service) {
-            if self.held.len() >= MAX_SUBSCRIPTIONS {
-                return Err(TooMany);
-            }
-            let mut state = self.publisher.state();
-            let others = state.subscribers.entry(service.clone()).or_default();
-            others.insert(self.id, Arc::clone(&self.mailbox));
-            *state.subscriptions.entry(self.uid.clone()).or_default() += 1;
-        }
-        self.mailbox.mark(&service);
-        self.held
-            .insert(service, Held { config: config_version, endpoints: endpoints_version, absent: false });
+        let name = match self.held.get_key_value(service) {
+            Some((name, _)) => Name::clone(name),
+            None if self.held.len() >= MAX_SUBSCRIPTIONS => return Err(TooMany),
+            None => self.enter(service),
+        };
+        self.mailbox.mark(&name);
+        let held = Held { config: config_version.into(), endpoints: endpoints_version.into(), absent: false };
+        self.held.insert(name, held);
         Ok(())
     }
 
@@ -114,8 +110,8 @@ impl Subscriber {
             // Taken out before the comparison: a change in between puts it back.
             let service = lock(&self.mailbox.dirty).pop_first()?;
             let Some(held) = self.held.get_mut(&service) else { continue };
-            let compiled = self.publisher.compiled();
-            if let Some(update) = difference(held, &service, compiled.get(&service)) {
+            let compiled = self.publisher.service(&service);
+            if let Some(update) = difference(held, &service, compiled.as_deref()) {
                 self.mailbox.mark(&service);
                 return Some(update);
             }
@@ -127,8 +123,21 @@ impl Subscriber {
         digest::holdings(
             self.held
                 .iter()
-                .map(|(service, held)| (service.as_str(), held.config.as_str(), held.endpoints.as_str())),
+                .map(|(service, held)| (service.as_ref(), held.config.as_ref(), held.endpoints.as_ref())),
         )
+    }
+
+    /// Will be woken when the service changes.
+    fn enter(&self, service: &str) -> Name {
+        let mut state = self.publisher.state();
+        let name = state.name(service);
+        let others = state.subscribers.entry(Name::clone(&name)).or_default();
+        others.insert(self.id, Arc::clone(&self.mailbox));
+        match state.subscriptions.get_mut(&self.uid) {
+            Some(count) => *count += 1,
+            None => drop(state.subscriptions.insert(self.uid.clone(), 1)),
+        }
+        name
     }
 
     fn leave(&self, service: &str) {
@@ -179,46 +188,40 @@ fn update(service: &str, kind: Kind, encoded: &Encoded) -> Update {
     Update {
         service: service.to_owned(),
         kind: kind.into(),
-        version: encoded.version.clone(),
+        version: encoded.version.to_string(),
         payload: encoded.bytes.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use pillion_api::wire;
     use prost::Message;
 
     use super::*;
-    use crate::{compile::Compiled, publish::LastCompile};
+    use crate::{compile::Changed, publish::LastCompile};
 
-    fn encoded(bytes: Vec<u8>) -> Encoded {
-        Encoded { version: digest::version(&bytes), bytes: Bytes::from(bytes) }
-    }
-
-    fn compiled(services: &[(&str, u32)]) -> Compiled {
+    /// Services as they are after a change, by name and port; port 0: there is none any more.
+    fn changed(services: &[(&str, u32)]) -> Changed {
         let service = |(name, port): &(&str, u32)| {
             let ports = vec![wire::ServicePort { port: *port, ..wire::ServicePort::default() }];
             let config =
                 wire::ServiceConfig { service: (*name).to_owned(), ports, ..wire::ServiceConfig::default() };
             let endpoints =
                 wire::EndpointList { service: (*name).to_owned(), ..wire::EndpointList::default() };
-            let compiled = CompiledService {
-                config: encoded(config.encode_to_vec()),
-                endpoints: encoded(endpoints.encode_to_vec()),
-            };
-            ((*name).to_owned(), compiled)
+            let compiled =
+                CompiledService { config: Encoded::new(&config), endpoints: Encoded::new(&endpoints) };
+            (Name::from(*name), (*port > 0).then(|| Arc::new(compiled)))
         };
-        services.iter().map(service).collect()
+        Changed { services: services.iter().map(service).collect(), memberships: Vec::new() }
     }
 
     fn publisher(services: &[(&str, u32)]) -> Arc<Publisher> {
-        Arc::new(Publisher::new(compiled(services), LastCompile::default()))
+        Arc::new(Publisher::new(changed(services), LastCompile::default()))
     }
 
     fn subscribe(subscriber: &mut Subscriber, service: &str) {
-        subscriber.subscribe(service.to_owned(), String::new(), String::new()).expect("room");
+        subscriber.subscribe(service, "", "").expect("room");
     }
 
     fn sent(subscriber: &mut Subscriber) -> Vec<(String, Kind)> {
@@ -233,23 +236,23 @@ mod tests {
         let mut subscriber = publisher.subscriber("u");
         subscribe(&mut subscriber, "a.x");
         assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Absent)]);
-        publisher.publish(compiled(&[("a.x", 1)]), LastCompile::default());
+        publisher.publish(changed(&[("a.x", 1)]), LastCompile::default());
         assert_eq!(
             sent(&mut subscriber),
             [("a.x".to_owned(), Kind::Config), ("a.x".to_owned(), Kind::Endpoints)]
         );
-        publisher.publish(compiled(&[]), LastCompile::default());
+        publisher.publish(changed(&[("a.x", 0)]), LastCompile::default());
         assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Absent)]);
     }
 
     #[test]
     fn a_slow_sidecar_gets_only_the_newest_version() {
-        let publisher = publisher(&[("a.x", 0)]);
+        let publisher = publisher(&[("a.x", 1001)]);
         let mut subscriber = publisher.subscriber("u");
         subscribe(&mut subscriber, "a.x");
         sent(&mut subscriber);
         for port in 1..=1000 {
-            assert_eq!(publisher.publish(compiled(&[("a.x", port)]), LastCompile::default()), 1);
+            assert_eq!(publisher.publish(changed(&[("a.x", port)]), LastCompile::default()), 1);
         }
         let update = subscriber.next_update().expect("the newest");
         let config = wire::ServiceConfig::decode(update.payload).expect("a configuration");
@@ -265,7 +268,7 @@ mod tests {
         subscribe(&mut other, "b.x");
         sent(&mut one);
         sent(&mut other);
-        assert_eq!(publisher.publish(compiled(&[("a.x", 2), ("b.x", 1)]), LastCompile::default()), 1);
+        assert_eq!(publisher.publish(changed(&[("a.x", 2)]), LastCompile::default()), 1);
         assert!(one.is_dirty());
         assert!(!other.is_dirty());
     }
@@ -273,12 +276,12 @@ mod tests {
     #[test]
     fn what_a_sidecar_has_already_is_not_sent_again() {
         let publisher = publisher(&[("a.x", 1)]);
-        let now = compiled(&[("a.x", 1)]);
+        let now = publisher.service("a.x").expect("it is there");
         let mut subscriber = publisher.subscriber("u");
-        let versions = (now["a.x"].config.version.clone(), now["a.x"].endpoints.version.clone());
-        subscriber.subscribe("a.x".to_owned(), versions.0.clone(), versions.1.clone()).expect("room");
+        let versions = (&*now.config.version, &*now.endpoints.version);
+        subscriber.subscribe("a.x", versions.0, versions.1).expect("room");
         assert_eq!(sent(&mut subscriber), []);
-        assert_eq!(subscriber.digest(), digest::holdings([("a.x", &*versions.0, &*versions.1)]));
+        assert_eq!(subscriber.digest(), digest::holdings([("a.x", versions.0, versions.1)]));
     }
 
     #[test]
@@ -313,6 +316,6 @@ mod tests {
         for index in 0..MAX_SUBSCRIPTIONS {
             subscribe(&mut subscriber, &format!("s{index}.x"));
         }
-        assert_eq!(subscriber.subscribe("one-more.x".into(), String::new(), String::new()), Err(TooMany));
+        assert_eq!(subscriber.subscribe("one-more.x", "", ""), Err(TooMany));
     }
 }

@@ -22,10 +22,10 @@ use tokio::{
 };
 use tracing::warn;
 
-pub use self::state::{Connection, Member, Presence, Refused, Registered, State};
+pub use self::state::{Connection, Member, Presence, Refused, Registered, Room, State};
 use crate::{
     clock::unix_ms,
-    compile::Workload,
+    compile::{self, Workload},
     store::{Bucket, Change, Expect, Store, StoreError},
 };
 
@@ -33,6 +33,11 @@ use crate::{
 const LEAST_LEASE_AFTER_RESTART: Duration = Duration::from_secs(30);
 /// Beyond this no workload can register: memory has a bound.
 const CAPACITY: usize = 100_000;
+/// How many workloads one identity may have: more than any service has instances, and a small part of all there may be.
+/// A stolen join token fills no more of the registry than this.
+const MOST_OF_ONE_IDENTITY: usize = 4096;
+/// Between two transactions, each of which waits for the disk: a storm of changes is few of them.
+const SAVE_PACE: Duration = Duration::from_millis(20);
 /// Between tries to write to a store that fails.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -41,6 +46,8 @@ pub struct Registry {
     state: Mutex<State>,
     /// Counts changes that matter to the compiler.
     changes: watch::Sender<u64>,
+    /// UIDs that the compiler has not seen the latest of; each at most once.
+    uncompiled: Mutex<BTreeSet<String>>,
     /// UIDs that the store has not seen the latest of; each at most once.
     unsaved: Mutex<BTreeSet<String>>,
     /// Wakes the writer.
@@ -57,7 +64,7 @@ impl Registry {
     /// # Errors
     /// When the store cannot be read. A stored workload that cannot be understood is left out with a warning.
     pub async fn load(store: Arc<dyn Store>, lease: Duration) -> Result<Self, StoreError> {
-        let mut state = State::new(lease, CAPACITY);
+        let mut state = State::new(lease, Room { all: CAPACITY, of_one_identity: MOST_OF_ONE_IDENTITY });
         let expires = Instant::now() + lease.max(LEAST_LEASE_AFTER_RESTART);
         for entry in store.list(Bucket::Workloads).await? {
             match stored::decode(&entry.value) {
@@ -65,9 +72,11 @@ impl Registry {
                 Err(fault) => warn!(uid = entry.key, fault, "a stored workload is unreadable; left out"),
             }
         }
+        let uncompiled = state.members().map(|member| member.uid().to_owned()).collect();
         Ok(Self {
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
+            uncompiled: Mutex::new(uncompiled),
             unsaved: Mutex::default(),
             saving: Notify::new(),
             leases: Notify::new(),
@@ -84,8 +93,12 @@ impl Registry {
     /// Registers a workload by its stream. The [`Registration`] ends in a lease when dropped.
     ///
     /// # Errors
-    /// [`Refused`], when another identity has its UID or there is no room.
-    pub fn connect(self: &Arc<Self>, workload: Workload) -> Result<(Registration, Registered), Refused> {
+    /// [`Refused`], when another identity has its UID, or there is no room for it.
+    pub fn connect(
+        self: &Arc<Self>,
+        workload: impl Into<Arc<Workload>>,
+    ) -> Result<(Registration, Registered), Refused> {
+        let workload = workload.into();
         let connection = self.connection();
         let uid = workload.hello.instance_uid.clone();
         let registered = self.state().connect(workload, connection, unix_ms())?;
@@ -100,9 +113,15 @@ impl Registry {
         self.state().members().cloned().collect()
     }
 
-    /// Everybody, for the compiler.
-    pub fn workloads(&self) -> Vec<Workload> {
-        self.state().members().map(|member| (*member.workload).clone()).collect()
+    /// Whoever has changed since this was asked last, as they are now; at first everybody. For the compiler alone.
+    pub fn take_changes(&self) -> Vec<compile::Member> {
+        let uids = std::mem::take(&mut *lock(&self.uncompiled));
+        let state = self.state();
+        let now = |uid: String| {
+            let workload = state.member(&uid).map(|member| Arc::clone(&member.workload));
+            (uid, workload)
+        };
+        uids.into_iter().map(now).collect()
     }
 
     /// One, by UID.
@@ -152,6 +171,7 @@ impl Registry {
                 warn!(%error, "workloads could not be stored; trying again");
                 sleep(STORE_RETRY).await;
             }
+            sleep(SAVE_PACE).await;
         }
     }
 
@@ -182,6 +202,7 @@ impl Registry {
     }
 
     fn changed(&self, uid: &str) {
+        lock(&self.uncompiled).insert(uid.to_owned());
         lock(&self.unsaved).insert(uid.to_owned());
         self.saving.notify_one();
         self.changes.send_modify(|count| *count += 1);
@@ -299,16 +320,69 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_compiler_gets_everybody_first_and_then_only_who_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, first) = registry(folder.path()).await;
+        let connected = ["a", "b"].map(|uid| first.connect(workload(uid, true)).expect("room").0);
+        first.save().await.expect("saved");
+        drop((connected, first, store));
+
+        let (_store, registry) = registry(folder.path()).await;
+        let uids = |registry: &Registry| -> Vec<(String, bool)> {
+            registry.take_changes().into_iter().map(|(uid, workload)| (uid, workload.is_some())).collect()
+        };
+        let of = |uid: &str, there| (uid.to_owned(), there);
+        assert_eq!(uids(&registry), [of("a", true), of("b", true)]);
+        let (a, _) = registry.connect(workload("a", true)).expect("room");
+        let (b, _) = registry.connect(workload("b", true)).expect("room");
+        assert_eq!(uids(&registry), [], "they came back as they were");
+        a.report(wire::Health { ready: false, reason: String::new() });
+        a.report(wire::Health { ready: true, reason: String::new() });
+        b.deregister();
+        assert_eq!(uids(&registry), [of("a", true), of("b", false)]);
+        assert_eq!(uids(&registry), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_changes_is_few_transactions() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, registry) = registry(folder.path()).await;
+        let mut revisions = store.revisions(Bucket::Workloads);
+        let storm = async {
+            for number in 0..20 {
+                let (_registration, _) = registry.connect(workload(&number.to_string(), true)).expect("room");
+                sleep(SAVE_PACE / 10).await;
+            }
+            let all = async {
+                while store.list(Bucket::Workloads).await.expect("readable").len() < 20 {
+                    revisions.changed().await.expect("the store is there");
+                }
+            };
+            tokio::time::timeout(SAVE_PACE * 4, all).await.expect("the last is stored, too");
+        };
+        tokio::select! {
+            () = registry.keep_saved() => unreachable!("it has no end"),
+            () = storm => {}
+        }
+        let transactions = *store.revisions(Bucket::Workloads).borrow();
+        assert!((2..=5).contains(&transactions), "{transactions}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_no_news_is_neither_stored_nor_compiled() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, registry) = registry(folder.path()).await;
         let (registration, _) = registry.connect(workload("a", true)).expect("room");
         registry.save().await.expect("saved");
-        let (revision, changes) = (*store.revisions().borrow(), *registry.changes().borrow());
+        let (revision, changes) =
+            (*store.revisions(Bucket::Workloads).borrow(), *registry.changes().borrow());
         assert!(!registration.report(wire::Health { ready: true, reason: String::new() }));
         drop(registration);
         let (_registration, _) = registry.connect(workload("a", true)).expect("room");
         registry.save().await.expect("saved");
-        assert_eq!((*store.revisions().borrow(), *registry.changes().borrow()), (revision, changes));
+        assert_eq!(
+            (*store.revisions(Bucket::Workloads).borrow(), *registry.changes().borrow()),
+            (revision, changes)
+        );
     }
 }

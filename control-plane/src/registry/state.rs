@@ -1,6 +1,10 @@
 //! Who is registered, and until when: every decision pure, with the time as an argument.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pillion_api::wire;
 use tokio::time::Instant;
@@ -85,51 +89,81 @@ pub enum Refused {
     /// The registry's bound.
     #[error("{0} workloads are registered, which is as many as this server takes")]
     Full(usize),
+    /// The bound of one identity.
+    #[error("{identity} has {most} workloads, which is as many as one identity may have")]
+    TooMany {
+        /// Whose they are.
+        identity: String,
+        /// How many it may have.
+        most: usize,
+    },
+}
+
+/// How many workloads there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Together.
+    pub all: usize,
+    /// Of each identity.
+    pub of_one_identity: usize,
 }
 
 /// The registered workloads by UID.
 #[derive(Debug)]
 pub struct State {
     members: BTreeMap<String, Member>,
+    /// How many each identity has; none is not kept.
+    by_identity: BTreeMap<String, usize>,
+    /// The running leases by their ends, with whose they are.
+    leases: BTreeSet<(Instant, String)>,
     lease: Duration,
-    capacity: usize,
+    room: Room,
 }
 
 impl State {
     /// Nobody is registered.
-    pub fn new(lease: Duration, capacity: usize) -> Self {
-        Self { members: BTreeMap::new(), lease, capacity }
+    pub fn new(lease: Duration, room: Room) -> Self {
+        Self { members: BTreeMap::new(), by_identity: BTreeMap::new(), leases: BTreeSet::new(), lease, room }
     }
 
     /// Takes back a workload that an earlier run of the server knew, until `expires`.
     pub fn restore(&mut self, workload: Workload, expires: Instant, now_ms: i64) {
         let member =
             Member { presence: Presence::Lost { expires }, since_ms: now_ms, workload: Arc::new(workload) };
+        self.count(&member);
+        self.leases.insert((expires, member.uid().to_owned()));
         self.members.insert(member.uid().to_owned(), member);
     }
 
     /// A stream was opened. It takes over from an older stream of the same workload.
     pub fn connect(
         &mut self,
-        workload: Workload,
+        workload: impl Into<Arc<Workload>>,
         connection: Connection,
         now_ms: i64,
     ) -> Result<Registered, Refused> {
+        let workload = workload.into();
         let uid = workload.hello.instance_uid.clone();
         let registered = match self.members.get(&uid) {
             Some(known) if known.workload.spiffe_id != workload.spiffe_id => {
                 return Err(Refused::Taken { uid, owner: known.workload.spiffe_id.clone() });
             }
-            Some(known) => Registered::Resumed { changed: *known.workload != workload },
-            None if self.members.len() >= self.capacity => return Err(Refused::Full(self.capacity)),
+            Some(known) => Registered::Resumed { changed: known.workload != workload },
+            None if self.members.len() >= self.room.all => return Err(Refused::Full(self.room.all)),
+            None if self.of_identity(&workload.spiffe_id) >= self.room.of_one_identity => {
+                let most = self.room.of_one_identity;
+                return Err(Refused::TooMany { identity: workload.spiffe_id.clone(), most });
+            }
             None => Registered::Joined,
         };
-        let member = Member {
-            workload: Arc::new(workload),
-            presence: Presence::Connected(connection),
-            since_ms: now_ms,
-        };
-        self.members.insert(uid, member);
+        let member = Member { workload, presence: Presence::Connected(connection), since_ms: now_ms };
+        if registered == Registered::Joined {
+            self.count(&member);
+        }
+        let before = self.members.insert(uid.clone(), member);
+        if let Some(Member { presence: Presence::Lost { expires }, .. }) = before {
+            self.leases.remove(&(expires, uid));
+        }
         Ok(registered)
     }
 
@@ -149,28 +183,35 @@ impl State {
         if let Some(member) = self.owned(uid, connection) {
             member.presence = Presence::Lost { expires };
             member.since_ms = now_ms;
+            self.leases.insert((expires, uid.to_owned()));
         }
     }
 
     /// The workload says goodbye: it is gone at once.
     pub fn deregister(&mut self, uid: &str, connection: Connection) -> Option<Member> {
         self.owned(uid, connection)?;
-        self.members.remove(uid)
+        let gone = self.members.remove(uid)?;
+        self.discount(&gone);
+        Some(gone)
     }
 
     /// Removes all whose lease has ended.
     pub fn expire(&mut self, now: Instant) -> Vec<Member> {
-        let ended = |_: &String, member: &mut Member| matches!(member.presence, Presence::Lost { expires } if expires <= now);
-        self.members.extract_if(.., ended).map(|(_, member)| member).collect()
+        let mut gone = Vec::new();
+        while let Some((expires, _)) = self.leases.first()
+            && *expires <= now
+            && let Some((_, uid)) = self.leases.pop_first()
+            && let Some(member) = self.members.remove(&uid)
+        {
+            self.discount(&member);
+            gone.push(member);
+        }
+        gone
     }
 
     /// When the next lease ends, if any runs.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let expiries = self.members.values().filter_map(|member| match member.presence {
-            Presence::Lost { expires } => Some(expires),
-            Presence::Connected(_) => None,
-        });
-        expiries.min()
+        self.leases.first().map(|(expires, _)| *expires)
     }
 
     /// Everybody, by UID.
@@ -191,6 +232,25 @@ impl State {
     /// Whether nobody is registered.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// How many an identity has.
+    fn of_identity(&self, identity: &str) -> usize {
+        self.by_identity.get(identity).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, member: &Member) {
+        *self.by_identity.entry(member.workload.spiffe_id.clone()).or_default() += 1;
+    }
+
+    fn discount(&mut self, member: &Member) {
+        let identity = &member.workload.spiffe_id;
+        if let Some(count) = self.by_identity.get_mut(identity) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_identity.remove(identity);
+            }
+        }
     }
 
     fn owned(&mut self, uid: &str, connection: Connection) -> Option<&mut Member> {
@@ -216,11 +276,12 @@ pub(crate) mod tests {
     }
 
     const LEASE: Duration = Duration::from_secs(10);
+    const ROOM: Room = Room { all: 10, of_one_identity: 10 };
     const FIRST: Connection = Connection(1);
     const SECOND: Connection = Connection(2);
 
     fn connected() -> State {
-        let mut state = State::new(LEASE, 10);
+        let mut state = State::new(LEASE, ROOM);
         assert_eq!(state.connect(workload("a", true), FIRST, 0), Ok(Registered::Joined));
         state
     }
@@ -258,11 +319,31 @@ pub(crate) mod tests {
 
     #[test]
     fn nobody_takes_anothers_uid_nor_more_than_there_is_room_for() {
-        let mut state = State::new(LEASE, 1);
+        let mut state = State::new(LEASE, Room { all: 1, ..ROOM });
         state.connect(workload("a", true), FIRST, 0).expect("room for one");
         let mut thief = workload("a", true);
         thief.spiffe_id = "spiffe://mesh.local/ns/demo/sa/web".to_owned();
         assert!(matches!(state.connect(thief, SECOND, 0), Err(Refused::Taken { .. })));
         assert_eq!(state.connect(workload("b", true), SECOND, 0), Err(Refused::Full(1)));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn one_identity_takes_its_share_and_no_more_whoever_of_it_comes_and_goes() {
+        let (mut state, now) = (State::new(LEASE, Room { of_one_identity: 2, ..ROOM }), Instant::now());
+        state.restore(workload("a", true), now + LEASE, 0);
+        state.connect(workload("b", true), FIRST, 0).expect("room for a second");
+        let third = state.connect(workload("c", true), FIRST, 0);
+        assert!(matches!(third, Err(Refused::TooMany { most: 2, .. })), "{third:?}");
+        let mut other = workload("d", true);
+        other.spiffe_id = "spiffe://mesh.local/ns/demo/sa/web".to_owned();
+        state.connect(other, FIRST, 0).expect("room for another identity");
+        state
+            .connect(workload("b", true), SECOND, 0)
+            .expect("a new stream of a known one takes no more room");
+
+        state.deregister("b", SECOND).expect("it is registered");
+        state.connect(workload("c", true), FIRST, 0).expect("room again");
+        assert_eq!(state.expire(now + LEASE).len(), 1, "the restored one has not come back");
+        state.connect(workload("e", true), FIRST, 0).expect("room again");
+        assert!(state.connect(workload("f", true), FIRST, 0).is_err());
     }
 }

@@ -34,7 +34,7 @@ impl DocumentCache {
     /// The store's.
     pub async fn current(&self) -> Result<(u64, Arc<Documents>), StoreError> {
         let mut cached = self.cached.lock().await;
-        let revision = *self.store.revisions().borrow();
+        let revision = *self.store.revisions(Bucket::Documents).borrow();
         if cached.0 != revision {
             let (documents, faults) = cached.1.updated(self.store.list(Bucket::Documents).await?);
             for fault in faults {

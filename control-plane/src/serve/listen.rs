@@ -1,4 +1,5 @@
-//! Accepts connections: bounded in number, each with a deadline for its handshake and keep-alive afterwards.
+//! Accepts connections: bounded in number, and much more tightly before they have proven who they are; each with a
+//! deadline for its handshake and keep-alive afterwards.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,7 +17,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::codegen::Service;
 use tracing::{debug, info, warn};
 
-use super::{Handlers, Mesh, Peer, Proof};
+use super::{
+    Handlers, Mesh, Peer, Proof,
+    unproven::{PLACES, Place, Unproven},
+};
 use crate::error::Error;
 
 const ALPN: &[u8] = b"h2";
@@ -65,11 +69,17 @@ impl Listener {
         let handlers = Handlers(Arc::clone(&self.mesh));
         let server = ControlPlaneServer::new(handlers).max_decoding_message_size(MAX_MESSAGE);
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let unproven = Unproven::new(PLACES);
         let mut connections = JoinSet::new();
         let mut shutdown = self.mesh.shutdown.clone();
         loop {
+            // Room first: those whom there is no place for wait in the kernel's queue.
+            let accept = async {
+                unproven.room().await;
+                self.socket.accept().await
+            };
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                accepted = accept => accepted,
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended {
                         warn!(%error, "a connection's task failed");
@@ -95,7 +105,7 @@ impl Listener {
                 self.acceptor.clone(),
                 server.clone(),
                 Arc::clone(&self.mesh),
-                (socket, address, permit),
+                (socket, address, permit, unproven.take()),
             ));
         }
         drop(self.socket);
@@ -110,9 +120,16 @@ async fn serve(
     acceptor: TlsAcceptor,
     server: Server,
     mesh: Arc<Mesh>,
-    (socket, address, _permit): (TcpStream, SocketAddr, OwnedSemaphorePermit),
+    (socket, address, _permit, mut place): (TcpStream, SocketAddr, OwnedSemaphorePermit, Place),
 ) {
-    let (stream, proof) = match handshake(&acceptor, socket).await {
+    let secured = tokio::select! {
+        secured = handshake(&acceptor, socket) => secured,
+        () = place.lost() => Err(HandshakeFailed {
+            reason: "crowded",
+            message: "not complete, and others wait for its place".to_owned(),
+        }),
+    };
+    let (stream, proof) = match secured {
         Ok(secured) => secured,
         Err(failed) => {
             mesh.telemetry.handshake_failed(failed.reason);
@@ -125,7 +142,8 @@ async fn serve(
             return;
         }
     };
-    let proven = proof.is_some();
+    // Who has proven itself has none of the few places any more.
+    let mut place = Some(place).filter(|_| proof.is_none());
     let peer = Peer { address, proof };
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -142,7 +160,7 @@ async fn serve(
     let mut shutdown = mesh.shutdown.clone();
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = sleep(UNPROVEN_DEADLINE), if !proven => return,
+        () = over(&mut place) => return,
         () = shutdown.requested() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -150,6 +168,14 @@ async fn serve(
     };
     if let Err(error) = ended {
         debug!(peer = %address, %error, "a connection ended");
+    }
+}
+
+/// Returns when a peer without a certificate has been here for long enough, or has to make room. Never for others.
+async fn over(place: &mut Option<Place>) {
+    match place {
+        Some(place) => drop(timeout(UNPROVEN_DEADLINE, place.lost()).await),
+        None => std::future::pending().await,
     }
 }
 

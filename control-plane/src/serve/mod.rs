@@ -1,7 +1,7 @@
 //! The port where sidecars connect: TLS, then gRPC.
 //!
 //! A client certificate is optional in the handshake, as a new workload comes for its first one; `Sync` demands it.
-//! Read in this order: [`Mesh`] (what everything here works on), `listen` (connections), `certify`, `sync` (a
+//! Read in this order: [`Mesh`] (what everything here works on), `listen` (connections), `unproven`, `certify`, `sync` (a
 //! sidecar's stream), `hello` (what it says of itself).
 
 mod certify;
@@ -9,6 +9,7 @@ mod hello;
 mod listen;
 mod session;
 mod sync;
+mod unproven;
 
 use std::{
     net::SocketAddr,

@@ -86,21 +86,21 @@ mod tests {
 
     use super::*;
     use crate::{
-        compile::Compiled,
+        compile::Changed,
         publish::{LastCompile, Publisher},
     };
 
     const INTERVAL: Duration = Duration::from_secs(5);
 
     fn session() -> Session {
-        let publisher = Arc::new(Publisher::new(Compiled::new(), LastCompile::default()));
+        let publisher = Arc::new(Publisher::new(Changed::default(), LastCompile::default()));
         Session::new(publisher.subscriber("u"), Welcome::default(), INTERVAL, Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_welcome_comes_first_and_heartbeats_carry_what_was_sent() {
         let mut session = session();
-        session.subscriber.subscribe("a.x".into(), "1".into(), "2".into()).expect("room");
+        session.subscriber.subscribe("a.x", "1", "2").expect("room");
         let message = session.next_message(7).and_then(|message| message.message);
         assert!(matches!(message, Some(Message::Welcome(_))));
         session.tick();

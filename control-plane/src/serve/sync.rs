@@ -1,8 +1,8 @@
 //! One sidecar's stream, from its hello to its end.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -25,12 +25,12 @@ use super::{Mesh, Proof, hello, session::Session};
 use crate::{
     authority,
     clock::unix_ms,
-    compile::{self, Workload},
+    compile::{self, Name, Workload},
     history::{EventKind, Reporter},
     publish::Refusal,
     registry::{Refused, Registered, Registration},
     resource::Documents,
-    telemetry::Counted,
+    telemetry::{Counted, Share},
 };
 
 /// A stream begins with a hello, or ends.
@@ -94,15 +94,18 @@ async fn greet(
     if proof.is_over(SystemTime::now()) {
         return Err(over());
     }
-    let workload =
-        Workload { hello, spiffe_id: identity.to_string(), namespace: identity.namespace().to_owned() };
+    let workload = Arc::new(Workload {
+        hello,
+        spiffe_id: identity.to_string(),
+        namespace: identity.namespace().to_owned(),
+    });
     let documents = mesh.compiler.documents();
     let source = compile::source_of(&workload, &documents);
     let welcome = welcome(mesh, &workload, &source);
     let (registration, registered) =
-        mesh.registry.connect(workload.clone()).map_err(|refused| match refused {
+        mesh.registry.connect(Arc::clone(&workload)).map_err(|refused| match refused {
             Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
-            Refused::Full(_) => Status::resource_exhausted(refused.to_string()),
+            Refused::Full(_) | Refused::TooMany { .. } => Status::resource_exhausted(refused.to_string()),
         })?;
     let name = &workload.hello.workload;
     info!(workload = name, uid = registration.uid(), %identity, peer = %address, ?registered, "sidecar connected");
@@ -116,13 +119,14 @@ async fn greet(
     Ok(Stream {
         mesh: Arc::clone(mesh),
         proof,
+        ready: workload.hello.health.as_ref().is_some_and(|health| health.ready),
         workload,
         documents,
         source,
         registration,
         deregistered: false,
         session,
-        subscriptions: BTreeMap::new(),
+        subscriptions: Share::of(&mesh.telemetry.subscriptions),
     })
 }
 
@@ -130,8 +134,10 @@ struct Stream {
     mesh: Arc<Mesh>,
     /// With which the stream was opened.
     proof: Proof,
-    /// What it said of itself, with its latest health.
-    workload: Workload,
+    /// What it said of itself at first.
+    workload: Arc<Workload>,
+    /// Its application's health, as it was told last.
+    ready: bool,
     /// Those that `source` was found in.
     documents: Arc<Documents>,
     /// What others see as the source of its requests, as it was told.
@@ -139,14 +145,16 @@ struct Stream {
     registration: Registration,
     deregistered: bool,
     session: Session,
-    /// Counts each in the metrics for as long as it lasts.
-    subscriptions: BTreeMap<String, Counted>,
+    /// Of the metric.
+    subscriptions: Share,
 }
 
 impl Stream {
     /// `Ok`: the sidecar ended it.
     async fn run(&mut self, inbound: &mut Streaming<SidecarMessage>, outbox: &Outbox) -> Result<(), Status> {
+        // Made once, as they would have to find their places in a queue anew for every message.
         let mut shutdown = self.mesh.shutdown.clone();
+        let (mut shutdown, mut closed) = (pin!(shutdown.requested()), pin!(outbox.closed()));
         let period = self.mesh.heartbeat;
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -168,9 +176,9 @@ impl Stream {
                     }
                 },
                 () = self.session.subscriber.changed(), if !ready => {}
-                () = outbox.closed() => return Ok(()),
+                () = &mut closed => return Ok(()),
                 now = ticks.tick() => self.tick(now)?,
-                () = shutdown.requested() => {
+                () = &mut shutdown => {
                     return Err(Status::unavailable("the control plane is shutting down; reconnect"));
                 }
             }
@@ -222,7 +230,7 @@ impl Stream {
             Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(Message::Unsubscribe(unsubscribe)) => {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
-                self.subscriptions.remove(&unsubscribe.service);
+                self.subscriptions.set(self.session.subscriber.len());
                 self.mesh.publisher.refusals.unsubscribed(self.registration.uid(), &unsubscribe.service);
             }
             Some(Message::Acknowledge(acknowledge)) => self.acknowledged(acknowledge),
@@ -246,20 +254,14 @@ impl Stream {
             )));
         }
         // One that we never gave is as good as none.
-        let version = |text: String| if text.len() <= MAX_VERSION { text } else { String::new() };
-        let (config_version, endpoints_version) = (version(config_version), version(endpoints_version));
-        let subscribed =
-            self.session.subscriber.subscribe(service.clone(), config_version, endpoints_version);
-        match subscribed {
-            Ok(()) => {
-                let gauge = &self.mesh.telemetry.subscriptions;
-                self.subscriptions.entry(service).or_insert_with(|| Counted::new(gauge));
-            }
-            Err(fault) => {
-                let workload = &self.workload.hello.workload;
-                warn!(workload, service, "a subscription was not taken: {fault}");
-            }
+        let version = |text: &str| if text.len() <= MAX_VERSION { text.to_owned() } else { String::new() };
+        let (config, endpoints) = (version(&config_version), version(&endpoints_version));
+        let subscriber = &mut self.session.subscriber;
+        if let Err(fault) = subscriber.subscribe(&service, &config, &endpoints) {
+            let workload = &self.workload.hello.workload;
+            warn!(workload, service, "a subscription was not taken: {fault}");
         }
+        self.subscriptions.set(self.session.subscriber.len());
         Ok(())
     }
 
@@ -292,11 +294,10 @@ impl Stream {
 
     fn health(&mut self, health: Health) {
         let health = hello::health(health);
-        let was_ready = self.workload.hello.health.as_ref().is_some_and(|health| health.ready);
         if !self.registration.report(health.clone()) {
             return;
         }
-        self.workload.hello.health = Some(health.clone());
+        let was_ready = std::mem::replace(&mut self.ready, health.ready);
         let workload = &self.workload.hello.workload;
         let (kind, text) = match (was_ready, health.ready) {
             (false, true) => (EventKind::WorkloadHealthy, format!("{workload} is ready")),
@@ -307,7 +308,7 @@ impl Stream {
             _ => return,
         };
         info!(workload, "{text}");
-        self.happened(kind, self.services().first().cloned(), text);
+        self.happened(kind, self.service(), text);
     }
 
     fn measured(&self, telemetry: &Telemetry) {
@@ -330,13 +331,18 @@ impl Stream {
             self.mesh.history.workload_left(self.registration.uid());
             let text = format!("{} said goodbye", self.workload.hello.workload);
             info!(workload = self.workload.hello.workload, "{text}");
-            self.happened(EventKind::WorkloadLeft, self.services().first().cloned(), text);
+            self.happened(EventKind::WorkloadLeft, self.service(), text);
         }
     }
 
     /// The services it serves, as compiled last.
-    fn services(&self) -> Vec<String> {
-        self.mesh.publisher.memberships().get(self.registration.uid()).cloned().unwrap_or_default()
+    fn services(&self) -> Arc<[Name]> {
+        self.mesh.publisher.services_of(self.registration.uid())
+    }
+
+    /// By which the page shows what happened to it.
+    fn service(&self) -> Option<String> {
+        self.services().first().map(ToString::to_string)
     }
 
     fn happened(&self, kind: EventKind, service: Option<String>, text: String) {

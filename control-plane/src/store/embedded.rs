@@ -1,6 +1,7 @@
 //! The default [`Store`]: one crash-safe file in the data directory.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +17,9 @@ type Table = TableDefinition<'static, &'static str, (u64, &'static [u8])>;
 
 const REVISION: TableDefinition<'static, &'static str, u64> = TableDefinition::new("revision");
 const REVISION_KEY: &str = "current";
+
+/// Bytes of the file kept in memory. Reading is seldom, and goes over whole buckets; redb itself would take up to 1 GiB.
+const CACHE: usize = 16 << 20;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "pillion.redb";
@@ -56,7 +60,37 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     database: Arc<Database>,
-    revision: watch::Sender<u64>,
+    revisions: Arc<Revisions>,
+}
+
+/// The newest revision of each bucket.
+#[derive(Debug)]
+struct Revisions {
+    documents: watch::Sender<u64>,
+    tokens: watch::Sender<u64>,
+    workloads: watch::Sender<u64>,
+    authority: watch::Sender<u64>,
+}
+
+impl Revisions {
+    fn new(revision: u64) -> Self {
+        let start = || watch::Sender::new(revision);
+        Self { documents: start(), tokens: start(), workloads: start(), authority: start() }
+    }
+
+    fn of(&self, bucket: Bucket) -> &watch::Sender<u64> {
+        match bucket {
+            Bucket::Documents => &self.documents,
+            Bucket::Tokens => &self.tokens,
+            Bucket::Workloads => &self.workloads,
+            Bucket::Authority => &self.authority,
+        }
+    }
+
+    fn newest(&self) -> u64 {
+        let all = [&self.documents, &self.tokens, &self.workloads, &self.authority];
+        all.into_iter().map(|revision| *revision.borrow()).max().unwrap_or_default()
+    }
 }
 
 impl EmbeddedStore {
@@ -71,12 +105,13 @@ impl EmbeddedStore {
             source,
         };
         make_private_file(&path).map_err(|source| unusable(source.into()))?;
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
-            other => unusable(other.into()),
-        })?;
+        let database =
+            Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
+                other => unusable(other.into()),
+            })?;
         let revision = current_revision(&database).map_err(|error| unusable(error.into()))?;
-        Ok(Self { database: Arc::new(database), revision: watch::Sender::new(revision) })
+        Ok(Self { database: Arc::new(database), revisions: Arc::new(Revisions::new(revision)) })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -132,24 +167,26 @@ impl Store for EmbeddedStore {
 
     async fn commit(&self, changes: Vec<Change>) -> Result<u64, StoreError> {
         if changes.is_empty() {
-            return Ok(*self.revision.borrow());
+            return Ok(self.revisions.newest());
         }
-        let announce = self.revision.clone();
+        let revisions = Arc::clone(&self.revisions);
         self.blocking(move |database| {
             let revision = write(database, &changes)?;
             // Announced on the blocking thread: a caller that stops waiting must not leave watchers behind.
-            announce.send_if_modified(|current| {
-                let newer = revision > *current;
-                *current = revision.max(*current);
-                newer
-            });
+            for bucket in changes.iter().map(|change| change.bucket).collect::<BTreeSet<_>>() {
+                revisions.of(bucket).send_if_modified(|current| {
+                    let newer = revision > *current;
+                    *current = revision.max(*current);
+                    newer
+                });
+            }
             Ok(revision)
         })
         .await
     }
 
-    fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+    fn revisions(&self, bucket: Bucket) -> watch::Receiver<u64> {
+        self.revisions.of(bucket).subscribe()
     }
 }
 

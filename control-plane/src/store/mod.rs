@@ -82,6 +82,7 @@ pub trait Store: Send + Sync + 'static {
     async fn list(&self, bucket: Bucket) -> Result<Vec<Entry>, StoreError>;
     /// All changes or none; on disk when it returns. Gives the new revision.
     async fn commit(&self, changes: Vec<Change>) -> Result<u64, StoreError>;
-    /// Sees every new revision (the latest, not each).
-    fn revisions(&self) -> watch::Receiver<u64>;
+    /// Sees every new revision that changed something in a bucket (the latest, not each). What is written elsewhere wakes
+    /// nobody. At first it is the newest of all: from then on nothing is older.
+    fn revisions(&self, bucket: Bucket) -> watch::Receiver<u64>;
 }

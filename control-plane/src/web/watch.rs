@@ -15,7 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{WebState, problem::Problem};
-use crate::resource::{Documents, Key, Kind, status};
+use crate::{
+    resource::{Documents, Key, Kind, status},
+    store::Bucket,
+};
 
 /// How many may watch at once.
 pub(super) const WATCHERS: usize = 256;
@@ -38,7 +41,7 @@ pub(super) async fn stream(
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-watches", title, detail));
     };
     // Before the first read, so that no change between the two is missed.
-    let revisions = state.store.revisions();
+    let revisions = state.store.revisions(Bucket::Documents);
     // A store that fails is told before the stream begins.
     state.documents.current().await?;
     let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(AHEAD);

@@ -325,7 +325,7 @@ async fn a_sidecar_that_reads_slowly_gets_few_versions_and_the_newest() {
     web.update_where(Kind::Endpoints, |_| true).await;
     for version in 1..=VERSIONS {
         server.apply("HTTPRoute", "long", long_route(version)).await;
-        let written = *server.store.revisions().borrow();
+        let written = *server.store.revisions(pillion::store::Bucket::Documents).borrow();
         eventually("the version is published", async || {
             server.json("/v1/mesh/control-plane").await["storeRevision"].as_u64() >= Some(written)
         })

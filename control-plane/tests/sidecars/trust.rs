@@ -130,3 +130,16 @@ fn stranger() -> Identity {
     let credential = authority.issue(&id, Duration::from_secs(60), SystemTime::now()).expect("a credential");
     Identity::new(credential, authority.trust_bundle())
 }
+
+#[tokio::test]
+async fn connections_that_prove_nothing_keep_no_sidecar_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(folder.path()).await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(tokio::net::TcpStream::connect(server.grpc).await.expect("the kernel takes it"));
+    }
+    // It waits for a place, and gets one of those that were held longest.
+    server.sidecar(folder.path(), "web", "web-1").await;
+    server.stop().await;
+}

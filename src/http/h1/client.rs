@@ -1,133 +1,214 @@
-//! The calling side of an HTTP/1 connection.
+//! The calling side of an HTTP/1 connection. It is a value, not a task: whoever waits for a response, or reads one, drives
+//! it, and sends what is left of the request meanwhile.
 
 use std::{
-    collections::VecDeque,
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::Waker,
+    future::poll_fn,
+    rc::Weak,
+    task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, StatusCode};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{MAX_HEAD, MAX_HEADERS};
+use super::{
+    Fault, Malformed,
+    body::{self, Incoming},
+    encode,
+    framing::Decoder,
+    head::{self, Facts},
+    names::Lists,
+    sending::{Sending, Unsent},
+    wire::{Out, Wire},
+};
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink},
+    http::{Body, InterimSink, upgrade},
 };
 
-/// One connection; carries one request at a time.
-#[derive(Debug)]
-pub struct Http1(SendRequest<Body>);
+/// Where a connection goes when its exchange is over.
+pub trait Home {
+    /// It can carry another one.
+    fn take_back(&self, connection: Box<Http1>);
+}
+
+/// One connection; carries one request at a time. Dropped amid an exchange, the connection ends.
+pub struct Http1 {
+    wire: Wire,
+    out: Out,
+    lists: Lists,
+    /// The request's body, while it is being sent.
+    upload: Option<Sending<Body>>,
+    /// What is left of the response's body.
+    decoder: Decoder,
+    /// Whether another exchange may follow.
+    keep_alive: bool,
+    home: Option<Weak<dyn Home>>,
+}
+
+impl std::fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http1")
+            .field("wire", &self.wire)
+            .field("decoder", &self.decoder)
+            .finish_non_exhaustive()
+    }
+}
 
 /// What a failed request leaves behind.
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failed {
     /// [`Reason::NotProcessed`] when nothing of the request was sent, else [`Reason::Reset`] or [`Reason::PeerProtocol`].
     pub refusal: Refusal,
-    /// The request, if nothing of it was sent.
-    pub unsent: Option<Request<Body>>,
-    /// It was another request's attempt to connect that failed; it counts once.
-    pub shared: bool,
+    /// The request, if nothing was taken from its body: it could be sent once more.
+    pub request: Option<Request<Body>>,
 }
 
 impl Http1 {
-    /// Drives HTTP/1 on a fresh connection, on this thread, until it ends.
-    pub async fn handshake<T>(io: T) -> Result<Self, Refusal>
+    /// On a fresh connection.
+    pub fn new<T>(io: T) -> Box<Self>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::Builder::new()
-            .preserve_header_case(true)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| Refusal::new(Reason::Connect, error))?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "an HTTP/1 connection ended");
-            }
-        });
-        Ok(Self(sender))
+        Box::new(Self {
+            wire: Wire::new(Box::new(io)),
+            out: Out::default(),
+            lists: Lists::default(),
+            upload: None,
+            decoder: Decoder::Done,
+            keep_alive: true,
+            home: None,
+        })
     }
 
-    /// Whether the previous exchange is wholly over, in both directions.
-    pub fn is_ready(&self) -> bool {
-        self.0.is_ready()
+    /// Whether it can carry a request: the peer has not ended it, nor said anything that nobody had asked for. To be
+    /// asked of an idle connection only; costs no system call unless something has happened on it.
+    pub fn is_usable(&mut self) -> bool {
+        self.wire.is_fresh()
     }
 
-    /// Whether the connection has ended.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    /// Sends a request in HTTP/1's origin form (see [`crate::http::headers::to_http1`]) and waits for the head of
-    /// its response. The body is still hyper's: the caller decides when this connection is free again.
+    /// Sends a request in HTTP/1's origin form (see [`crate::http::headers::to_http1`]) and waits for the head of its
+    /// response. The response's body holds the connection until both bodies have ended; then it goes home.
+    ///
+    /// # Errors
+    /// With the request, if nothing was taken from its body.
     pub async fn send(
-        &mut self,
+        mut self: Box<Self>,
         mut request: Request<Body>,
         sink: &dyn InterimSink,
-    ) -> Result<Response<hyper::body::Incoming>, Failure> {
-        let interims = Interims::default();
-        hyper::ext::on_informational(&mut request, {
-            let interims = interims.clone();
-            move |interim| interims.push(interim.status(), interim.headers())
-        });
-        let mut sent = pin!(self.0.try_send_request(request));
-        poll_fn(|cx| {
-            let response = sent.as_mut().poll(cx);
-            interims.drain(cx.waker(), sink);
-            response
-        })
-        .await
-        .map_err(|mut error| {
-            let unsent = error.take_message();
-            let reason = match (&unsent, error.error()) {
-                (Some(_), _) => Reason::NotProcessed,
-                (None, error) if error.is_parse() => Reason::PeerProtocol,
-                (None, _) => Reason::Reset,
+        home: Weak<dyn Home>,
+    ) -> Result<Response<Body>, Failed> {
+        let to_head = request.method() == Method::HEAD;
+        self.home = Some(home);
+        let bodiless = request.body().is_end_stream();
+        self.begin(&mut request);
+        loop {
+            let (response, facts) = match poll_fn(|cx| self.poll_response(cx, to_head)).await {
+                Ok(response) => response,
+                Err(refusal) => {
+                    let body = match self.upload.take() {
+                        Some(upload) => upload.untouched(),
+                        None => bodiless.then_some(Body::Empty),
+                    };
+                    return Err(Failed { refusal, request: body.map(|body| request.map(|_| body)) });
+                }
             };
-            Failure { refusal: Refusal::new(reason, error.into_error()), unsent, shared: false }
+            match response.status() {
+                // Each hop answers `Expect: 100-continue` for itself.
+                StatusCode::CONTINUE => {}
+                StatusCode::SWITCHING_PROTOCOLS => {
+                    let mut response = response.map(|()| Body::Empty);
+                    if let Some((io, ahead)) = self.wire.hand_over() {
+                        upgrade::attach(response.extensions_mut(), io, ahead);
+                    }
+                    return Ok(response);
+                }
+                status if status.is_informational() => sink.interim(response),
+                _ => {
+                    self.keep_alive = facts.keep_alive;
+                    self.decoder = facts.decoder;
+                    if self.decoder.is_done() {
+                        self.finish();
+                        return Ok(response.map(|()| Body::Empty));
+                    }
+                    let body = Incoming::of_response(self);
+                    return Ok(response.map(|()| Body::Http1(body)));
+                }
+            }
+        }
+    }
+
+    /// Puts the head where it waits to be written, and the body beside it.
+    fn begin(&mut self, request: &mut Request<Body>) {
+        self.out.reset();
+        let encoder = encode::request(self.out.buffer(), request);
+        let body = std::mem::replace(request.body_mut(), Body::Empty);
+        self.upload = Some(Sending::new(body, encoder));
+    }
+
+    /// Waits for the head of a response, interim or final, and sends the request meanwhile: a response need not wait for
+    /// its end.
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+    ) -> Poll<Result<(Response<()>, Facts), Refusal>> {
+        match self.poll_upload(cx) {
+            Ok(()) => {}
+            // Nobody is there any more to be answered.
+            Err(Unsent::Body(error)) => return Poll::Ready(Err(Refusal::new(Reason::Reset, error))),
+            Err(Unsent::Io(error)) if !self.out.has_written() => {
+                return Poll::Ready(Err(Refusal::new(Reason::NotProcessed, error)));
+            }
+            // The peer may have answered before it stopped listening.
+            Err(Unsent::Io(_)) => self.stop_upload(),
+        }
+        let malformed = |malformed: Malformed| Refusal::new(Reason::PeerProtocol, malformed.detail);
+        Poll::Ready(match ready!(self.wire.poll_head(cx, head::check_response_beginning)) {
+            Ok(Some(head)) => head::response(&head, to_head, &mut self.lists).map_err(malformed),
+            Ok(None) => Err(Refusal::new(Reason::Reset, "before an answer")),
+            Err(Fault::Malformed(fault)) => Err(malformed(fault)),
+            Err(Fault::Lost(error)) => Err(Refusal::new(Reason::Reset, error)),
         })
     }
-}
 
-/// Interim responses between hyper's connection task and the request. Both run on this thread; hyper's callback must
-/// be `Send` all the same.
-#[derive(Clone, Default)]
-struct Interims(Arc<Mutex<Queue>>);
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Response<()>>,
-    waker: Option<Waker>,
-}
-
-impl Interims {
-    fn push(&self, status: StatusCode, headers: &http::HeaderMap) {
-        // Each hop answers `Expect: 100-continue` for itself, and switching protocols is a final answer.
-        if matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
-            return;
+    /// Sends what is left of the request, as far as that is possible now.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Unsent> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        match upload.poll(cx, &mut self.out, |cx, out| self.wire.poll_flush(cx, out)) {
+            Poll::Ready(Ok(())) => self.upload = None,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => {}
         }
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() = headers.clone();
-        let mut inner = self.0.lock().expect("nothing panics while holding it");
-        inner.waiting.push_back(response);
-        if let Some(waker) = inner.waker.take() {
-            waker.wake();
-        }
+        Ok(())
     }
 
-    fn drain(&self, waker: &Waker, sink: &dyn InterimSink) {
-        let mut inner = self.0.lock().expect("nothing panics while holding it");
-        for response in inner.waiting.drain(..) {
-            sink.interim(response);
+    fn stop_upload(&mut self) {
+        self.upload = None;
+        self.keep_alive = false;
+    }
+
+    /// The response body's next frame, and whether nothing comes after it.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<body::Next> {
+        match self.poll_upload(cx) {
+            Ok(()) => {}
+            Err(Unsent::Body(error)) => return Poll::Ready((Some(Err(error)), true)),
+            Err(Unsent::Io(_)) => self.stop_upload(),
         }
-        inner.waker = Some(waker.clone());
+        let frame = ready!(self.wire.poll_body(cx, &mut self.decoder));
+        Poll::Ready((frame.map(|frame| frame.map_err(Into::into)), self.decoder.is_done()))
+    }
+
+    /// What is left of the response's body, bytes, where that is known.
+    pub(super) fn body_left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    /// The response has ended. Goes home, if the request has ended, too, and the peer keeps to its turn.
+    pub(super) fn finish(mut self: Box<Self>) {
+        let usable = self.keep_alive && self.upload.is_none() && self.out.is_empty() && self.wire.is_empty();
+        if let Some(home) = self.home.take().filter(|_| usable).and_then(|home| home.upgrade()) {
+            home.take_back(self);
+        }
     }
 }

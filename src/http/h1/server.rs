@@ -1,131 +1,214 @@
-//! The answering side of an HTTP/1 connection.
+//! The answering side of an HTTP/1 connection: one request after the other, in one task.
 
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::Request;
-use http_body::{Frame, SizeHint};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use http::{Method, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    MAX_HEAD, MAX_HEADERS,
-    guard::{Guarded, Shared},
+    Duplex, Fault, Incoming, Malformed,
+    connection::{Beside, Connection},
+    encode::{self, Asked},
+    head::Facts,
+    sending::Sending,
 };
 use crate::{
     drain::{Drain, Phase},
     error::Refusal,
-    http::{Body, serve::Handler},
+    http::{Body, body::BodyError, serve::Handler, upgrade},
 };
 
-/// After a refusal, what the peer still sends is read and dropped for so long, and up to so many bytes, so that the
+/// After the last answer, what the peer still sends is read and dropped for so long, and up to so many bytes, so that the
 /// answer is not lost to a TCP reset (RFC 9112 9.6).
 const LINGER: (Duration, u64) = (Duration::from_secs(2), 4 * 1024 * 1024);
 
+/// How an exchange ended.
+enum Next {
+    /// Another request may come.
+    Request,
+    /// The connection ends with the answer. `linger`: the caller may not expect that, and be saying more already.
+    Close { linger: bool },
+    /// The caller has gone, or must not take what it got for a whole answer.
+    Gone,
+    /// The connection is another protocol's.
+    Upgraded,
+    /// The request's body turned out to be none, before its answer began.
+    Malformed(Malformed),
+}
+
 /// Serves requests until the peer leaves, asks to, or the drain began and the current one is answered.
-pub async fn serve<T, H>(io: T, handler: Rc<H>, mut drain: Drain) -> Result<(), Refusal>
+///
+/// There is no deadline for a head: it would also end connections that are merely idle, just as their peer may send on
+/// them (and cost a timer per request). Peers here are the application or have proven who they are; those that are gone
+/// are noticed by TCP keep-alive, and connections are bounded in number.
+///
+/// # Errors
+/// What was malformed; the peer has been told.
+pub async fn serve<T, H>(io: T, handler: Rc<H>, drain: Drain) -> Result<(), Refusal>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    let shared = Shared::new(handler.voice().clone());
-    let service = service_fn({
-        let (handler, shared) = (handler.clone(), shared.clone());
-        move |request: Request<Incoming>| {
-            let (handler, shared) = (handler.clone(), shared.clone());
-            shared.request_taken(request.version());
-            async move {
-                let response = handler.handle(request.map(incoming), &*shared).await;
-                Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, shared }))
+    let connection = Connection::new(Box::new(io));
+    let _ending = Ending(&connection);
+    let mut watch = drain.clone();
+    let mut closing = pin!(watch.reached(Phase::Closing));
+    loop {
+        let head = poll_fn(|cx| match connection.poll_head(cx) {
+            Poll::Pending if connection.is_idle() && closing.as_mut().poll(cx).is_ready() => {
+                Poll::Ready(Ok(None))
+            }
+            head => head,
+        });
+        let next = match head.await {
+            Ok(Some((request, facts))) => {
+                let (request, asked, promise) = begin(&connection, request, facts);
+                // Boxed, since it is most of what a request needs: idle connections and long answers do without.
+                let handled = Box::pin(handler.handle(request, &*connection));
+                exchange(&connection, handled, asked, promise, &drain).await
+            }
+            Ok(None) => Next::Close { linger: false },
+            Err(Fault::Malformed(malformed)) => Next::Malformed(malformed),
+            Err(Fault::Lost(_)) => Next::Gone,
+        };
+        match next {
+            Next::Request => {}
+            // However the peer ends its side, the connection is done with.
+            Next::Close { linger } => {
+                Box::pin(close(connection.end(), linger)).await;
+                return Ok(());
+            }
+            Next::Gone | Next::Upgraded => return Ok(()),
+            Next::Malformed(Malformed { reason, detail }) => {
+                handler.malformed(reason);
+                let refusal = Refusal::new(reason, detail);
+                let answer = handler.voice().http1_text(reason.status(), &refusal);
+                Box::pin(refuse(connection.end(), answer)).await;
+                return Err(refusal);
             }
         }
-    });
-    // No deadline for a head: hyper's also ends connections that are merely idle, just as their peer may send on them
-    // (and costs a timer per request). Peers here are the application or have proven who they are; those that are
-    // gone are noticed by TCP keep-alive, and connections are bounded in number.
-    let mut connection = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(Guarded::new(io, shared.clone())), service)
-        .with_upgrades();
-    let ended = {
-        let mut closing = pin!(drain.reached(Phase::Closing));
-        let mut told = false;
-        poll_fn(|cx| {
-            if !told && closing.as_mut().poll(cx).is_ready() {
-                told = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            Pin::new(&mut connection).poll(cx)
-        })
-        .await
-    };
-    let Some(reason) = shared.refused() else {
-        // Any other end of a connection is the peer's business: whoever was waiting for it knows already.
-        return Ok(());
-    };
-    handler.malformed(reason);
-    if let Some(parts) = connection.into_parts() {
-        linger(parts.io.into_inner().into_inner()).await;
     }
-    Err(Refusal::new(reason, ended.err().map(|error| error.to_string()).unwrap_or_default()))
 }
 
-fn incoming(body: Incoming) -> Body {
-    if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Http1(body, None) }
+/// However serving ends, a body that is still being read elsewhere ends with it.
+struct Ending<'a>(&'a Connection);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
-async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut io: T) {
+/// The request with its body; what its answer depends on; and the promise of the connection, if it asks for that.
+fn begin(
+    connection: &Rc<Connection>,
+    request: Request<()>,
+    facts: Facts,
+) -> (Request<Body>, Asked, Option<upgrade::Promise>) {
+    let asked = Asked {
+        method: request.method().clone(),
+        version: request.version(),
+        takes_trailers: facts.takes_trailers,
+        keep_alive: facts.keep_alive,
+    };
+    let body = if connection.is_body_read() {
+        Body::Empty
+    } else {
+        Body::Http1(Incoming::of_request(connection.clone()))
+    };
+    let mut request = request.map(|()| body);
+    let promise = facts.upgrade.then(|| upgrade::promise(request.extensions_mut()));
+    (request, asked, promise)
+}
+
+/// Waits for the handler's response, and writes it.
+async fn exchange<F, B>(
+    connection: &Connection,
+    mut handled: Pin<Box<F>>,
+    mut asked: Asked,
+    promise: Option<upgrade::Promise>,
+    drain: &Drain,
+) -> Next
+where
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let response = poll_fn(|cx| match handled.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Ok(response)),
+        Poll::Pending => connection.poll_beside(cx).map(Err),
+    });
+    let response = response.await;
+    drop(handled);
+    let response = match (response, connection.fault()) {
+        (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => return Next::Malformed(malformed),
+        (Err(Beside::Gone), None) => return Next::Gone,
+        (Ok(response), None) => response,
+    };
+
+    let (head, body) = response.into_parts();
+    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
+        || asked.method == Method::CONNECT && head.status.is_success();
+    let expects_more = asked.keep_alive || !connection.is_idle() || !connection.is_body_read();
+    asked.keep_alive &= drain.phase() < Phase::Closing && !connection.is_body_unwanted();
+    let (encoder, keep_alive) =
+        connection.write(|out, _| encode::response(out.buffer(), &head, &body, &asked));
+    drop(head);
+    let mut sending = Sending::new(body, encoder);
+    let sent = poll_fn(|cx| match connection.write(|out, flush| sending.poll(cx, out, flush)) {
+        Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+        Poll::Pending => connection.poll_watch(cx).map(|_| false),
+    });
+    let sent = sent.await;
+    drop(sending);
+    if !sent {
+        return Next::Gone;
+    }
+    if switches {
+        if let (Some(promise), Some((io, ahead))) = (promise, connection.hand_over()) {
+            promise.keep(io, ahead);
+        }
+        return Next::Upgraded;
+    }
+    if keep_alive && (connection.is_body_read() || Box::pin(rest(connection)).await) {
+        Next::Request
+    } else {
+        Next::Close { linger: expects_more }
+    }
+}
+
+/// Waits for the end of a request that was answered before it, or reads over it where nobody does. False: it does not end.
+async fn rest(connection: &Connection) -> bool {
+    // An upload goes on as long as somebody takes it.
+    poll_fn(|cx| connection.poll_body_over(cx)).await;
+    let discarded = tokio::time::timeout(LINGER.0, poll_fn(|cx| connection.poll_discard(cx))).await;
+    matches!(discarded, Ok(Ok(true))) && connection.fault().is_none()
+}
+
+async fn refuse(io: Option<Box<dyn Duplex>>, answer: Vec<u8>) {
+    let Some(mut io) = io else { return };
+    if matches!(tokio::time::timeout(LINGER.0, io.write_all(&answer)).await, Ok(Ok(()))) {
+        close(Some(io), true).await;
+    }
+}
+
+/// Ends our side; with `linger`, waits, within reason, for the peer to end its own.
+async fn close(io: Option<Box<dyn Duplex>>, linger: bool) {
+    let Some(mut io) = io else { return };
     let (time, bytes) = LINGER;
     let drained = async {
-        tokio::io::AsyncWriteExt::shutdown(&mut io).await?;
-        tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await
+        io.shutdown().await?;
+        if linger {
+            tokio::io::copy(&mut io.take(bytes), &mut tokio::io::sink()).await?;
+        }
+        std::io::Result::Ok(())
     };
     // However it ends, the connection is done with.
     let _ = tokio::time::timeout(time, drained).await;
-}
-
-/// A response's body that tells the guard when it has ended, in whatever way.
-struct Answer<B> {
-    body: B,
-    shared: Arc<Shared>,
-}
-
-impl<B> Drop for Answer<B> {
-    fn drop(&mut self) {
-        self.shared.response_ended();
-    }
-}
-
-impl<B> http_body::Body for Answer<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -53,7 +53,7 @@ async fn one_failed_condition_undoes_the_whole_transaction() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
     store.commit(vec![put("a", "1", Expect::Absent)]).await.unwrap();
-    let revisions = store.revisions();
+    let revisions = store.revisions(Bucket::Documents);
 
     let refused = store.commit(vec![put("b", "2", Expect::Absent), put("a", "3", Expect::Absent)]).await;
     assert!(
@@ -71,18 +71,32 @@ async fn one_failed_condition_undoes_the_whole_transaction() {
 async fn watchers_see_new_revisions_and_reopening_continues_them() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
-    let mut revisions = store.revisions();
+    let mut revisions = store.revisions(Bucket::Documents);
     store.commit(vec![put("a", "1", Expect::Any)]).await.unwrap();
     revisions.changed().await.unwrap();
     assert_eq!(*revisions.borrow_and_update(), 1);
     drop(store);
 
     let store = EmbeddedStore::open(folder.path()).unwrap();
-    assert_eq!(*store.revisions().borrow(), 1);
+    assert_eq!(*store.revisions(Bucket::Documents).borrow(), 1);
     let delete =
         Change { bucket: Bucket::Documents, key: "a".into(), value: None, expect: Expect::Revision(1) };
     assert_eq!(store.commit(vec![delete]).await.unwrap(), 2);
     assert_eq!(store.get(Bucket::Documents, "a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_written_elsewhere_wakes_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let (documents, workloads) = (store.revisions(Bucket::Documents), store.revisions(Bucket::Workloads));
+    let workload = Change { bucket: Bucket::Workloads, ..put("w", "1", Expect::Any) };
+    assert_eq!(store.commit(vec![workload.clone()]).await.unwrap(), 1);
+    assert!(!documents.has_changed().unwrap());
+    assert!(workloads.has_changed().unwrap());
+    assert_eq!(store.commit(vec![put("a", "1", Expect::Any), workload]).await.unwrap(), 2);
+    assert_eq!((*documents.borrow(), *workloads.borrow()), (2, 2), "one transaction, one revision");
+    assert_eq!(store.commit(Vec::new()).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -143,7 +157,7 @@ async fn a_killed_writer_loses_nothing_it_acknowledged() {
         child.wait().unwrap();
 
         let store = EmbeddedStore::open(folder.path()).unwrap();
-        assert!(*store.revisions().borrow() >= revision);
+        assert!(*store.revisions(Bucket::Documents).borrow() >= revision);
         let left = store.get(Bucket::Documents, "left").await.unwrap().unwrap();
         let right = store.get(Bucket::Documents, "right").await.unwrap().unwrap();
         assert_eq!(left.value, right.value, "both keys of a transaction or none");
