@@ -243,9 +243,20 @@ mod tests {
 
     #[test]
     fn private_fields_go() {
-        let mut headers = map(&[("pillion-error", "x"), ("pillion-anything", "y"), ("pillions", "z")]);
+        let fields =
+            [("pillion-error", "x"), ("pillion-names", "Y"), ("pillion-anything", "y"), ("pillions", "z")];
+        let mut headers = map(&fields);
         strip_private(&mut headers, true);
+        assert_eq!(headers, map(&[("pillion-names", "Y"), ("pillions", "z")]));
+        strip_private(&mut headers, false);
         assert_eq!(headers, map(&[("pillions", "z")]));
+    }
+
+    #[test]
+    fn connection_cannot_take_off_how_a_message_was_written() {
+        let mut headers = map(&[("connection", "pillion-names"), ("pillion-names", "X")]);
+        strip_hop_by_hop(&mut headers, false);
+        assert_eq!(headers, map(&[("pillion-names", "X")]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use super::MAX_HEADERS;
 use crate::http::headers::NAMES;
 
 /// Longer lists are left empty: a message that needs more for its names alone may not pass HTTP/2's own bound.
@@ -81,7 +82,8 @@ pub(super) fn as_written<'a>(
     }
     let mut waiting: SmallVec<[Waiting<'a>; 32]> = fields().map(Some).collect();
     let mut next = 0;
-    for written in written {
+    // No message that was taken has more fields; a peer that lists more has made its list up.
+    for written in written.take(MAX_HEADERS) {
         let fits = |waiting: &Waiting<'a>| waiting.is_some_and(|(name, _)| is(name, written));
         let ahead = waiting[next..].iter().position(fits).map(|found| next + found);
         // From the beginning where need be: several fields of one name are together in the map, but not in the message.

@@ -39,8 +39,8 @@ enum Next {
     Gone,
     /// The connection is another protocol's.
     Upgraded,
-    /// The request's body turned out to be none, before its answer began.
-    Malformed(Malformed),
+    /// The request turned out to be none. `begun`: too late to say so.
+    Malformed { malformed: Malformed, begun: bool },
 }
 
 /// Serves requests until the peer leaves, asks to, or the drain began and the current one is answered.
@@ -75,7 +75,7 @@ where
                 exchange(&connection, handled, asked, promise, &drain).await
             }
             Ok(None) => Next::Close { linger: false },
-            Err(Fault::Malformed(malformed)) => Next::Malformed(malformed),
+            Err(Fault::Malformed(malformed)) => Next::Malformed { malformed, begun: false },
             Err(Fault::Lost(_)) => Next::Gone,
         };
         match next {
@@ -86,11 +86,13 @@ where
                 return Ok(());
             }
             Next::Gone | Next::Upgraded => return Ok(()),
-            Next::Malformed(Malformed { reason, detail }) => {
+            Next::Malformed { malformed: Malformed { reason, detail }, begun } => {
                 handler.malformed(reason);
                 let refusal = Refusal::new(reason, detail);
-                let answer = handler.voice().http1_text(reason.status(), &refusal);
-                Box::pin(refuse(connection.end(), answer)).await;
+                if !begun {
+                    let answer = handler.voice().http1_text(reason.status(), &refusal);
+                    Box::pin(refuse(connection.end(), answer)).await;
+                }
                 return Err(refusal);
             }
         }
@@ -147,7 +149,9 @@ where
     let response = response.await;
     drop(handled);
     let response = match (response, connection.fault()) {
-        (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => return Next::Malformed(malformed),
+        (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => {
+            return Next::Malformed { malformed, begun: false };
+        }
         (Err(Beside::Gone), None) => return Next::Gone,
         (Ok(response), None) => response,
     };
@@ -162,13 +166,17 @@ where
     drop(head);
     let mut sending = Sending::new(body, encoder);
     let sent = poll_fn(|cx| match connection.write(|out, flush| sending.poll(cx, out, flush)) {
-        Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
-        Poll::Pending => connection.poll_watch(cx).map(|_| false),
+        Poll::Ready(sent) => Poll::Ready(sent.map_err(|_| Beside::Gone)),
+        Poll::Pending => connection.poll_watch(cx).map(Err),
     });
     let sent = sent.await;
     drop(sending);
-    if !sent {
-        return Next::Gone;
+    match (sent, connection.fault()) {
+        (Ok(()), None) => {}
+        (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => {
+            return Next::Malformed { malformed, begun: true };
+        }
+        (Err(Beside::Gone), None) => return Next::Gone,
     }
     if switches {
         if let (Some(promise), Some((io, ahead))) = (promise, connection.hand_over()) {

@@ -406,3 +406,15 @@ fn an_idle_connection_is_small() {
     assert!(shared < 512, "a caller's connection takes {shared} bytes");
     assert!(kept < 512, "a kept connection takes {kept} bytes");
 }
+
+#[test]
+fn a_body_that_turns_out_to_be_none_after_its_answer_began_ends_the_connection() {
+    let request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\nGET / HTTP/1.1\r\n\r\n";
+    // A piece too large for the pipe, so that the answer is still being written when the body is looked at.
+    let handler =
+        Rc::new(Mirror { reads: false, ..Mirror::answering(|_| Response::new(full(&"x".repeat(1 << 20)))) });
+    let (answer, ended) = block_on(serve(&handler, &[request.as_bytes()]));
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.len() < 1 << 20, "{}", answer.len());
+    assert_eq!(ended.expect_err("malformed").reason, crate::error::Reason::MalformedRequest);
+    assert_eq!(*handler.malformed.borrow(), [crate::error::Reason::MalformedRequest]);
+}
