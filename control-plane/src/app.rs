@@ -15,7 +15,7 @@ use pillion_api::wire::update;
 use pillion_certs::{Authority, Identity};
 use serde::Serialize;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -127,8 +127,8 @@ impl Server {
             "state read"
         );
 
-        let (grpc_socket, grpc_address) = bind(config.grpc_listen, "sidecars").await?;
-        let (http_socket, http_address) = bind(config.http_listen, "the API and the dashboard").await?;
+        let (grpc_socket, grpc_address) = bind(config.grpc_listen, "sidecars")?;
+        let (http_socket, http_address) = bind(config.http_listen, "the API and the dashboard")?;
         let (shutdown, ending) = shutdown::channel();
         let history = Arc::new(History::default());
         let mesh = Arc::new(Mesh {
@@ -297,11 +297,23 @@ pub async fn open_store(data_dir: &Path) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(store))
 }
 
-async fn bind(address: SocketAddr, purpose: &str) -> Result<(TcpListener, SocketAddr), Error> {
+fn bind(address: SocketAddr, purpose: &str) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |cause| Error::failed(format!("listen on {address} for {purpose}"), cause);
-    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = listen(address).map_err(failed)?;
     let actual = socket.local_addr().map_err(failed)?;
     Ok((socket, actual))
+}
+
+/// Connections that wait to be accepted, as far as the kernel allows (`net.core.somaxconn`, 4,096 by default). After a
+/// restart all sidecars come at once; one that finds no room tries again after one second, three, seven.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // After a restart the port is the same, with connections of before on it that are not quite over.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn expired(mesh: &Mesh, member: &Member) {

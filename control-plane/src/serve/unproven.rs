@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// More at the same moment would not be faster: a handshake is work for a core.
-pub(super) const PLACES: usize = 256;
+pub(super) const PLACES: usize = 512;
 /// Nobody has to make room earlier. A peer far away needs some round trips, on a server that may be busy with as many
 /// others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

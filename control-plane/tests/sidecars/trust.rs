@@ -136,7 +136,7 @@ async fn connections_that_prove_nothing_keep_no_sidecar_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(folder.path()).await;
     let mut silent = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         silent.push(tokio::net::TcpStream::connect(server.grpc).await.expect("the kernel takes it"));
     }
     // It waits for a place, and gets one of those that were held longest.
