@@ -161,6 +161,7 @@ impl Server {
             metrics: Arc::new(move || telemetry.render()),
             refused: refused(Arc::clone(&mesh.publisher), Arc::clone(&mesh.registry)),
             on_change: on_change(Arc::clone(&mesh.history)),
+            published: mesh.publisher.revisions(),
         });
         let router = web::router(web, mesh_router(Arc::clone(&state), Arc::clone(&ticker)));
         let listener = Listener::new(grpc_socket, &identity, Arc::clone(&mesh))?;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::{
     compiler::Compiler,
@@ -30,6 +30,8 @@ pub type Memberships = BTreeMap<String, Arc<[Name]>>;
 /// What is compiled now, and who is to be told when it changes.
 pub struct Publisher {
     state: Mutex<State>,
+    /// The revision of the store's documents that sidecars are told of.
+    revision: watch::Sender<u64>,
     /// What sidecars could not use.
     pub refusals: Refusals,
 }
@@ -76,7 +78,8 @@ impl Mailbox {
 impl Publisher {
     /// With a first compile: a sidecar must never be told "absent" only because the server has just started.
     pub fn new(everything: Changed, last: LastCompile) -> Self {
-        let publisher = Self { state: Mutex::default(), refusals: Refusals::default() };
+        let publisher =
+            Self { state: Mutex::default(), revision: watch::Sender::new(0), refusals: Refusals::default() };
         publisher.publish(everything, last);
         publisher
     }
@@ -108,13 +111,20 @@ impl Publisher {
                 }
             }
         }
+        let revision = last.revision;
         state.last = last;
         // What is new must be in place before anybody is woken to compare with it.
         drop(guard);
         for (service, mailboxes) in woken {
             mailboxes.iter().for_each(|mailbox| mailbox.mark(&service));
         }
+        self.revision.send_replace(revision);
         count
+    }
+
+    /// Follows the revision of the store's documents that sidecars are told of.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 
     /// Every service as it is now. To be dropped soon: a change that comes meanwhile copies the list.

@@ -1,6 +1,9 @@
 //! The handlers for documents: list, get, put, delete, apply.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Json,
@@ -10,6 +13,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -21,8 +25,12 @@ use super::{
 };
 use crate::{
     resource::{Document, Documents, Fault, Key, Kind, admit, status::Shown, text::Written},
+    store::Bucket,
     token::Role,
 };
+
+/// A change is answered when sidecars are told of it; after so long in any case.
+const PUBLISHED: Duration = Duration::from_secs(2);
 
 /// How to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -192,7 +200,7 @@ pub(super) async fn put(
     let edited = state.editor.apply(vec![document], precondition, params.dry_run, SystemTime::now()).await;
     let edited = edited.map_err(|error| placed(error.into(), std::slice::from_ref(written)))?;
     if !params.dry_run {
-        state.announce(&edited);
+        state.announce(&edited).await;
     }
     let edit = edited.into_iter().next().expect("one document in, one out");
     let (_, documents) = state.documents.current().await?;
@@ -221,7 +229,7 @@ pub(super) async fn delete(
     let precondition = input::precondition(&headers)?;
     let edited = state.editor.delete(&[key], precondition, params.force, params.dry_run).await?;
     if !params.dry_run {
-        state.announce(&edited);
+        state.announce(&edited).await;
     }
     Ok(Json(Applied { dry_run: params.dry_run, results: edited.iter().map(Into::into).collect() }))
 }
@@ -277,7 +285,7 @@ pub(super) async fn apply(
     let edited = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
     let edited = edited.map_err(|error| placed(error.into(), &written))?;
     if !params.dry_run {
-        state.announce(&edited);
+        state.announce(&edited).await;
     }
     Ok(Json(Applied { dry_run: params.dry_run, results: edited.iter().map(Into::into).collect() }))
 }
@@ -302,12 +310,19 @@ fn shown(state: &WebState, document: &Document, documents: &Documents) -> Respon
 }
 
 impl WebState {
-    /// Tells who listens what was changed.
-    fn announce(&self, edited: &[Edited]) {
+    /// Tells who listens what was changed, and waits, within reason, until it is what sidecars are told: whoever changes
+    /// something may count on it from then on.
+    async fn announce(&self, edited: &[Edited]) {
         for edit in edited.iter().filter(|edit| edit.outcome != Outcome::Unchanged) {
             let key: Key = edit.document.key();
             tracing::info!(document = %key, outcome = ?edit.outcome, "documents changed");
             (self.on_change)(&key, edit.outcome);
+        }
+        let revision = *self.store.revisions(Bucket::Documents).borrow();
+        let mut published = self.published.clone();
+        let caught_up = timeout(PUBLISHED, published.wait_for(|published| *published >= revision)).await;
+        if caught_up.is_err() {
+            tracing::warn!(revision, "sidecars have not been told of a change within {PUBLISHED:?}");
         }
     }
 }

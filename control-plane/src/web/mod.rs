@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch as changes};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 mod access;
@@ -54,6 +54,7 @@ pub struct WebState {
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     refused: Arc<dyn Fn() -> Refused + Send + Sync>,
     on_change: OnChange,
+    published: changes::Receiver<u64>,
     watchers: Arc<Semaphore>,
 }
 
@@ -73,12 +74,23 @@ pub struct WebParts {
     pub refused: Arc<dyn Fn() -> Refused + Send + Sync>,
     /// Told of every document that was really changed.
     pub on_change: OnChange,
+    /// The revision of the store's documents that sidecars are told of.
+    pub published: changes::Receiver<u64>,
 }
 
 impl WebState {
     /// Puts the parts together.
     pub fn new(parts: WebParts) -> Self {
-        let WebParts { store, documents, listens_on, root_fingerprint, metrics, refused, on_change } = parts;
+        let WebParts {
+            store,
+            documents,
+            listens_on,
+            root_fingerprint,
+            metrics,
+            refused,
+            on_change,
+            published,
+        } = parts;
         Self {
             editor: Arc::new(edit::Editor::new(Arc::clone(&store), Arc::clone(&documents))),
             tokens: Tokens::new(Arc::clone(&store)),
@@ -90,6 +102,7 @@ impl WebState {
             metrics,
             refused,
             on_change,
+            published,
         }
     }
 }
