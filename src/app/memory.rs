@@ -1,5 +1,6 @@
-//! Gives memory that is free back to the system. glibc keeps what was freed for the next time; a sidecar that has had a
-//! busy minute should not hold on to it for a week.
+//! When memory that is free goes back to the system. glibc gives back what is free at the end of a heap as soon as it is
+//! 128 KiB, which under load is to take it up again at once, page by page; and what is free elsewhere never, although a
+//! sidecar that has had a busy minute should not hold on to it for a week. So: not at once, but later and all of it.
 
 use std::time::Duration;
 
@@ -8,13 +9,23 @@ use tokio::time::Instant;
 /// What may be free without being given back, bytes: less is not worth taking it up again.
 const SPARE: u64 = 4 * 1024 * 1024;
 
+/// The end of a heap is kept up to this size, bytes.
+const KEPT: i32 = 8 * 1024 * 1024;
+/// What is larger than this is mapped by itself, bytes. To be said along with the other, or it would become fixed at 128 KiB.
+const MAPPED: i32 = 1024 * 1024;
+
 /// Between two times that memory is given back.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// What starting has left over is given back after so long.
+const STARTED: Duration = Duration::from_secs(2);
 
 /// Decides when to give back.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
-    /// Resident before there was any load, and when memory was last given back.
+    /// When this was first asked.
+    began: Option<Instant>,
+    /// Resident after the start, and when memory was last given back.
     since: Option<(u64, Instant)>,
 }
 
@@ -27,14 +38,33 @@ impl Spare {
     }
 
     fn is_due(&mut self, resident: u64, now: Instant) -> bool {
-        let (first, last) = self.since.get_or_insert((resident, now));
-        let due = resident > *first + SPARE && now - *last >= PAUSE;
+        let began = *self.began.get_or_insert(now);
+        let due = match self.since {
+            None => now - began >= STARTED,
+            Some((first, last)) => resident > first + SPARE && now - last >= PAUSE,
+        };
         if due {
-            *last = now;
+            let first = self.since.map_or(resident, |(first, _)| first);
+            self.since = Some((first, now));
         }
         due
     }
 }
+
+/// Makes the allocator keep what is free for now. To be called before there are other threads.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "there is no safe binding, and nothing that it asks of its caller")]
+pub(super) fn keep() {
+    // SAFETY: mallopt(3) may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+    }
+}
+
+/// Other allocators have their own ways.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn keep() {}
 
 /// Gives whole free pages back. Takes a few milliseconds for each 100 MB that are free, and holds up allocations
 /// meanwhile.
@@ -56,15 +86,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_came_with_load_and_not_too_often() {
+    fn what_starting_left_over_then_what_came_with_load_and_not_too_often() {
         let start = Instant::from_std(std::time::Instant::now());
         let mut spare = Spare::default();
         for (second, resident_mb, due) in [
-            (0, 8, false),
-            (1, 60, false),
-            (10, 60, true),
-            (11, 60, false),
-            (20, 60, true),
+            (0, 9, false),
+            (1, 9, false),
+            (2, 8, true),
+            (3, 60, false),
+            (12, 60, true),
+            (13, 60, false),
+            (22, 60, true),
             (60, 12, false),
             (90, 13, true),
         ] {

@@ -59,6 +59,7 @@ struct Listeners {
 /// # Errors
 /// For people: everything that keeps it from starting.
 pub fn run(config: Config, shown_config: String) -> Result<(), String> {
+    memory::keep();
     let listeners = bind(&config)?;
     let addresses = Addresses::of(&listeners).map_err(|error| error.to_string())?;
     if let Some(path) = &config.addresses_file {
