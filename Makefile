@@ -70,14 +70,16 @@ bench-micro: setup-build ## Measures each step of a request by itself, in nanose
 
 # Instructions are the same on a busy machine; valgrind counts them.
 COUNT := PATH="$(abspath $(TARGET))/tools/bin:$$PATH" cargo bench -q --bench
-INSTRUCTIONS := { $(COUNT) instructions -p pillion-micro -- --output-format=json; \
+INSTRUCTIONS := { $(COUNT) instructions -p pillion-micro -- --output-format=json && \
 	$(COUNT) compile-instructions -p pillion-compile-bench -- --output-format=json; }
 
 bench-check: setup-bench-check ## Fails where a step takes over 5 % more instructions than the committed baseline
-	@$(INSTRUCTIONS) | python3 benches/micro/check.py benches/micro/baseline.json
+	@$(INSTRUCTIONS) > $(TARGET)/instructions.json
+	@python3 benches/micro/check.py benches/micro/baseline.json < $(TARGET)/instructions.json
 
 bench-baseline: setup-bench-check ## Takes today's instruction counts as the baseline
-	@$(INSTRUCTIONS) | python3 benches/micro/check.py benches/micro/baseline.json --update
+	@$(INSTRUCTIONS) > $(TARGET)/instructions.json
+	@python3 benches/micro/check.py benches/micro/baseline.json --update < $(TARGET)/instructions.json
 
 lint: lint-rust lint-dashboard lint-dependencies ## Checks format, lints, types, licences and sources of dependencies
 

@@ -46,3 +46,27 @@ async fn an_upload_that_has_timed_out_ends_at_both_sidecars_though_its_caller_go
         .await;
     drop(upload);
 }
+
+#[tokio::test]
+async fn callers_who_leave_amid_their_uploads_are_nobodys_failure() {
+    // One more than open a breaker.
+    const CALLERS: usize = 8;
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair = Pair::around(app.address(), "http").await;
+    for _ in 0..CALLERS {
+        let request = "POST /sum HTTP/1.1\r\nhost: app.demo.mesh\r\ncontent-length: 100\r\n\r\nthe beginning";
+        let caller = raw::begin(pair.caller.outbound(), request).await;
+        eventually("it is under way", async || (pair.in_flight().await.0 >= 1.0).then_some(())).await;
+        drop(caller);
+        eventually("it is not any more", async || (pair.in_flight().await == (0.0, 0.0)).then_some(())).await;
+    }
+    let outbound = |status| [("direction", "outbound"), ("status", status)];
+    eventually("they count as cancelled", async || {
+        let metrics = pair.caller.metrics().await;
+        let cancelled = metrics.sum("pillion_requests_total", &outbound("cancelled"));
+        (cancelled == CALLERS as f64).then_some(())
+    })
+    .await;
+    let request = raw::get("app.demo.mesh", "/who");
+    assert_eq!(raw::status(&raw::exchange(pair.caller.outbound(), &request).await), 200);
+}

@@ -305,9 +305,9 @@ fn bind(address: SocketAddr, purpose: &str) -> Result<(TcpListener, SocketAddr),
     Ok((socket, actual))
 }
 
-/// Connections that wait to be accepted, as far as the kernel allows (`net.core.somaxconn`, 4,096 by default). After a
-/// restart all sidecars come at once; one that finds no room tries again after one second, three, seven.
-const BACKLOG: u32 = 4096;
+/// Connections that wait to be accepted: no more than can be served before they give up. After a restart all sidecars
+/// come at once; one that finds no room tries again after one second, three, seven.
+const BACKLOG: u32 = 1024;
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

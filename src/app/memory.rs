@@ -14,9 +14,8 @@ const KEPT: i32 = 8 * 1024 * 1024;
 /// What is larger than this is mapped by itself, bytes. To be said along with the other, or it would become fixed at 128 KiB.
 const MAPPED: i32 = 1024 * 1024;
 
-/// Between two times that memory is given back.
-const PAUSE: Duration = Duration::from_secs(10);
-
+/// Between two times that memory is given back; longer and longer, up to the second, while that brings little.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 /// What starting has left over is given back after so long.
 const STARTED: Duration = Duration::from_secs(2);
 
@@ -25,8 +24,20 @@ const STARTED: Duration = Duration::from_secs(2);
 pub(super) struct Spare {
     /// When this was first asked.
     began: Option<Instant>,
-    /// Resident after the start, and when memory was last given back.
-    since: Option<(u64, Instant)>,
+    last: Option<Last>,
+}
+
+/// The last time.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    at: Instant,
+    /// Resident after the start.
+    first: u64,
+    /// Resident before.
+    before: u64,
+    /// Resident after it, once that is known.
+    after: Option<u64>,
+    pause: Duration,
 }
 
 impl Spare {
@@ -39,13 +50,25 @@ impl Spare {
 
     fn is_due(&mut self, resident: u64, now: Instant) -> bool {
         let began = *self.began.get_or_insert(now);
-        let due = match self.since {
-            None => now - began >= STARTED,
-            Some((first, last)) => resident > first + SPARE && now - last >= PAUSE,
+        let Some(last) = &mut self.last else {
+            let due = now - began >= STARTED;
+            if due {
+                let last = Last { at: now, first: resident, before: resident, after: None, pause: PAUSE.0 };
+                self.last = Some(last);
+            }
+            return due;
         };
+        let after = *last.after.get_or_insert_with(|| {
+            // What is in use cannot be given back: there is no hurry to find that again.
+            let little = resident > last.first + SPARE && resident.abs_diff(last.before) < SPARE;
+            last.pause = if little { (last.pause * 2).min(PAUSE.1) } else { PAUSE.0 };
+            resident.min(last.before)
+        });
+        let grown = resident > after + SPARE;
+        let pause = if grown { PAUSE.0 } else { last.pause };
+        let due = resident > last.first + SPARE && now - last.at >= pause;
         if due {
-            let first = self.since.map_or(resident, |(first, _)| first);
-            self.since = Some((first, now));
+            *last = Last { at: now, before: resident, after: None, ..*last };
         }
         due
     }
@@ -95,10 +118,19 @@ mod tests {
             (2, 8, true),
             (3, 60, false),
             (12, 60, true),
-            (13, 60, false),
+            // It was free: the next is not far.
+            (13, 10, false),
             (22, 60, true),
-            (60, 12, false),
-            (90, 13, true),
+            // It is in use: the next waits.
+            (23, 60, false),
+            (32, 60, false),
+            (42, 60, true),
+            (43, 60, false),
+            (62, 60, false),
+            // More has come.
+            (63, 70, true),
+            (64, 10, false),
+            (600, 11, false),
         ] {
             let now = start + Duration::from_secs(second);
             assert_eq!(spare.is_due(resident_mb << 20, now), due, "at {second} s");

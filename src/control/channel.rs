@@ -19,7 +19,7 @@ use tokio_rustls::{
 use crate::{
     http::{
         NoInterim,
-        body::BodyError,
+        body::{BodyError, Progress},
         h2::{RecvBody, client::Http2},
     },
     net::{io::Io, read_ahead::ReadAhead},
@@ -74,6 +74,8 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Client,
     let origin = http::Uri::from_static("http://control-plane.pillion-system.mesh");
     Ok(ControlPlaneClient::with_origin(Channel(http2), origin))
 }
+
+impl Progress for tonic::body::Body {}
 
 impl tower::Service<Request<tonic::body::Body>> for Channel {
     type Response = Response<RecvBody>;

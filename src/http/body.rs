@@ -33,6 +33,21 @@ impl Body {
     }
 }
 
+/// A body that has something to do also while nobody reads it.
+pub trait Progress {
+    /// Does what is possible now, and asks to be woken for more. To be called wherever a body waits for its reader: what
+    /// is left of a request goes on while its response cannot be passed on.
+    fn poll_progress(&mut self, _cx: &mut Context<'_>) {}
+}
+
+impl Progress for Body {
+    fn poll_progress(&mut self, cx: &mut Context<'_>) {
+        if let Self::Http1(incoming) = self {
+            incoming.poll_progress(cx);
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;

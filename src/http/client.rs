@@ -33,9 +33,9 @@ pub trait Connect: 'static {
 /// How many requests share an HTTP/2 connection before another is opened beside it.
 const STREAMS_PER_CONNECTION: usize = 100;
 /// HTTP/2 connections to one place. Several, so that one lost packet or stalled stream does not hold up all.
-const MAX_HTTP2: usize = 4;
+pub(super) const MAX_HTTP2: usize = 4;
 /// Requests that may be under way to one place over HTTP/2, however few its connections take each.
-const MAX_STREAMS: usize = 1024;
+pub(super) const MAX_STREAMS: usize = 1024;
 /// Idle HTTP/1 connections kept to one place.
 const MAX_IDLE_HTTP1: usize = 256;
 
@@ -213,19 +213,20 @@ impl<C: Connect> Client<C> {
             };
             match best {
                 Some(best) => {
-                    let streams = best.streams();
-                    let full = streams >= best.most_streams();
-                    // More connections where the peer allows few requests on each.
-                    let most = if full {
-                        MAX_HTTP2.max(MAX_STREAMS / best.most_streams().max(1))
-                    } else {
-                        MAX_HTTP2
-                    };
-                    if streams >= STREAMS_PER_CONNECTION.min(best.most_streams()) && count < most {
+                    let (streams, allowed) = (best.streams(), best.most_streams());
+                    let full = streams >= allowed;
+                    // More connections where the peer allows few requests on each; no more where it allows none.
+                    let most =
+                        if full && allowed > 0 { MAX_HTTP2.max(MAX_STREAMS / allowed) } else { MAX_HTTP2 };
+                    if streams >= STREAMS_PER_CONNECTION.min(allowed) && count < most {
                         let mut connecting = self.connecting();
                         // The busy one serves while another is being opened; a full one would only keep it waiting.
-                        if full && connecting.wait_for(Option::is_some).await.is_ok() {
-                            continue;
+                        // Where no other can be had, a place on this one is waited for.
+                        if full {
+                            let outcome = connecting.wait_for(Option::is_some).await;
+                            if matches!(outcome.as_deref(), Ok(Some(Ok(())))) {
+                                continue;
+                            }
                         }
                     }
                     if let Ok(ready) = best.ready().await {

@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
     header::{
-        AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
-        HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+        CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -114,6 +114,35 @@ fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
+/// The same rules as for final responses, for an interim one.
+pub fn clean_interim(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers, false);
+    strip_private(headers, true);
+}
+
+/// Whether a field must not be a trailer (RFC 9110 6.5.1): framing, routing, what must be known before the content, what
+/// concerns one connection, and what is ours.
+pub fn is_no_trailer(name: &HeaderName) -> bool {
+    const NEVER: [HeaderName; 15] = [
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        HOST,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        HTTP2_SETTINGS,
+    ];
+    NEVER.contains(name) || name.as_str().starts_with(PRIVATE)
+}
+
 /// Takes off every private field: an application must not speak as a proxy. Of a message that is or was HTTP/1, as
 /// `http1` says, the list of names stays: whoever read the message as HTTP/1 has made it.
 pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
@@ -129,7 +158,8 @@ pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
 /// Whether the request asks to turn its connection into another protocol (WebSocket, for one). Not to HTTP/2, which
 /// would be a tunnel past everything that is decided by request (RFC 9113 has withdrawn it).
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    headers.contains_key(UPGRADE)
+        && !list(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("h2c"))
         && list(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
@@ -191,8 +221,10 @@ fn set_target<B>(request: &mut Request<B>, base: Option<(Scheme, Authority)>) {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     (parts.scheme, parts.authority) = base.unzip();
     let path = parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-    if path.as_str().is_empty() {
-        *path = PathAndQuery::from_static("/");
+    // A target in absolute form may have a query only, or nothing.
+    if path.as_str().is_empty() || path.as_str().starts_with('?') {
+        let rooted = format!("/{}", path.as_str());
+        *path = PathAndQuery::try_from(rooted).expect("a query after a slash");
     }
     *request.uri_mut() = Uri::from_parts(parts).expect("parts of a valid URI with a path fit together");
 }
@@ -273,6 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_query_without_a_path_has_the_root_for_one() {
+        let mut request = Request::get("http://app.demo.mesh?q=1").body(()).expect("a request");
+        to_http2(&mut request, Authority::from_static("app.demo.mesh"));
+        assert_eq!(request.uri(), "http://app.demo.mesh/?q=1");
+        to_http1(&mut request);
+        assert_eq!(request.uri(), "/?q=1");
+    }
+
+    #[test]
+    fn trailers_that_are_none() {
+        for (name, expected) in [
+            ("x-checksum", false),
+            ("connection", true),
+            ("host", true),
+            ("pillion-error", true),
+            ("keep-alive", true),
+        ] {
+            assert_eq!(is_no_trailer(&HeaderName::from_static(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn asterisk_form_and_empty_hosts() {
         let mut request = Request::options("*").header(HOST, "a").body(()).expect("a request");
         to_http2(&mut request, Authority::from_static("a"));
@@ -300,6 +354,8 @@ mod tests {
         assert!(!is_upgrade(&headers));
         strip_hop_by_hop(&mut headers, false);
         assert!(headers.is_empty());
+        assert!(!is_upgrade(&map(&[("connection", "upgrade"), ("upgrade", "foo, h2c")])));
+        assert!(is_upgrade(&map(&[("connection", "upgrade"), ("upgrade", "websocket")])));
     }
 
     #[test]

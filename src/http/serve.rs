@@ -5,7 +5,11 @@ use std::{future::Future, rc::Rc};
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::{Body, InterimSink, Version, body::BodyError, h1, h2};
+use super::{
+    Body, InterimSink, Version,
+    body::{BodyError, Progress},
+    h1, h2,
+};
 use crate::{
     drain::Drain,
     error::{Reason, Refusal},
@@ -16,7 +20,7 @@ use crate::{
 /// Answers requests. One handler serves all of a connection's requests, on the connection's thread.
 pub trait Handler: 'static {
     /// The body of its answers.
-    type Body: http_body::Body<Data = Bytes, Error = BodyError> + Unpin + 'static;
+    type Body: http_body::Body<Data = Bytes, Error = BodyError> + Progress + Unpin + 'static;
 
     /// Answers one request; refusals are answers too.
     fn handle(

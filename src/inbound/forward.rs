@@ -58,6 +58,12 @@ impl FromPeer {
         let Some(application) = &self.application else {
             return Served::refused(Refusal::new(Reason::PortNotServed, self.port));
         };
+        if request.method() == http::Method::CONNECT {
+            return Served::refused(Refusal::new(
+                Reason::UpgradeFailed,
+                "CONNECT is not carried between sidecars",
+            ));
+        }
         let was_http1 =
             request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::NAMES);
         headers::strip_private(request.headers_mut(), was_http1);

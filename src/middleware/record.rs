@@ -15,7 +15,10 @@ use tokio::time::{Instant, Sleep};
 use super::limit::Place;
 use crate::{
     error::Reason,
-    http::{Body, body::BodyError},
+    http::{
+        Body,
+        body::{BodyError, Progress},
+    },
     telemetry::edge::{Edge, InFlight, Outcome},
 };
 
@@ -155,6 +158,12 @@ impl<E: End> Recorded<E> {
             // A refusal is decided before its few words are sent.
             recording.outcome = recording.outcome.or(outcome).or(Some(self.on_success));
         }
+    }
+}
+
+impl<E: End> Progress for Recorded<E> {
+    fn poll_progress(&mut self, cx: &mut Context<'_>) {
+        self.body.poll_progress(cx);
     }
 }
 

@@ -43,7 +43,11 @@ impl Handler for FromApplication {
             Ok(authority) => authority,
             Err(refusal) => return Box::pin(self.refuse(request, refusal)).await,
         };
-        if request.method() == Method::CONNECT && self.target.is_none() {
+        if request.method() == Method::CONNECT {
+            if self.target.is_some() {
+                let refusal = Refusal::new(Reason::UpgradeFailed, "CONNECT is for the proxy port");
+                return Box::pin(self.refuse(request, refusal)).await;
+            }
             return Box::pin(self.connect(&mut request, authority)).await;
         }
         match Box::pin(self.destination(authority.as_ref(), 80)).await {
@@ -86,7 +90,9 @@ impl FromApplication {
             && request.method() != Method::CONNECT
             && hosts.next().is_some_and(|host| *host == known.host)
             && hosts.next().is_none();
-        same.then(|| (known.authority.clone(), known.target.clone()))
+        // It may have been deleted since, and mean something else.
+        let there = same && self.outbound.services.has(&known.target.service);
+        there.then(|| (known.authority.clone(), known.target.clone()))
     }
 
     fn remember(&self, request: &Request<Body>, authority: Option<&Authority>, target: &Target) {

@@ -101,6 +101,11 @@ impl Services {
         Ok(service)
     }
 
+    /// Whether a service is followed, and exists.
+    pub(super) fn has(&self, name: &ServiceName) -> bool {
+        self.known.borrow().get(name).is_some_and(|service| service.config.borrow().is_some())
+    }
+
     /// Makes room: names that are no services are cheap to ask for again.
     fn forget_absent(&self) {
         self.known.borrow_mut().retain(|_, service| service.config.borrow().is_some());

@@ -62,7 +62,7 @@ class Pillion:
         self.name, self.program, self.control_plane = name, program, control_plane
         self.settings = (
             "the static program that is shipped, all defaults: one worker, metrics, balancing, breaker, SPIFFE IDs "
-            "verified both ways, sessions resumed by tickets, reports to the control plane every few seconds; explicit "
+            "verified both ways, sessions resumed by tickets, reports to the control plane every second; explicit "
             "listener at the client's side"
         )
 

@@ -184,8 +184,10 @@ impl Report {
             );
             bar(what, cost.cpu_ms / smaller.changes.cost.cpu_ms, MOST_BY_SIZE);
         }
-        if let Some(growth) = self.growth() {
-            bar("exponent of CPU for a change over subscribers".to_owned(), growth.exponent, MOST_EXPONENT);
+        if self.alike().count() > 1 {
+            // What cannot be told has not been reached.
+            let exponent = self.growth().map_or(f64::NAN, |growth| growth.exponent);
+            bar("exponent of CPU for a change over subscribers".to_owned(), exponent, MOST_EXPONENT);
         }
         bars
     }
@@ -193,8 +195,9 @@ impl Report {
 
 /// Of two points at least, with subscribers and milliseconds above zero.
 fn growth(points: &[(f64, f64)]) -> Option<Growth> {
-    let (first, last) = (points.first()?, points.last()?);
-    if last.0 <= first.0 || first.1 <= 0.0 || last.1 <= 0.0 {
+    // Of the two largest, where what does not depend on subscribers matters least.
+    let [.., before, last] = points else { return None };
+    if last.0 <= before.0 || before.1 <= 0.0 || last.1 <= 0.0 {
         return None;
     }
     let count = points.len() as f64;
@@ -206,7 +209,7 @@ fn growth(points: &[(f64, f64)]) -> Option<Growth> {
     Some(Growth {
         base_ms: mean_y - slope * mean_x,
         per_subscriber_us: slope * 1000.0,
-        exponent: (last.1 / first.1).ln() / (last.0 / first.0).ln(),
+        exponent: (last.1 / before.1).ln() / (last.0 / before.0).ln(),
     })
 }
 

@@ -99,8 +99,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// For the store and for compiling, which take turns anyway. Every thread more keeps memory of its own for what it has
-/// freed: with as many as tokio allows that is half of the whole.
+/// For reading the store and for compiling; of those who write to the store one at most waits for the disk. Every thread
+/// more keeps memory of its own for what it has freed: with as many as tokio allows that is half of the whole.
 const SERVER_BLOCKING_THREADS: usize = 4;
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Recompiles when documents or workloads change, and publishes the result.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -94,6 +95,7 @@ impl Compiler {
             let members = self.registry.take_changes();
             let replaced = !Arc::ptr_eq(&documents, &self.documents.load());
             if members.is_empty() && !replaced {
+                publisher.seen(revision);
                 continue;
             }
             let (changed, last) = if replaced {
@@ -103,8 +105,11 @@ impl Compiler {
                 self.compile(revision, move |assembly| assembly.change(members)).await
             };
             let known = publisher.last().faults;
-            for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
-                warn!(fault, "a document could not be compiled as written");
+            if known != last.faults {
+                let known: BTreeSet<&String> = known.iter().collect();
+                for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
+                    warn!(fault, "a document could not be compiled as written");
+                }
             }
             let took = last.took;
             let services = publisher.publish(changed, last);

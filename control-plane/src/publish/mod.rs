@@ -122,6 +122,11 @@ impl Publisher {
         count
     }
 
+    /// Nothing that sidecars are told has changed with this revision of the store's documents.
+    fn seen(&self, revision: u64) {
+        self.revision.send_replace(revision);
+    }
+
     /// Follows the revision of the store's documents that sidecars are told of.
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()

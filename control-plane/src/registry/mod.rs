@@ -33,9 +33,9 @@ use crate::{
 const LEAST_LEASE_AFTER_RESTART: Duration = Duration::from_secs(30);
 /// Beyond this no workload can register: memory has a bound.
 const CAPACITY: usize = 100_000;
-/// How many workloads one identity may have: more than any service has instances, and a small part of all there may be.
-/// A stolen join token fills no more of the registry than this.
-const MOST_OF_ONE_IDENTITY: usize = 4096;
+/// How many workloads one identity may have, a namespace's `default` service account for one: a part of all there may be,
+/// so that a stolen join token cannot fill the registry.
+const MOST_OF_ONE_IDENTITY: usize = 20_000;
 /// Between two transactions, each of which waits for the disk: a storm of changes is few of them.
 const SAVE_PACE: Duration = Duration::from_millis(20);
 /// Between tries to write to a store that fails.

@@ -16,8 +16,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// More at the same moment would not be faster: a handshake is work for a core.
-pub(super) const PLACES: usize = 512;
+/// As many as wait in the kernel's queue besides: who says nothing must not keep out who does, for longer than a sidecar
+/// waits for its handshake (5 s).
+pub(super) const PLACES: usize = 4096;
 /// Nobody has to make room earlier. A peer far away needs some round trips, on a server that may be busy with as many
 /// others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

@@ -8,7 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
-use tokio::{sync::watch, task};
+use tokio::{
+    sync::{Mutex, watch},
+    task,
+};
 
 use super::{Bucket, Change, Entry, Expect, Store, StoreError};
 
@@ -60,6 +63,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     database: Arc<Database>,
+    writing: Arc<Mutex<()>>,
     revisions: Arc<Revisions>,
 }
 
@@ -111,7 +115,8 @@ impl EmbeddedStore {
                 other => unusable(other.into()),
             })?;
         let revision = current_revision(&database).map_err(|error| unusable(error.into()))?;
-        Ok(Self { database: Arc::new(database), revisions: Arc::new(Revisions::new(revision)) })
+        let revisions = Arc::new(Revisions::new(revision));
+        Ok(Self { database: Arc::new(database), writing: Arc::default(), revisions })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -170,7 +175,10 @@ impl Store for EmbeddedStore {
             return Ok(self.revisions.newest());
         }
         let revisions = Arc::clone(&self.revisions);
+        // The database takes one at a time; whoever waits for that waits here, not on a thread.
+        let turn = Arc::clone(&self.writing).lock_owned().await;
         self.blocking(move |database| {
+            let _turn = turn;
             let revision = write(database, &changes)?;
             // Announced on the blocking thread: a caller that stops waiting must not leave watchers behind.
             for bucket in changes.iter().map(|change| change.bucket).collect::<BTreeSet<_>>() {

@@ -57,6 +57,13 @@ impl Incoming {
         Poll::Ready(frame)
     }
 
+    /// Sends what is left of the request, of which this is the response's.
+    pub fn poll_progress(&mut self, cx: &mut Context<'_>) {
+        if let From::Callee(connection) = &mut self.0 {
+            connection.poll_progress(cx);
+        }
+    }
+
     /// Whether nothing is left of it.
     pub fn is_end_stream(&self) -> bool {
         matches!(self.0, From::Nobody)

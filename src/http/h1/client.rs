@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink, upgrade},
+    http::{Body, InterimSink, body::BodyError, headers, upgrade},
 };
 
 /// Where a connection goes when its exchange is over.
@@ -39,6 +39,8 @@ pub struct Http1 {
     lists: Lists,
     /// The request's body, while it is being sent.
     upload: Option<Sending<Body>>,
+    /// Why that did not come to its end.
+    failed: Option<BodyError>,
     /// What is left of the response's body.
     decoder: Decoder,
     /// Whether another exchange may follow.
@@ -75,6 +77,7 @@ impl Http1 {
             out: Out::default(),
             lists: Lists::default(),
             upload: None,
+            failed: None,
             decoder: Decoder::Done,
             keep_alive: true,
             home: None,
@@ -123,7 +126,11 @@ impl Http1 {
                     }
                     return Ok(response);
                 }
-                status if status.is_informational() => sink.interim(response),
+                status if status.is_informational() => {
+                    let mut response = response;
+                    headers::clean_interim(response.headers_mut());
+                    sink.interim(response);
+                }
                 _ => {
                     self.keep_alive = facts.keep_alive;
                     self.decoder = facts.decoder;
@@ -183,6 +190,18 @@ impl Http1 {
         Ok(())
     }
 
+    /// Goes on with the request while nobody takes the response's body.
+    pub(super) fn poll_progress(&mut self, cx: &mut Context<'_>) {
+        match self.poll_upload(cx) {
+            Ok(()) => {}
+            Err(Unsent::Body(error)) => {
+                self.stop_upload();
+                self.failed = Some(error);
+            }
+            Err(Unsent::Io(_)) => self.stop_upload(),
+        }
+    }
+
     fn stop_upload(&mut self) {
         self.upload = None;
         self.keep_alive = false;
@@ -190,10 +209,9 @@ impl Http1 {
 
     /// The response body's next frame, and whether nothing comes after it.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<body::Next> {
-        match self.poll_upload(cx) {
-            Ok(()) => {}
-            Err(Unsent::Body(error)) => return Poll::Ready((Some(Err(error)), true)),
-            Err(Unsent::Io(_)) => self.stop_upload(),
+        self.poll_progress(cx);
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready((Some(Err(error)), true));
         }
         let frame = ready!(self.wire.poll_body(cx, &mut self.decoder));
         Poll::Ready((frame.map(|frame| frame.map_err(Into::into)), self.decoder.is_done()))

@@ -47,6 +47,8 @@ struct Input {
     /// Of a body that nobody wants, what has been read over.
     discarded: usize,
     fault: Option<Malformed>,
+    /// The caller went away amid its body.
+    lost: bool,
     /// The task that serves the connection, where the body's reader must wake it.
     server: Option<Waker>,
 }
@@ -91,6 +93,7 @@ impl Connection {
             interim: false,
             discarded: 0,
             fault: None,
+            lost: false,
             server: None,
         };
         Rc::new(Self { input: RefCell::new(input), output: RefCell::default() })
@@ -141,6 +144,15 @@ impl Connection {
     /// What the body's reader found wrong.
     pub(super) fn fault(&self) -> Option<Malformed> {
         self.input.borrow().fault
+    }
+
+    /// What the body's reader has found, which the handler is not to blame anybody for.
+    pub(super) fn broken(&self) -> Option<Beside> {
+        let input = self.input.borrow();
+        match input.fault {
+            Some(malformed) => Some(Beside::Malformed(malformed)),
+            None => input.lost.then_some(Beside::Gone),
+        }
     }
 
     /// What goes on beside the handler: interim responses are written, and the caller is watched. Ready when there is no
@@ -223,8 +235,10 @@ impl Connection {
             }
             return Poll::Pending;
         };
-        if let Some(Err(Fault::Malformed(malformed))) = &frame {
-            input.fault = Some(*malformed);
+        match &frame {
+            Some(Err(Fault::Malformed(malformed))) => input.fault = Some(*malformed),
+            Some(Err(Fault::Lost(_))) => input.lost = true,
+            _ => {}
         }
         let ended = input.decoder.is_done();
         Poll::Ready((frame.map(|frame| frame.map_err(Into::into)), ended))
@@ -258,7 +272,7 @@ impl Input {
             return Poll::Ready(Beside::Malformed(malformed));
         }
         if matches!(self.reader, Reader::Body(_)) {
-            // The reader notices when the caller goes.
+            // The reader notices when the caller goes, as soon as it reads on.
             self.wake_server_from(cx);
             return Poll::Pending;
         }

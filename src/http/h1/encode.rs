@@ -29,7 +29,7 @@ pub(super) fn request<B: Body>(out: &mut Vec<u8>, request: &Request<B>) -> Encod
             );
         }
         // A target in absolute form may have a query only.
-        Some(target) if target.path().is_empty() => {
+        Some(target) if target.as_str().starts_with('?') => {
             out.push(b'/');
             out.extend_from_slice(target.as_str().as_bytes());
         }

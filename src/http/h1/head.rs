@@ -11,7 +11,10 @@ use http::{
 use memchr::{memchr, memchr_iter};
 
 use super::{MAX_HEAD, MAX_HEADERS, Malformed, framing::Decoder, names::Lists};
-use crate::{error::Reason, http::headers::NAMES};
+use crate::{
+    error::Reason,
+    http::headers::{self, NAMES},
+};
 
 /// What a head says of its message and its connection.
 #[derive(Debug)]
@@ -165,7 +168,9 @@ pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, Malformed> {
             let mut trailers = HeaderMap::with_capacity(fields.len());
             for field in fields {
                 let (name, value) = name_and_value(section, field)?;
-                trailers.append(name, value);
+                if !headers::is_no_trailer(&name) {
+                    trailers.append(name, value);
+                }
             }
             Ok(trailers)
         }

@@ -3,21 +3,18 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName,
-    header::{
-        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-        SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    },
-};
+use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::{encode, wire::Out};
-use crate::http::body::BodyError;
+use crate::http::{
+    body::{BodyError, Progress},
+    headers,
+};
 
 /// How a body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +29,8 @@ pub(super) enum Encoder {
     UntilClose,
 }
 
-/// Fields that no trailer may be (RFC 9110 6.5.1): framing, routing, and what must be known before the content.
-const NO_TRAILERS: [HeaderName; 12] = [
-    AUTHORIZATION,
-    CONNECTION,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    CONTENT_TYPE,
-    HOST,
-    SET_COOKIE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
-/// Why a body was not sent whole. What has been sent of it must not look whole either: the connection ends.
+/// Why a body was not sent whole. What has been sent of it must not look whole either: the connection ends. (To a caller of
+/// HTTP/1.0, for whom the body ends with the connection, it looks whole all the same.)
 #[derive(Debug)]
 pub(super) enum Unsent {
     /// The body failed, or is not as long as its head has said.
@@ -68,7 +50,7 @@ pub(super) struct Sending<B> {
 
 impl<B> Sending<B>
 where
-    B: Body<Data = Bytes, Error = BodyError> + Unpin,
+    B: Body<Data = Bytes, Error = BodyError> + Progress + Unpin,
 {
     /// Nothing of it has been asked for yet.
     pub(super) fn new(body: B, encoder: Encoder) -> Self {
@@ -101,7 +83,11 @@ where
                     }
                 }
             }
-            ready!(flush(cx, out)).map_err(Unsent::Io)?;
+            let Poll::Ready(flushed) = flush(cx, out) else {
+                self.body.poll_progress(cx);
+                return Poll::Pending;
+            };
+            flushed.map_err(Unsent::Io)?;
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
@@ -154,7 +140,7 @@ where
                 let buffer = out.buffer();
                 buffer.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
-                    if taken && !NO_TRAILERS.contains(name) {
+                    if taken && !headers::is_no_trailer(name) {
                         encode::field(buffer, name.as_str().as_bytes(), value.as_bytes());
                     }
                 }

@@ -22,7 +22,12 @@ use super::{
 use crate::{
     drain::{Drain, Phase},
     error::Refusal,
-    http::{Body, body::BodyError, serve::Handler, upgrade},
+    http::{
+        Body,
+        body::{BodyError, Progress},
+        serve::Handler,
+        upgrade,
+    },
 };
 
 /// After the last answer, what the peer still sends is read and dropped for so long, and up to so many bytes, so that the
@@ -89,7 +94,8 @@ where
             Next::Malformed { malformed: Malformed { reason, detail }, begun } => {
                 handler.malformed(reason);
                 let refusal = Refusal::new(reason, detail);
-                if !begun {
+                // Nor in the middle of an interim response.
+                if !begun && connection.write(|out, _| out.is_empty()) {
                     let answer = handler.voice().http1_text(reason.status(), &refusal);
                     Box::pin(refuse(connection.end(), answer)).await;
                 }
@@ -140,11 +146,17 @@ async fn exchange<F, B>(
 ) -> Next
 where
     F: Future<Output = Response<B>>,
-    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Progress + Unpin,
 {
-    let response = poll_fn(|cx| match handled.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(Ok(response)),
-        Poll::Pending => connection.poll_beside(cx).map(Err),
+    let response = poll_fn(|cx| {
+        // First: the handler would hear of it as of an exchange that failed, and blame the callee.
+        if let Some(broken) = connection.broken() {
+            return Poll::Ready(Err(broken));
+        }
+        match handled.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(response)),
+            Poll::Pending => connection.poll_beside(cx).map(Err),
+        }
     });
     let response = response.await;
     drop(handled);

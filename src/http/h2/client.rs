@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Reason, Refusal},
-    http::InterimSink,
+    http::{InterimSink, body::Progress, headers},
     net::io::Io,
 };
 
@@ -146,7 +146,7 @@ impl Http2 {
         interim: &dyn InterimSink,
     ) -> Result<Response<RecvBody>, Refusal>
     where
-        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin + 'static,
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin + 'static,
     {
         self.ready().await?.send(request, interim).await
     }
@@ -170,7 +170,7 @@ impl Ready {
         interim: &dyn InterimSink,
     ) -> Result<Response<RecvBody>, Refusal>
     where
-        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin + 'static,
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin + 'static,
     {
         let Self { mut sender, share } = self;
         let (head, mut body) = request.into_parts();
@@ -193,7 +193,8 @@ impl Ready {
             upload = Some(Upload(Some(uploading.abort_handle())));
         }
         let response = poll_fn(|cx| {
-            while let Poll::Ready(Some(Ok(response))) = response.poll_informational(cx) {
+            while let Poll::Ready(Some(Ok(mut response))) = response.poll_informational(cx) {
+                headers::clean_interim(response.headers_mut());
                 if response.status() != StatusCode::CONTINUE {
                     interim.interim(response);
                 }

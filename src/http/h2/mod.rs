@@ -12,16 +12,19 @@ use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::body::BodyError;
+use super::{
+    body::{BodyError, Progress},
+    client::{MAX_HTTP2, MAX_STREAMS},
+};
 
 pub mod client;
 pub mod server;
 
 /// One stream's window, bytes. Small, since every stream of a connection may fill it.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// The connection's window, bytes: room for more stalled streams than a client puts on one connection, so that readers
+/// The connection's window, bytes: room for more stalled streams than our client puts on one connection, so that readers
 /// who take nothing cannot starve the others.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = (MAX_STREAMS / MAX_HTTP2 + 1) as u32 * STREAM_WINDOW;
 /// Data that one stream may have waiting to be written, bytes.
 const SEND_BUFFER: usize = 256 * 1024;
 /// The largest header section taken, bytes (RFC 9113 6.5.2).
@@ -77,11 +80,7 @@ impl Body for RecvBody {
                     let _ = this.stream.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                // A server may stop taking a request body that it does not need (RFC 9113 8.1).
-                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
-                    this.data_ended = true;
-                    return Poll::Ready(None);
-                }
+                // Also a reset with NO_ERROR: what ended before it has been told as ended (RFC 9113 8.1).
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => this.data_ended = true,
             }
@@ -89,7 +88,6 @@ impl Body for RecvBody {
         Poll::Ready(match ready!(this.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
             Ok(None) => None,
-            Err(error) if error.reason() == Some(Reason::NO_ERROR) => None,
             Err(error) => Some(Err(error.into())),
         })
     }
@@ -105,25 +103,24 @@ impl Body for RecvBody {
 
 /// Writes a body into a stream as fast as the peer lets it, and no faster. If the body fails, the stream is reset,
 /// so that the peer cannot take a part for the whole.
-async fn pump<B>(body: B, stream: &mut SendStream<Bytes>)
+async fn pump<B>(mut body: B, stream: &mut SendStream<Bytes>)
 where
-    B: Body<Data = Bytes, Error: std::fmt::Display>,
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin,
 {
-    let mut body = std::pin::pin!(body);
     loop {
         // A reset tells that nobody reads any more, even while the body has nothing to say.
         let frame = poll_fn(|cx| {
             if let Poll::Ready(reset) = stream.poll_reset(cx) {
                 return Poll::Ready(Err(reset));
             }
-            body.as_mut().poll_frame(cx).map(Ok)
+            Pin::new(&mut body).poll_frame(cx).map(Ok)
         });
         let Ok(frame) = frame.await else { return };
         match frame {
             Some(Ok(frame)) if frame.is_data() => {
                 let last = body.is_end_stream();
                 let data = frame.into_data().unwrap_or_default();
-                if !send(stream, data, last).await || last {
+                if !send(&mut body, stream, data, last).await || last {
                     return;
                 }
             }
@@ -200,7 +197,12 @@ where
 }
 
 /// Writes one chunk as the windows allow. False: the stream is gone.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> bool {
+async fn send<B: Progress>(
+    body: &mut B,
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    last: bool,
+) -> bool {
     if data.is_empty() {
         return !last || stream.send_data(data, true).is_ok();
     }
@@ -209,7 +211,11 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> bo
         let granted = match stream.capacity() {
             0 => {
                 // Capacity never comes to a stream that was reset: h2 answers `None` or an error then.
-                match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                let capacity = poll_fn(|cx| {
+                    body.poll_progress(cx);
+                    stream.poll_capacity(cx)
+                });
+                match capacity.await {
                     Some(Ok(granted)) => granted,
                     _ => return false,
                 }

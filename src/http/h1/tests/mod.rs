@@ -36,6 +36,8 @@ struct Mirror {
 type Script = Box<dyn Fn(&Request<()>) -> Option<Response<Answer>>>;
 type Answer = UnsyncBoxBody<Bytes, BodyError>;
 
+impl crate::http::body::Progress for Answer {}
+
 impl Mirror {
     fn new() -> Self {
         Self {
