@@ -46,9 +46,11 @@ impl End for Held {
 
 /// Which HTTP version carries a request between sidecars. The one place where this is decided.
 ///
-/// HTTP/2 for everything it can carry: at saturation a pair of sidecars spends about two thirds of the CPU per
-/// request that it spends with HTTP/1 between (23.9 against 33.6 µs for bare prototypes), because many requests share
-/// a system call. Upgrades need a connection of their own, which is HTTP/1's way.
+/// HTTP/2 for everything it can carry, whichever version the message came in: with 64 requests under way a pair of
+/// sidecars spends 25.6 µs of CPU on each where it spends 38.4 with HTTP/1 between, because many share a system call; at
+/// 1,000 requests/s, one or two at a time, neither is ahead (132 and 130 µs; three turns each, benches/README.md). What
+/// HTTP/2 has no words for, names' case and order, goes along ([`headers::NAMES`]). Upgrades need a connection of their
+/// own, which is HTTP/1's way.
 fn carry(request: &Request<Body>) -> Version {
     if headers::is_upgrade(request.headers()) { Version::Http1 } else { Version::Http2 }
 }
