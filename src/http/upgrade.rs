@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use tokio::sync::oneshot;
 
-use super::{Body, h1::Duplex};
-use crate::net::sniff::Prefixed;
+use super::Body;
+use crate::net::{io::Duplex, sniff::Prefixed};
 
 /// A connection after HTTP, with what was read of it beyond the last head.
 pub type Upgraded = Prefixed<Box<dyn Duplex>>;

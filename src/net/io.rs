@@ -25,13 +25,19 @@ pub enum Io {
     /// To another sidecar.
     Connected(Box<client::TlsStream<ReadAhead<TcpStream>>>),
     /// What CONNECT has opened.
-    Tunnel(Box<dyn Tunnel>),
+    Tunnel(Box<dyn Duplex>),
 }
 
-/// Whatever HTTP has handed over.
-pub trait Tunnel: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+/// Any connection, erased: where it does not matter which.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Tunnel for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+impl std::fmt::Debug for dyn Duplex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Duplex")
+    }
+}
 
 macro_rules! each {
     ($io:expr, $inner:ident => $do:expr) => {

@@ -12,9 +12,7 @@
 //! | [`connection`] | what the server's task and the reader of a request's body share |
 //! | [`server`], [`client`] | the order of things, on either side |
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::error::Reason;
+use crate::{error::Reason, net::io::Duplex};
 
 mod body;
 pub mod client;
@@ -35,17 +33,6 @@ pub use body::Incoming;
 const MAX_HEAD: usize = 64 * 1024;
 /// Header fields in one section.
 const MAX_HEADERS: usize = 200;
-
-/// What carries HTTP/1: erased here, once, so that nothing above is compiled per kind of socket.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-impl std::fmt::Debug for dyn Duplex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Duplex")
-    }
-}
 
 /// Why bytes are no HTTP/1 message that can be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
