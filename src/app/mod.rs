@@ -28,7 +28,7 @@ use crate::{
     config::{Config, JoinToken},
     control::{
         Mesh, certify,
-        directory::{Directory, Follow},
+        directory::{Directory, Wish},
         health,
         stream::Stream,
     },
@@ -256,7 +256,7 @@ struct Member {
     registry: Arc<Registry>,
     health: watch::Receiver<Health>,
     drain: Drain,
-    wishes: mpsc::Receiver<Follow>,
+    wishes: mpsc::Receiver<Wish>,
     gathered: Rc<RefCell<Gathered>>,
     mesh: watch::Sender<Option<Mesh>>,
 }

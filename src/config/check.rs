@@ -11,7 +11,7 @@ use std::{
 
 use pillion_api::name::is_label;
 
-use super::{AppPort, Config, HealthCheck, JoinToken, Listener, raw::Raw};
+use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw};
 use crate::telemetry::log::{self, Format};
 
 /// The longest of any setting.
@@ -61,6 +61,13 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     let labels = c.labels(raw.labels.as_deref());
     let ports = c.ports(raw.ports.as_deref());
     let listeners = c.listeners(raw.listeners.as_deref());
+    let redirected = c.parse("redirected", raw.redirected, false);
+    let dns_listen = raw.dns_listen.and_then(|text| c.value("dnsListen", &text));
+    let plaintext_ports = items(raw.plaintext_ports.as_deref())
+        .filter_map(|item| c.value::<std::num::NonZeroU16>("plaintextPorts", item))
+        .map(std::num::NonZeroU16::get)
+        .collect();
+    let probes = c.probes(raw.probes.as_deref());
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let inbound_listen = c.parse("inboundListen", raw.inbound_listen, SocketAddr::new(any, 15006));
@@ -117,6 +124,10 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             outbound_listen,
             admin_listen,
             listeners,
+            redirected,
+            dns_listen,
+            plaintext_ports,
+            probes,
             control_plane,
             join_token,
             health,
@@ -205,6 +216,20 @@ impl Checker {
             ports.push(AppPort { port, address, name: name.to_owned() });
         }
         ports
+    }
+
+    fn probes(&mut self, text: Option<&str>) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for item in items(text) {
+            let (port, path) = item.split_at(item.find('/').unwrap_or(item.len()));
+            match port.parse::<std::num::NonZeroU16>() {
+                Ok(port) if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                    probes.push(Probe { port: port.get(), path: path.to_owned() });
+                }
+                _ => self.say("probes", format_args!("{item:?} is not PORT/PATH, such as 8080/healthz")),
+            }
+        }
+        probes
     }
 
     fn listeners(&mut self, text: Option<&str>) -> Vec<Listener> {
@@ -328,6 +353,10 @@ mod tests {
             labels: Some("a=1,b=2".into()),
             ports: Some("80:http=127.0.0.1:81,90".into()),
             listeners: Some("127.0.0.1:1=a.b:3".into()),
+            redirected: Some("true".into()),
+            dns_listen: Some("127.0.0.1:15053".into()),
+            plaintext_ports: Some("80,90".into()),
+            probes: Some("80/healthz,90/".into()),
             health: Some("http://127.0.0.1:81/h".into()),
             drain_timeout: Some("1m1ms".into()),
             advertise: Some("10.0.0.1:9".into()),
@@ -348,6 +377,10 @@ mod tests {
             inbound_listen: Some("nowhere".into()),
             outbound_listen: Some("0.0.0.0:1".into()),
             listeners: Some("127.0.0.1:1,127.0.0.1:2=x:3,127.0.0.1:2=a.b:0,0.0.0.0:4=a.b:5".into()),
+            redirected: Some("perhaps".into()),
+            dns_listen: Some("53".into()),
+            plaintext_ports: Some("0,x".into()),
+            probes: Some("80,/x,0/x,80/a b".into()),
             control_plane: Some("nowhere".into()),
             health: Some("https://x".into()),
             drain_timeout: Some("10".into()),
@@ -366,6 +399,10 @@ mod tests {
             ("inboundListen", 1),
             ("outboundListen", 1),
             ("listeners", 4),
+            ("redirected", 1),
+            ("dnsListen", 1),
+            ("plaintextPorts", 2),
+            ("probes", 4),
             ("controlPlane", 1),
             ("health", 1),
             ("drainTimeout", 1),

@@ -29,6 +29,14 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Ports that stand for one service each.
     pub listeners: Vec<Listener>,
+    /// The workload's traffic is redirected to the sidecar; it tests that it is.
+    pub redirected: bool,
+    /// Where mesh names are answered for. `None`: nowhere.
+    pub dns_listen: Option<SocketAddr>,
+    /// Application ports that take plaintext whatever the mesh's mode.
+    pub plaintext_ports: Vec<u16>,
+    /// Requests that are taken in plaintext whatever the mesh's mode.
+    pub probes: Vec<Probe>,
     /// The control plane's gRPC address, `host:port`.
     pub control_plane: String,
     /// How this workload proves itself for its first certificate.
@@ -77,6 +85,15 @@ pub struct Listener {
     pub port: u16,
 }
 
+/// A health probe from outside the mesh, such as the kubelet's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The application's.
+    pub port: u16,
+    /// Exact, without a query.
+    pub path: String,
+}
+
 /// The secret text of a join token, or where it is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum JoinToken {
@@ -121,6 +138,12 @@ impl fmt::Display for AppPort {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}:{}", self.listen, self.service, self.port)
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.port, self.path)
     }
 }
 

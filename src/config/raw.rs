@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{AppPort, Config, JoinToken, Listener};
+use super::{AppPort, Config, JoinToken, Listener, Probe};
 use crate::telemetry::log::Format;
 
 /// Settings as they are written. Flags win over the environment, the environment over the file.
@@ -46,6 +46,22 @@ pub struct Raw {
     #[arg(long, env = "PILLION_LISTENERS", value_name = "LISTENERS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<String>,
+    /// Whether the workload's traffic is redirected here (`pillion-proxy redirect`); if so, the sidecar is unready while it is not [default: false]
+    #[arg(long, env = "PILLION_REDIRECTED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirected: Option<String>,
+    /// Where to answer DNS for mesh names, over UDP and TCP; everything else is forwarded to the system's servers [default: nowhere; 127.0.0.1:15053 is usual]
+    #[arg(long, env = "PILLION_DNS_LISTEN", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_listen: Option<String>,
+    /// Application ports that take redirected plaintext even in a strict mesh, comma-separated
+    #[arg(long, env = "PILLION_PLAINTEXT_PORTS", value_name = "PORTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plaintext_ports: Option<String>,
+    /// Health probes that are taken in plaintext even in a strict mesh: PORT/PATH, comma-separated, exact
+    #[arg(long, env = "PILLION_PROBES", value_name = "PROBES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<String>,
     /// The control plane's gRPC address [default: 127.0.0.1:15010]
     #[arg(long, env = "PILLION_CONTROL_PLANE", value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +128,10 @@ impl Raw {
             outbound_listen: self.outbound_listen.or(under.outbound_listen),
             admin_listen: self.admin_listen.or(under.admin_listen),
             listeners: self.listeners.or(under.listeners),
+            redirected: self.redirected.or(under.redirected),
+            dns_listen: self.dns_listen.or(under.dns_listen),
+            plaintext_ports: self.plaintext_ports.or(under.plaintext_ports),
+            probes: self.probes.or(under.probes),
             control_plane: self.control_plane.or(under.control_plane),
             join_token: self.join_token.or(under.join_token),
             join_token_file: self.join_token_file.or(under.join_token_file),
@@ -167,6 +187,10 @@ impl From<&Config> for Raw {
             outbound_listen: Some(config.outbound_listen.to_string()),
             admin_listen: Some(config.admin_listen.to_string()),
             listeners: list(config.listeners.iter().map(Listener::to_string).collect()),
+            redirected: Some(config.redirected.to_string()),
+            dns_listen: config.dns_listen.map(|address| address.to_string()),
+            plaintext_ports: list(config.plaintext_ports.iter().map(u16::to_string).collect()),
+            probes: list(config.probes.iter().map(Probe::to_string).collect()),
             control_plane: Some(config.control_plane.clone()),
             join_token,
             join_token_file,

@@ -1,6 +1,11 @@
 //! How workers get to know services.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use pillion_api::{
     model::{Endpoint, Service},
@@ -31,16 +36,56 @@ pub struct Follow {
     pub reply: oneshot::Sender<watch::Receiver<Snapshot>>,
 }
 
+/// What an application names, and the mesh may know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// Where it connects.
+    Address(SocketAddr),
+    /// What it looks up: lower case, no dot at its end.
+    Host(Arc<str>),
+}
+
+/// What a destination is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Of this service…
+    pub service: ServiceName,
+    /// …and this port of it. 0 for a host, which names none.
+    pub port: u16,
+    /// The one endpoint that the address is of; `None`: the service as a whole.
+    pub uid: Option<Arc<str>>,
+    /// The service's own address; said of hosts only.
+    pub virtual_address: Option<IpAddr>,
+}
+
+/// A worker's question.
+#[derive(Debug)]
+pub struct Ask {
+    /// What it wants to know.
+    pub question: Question,
+    /// `None`: the mesh does not know the destination.
+    pub reply: oneshot::Sender<Option<Answer>>,
+}
+
+/// What workers want of the main thread.
+#[derive(Debug)]
+pub enum Wish {
+    /// To follow a service.
+    Follow(Follow),
+    /// To know what a destination is.
+    Resolve(Ask),
+}
+
 /// Asks the main thread about services. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    wishes: mpsc::Sender<Follow>,
+    wishes: mpsc::Sender<Wish>,
     patience: Duration,
 }
 
 impl Directory {
     /// With where wishes arrive. Nobody waits longer than `patience`.
-    pub fn new(patience: Duration) -> (Self, mpsc::Receiver<Follow>) {
+    pub fn new(patience: Duration) -> (Self, mpsc::Receiver<Wish>) {
         let (wishes, arriving) = mpsc::channel(256);
         (Self { wishes, patience }, arriving)
     }
@@ -56,13 +101,44 @@ impl Directory {
         };
         let known = async {
             let (reply, answer) = oneshot::channel();
-            self.wishes.send(Follow { service: service.clone(), reply }).await.map_err(|_| unknown())?;
+            let follow = Follow { service: service.clone(), reply };
+            self.wishes.send(Wish::Follow(follow)).await.map_err(|_| unknown())?;
             let mut snapshots = answer.await.map_err(|_| unknown())?;
             let known = snapshots.wait_for(|known| !matches!(known, Snapshot::Pending)).await;
             drop(known.map_err(|_| unknown())?);
             Ok(snapshots)
         };
         tokio::time::timeout(self.patience, known).await.unwrap_or_else(|_| Err(unknown()))
+    }
+
+    /// What a destination is to the mesh; `None`: nothing that it knows. Answers are kept for a while (see
+    /// [`super::addresses`]), also while the control plane is away.
+    ///
+    /// # Errors
+    /// [`Reason::DiscoveryTimeout`]: it was never answered, and the control plane does not answer now.
+    pub async fn resolve(&self, question: Question) -> Result<Option<Answer>, Refusal> {
+        let unknown = |question: &Question| {
+            let detail = format_args!("{question}: nothing heard within {:?}", self.patience);
+            Refusal::new(Reason::DiscoveryTimeout, detail)
+        };
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.wishes.send(Wish::Resolve(Ask { question: question.clone(), reply })).await.ok()?;
+            answer.await.ok()
+        };
+        match tokio::time::timeout(self.patience, asked).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) | Err(_) => Err(unknown(&question)),
+        }
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Host(host) => f.write_str(host),
+        }
     }
 }
 
@@ -74,8 +150,8 @@ mod tests {
         "a.n".parse().expect("a name")
     }
 
-    async fn answer(mut arriving: mpsc::Receiver<Follow>, snapshot: Snapshot) -> watch::Sender<Snapshot> {
-        let follow = arriving.recv().await.expect("a wish");
+    async fn answer(mut arriving: mpsc::Receiver<Wish>, snapshot: Snapshot) -> watch::Sender<Snapshot> {
+        let Some(Wish::Follow(follow)) = arriving.recv().await else { panic!("no wish to follow") };
         let (sender, receiver) = watch::channel(snapshot);
         follow.reply.send(receiver).expect("somebody waits");
         sender

@@ -3,6 +3,7 @@
 //! Runs on the main thread. Workers know it as a [`directory::Directory`] (services, followed from their first call
 //! on) and a [`Mesh`] (who we are), and go on with what they have when the control plane is away.
 
+pub mod addresses;
 pub mod certify;
 pub mod channel;
 pub mod directory;
@@ -12,6 +13,7 @@ pub mod stream;
 
 use std::sync::Arc;
 
+use pillion_api::model::MeshSettings;
 use pillion_certs::Identity;
 
 /// Who this workload is in the mesh.
@@ -21,4 +23,6 @@ pub struct Mesh {
     pub identity: Identity,
     /// The service that it belongs to, else itself: what others see as the source of its requests.
     pub source: Arc<str>,
+    /// What holds for the whole mesh.
+    pub settings: MeshSettings,
 }

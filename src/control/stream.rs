@@ -8,9 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pillion_api::wire::{
-    Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, Subscribe,
-    TrustAnchors, Unsubscribe, Welcome, control_message, sidecar_message::Message, update::Kind,
+use pillion_api::{
+    model::MeshSettings,
+    wire::{
+        Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, TrustAnchors,
+        Unsubscribe, Welcome, control_message, sidecar_message::Message, update::Kind,
+    },
 };
 use pillion_certs::{Identity, RenewalStatus, SpiffeId, TrustBundle};
 use rand::Rng;
@@ -23,9 +26,10 @@ use tonic::Streaming;
 
 use super::{
     Mesh,
+    addresses::Addresses,
     certify::{note_clock, show_skew},
     channel::{self, ALPN, Client},
-    directory::Follow,
+    directory::Wish,
     holdings::Holdings,
 };
 use crate::{
@@ -61,7 +65,7 @@ pub struct Stream {
     /// When it begins, we deregister.
     pub drain: Drain,
     /// Workers' wishes.
-    pub wishes: mpsc::Receiver<Follow>,
+    pub wishes: mpsc::Receiver<Wish>,
     /// What was measured and not told yet.
     pub gathered: Rc<RefCell<Gathered>>,
     /// Our certificate's renewals.
@@ -73,13 +77,19 @@ pub struct Stream {
 struct State {
     stream: Stream,
     holdings: Holdings,
+    addresses: Addresses,
     heard: Instant,
 }
 
 impl Stream {
     /// Runs for ever.
     pub async fn run(self) {
-        let mut state = State { stream: self, holdings: Holdings::default(), heard: Instant::now() };
+        let mut state = State {
+            stream: self,
+            holdings: Holdings::default(),
+            addresses: Addresses::default(),
+            heard: Instant::now(),
+        };
         let mut wait = BACKOFF.0;
         loop {
             let began = Instant::now();
@@ -120,7 +130,7 @@ impl State {
         loop {
             tokio::select! {
                 done = &mut waited => return done,
-                Some(wish) = self.stream.wishes.recv() => drop(self.follow(wish)),
+                Some(wish) = self.stream.wishes.recv() => drop(self.grant(wish, false)),
                 _ = tick.tick() => {
                     self.stale();
                     self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
@@ -136,11 +146,17 @@ impl State {
         self.meanwhile(async move { channel::connect(&address, config).await }).await
     }
 
-    fn follow(&mut self, wish: Follow) -> Option<Subscribe> {
-        let (seen, subscribe) = self.holdings.follow(&wish.service);
-        // A worker that no longer waits asks again when it needs to.
-        let _ = wish.reply.send(seen);
-        subscribe
+    /// Gives what there is to ask the control plane.
+    fn grant(&mut self, wish: Wish, connected: bool) -> Option<Message> {
+        match wish {
+            Wish::Follow(wish) => {
+                let (seen, subscribe) = self.holdings.follow(&wish.service);
+                // A worker that no longer waits asks again when it needs to.
+                let _ = wish.reply.send(seen);
+                subscribe.map(Message::Subscribe)
+            }
+            Wish::Resolve(ask) => self.addresses.ask(ask, connected, Instant::now()).map(Message::Resolve),
+        }
     }
 
     /// Shows what holds at this moment.
@@ -184,6 +200,9 @@ impl State {
             sent.map_err(|_| "the control plane does not take our messages")?
                 .map_err(|error| error.to_string())?;
         }
+        for resolve in self.addresses.waiting(Instant::now()) {
+            send(Message::Resolve(resolve))?;
+        }
         tracing::info!(address = self.stream.address, "connected to the control plane");
         let mut tick = tokio::time::interval(TELEMETRY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -199,8 +218,8 @@ impl State {
                     }
                 }
                 Some(wish) = self.stream.wishes.recv() => {
-                    if let Some(subscribe) = self.follow(wish) {
-                        send(Message::Subscribe(subscribe))?;
+                    if let Some(question) = self.grant(wish, true) {
+                        send(question)?;
                     }
                 }
                 Ok(()) = self.stream.health.changed() => {
@@ -238,10 +257,12 @@ impl State {
             self.trust(anchors)?;
         }
         let source: Arc<str> = welcome.source.into();
+        let settings = welcome.settings.map_or(Ok(MeshSettings::UNTOLD), MeshSettings::try_from);
+        let settings = settings.map_err(|refused| format!("the mesh's settings: {refused}"))?;
         self.stream.mesh.send_if_modified(|mesh| {
-            let changed = mesh.as_ref().is_none_or(|mesh| mesh.source != source);
+            let changed = mesh.as_ref().is_none_or(|mesh| mesh.source != source || mesh.settings != settings);
             if changed {
-                *mesh = Some(Mesh { identity: self.stream.identity.clone(), source });
+                *mesh = Some(Mesh { identity: self.stream.identity.clone(), source, settings });
             }
             changed
         });
@@ -258,7 +279,7 @@ impl State {
 
     /// Takes in a message; gives what there is to answer.
     fn take(&mut self, message: ControlMessage) -> Vec<Message> {
-        use control_message::Message::{Heartbeat, TrustAnchors, Update, Welcome};
+        use control_message::Message::{Heartbeat, Resolved, TrustAnchors, Update, Welcome};
         match message.message {
             Some(Update(update)) => {
                 self.holdings.apply(update).map(|answer| self.acknowledge(answer)).into_iter().collect()
@@ -272,6 +293,12 @@ impl State {
                     answers.extend(self.holdings.subscriptions().map(Message::Subscribe));
                 }
                 answers
+            }
+            Some(Resolved(resolved)) => {
+                if let Err(error) = self.addresses.answered(resolved, Instant::now()) {
+                    tracing::error!(error, "an answer about a destination was refused");
+                }
+                Vec::new()
             }
             Some(TrustAnchors(anchors)) => {
                 if let Err(error) = self.trust(anchors) {

@@ -91,6 +91,11 @@ impl fmt::Debug for ServiceName {
     }
 }
 
+/// Whether a text is a DNS name: up to 253 characters of labels, with no dot at its end (RFC 1123 2.1).
+pub fn is_host(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
 /// Whether a text is a DNS label (RFC 1123): 1 to 63 of `a-z`, `0-9` and `-`, not `-` at an end.
 pub fn is_label(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -73,6 +73,7 @@ impl Assembly {
                 routes: routes.remove(key).unwrap_or_default(),
                 policy: policies.get(key).copied().map(policies::to_wire),
                 virtual_address: String::new(),
+                external: None,
             };
             let assembled = Assembled {
                 key: key.clone(),

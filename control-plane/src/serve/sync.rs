@@ -238,6 +238,8 @@ impl Stream {
             Some(Message::Telemetry(telemetry)) => self.measured(&telemetry),
             Some(Message::HeartbeatReply(reply)) => self.session.replied(reply.sequence, Instant::now()),
             Some(Message::Deregister(_)) => self.deregister(),
+            // Answered by nobody yet.
+            Some(Message::Resolve(_)) => {}
             // Something that only newer sidecars say.
             None => {}
         }
@@ -368,6 +370,7 @@ fn welcome(mesh: &Mesh, workload: &Workload, source: &str) -> Welcome {
         trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
         source: source.to_owned(),
         spiffe_id: workload.spiffe_id.clone(),
+        settings: None,
     }
 }
 

@@ -22,7 +22,7 @@ pub struct CertifyResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "sidecar_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "sidecar_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub message: ::core::option::Option<sidecar_message::Message>,
 }
 /// Nested message and enum types in `SidecarMessage`.
@@ -46,11 +46,13 @@ pub mod sidecar_message {
         HeartbeatReply(super::HeartbeatReply),
         #[prost(message, tag = "8")]
         Deregister(super::Deregister),
+        #[prost(message, tag = "9")]
+        Resolve(super::Resolve),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlMessage {
-    #[prost(oneof = "control_message::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "control_message::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<control_message::Message>,
 }
 /// Nested message and enum types in `ControlMessage`.
@@ -66,6 +68,8 @@ pub mod control_message {
         TrustAnchors(super::TrustAnchors),
         #[prost(message, tag = "4")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "5")]
+        Resolved(super::Resolved),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -122,6 +126,137 @@ pub struct Welcome {
     /// Whom the control plane took the sidecar for.
     #[prost(string, tag = "6")]
     pub spiffe_id: ::prost::alloc::string::String,
+    /// What holds for the whole mesh. Absent: a control plane of an older release; then plaintext is refused.
+    #[prost(message, optional, tag = "7")]
+    pub settings: ::core::option::Option<MeshSettings>,
+}
+/// What `MeshConfig` says that every sidecar must know.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MeshSettings {
+    #[prost(enumeration = "mesh_settings::Outbound", tag = "1")]
+    pub outbound: i32,
+    #[prost(enumeration = "mesh_settings::Inbound", tag = "2")]
+    pub inbound: i32,
+    /// Of services' virtual addresses, such as 240.240.0.0/16: an address in it is never one outside.
+    #[prost(string, tag = "3")]
+    pub service_cidr: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `MeshSettings`.
+pub mod mesh_settings {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Outbound {
+        /// Destinations that the mesh does not know are passed through as they are.
+        AllowAny = 0,
+        /// They are refused.
+        RegistryOnly = 1,
+    }
+    impl Outbound {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::AllowAny => "ALLOW_ANY",
+                Self::RegistryOnly => "REGISTRY_ONLY",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ALLOW_ANY" => Some(Self::AllowAny),
+                "REGISTRY_ONLY" => Some(Self::RegistryOnly),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Inbound {
+        /// Mutual TLS where the caller speaks it, else what it speaks.
+        Permissive = 0,
+        /// Mutual TLS only.
+        Strict = 1,
+    }
+    impl Inbound {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Permissive => "PERMISSIVE",
+                Self::Strict => "STRICT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PERMISSIVE" => Some(Self::Permissive),
+                "STRICT" => Some(Self::Strict),
+                _ => None,
+            }
+        }
+    }
+}
+/// Asks what a destination is that the application names: an address it connects to, or a host it looks up.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resolve {
+    #[prost(oneof = "resolve::Destination", tags = "1, 2")]
+    pub destination: ::core::option::Option<resolve::Destination>,
+}
+/// Nested message and enum types in `Resolve`.
+pub mod resolve {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Destination {
+        /// "IP:port", IPv6 in brackets.
+        #[prost(string, tag = "1")]
+        Address(::prost::alloc::string::String),
+        /// A host name as the application says it; a bare one is of the sidecar's own namespace. Lower case, no dot at its end.
+        #[prost(string, tag = "2")]
+        Host(::prost::alloc::string::String),
+    }
+}
+/// Answers one `Resolve`; what is not there (any more) has an empty `service`. Sidecars ask again now and then, and follow
+/// the service itself, whose configuration names its virtual address and whose endpoints name theirs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resolved {
+    /// As it was asked.
+    #[prost(message, optional, tag = "1")]
+    pub question: ::core::option::Option<Resolve>,
+    /// "<name>.<namespace>"; empty: the mesh knows no such destination.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// For an address: the service's port that it means (for a virtual address its own port, be there such a port or not).
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// For the address of one workload: the UID of that endpoint. Empty for the service's own address.
+    #[prost(string, tag = "4")]
+    pub uid: ::prost::alloc::string::String,
+    /// For a host: the service's virtual address. Empty where it has none.
+    #[prost(string, tag = "5")]
+    pub virtual_address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrustAnchors {
@@ -259,6 +394,16 @@ pub struct ServiceConfig {
     /// Empty where none is assigned.
     #[prost(string, tag = "5")]
     pub virtual_address: ::prost::alloc::string::String,
+    /// A service outside the mesh; it has no endpoints of the mesh's.
+    #[prost(message, optional, tag = "6")]
+    pub external: ::core::option::Option<External>,
+}
+/// What an `ExternalService` is: a host that sidecars resolve by DNS and connect to without mutual TLS.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct External {
+    /// A DNS name.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServicePort {

@@ -1,0 +1,241 @@
+//! What destinations are: answers of the control plane, kept for a while.
+//!
+//! An application's connection waits for the answer about its destination only the first time. Later ones get the kept
+//! answer at once; one that is old is asked for again meanwhile. While the control plane is away, kept answers stay.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use pillion_api::wire::{Resolve, Resolved, resolve::Destination};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::directory::{Answer, Ask, Question};
+
+/// An answer older than this is asked for again when it is next needed.
+const FRESH: Duration = Duration::from_secs(5);
+/// An answer older than this is not given any more while the control plane can be asked: the destination may have
+/// become another's.
+const STALE: Duration = Duration::from_secs(60);
+/// Destinations remembered at a time.
+const MAX_KNOWN: usize = 8192;
+/// Those who may wait for one answer.
+const MAX_WAITING: usize = 1024;
+
+/// Everything known about destinations.
+#[derive(Debug, Default)]
+pub struct Addresses(HashMap<Question, Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// When it was answered, and how.
+    answer: Option<(Instant, Option<Answer>)>,
+    /// When it was asked last, if that is not answered yet.
+    asked: Option<Instant>,
+    waiting: Vec<oneshot::Sender<Option<Answer>>>,
+}
+
+impl Addresses {
+    /// Answers at once, or when the answer comes. Gives what there is to ask the control plane, which `connected` says
+    /// is there.
+    pub fn ask(&mut self, ask: Ask, connected: bool, now: Instant) -> Option<Resolve> {
+        if self.0.len() >= MAX_KNOWN && !self.0.contains_key(&ask.question) {
+            self.make_room(now);
+        }
+        let wire = to_wire(&ask.question);
+        let known =
+            self.0.entry(ask.question).or_insert(Known { answer: None, asked: None, waiting: Vec::new() });
+        let age = known.answer.as_ref().map(|(at, _)| now - *at);
+        match &known.answer {
+            Some((_, answer)) if !connected || age.is_some_and(|age| age < STALE) => {
+                // Nobody may wait for it any more.
+                let _ = ask.reply.send(answer.clone());
+            }
+            _ if known.waiting.len() < MAX_WAITING => known.waiting.push(ask.reply),
+            // Its asker hears that there is no answer.
+            _ => {}
+        }
+        let due = age.is_none_or(|age| age >= FRESH) && known.asked.is_none_or(|asked| now - asked >= FRESH);
+        if !due || !connected {
+            return None;
+        }
+        known.asked = Some(now);
+        Some(wire)
+    }
+
+    /// Takes in an answer.
+    ///
+    /// # Errors
+    /// What is wrong with it; those who wait go on waiting.
+    pub fn answered(&mut self, resolved: Resolved, now: Instant) -> Result<(), String> {
+        let (question, answer) = from_wire(resolved)?;
+        // One that was not asked is not wanted.
+        if let Some(known) = self.0.get_mut(&question) {
+            known.asked = None;
+            for waiting in known.waiting.drain(..) {
+                let _ = waiting.send(answer.clone());
+            }
+            known.answer = Some((now, answer));
+        }
+        Ok(())
+    }
+
+    /// Everything that somebody waits for: to be asked (again) when a stream opens.
+    pub fn waiting(&mut self, now: Instant) -> Vec<Resolve> {
+        let mut all = Vec::new();
+        for (question, known) in &mut self.0 {
+            known.waiting.retain(|waiting| !waiting.is_closed());
+            known.asked = None;
+            if !known.waiting.is_empty() {
+                known.asked = Some(now);
+                all.push(to_wire(question));
+            }
+        }
+        all
+    }
+
+    /// Forgets the older half of what nobody waits for.
+    fn make_room(&mut self, now: Instant) {
+        let mut ages: Vec<_> =
+            self.0.values().filter_map(|known| known.answer.as_ref()).map(|(at, _)| now - *at).collect();
+        let middle = ages.len() / 2;
+        let limit = match ages.is_empty() {
+            true => Duration::ZERO,
+            false => *ages.select_nth_unstable(middle).1,
+        };
+        self.0.retain(|_, known| {
+            known.waiting.retain(|waiting| !waiting.is_closed());
+            !known.waiting.is_empty() || known.answer.as_ref().is_some_and(|(at, _)| now - *at < limit)
+        });
+    }
+}
+
+fn to_wire(question: &Question) -> Resolve {
+    let destination = match question {
+        Question::Address(address) => Destination::Address(address.to_string()),
+        Question::Host(host) => Destination::Host(host.to_string()),
+    };
+    Resolve { destination: Some(destination) }
+}
+
+fn from_wire(resolved: Resolved) -> Result<(Question, Option<Answer>), String> {
+    let question = match resolved.question.and_then(|question| question.destination) {
+        Some(Destination::Address(address)) => Question::Address(
+            address.parse().map_err(|error| format!("question.address: {address:?}: {error}"))?,
+        ),
+        Some(Destination::Host(host)) => Question::Host(host.into()),
+        None => return Err("question: is empty, or not known to this version".into()),
+    };
+    if resolved.service.is_empty() {
+        return Ok((question, None));
+    }
+    let service = resolved.service.parse().map_err(|error| format!("service: {error}"))?;
+    let port = u16::try_from(resolved.port).map_err(|_| format!("port: {} is no port", resolved.port))?;
+    if port == 0 && matches!(question, Question::Address(_)) {
+        return Err("port: is 0".into());
+    }
+    let virtual_address = match resolved.virtual_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| format!("virtual_address: {text:?}: {error}"))?),
+    };
+    let uid = Some(resolved.uid).filter(|uid| !uid.is_empty()).map(Arc::from);
+    Ok((question, Some(Answer { service, port, uid, virtual_address })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address() -> Question {
+        Question::Address("10.1.0.7:80".parse().expect("an address"))
+    }
+
+    fn ask(
+        known: &mut Addresses,
+        connected: bool,
+        now: Instant,
+    ) -> (oneshot::Receiver<Option<Answer>>, Option<Resolve>) {
+        let (reply, answer) = oneshot::channel();
+        (answer, known.ask(Ask { question: address(), reply }, connected, now))
+    }
+
+    fn resolved(service: &str) -> Resolved {
+        let question = Some(to_wire(&address()));
+        Resolved { question, service: service.into(), port: 80, ..Resolved::default() }
+    }
+
+    #[test]
+    fn all_wait_for_one_answer_and_later_ones_have_it() {
+        let (mut known, now) = (Addresses::default(), Instant::now());
+        let (mut first, asked) = ask(&mut known, true, now);
+        assert!(asked.is_some());
+        let (mut second, asked) = ask(&mut known, true, now);
+        assert!(asked.is_none() && first.try_recv().is_err());
+        known.answered(resolved("a.n"), now).expect("an answer");
+        for answer in [&mut first, &mut second, &mut ask(&mut known, true, now).0] {
+            let answer = answer.try_recv().expect("answered").expect("known");
+            assert_eq!((answer.service.as_str(), answer.port, answer.uid), ("a.n", 80, None));
+        }
+    }
+
+    #[test]
+    fn an_old_answer_is_given_and_asked_for_again_but_not_a_stale_one() {
+        let (mut known, now) = (Addresses::default(), Instant::now());
+        assert!(ask(&mut known, true, now).1.is_some());
+        known.answered(resolved(""), now).expect("an answer");
+        let old = now + FRESH;
+        let (mut answer, asked) = ask(&mut known, true, old);
+        assert_eq!(answer.try_recv(), Ok(None));
+        assert!(asked.is_some());
+        assert!(ask(&mut known, true, old).1.is_none(), "it is being asked already");
+        let stale = now + STALE;
+        let (mut answer, asked) = ask(&mut known, true, stale);
+        assert!(answer.try_recv().is_err() && asked.is_some());
+        known.answered(resolved("b.n"), stale).expect("an answer");
+        assert!(answer.try_recv().expect("answered").is_some());
+    }
+
+    #[test]
+    fn without_the_control_plane_the_last_answer_holds() {
+        let (mut known, now) = (Addresses::default(), Instant::now());
+        let (mut first, asked) = ask(&mut known, false, now);
+        assert!(asked.is_none() && first.try_recv().is_err());
+        assert_eq!(known.waiting(now).len(), 1, "asked when a stream opens");
+        known.answered(resolved("a.n"), now).expect("an answer");
+        assert!(first.try_recv().is_ok());
+        let (mut later, asked) = ask(&mut known, false, now + STALE * 10);
+        assert!(later.try_recv().expect("answered").is_some() && asked.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused_by_field() {
+        let mut known = Addresses::default();
+        let port = Resolved { port: 70_000, ..resolved("a.n") };
+        let nameless = Resolved { service: "x".into(), ..resolved("") };
+        let address = Resolved { virtual_address: "x".into(), ..resolved("a.n") };
+        for (resolved, field) in [
+            (Resolved::default(), "question"),
+            (port, "port"),
+            (Resolved { port: 0, ..resolved("a.n") }, "port"),
+            (nameless, "service"),
+            (address, "virtual_address"),
+        ] {
+            let error = known.answered(resolved, Instant::now()).expect_err(field);
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let (mut known, now) = (Addresses::default(), Instant::now());
+        for i in 0..MAX_KNOWN as u32 * 2 {
+            let host: Arc<str> = format!("h{i}").into();
+            let question = Question::Host(host);
+            let (reply, _gone) = oneshot::channel();
+            let now = now + Duration::from_micros(i.into());
+            known.ask(Ask { question: question.clone(), reply }, true, now);
+            let resolved = Resolved { question: Some(to_wire(&question)), ..Resolved::default() };
+            known.answered(resolved, now).expect("an answer");
+            assert!(known.0.len() <= MAX_KNOWN);
+        }
+        assert!(known.0.len() > MAX_KNOWN / 4);
+    }
+}
