@@ -1,8 +1,8 @@
 //! The command line of `pillion-proxy`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 use crate::{
     app,
@@ -14,6 +14,8 @@ use crate::{
 const BAD_CONFIG: u8 = 78;
 /// Exit code for everything else that keeps it from running.
 const FAILED: u8 = 1;
+/// The same where all other codes are the application's: that of `env`, `timeout` and `docker run` for their own failures.
+const FAILED_BESIDE_AN_APPLICATION: u8 = 125;
 
 /// The pillion sidecar: mutual TLS, balancing and circuit breaking for one workload.
 ///
@@ -36,14 +38,34 @@ enum Verb {
     CheckConfig,
     /// Print the settings in force as YAML, without secrets
     PrintConfig,
+    /// Run an application with this sidecar, both as one: it is started when the sidecar is ready, gets the signals that
+    /// come, and its exit code is the sidecar's. Takes all settings of `pillion-proxy`
+    Run(Box<Run>),
+}
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    settings: Raw,
+    /// The application and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let (settings, application) = match &cli.verb {
+        Some(Verb::Run(run)) => (run.settings.clone().over(cli.settings), &*run.command),
+        _ => (cli.settings, &[] as &[OsString]),
+    };
     let file = cli.config.as_deref();
     let shown = |config: &Config| print_config(config);
-    match (check::load(cli.settings, file, &host_name()), cli.verb) {
+    match (check::load(settings, file, &host_name()), &cli.verb) {
         (Err(faults), _) => {
             complain(&faults.0);
             ExitCode::from(BAD_CONFIG)
@@ -56,18 +78,26 @@ pub fn run() -> ExitCode {
             say(shown(&config).trim_end());
             ExitCode::SUCCESS
         }
-        (Ok(config), None) => {
+        (Ok(config), None | Some(Verb::Run(_))) => {
             let started = log::start(&config.log_level, config.log_format);
             let yaml = shown(&config);
-            match started.and_then(|()| app::run(config, yaml)) {
-                Ok(()) => ExitCode::SUCCESS,
+            match started.and_then(|()| app::run(config, yaml, application)) {
+                Ok(code) => ExitCode::from(code),
                 Err(error) => {
                     complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
-                    ExitCode::from(FAILED)
+                    let beside = !application.is_empty();
+                    ExitCode::from(if beside { FAILED_BESIDE_AN_APPLICATION } else { FAILED })
                 }
             }
         }
     }
+}
+
+/// The verb `run` takes all settings as flags, which win over those before it; the environment is read once, for both.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("run", |run| {
+        run.mut_args(|arg| if arg.is_last_set() { arg } else { arg.env(Resettable::Reset).hide(true) })
+    })
 }
 
 fn print_config(config: &Config) -> String {
