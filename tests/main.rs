@@ -18,6 +18,8 @@ mod loops;
 mod metrics;
 mod mtls;
 mod reference;
+mod rolling;
+mod run;
 mod streams;
 mod tcp;
 mod timeouts;
