@@ -24,7 +24,7 @@ use crate::{
         copy,
         io::Io,
         listen::{Open, OpenGuard},
-        sniff::{Detected, Prefixed, sniff},
+        sniff::{Detected, Patience, Prefixed, sniff},
     },
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
@@ -109,7 +109,11 @@ impl Inbound {
     async fn connection(self: &Rc<Self>, stream: TcpStream) -> Result<(), (&'static str, String)> {
         let named = |refusal: Refusal| (refusal.reason.as_str(), refusal.to_string());
         let tls = self.tls().await.map_err(named)?;
-        let Ok((detected, mut io)) = sniff(stream, self.needs.detection_timeout).await else { return Ok(()) };
+        let within = self.needs.detection_timeout;
+        let Ok((detected, mut io)) = sniff(stream, Patience { silent: Some(within), partial: within }).await
+        else {
+            return Ok(());
+        };
         match detected {
             Detected::Tls => {}
             Detected::Nothing => return Ok(()),

@@ -62,6 +62,8 @@ struct Destination<'a> {
     backend: &'a Service,
     /// The application's.
     port: u16,
+    /// The one that the caller has named.
+    endpoint: Option<&'a str>,
 }
 
 /// How long a request may take.
@@ -100,7 +102,11 @@ impl Outbound {
             }
         };
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
-        let decision = route::choose(&config, target.port, head);
+        // Routes are for the service; whoever names an endpoint means that one.
+        let decision = match target.endpoint {
+            None => route::choose(&config, target.port, head),
+            Some(_) => Decision::Direct,
+        };
         let rule = match decision {
             Decision::Rule(rule) => Some(rule),
             Decision::Direct | Decision::NoMatch => None,
@@ -124,7 +130,8 @@ impl Outbound {
             }
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
-                    let to = Destination { called: &service, backend: &backend, port };
+                    let endpoint = target.endpoint.as_deref();
+                    let to = Destination { called: &service, backend: &backend, port, endpoint };
                     self.send(request, authority, now, to, times, interim).await
                 }
                 Err(refusal) => Served::refused(refusal),
@@ -179,7 +186,7 @@ impl Outbound {
         times: Times,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let Destination { called, backend, port } = to;
+        let Destination { called, backend, port, endpoint } = to;
         let carry = carry(&request);
         match carry {
             Version::Http1 => headers::to_http1(&mut request),
@@ -194,7 +201,7 @@ impl Outbound {
         let mut failed = None;
         for tried in 1.. {
             let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let mut pick = match backend.pick(&self.random, now, avoided).await {
+            let mut pick = match backend.pick(&self.random, now, endpoint, avoided).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
                 Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),

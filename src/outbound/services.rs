@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -238,7 +239,13 @@ impl Service {
         self.balancer.update(endpoints, |endpoint| Reach {
             service: self.name.clone(),
             workload: endpoint.workload.as_str().into(),
-            peer: Rc::new(Peer::new(endpoint.address, endpoint.identity.clone(), self.mesh.identity.clone())),
+            way: match &endpoint.identity {
+                Some(identity) => {
+                    let peer = Peer::new(endpoint.address, identity.clone(), self.mesh.identity.clone());
+                    Way::Mesh(Rc::new(peer))
+                }
+                None => Way::Outside(endpoint.address.ip()),
+            },
             source: self.mesh.source.clone(),
             timeouts: self.timeouts.clone(),
             edges: self.needs.edges.clone(),
@@ -249,7 +256,7 @@ impl Service {
     }
 
     /// Chooses an endpoint. While there is no ready one at all, waits for one to come, bounded in time and number:
-    /// a service that is just starting or restarting is worth a moment.
+    /// a service that is just starting or restarting is worth a moment. The one that is `named`, where one is.
     ///
     /// # Errors
     /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
@@ -257,8 +264,13 @@ impl Service {
         &self,
         random: &RefCell<SmallRng>,
         now: Instant,
+        named: Option<&str>,
         avoid: Option<&str>,
     ) -> Result<Pick<Reach>, Refusal> {
+        if let Some(uid) = named {
+            let picked = self.balancer.pick_named(now, uid);
+            return picked.map_err(|reason| Refusal::new(reason, format_args!("{}, {uid}", self.name)));
+        }
         let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
         match picked {
             Ok(pick) => Ok(pick),
@@ -320,13 +332,22 @@ impl Drop for Service {
     }
 }
 
+/// How an endpoint is reached.
+#[derive(Debug, Clone)]
+enum Way {
+    /// By its sidecar, over mutual TLS.
+    Mesh(Rc<Peer>),
+    /// As it is: it is outside the mesh.
+    Outside(IpAddr),
+}
+
 /// What reaches one endpoint of one service: its sidecar, connections to each of its ports, and where requests to it
 /// are counted.
 #[derive(Debug)]
 pub(super) struct Reach {
     service: ServiceName,
     workload: Arc<str>,
-    peer: Rc<Peer>,
+    way: Way,
     source: Arc<str>,
     timeouts: Rc<Timeouts>,
     edges: Rc<Edges>,
@@ -352,7 +373,7 @@ impl Reach {
     /// Connects to an application port.
     pub(super) fn to_peer(&self, port: u16) -> ToPeer {
         ToPeer {
-            peer: self.peer.clone(),
+            way: self.way.clone(),
             service: self.service.clone(),
             port,
             timeouts: self.timeouts.clone(),
@@ -372,7 +393,7 @@ impl Reach {
             target: called.as_str().into(),
             backend: self.service.as_str().into(),
             workload: self.workload.clone(),
-            mtls: true,
+            mtls: matches!(self.way, Way::Mesh(_)),
         });
         known.push((called.clone(), edge.clone()));
         edge
@@ -386,10 +407,10 @@ impl Reach {
     }
 }
 
-/// Connects to one port of one endpoint over mutual TLS.
+/// Connects to one port of one endpoint.
 #[derive(Debug)]
 pub(super) struct ToPeer {
-    peer: Rc<Peer>,
+    way: Way,
     service: ServiceName,
     port: u16,
     timeouts: Rc<Timeouts>,
@@ -400,7 +421,14 @@ impl ToPeer {
     /// Connects for what is to be carried.
     pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
         let timeout = self.timeouts.connect.get();
-        let connected = self.peer.connect(carries, &self.service, self.port, timeout).await;
+        let peer = match &self.way {
+            Way::Mesh(peer) => peer,
+            Way::Outside(address) => {
+                let address = SocketAddr::new(*address, self.port);
+                return crate::net::connect::tcp(address, timeout).await.map(Io::Tcp);
+            }
+        };
+        let connected = peer.connect(carries, &self.service, self.port, timeout).await;
         let result = match &connected {
             Ok((_, true)) => "resumed",
             Ok((_, false)) => "full",
@@ -413,6 +441,9 @@ impl ToPeer {
     /// Connects for bytes, all the way to the application.
     pub(super) async fn open_opaque(&self) -> Result<Io, Refusal> {
         let mut io = self.open(Carries::Tcp).await?;
+        if matches!(self.way, Way::Outside(_)) {
+            return Ok(io);
+        }
         let timeout = self.timeouts.connect.get();
         match tokio::time::timeout(timeout, tls::opening::read(&mut io)).await {
             Ok(opened) => opened.map(|()| io),
