@@ -101,6 +101,7 @@ reasons! {
     BreakersOpen = "breakers-open", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the circuit breakers of all ready workloads are open";
     TooManyRequests = "too-many-requests", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the service has as many requests under way as its policy allows";
     QueueFull = "queue-full", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "too many requests are waiting already";
+    NoAddress = "no-address", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the host's name could not be resolved";
     Connect = "connect-failed", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection could be made";
     ConnectTimeout = "connect-timeout", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection was made in time";
     TlsHandshake = "tls-handshake", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the TLS handshake failed";

@@ -13,7 +13,7 @@ use crate::{
     control::{Mesh, directory::Directory},
     drain::{Drain, Phase},
     inbound::{self, Inbound},
-    net::{io::Io, listen},
+    net::{io::Io, listen, resolve::Resolver},
     outbound::{self, Outbound},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
 };
@@ -123,6 +123,7 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
+        resolver: Resolver::system(),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
     });

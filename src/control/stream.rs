@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     drain::{Drain, Phase},
+    net::resolve::Resolver,
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -54,6 +55,8 @@ const GOOD: Duration = Duration::from_secs(5);
 pub struct Stream {
     /// The control plane's `host:port`.
     pub address: String,
+    /// How its name is looked up.
+    pub resolver: Resolver,
     /// Who we are.
     pub identity: Identity,
     /// How we introduce ourselves; health is filled in.
@@ -143,8 +146,8 @@ impl State {
     async fn connect(&mut self) -> Result<Client, String> {
         let control_plane = SpiffeId::control_plane(self.stream.identity.spiffe_id().trust_domain());
         let config = self.stream.identity.client_config(&control_plane, &[ALPN]);
-        let address = self.stream.address.clone();
-        self.meanwhile(async move { channel::connect(&address, config).await }).await
+        let (address, resolver) = (self.stream.address.clone(), self.stream.resolver.clone());
+        self.meanwhile(async move { channel::connect(&address, &resolver, config).await }).await
     }
 
     /// Gives what there is to ask the control plane.

@@ -25,6 +25,7 @@ use crate::{
     net::{
         io::Io,
         listen::{Open, OpenGuard},
+        resolve::Resolver,
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
     telemetry::{
@@ -50,6 +51,8 @@ pub struct Needs {
     pub registry: Arc<Registry>,
     /// Our own listeners: never a destination.
     pub own: Arc<[SocketAddr]>,
+    /// How hosts outside are looked up.
+    pub resolver: Resolver,
     /// For a first byte.
     pub detection_timeout: Duration,
     /// For who we are to become known.
