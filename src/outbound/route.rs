@@ -51,7 +51,12 @@ impl End for Held {
 /// 1,000 requests/s, one or two at a time, neither is ahead (132 and 130 µs; three turns each, benches/README.md). What
 /// HTTP/2 has no words for, names' case and order, goes along ([`headers::NAMES`]). Upgrades need a connection of their
 /// own, which is HTTP/1's way.
-fn carry(request: &Request<Body>) -> Version {
+///
+/// To what is outside the mesh, in the version that it came in.
+fn carry(request: &Request<Body>, outside: bool) -> Version {
+    if outside {
+        return if request.version() == ::http::Version::HTTP_2 { Version::Http2 } else { Version::Http1 };
+    }
     if headers::is_upgrade(request.headers()) { Version::Http1 } else { Version::Http2 }
 }
 
@@ -187,7 +192,8 @@ impl Outbound {
         interim: &dyn InterimSink,
     ) -> Served<Held> {
         let Destination { called, backend, port, endpoint } = to;
-        let carry = carry(&request);
+        let outside = backend.is_outside();
+        let carry = carry(&request, outside);
         match carry {
             Version::Http1 => headers::to_http1(&mut request),
             Version::Http2 => {
@@ -233,9 +239,13 @@ impl Outbound {
             };
             let mut counts = true;
             let (result, next) = match result {
-                Ok(response) => {
+                Ok(mut response) => {
                     pick.first_byte(now);
-                    let unprocessed = refused_unprocessed(&response);
+                    // Only sidecars speak as sidecars.
+                    if outside {
+                        headers::strip_private(response.headers_mut(), carry == Version::Http1);
+                    }
+                    let unprocessed = !outside && refused_unprocessed(&response);
                     (Ok(response), if unprocessed { again.as_ref().and_then(client::copy) } else { None })
                 }
                 Err(failure) => {

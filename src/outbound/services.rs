@@ -26,7 +26,7 @@ use crate::{
         client::{Client, Connect},
     },
     middleware::limit::Limit,
-    net::io::Io,
+    net::{io::Io, resolve::Resolved},
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
@@ -43,6 +43,8 @@ const MAX_SERVICES: usize = 3072;
 const IDLE: Duration = Duration::from_secs(600);
 /// The same for a name that turned out to be no service, such as a host outside.
 const ABSENT_IDLE: Duration = Duration::from_secs(30);
+/// Between look-ups of a name outside the mesh that fail.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a request waits for a first ready endpoint.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -71,7 +73,34 @@ pub(super) struct Service {
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
-    follower: RefCell<Option<AbortHandle>>,
+    follower: RefCell<Option<Background>>,
+    /// Of a service outside the mesh.
+    outside: RefCell<Option<Outside>>,
+}
+
+/// What keeps the endpoints of a service outside the mesh what its name resolves to.
+#[derive(Debug)]
+struct Outside {
+    host: String,
+    /// Why there is no address, if there is none.
+    fault: Option<String>,
+    _looking: Background,
+}
+
+/// A task that ends with whoever it works for.
+#[derive(Debug)]
+struct Background(AbortHandle);
+
+impl Background {
+    fn start(work: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(work).abort_handle())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[derive(Debug)]
@@ -201,26 +230,27 @@ impl Service {
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
             follower: RefCell::default(),
+            outside: RefCell::default(),
         });
         let first = seen.borrow_and_update().clone();
         service.take(first);
         let weak: Weak<Self> = Rc::downgrade(&service);
-        let follower = tokio::task::spawn_local(async move {
+        *service.follower.borrow_mut() = Some(Background::start(async move {
             while seen.changed().await.is_ok() {
                 let Some(service) = weak.upgrade() else { return };
                 let snapshot = seen.borrow_and_update().clone();
                 service.take(snapshot);
             }
-        });
-        *service.follower.borrow_mut() = Some(follower.abort_handle());
+        }));
         service
     }
 
-    fn take(&self, snapshot: Snapshot) {
+    fn take(self: &Rc<Self>, snapshot: Snapshot) {
         match snapshot {
             Snapshot::Pending => {}
             Snapshot::Absent => {
                 self.config.borrow_mut().take();
+                self.outside.borrow_mut().take();
                 self.update(&[]);
             }
             Snapshot::Present(config, endpoints) => {
@@ -229,10 +259,55 @@ impl Service {
                 self.timeouts.connect.set(config.policy.connect_timeout);
                 self.timeouts.idle.set(config.policy.idle_timeout);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
-                self.update(&endpoints);
+                self.look_outside(config.external.as_deref(), &endpoints);
                 *self.config.borrow_mut() = Some(config);
             }
         }
+    }
+
+    /// A service of the mesh has the endpoints that the control plane says; one outside, those that its name resolves to.
+    fn look_outside(self: &Rc<Self>, host: Option<&str>, endpoints: &[Endpoint]) {
+        let mut outside = self.outside.borrow_mut();
+        let Some(host) = host else {
+            *outside = None;
+            drop(outside);
+            return self.update(endpoints);
+        };
+        if outside.as_ref().is_some_and(|outside| outside.host == host) {
+            return;
+        }
+        let (weak, resolver, name) = (Rc::downgrade(self), self.needs.resolver.clone(), host.to_owned());
+        let looking = Background::start(async move {
+            loop {
+                let found = resolver.lookup(&name).await;
+                let Some(service) = weak.upgrade() else { return };
+                let again = service.found_outside(&name, found);
+                drop(service);
+                tokio::time::sleep(again).await;
+            }
+        });
+        *outside = Some(Outside { host: host.to_owned(), fault: None, _looking: looking });
+    }
+
+    /// Takes in what a host resolves to; says when to look again.
+    fn found_outside(&self, host: &str, found: Result<Resolved, Refusal>) -> Duration {
+        let (fault, again) = match found {
+            Ok(found) => {
+                let endpoints: Vec<_> =
+                    found.addresses.iter().map(|address| outside(host, *address)).collect();
+                self.update(&endpoints);
+                (None, found.valid_for)
+            }
+            // The addresses that it had may still be good, which their breakers will tell.
+            Err(refusal) => {
+                tracing::warn!(service = %self.name, %refusal, "a service outside the mesh");
+                (Some(refusal.to_string()), LOOK_AGAIN)
+            }
+        };
+        if let Some(outside) = &mut *self.outside.borrow_mut() {
+            outside.fault = fault;
+        }
+        again
     }
 
     fn update(&self, endpoints: &[Endpoint]) {
@@ -295,14 +370,25 @@ impl Service {
             }
             let updated = tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await;
             let now = Instant::now();
-            updated
-                .map_err(|_| Refusal::new(reason, format_args!("{}, waited {:?}", self.name, now - began)))?;
+            updated.map_err(|_| self.nobody(reason, now - began))?;
             let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
             match picked {
                 Ok(pick) => return Ok(pick),
                 Err(still) => reason = still,
             }
         }
+    }
+
+    fn nobody(&self, reason: Reason, waited: Duration) -> Refusal {
+        match self.outside.borrow().as_ref().and_then(|outside| outside.fault.as_ref()) {
+            Some(fault) => Refusal::new(Reason::NoAddress, fault),
+            None => Refusal::new(reason, format_args!("{}, waited {waited:?}", self.name)),
+        }
+    }
+
+    /// Whether it is outside the mesh, where nobody speaks as a sidecar.
+    pub(super) fn is_outside(&self) -> bool {
+        self.outside.borrow().is_some()
     }
 
     /// Its configuration; a request keeps to the one that it began with.
@@ -324,11 +410,14 @@ impl Service {
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        if let Some(follower) = self.follower.borrow_mut().take() {
-            follower.abort();
-        }
+/// An address of a host outside the mesh as an endpoint. People know it by the host's name; its port is the service's.
+fn outside(host: &str, address: IpAddr) -> Endpoint {
+    Endpoint {
+        uid: address.to_string(),
+        workload: host.to_owned(),
+        address: SocketAddr::new(address, 0),
+        identity: None,
+        ready: true,
     }
 }
 
