@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use self::{opaque::Opened, outside::Outside, services::Services};
 use crate::{
-    control::{Mesh, directory::Directory},
+    control::{self, Mesh, directory::Directory},
     drain,
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, serve},
@@ -282,7 +282,7 @@ impl Outbound {
 
     /// Who we are; waits, bounded, while it is not known yet.
     async fn mesh(&self) -> Result<Mesh, Refusal> {
-        mesh(&self.needs.mesh, self.needs.discovery_timeout).await
+        control::mesh(&self.needs.mesh, self.needs.discovery_timeout).await
     }
 
     /// For what is refused before its destination is known. Nothing of it is carried, so nothing in plaintext.
@@ -301,17 +301,5 @@ impl Outbound {
             workload: "".into(),
             mtls,
         })
-    }
-}
-
-async fn mesh(mesh: &watch::Receiver<Option<Mesh>>, patience: Duration) -> Result<Mesh, Refusal> {
-    if let Some(mesh) = mesh.borrow().as_ref() {
-        return Ok(mesh.clone());
-    }
-    let mut mesh = mesh.clone();
-    let known = tokio::time::timeout(patience, mesh.wait_for(Option::is_some)).await;
-    match known {
-        Ok(Ok(known)) => Ok(known.clone().expect("waited for")),
-        _ => Err(Refusal::new(Reason::NoIdentity, format_args!("waited {patience:?}"))),
     }
 }

@@ -19,7 +19,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use super::Needs;
 use crate::{
     balance::{Balancer, Pick},
-    control::{Mesh, directory::Snapshot},
+    control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
     http::{
         Version,
@@ -151,7 +151,7 @@ impl Services {
                 format_args!("{MAX_SERVICES} services are followed already"),
             ));
         }
-        let mesh = super::mesh(&self.needs.mesh, self.needs.discovery_timeout).await?;
+        let mesh = control::mesh(&self.needs.mesh, self.needs.discovery_timeout).await?;
         let snapshots = self.needs.directory.follow(name).await?;
         // Somebody else may have been as quick.
         let mut known = self.known.borrow_mut();
