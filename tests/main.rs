@@ -14,6 +14,7 @@ mod floors;
 mod forward_proxy;
 mod grpc;
 mod http;
+mod keep_alive;
 mod loops;
 mod metrics;
 mod mtls;
