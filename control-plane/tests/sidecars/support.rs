@@ -94,10 +94,11 @@ impl TestServer {
         self.store.commit(vec![change]).await.expect("stored");
     }
 
-    /// A service over the label `app=<name>`.
+    /// A service over the label `app=<name>`. It has no virtual address, so that a restart need not give it one.
     pub(crate) async fn apply_service(&self, name: &str) {
-        let spec =
-            serde_json::json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": name}});
+        let spec = serde_json::json!({
+            "ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": name}, "clusterIP": "None",
+        });
         self.apply("Service", name, spec).await;
     }
 
