@@ -165,3 +165,6 @@ impl<T: Hash + Eq + Clone> Shared<T> {
         self.0.get(key)?.first()
     }
 }
+
+#[cfg(test)]
+mod tests;

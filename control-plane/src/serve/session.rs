@@ -126,7 +126,7 @@ impl Session {
 mod tests {
     use std::sync::Arc;
 
-    use pillion_api::digest;
+    use pillion_api::{digest, wire::resolve::Destination};
 
     use super::*;
     use crate::{
@@ -159,6 +159,47 @@ mod tests {
         assert!(matches!(message, Some(Message::Update(_))));
         assert_eq!(session.next_message(7), None);
         assert!(!session.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_and_updates_take_turns() {
+        let mut session = session();
+        session.next_message(0);
+        for index in 0..3 {
+            session.subscriber.subscribe(&format!("s{index}.x"), "", "").expect("room");
+            session.ask(Resolve { destination: Some(Destination::Host(format!("h{index}"))) });
+        }
+        let mut said = Vec::new();
+        while session.is_ready() {
+            match session.next_message(0).and_then(|message| message.message) {
+                Some(Message::Resolved(resolved)) => {
+                    assert_eq!(resolved.service, "");
+                    said.push(resolved.question);
+                }
+                Some(Message::Update(_)) => said.push(None),
+                None => {}
+                other => panic!("nobody asked for {other:?}"),
+            }
+        }
+        let said: Vec<String> = said
+            .into_iter()
+            .map(|question| match question.and_then(|question| question.destination) {
+                Some(Destination::Host(host)) => host,
+                _ => "update".to_owned(),
+            })
+            .collect();
+        assert_eq!(said, ["h0", "update", "h1", "update", "h2", "update"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_is_not_read_while_too_many_of_its_questions_wait() {
+        let mut session = session();
+        session.next_message(0);
+        let question = || Resolve { destination: Some(Destination::Host("h".to_owned())) };
+        (0..QUESTIONS).for_each(|_| session.ask(question()));
+        assert!(!session.has_room());
+        session.next_message(0);
+        assert!(session.has_room());
     }
 
     #[tokio::test(start_paused = true)]

@@ -222,6 +222,12 @@ impl Sidecar {
         self.say.send(SidecarMessage { message: Some(message) }).await.expect("the stream is open");
     }
 
+    /// Says the same again and again, and reads nothing, until the stream is over.
+    pub(crate) async fn pour(&self, message: sidecar_message::Message) {
+        let message = SidecarMessage { message: Some(message) };
+        while self.say.send(message.clone()).await.is_ok() {}
+    }
+
     /// The next message; heartbeats meanwhile do not prolong the wait.
     pub(crate) async fn hear(&mut self) -> Result<control_message::Message, Status> {
         timeout(PATIENCE, self.next()).await.expect("something is said in time")
