@@ -45,5 +45,7 @@ pub mod connect;
 pub mod copy;
 pub mod io;
 pub mod listen;
+pub mod original;
 pub mod read_ahead;
+pub mod self_test;
 pub mod sniff;
