@@ -13,7 +13,7 @@ use crate::{
     control::{Mesh, directory::Directory},
     drain::{Drain, Phase},
     inbound::{self, Inbound},
-    net::{io::Io, listen, resolve::Resolver},
+    net::{io::Io, listen, nameservers::Sources, resolve::Resolver},
     outbound::{self, Outbound},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
 };
@@ -30,6 +30,7 @@ pub(super) struct Needs {
     pub(super) registry: Arc<Registry>,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
+    pub(super) names: Sources,
 }
 
 /// The main thread's hold on a worker.
@@ -123,7 +124,7 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
-        resolver: Resolver::system(),
+        resolver: Resolver::from_sources(needs.names.clone()),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
     });
