@@ -166,7 +166,7 @@ fn bind(config: &Config) -> Result<Listeners, String> {
         .listeners
         .iter()
         .filter_map(|listener| {
-            let target = crate::outbound::Target { service: listener.service.clone(), port: listener.port };
+            let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
             bound("listeners", listener.listen).map(|socket| (socket, target))
         })
         .collect();

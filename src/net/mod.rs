@@ -46,6 +46,7 @@ pub mod copy;
 pub mod io;
 pub mod listen;
 pub mod nameservers;
+pub mod original;
 pub mod read_ahead;
 pub mod resolve;
 pub mod sniff;

@@ -84,6 +84,23 @@ impl Outside {
         .await
     }
 
+    /// Carries a redirected connection on to where it was meant to go, whatever it says.
+    pub(super) async fn pass(&self, mut io: Io, destination: SocketAddr) -> Result<(), Refusal> {
+        match crate::net::connect::tcp(destination, CONNECT_TIMEOUT).await {
+            Ok(mut there) => {
+                let _under_way = self.edge.enter();
+                let copied = crate::net::copy::both_ways(&mut io, &mut there).await;
+                let (sent, received) = copied.unwrap_or_default();
+                self.edge.connection(sent, received);
+                Ok(())
+            }
+            Err(refusal) => {
+                io.abort();
+                Err(refusal)
+            }
+        }
+    }
+
     /// Connects to a host for a tunnel.
     pub(super) async fn dial(&self, authority: &Authority) -> Result<TcpStream, Refusal> {
         dial(authority, 443, &self.resolver, &self.own).await
