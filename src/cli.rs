@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Re
 use crate::{
     app,
     config::{Config, check, raw::Raw},
+    redirect::{self, Failure},
     telemetry::log,
 };
 
@@ -38,6 +39,12 @@ enum Verb {
     CheckConfig,
     /// Print the settings in force as YAML, without secrets
     PrintConfig,
+    /// Lead this network namespace's traffic to its sidecar, by rules of nftables or iptables
+    ///
+    /// TCP that processes here open goes to the sidecar's outbound port, TCP that arrives to its inbound port. The sidecar's own
+    /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
+    /// settings. To do it again replaces the rules.
+    Redirect(Box<redirect::settings::Raw>),
     /// Run an application with this sidecar, both as one: it is started when the sidecar is ready, gets the signals that
     /// come, and its exit code is the sidecar's. Takes all settings of `pillion-proxy`
     Run(Box<Run>),
@@ -59,36 +66,69 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    let (settings, application) = match &cli.verb {
-        Some(Verb::Run(run)) => (run.settings.clone().over(cli.settings), &*run.command),
-        _ => (cli.settings, &[] as &[OsString]),
-    };
-    let file = cli.config.as_deref();
-    let shown = |config: &Config| print_config(config);
-    match (check::load(settings, file, &host_name()), &cli.verb) {
-        (Err(faults), _) => {
+    let Cli { verb, config, settings } = cli;
+    let configured = |settings: Raw, act: &dyn Fn(Config) -> ExitCode| match check::load(
+        settings,
+        config.as_deref(),
+        &host_name(),
+    ) {
+        Ok(config) => act(config),
+        Err(faults) => {
             complain(&faults.0);
             ExitCode::from(BAD_CONFIG)
         }
-        (Ok(_), Some(Verb::CheckConfig)) => {
+    };
+    match verb {
+        Some(Verb::Redirect(raw)) => redirect(*raw),
+        Some(Verb::CheckConfig) => configured(settings, &|_| {
             say("the settings are valid");
             ExitCode::SUCCESS
+        }),
+        Some(Verb::PrintConfig) => configured(settings, &|config| {
+            say(print_config(&config).trim_end());
+            ExitCode::SUCCESS
+        }),
+        Some(Verb::Run(run)) => {
+            configured(run.settings.over(settings), &|config| serve(config, &run.command))
         }
-        (Ok(config), Some(Verb::PrintConfig)) => {
-            say(shown(&config).trim_end());
+        None => configured(settings, &|config| serve(config, &[])),
+    }
+}
+
+/// `application`: the command to run beside, if any.
+fn serve(config: Config, application: &[OsString]) -> ExitCode {
+    let started = log::start(&config.log_level, config.log_format);
+    let yaml = print_config(&config);
+    match started.and_then(|()| app::run(config, yaml, application)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
+            ExitCode::from(if application.is_empty() { FAILED } else { FAILED_BESIDE_AN_APPLICATION })
+        }
+    }
+}
+
+fn redirect(raw: redirect::settings::Raw) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&[error.to_string()]);
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(redirect::run(raw)) {
+        Ok(said) => {
+            say(said.trim_end());
             ExitCode::SUCCESS
         }
-        (Ok(config), None | Some(Verb::Run(_))) => {
-            let started = log::start(&config.log_level, config.log_format);
-            let yaml = shown(&config);
-            match started.and_then(|()| app::run(config, yaml, application)) {
-                Ok(code) => ExitCode::from(code),
-                Err(error) => {
-                    complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
-                    let beside = !application.is_empty();
-                    ExitCode::from(if beside { FAILED_BESIDE_AN_APPLICATION } else { FAILED })
-                }
-            }
+        Err(Failure::Settings(faults)) => {
+            complain(&faults);
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failure::Failed(faults)) => {
+            complain(&faults);
+            ExitCode::from(FAILED)
         }
     }
 }
