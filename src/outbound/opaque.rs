@@ -40,8 +40,7 @@ impl Outbound {
                     let edge = pick.endpoint().reach().edge(&service.name);
                     let _under_way = edge.enter();
                     let copied = copy::both_ways(&mut io, &mut peer).await;
-                    let (sent, received) = copied.unwrap_or_default();
-                    edge.connection(sent, received);
+                    edge.connection(copied.sent, copied.received);
                     return Ok(());
                 }
                 Err(refusal) => {
