@@ -214,6 +214,10 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> 
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err(malformed("the host has a user, or no name"));
     }
+    let port = &authority.as_str()[authority.host().len()..];
+    if port.len() > 1 && authority.port_u16().is_none() {
+        return Err(malformed("the host's port is none"));
+    }
     Ok(Some(authority))
 }
 
@@ -364,13 +368,26 @@ mod tests {
 
     #[test]
     fn hosts_that_are_refused() {
-        for hosts in [&["a", "b"][..], &["a", "a"], &["a b"], &["user@a"], &[":80"]] {
+        for hosts in [&["a", "b"][..], &["a", "a"], &["a b"], &["user@a"], &[":80"], &["a:x"], &["a:99999"]] {
             let mut request = Request::get("/").body(()).expect("a request");
             for host in hosts {
                 request.headers_mut().append(HOST, HeaderValue::from_static(host));
             }
             let refusal = authority(&request).expect_err("malformed");
             assert_eq!(refusal.reason, Reason::MalformedRequest, "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn in_http2_there_is_one_host() {
+        for (host, right) in [("a:80", true), ("A:80", true), ("a", false), ("b:80", false)] {
+            let over = |version| {
+                let request = Request::get("http://a:80/").header(HOST, host).version(version);
+                let request = request.body(()).expect("a request");
+                authority(&request).map(|found| found.expect("a host").to_string())
+            };
+            assert_eq!(over(http::Version::HTTP_2).is_ok(), right, "{host}");
+            assert_eq!(over(http::Version::HTTP_11).expect("the target's holds"), "a:80");
         }
     }
 

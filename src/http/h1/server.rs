@@ -25,6 +25,7 @@ use crate::{
     http::{
         Body,
         body::{BodyError, Progress},
+        refusal::Last,
         serve::Handler,
         upgrade,
     },
@@ -180,7 +181,9 @@ where
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         || asked.method == Method::CONNECT && head.status.is_success();
     let expects_more = asked.keep_alive || !connection.is_idle() || !connection.is_body_read();
-    asked.keep_alive &= drain.phase() < Phase::Closing && !connection.is_body_unwanted();
+    asked.keep_alive &= drain.phase() < Phase::Closing
+        && !connection.is_body_unwanted()
+        && head.extensions.get::<Last>().is_none();
     let (encoder, keep_alive) =
         connection.write(|out, _| encode::response(out.buffer(), &head, &body, &asked));
     drop(head);
