@@ -13,6 +13,7 @@ mod egress;
 mod exact;
 mod floors;
 mod forward_proxy;
+mod framing;
 mod grpc;
 mod http;
 mod keep_alive;
