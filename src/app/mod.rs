@@ -33,8 +33,9 @@ use crate::{
         health,
         stream::Stream,
     },
+    dns::{Dns, Sockets},
     drain::{self, Drain},
-    net::{listen, resolve::Resolver, self_test::SelfTest},
+    net::{listen, nameservers::Sources, resolve::Resolver, self_test::SelfTest},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -54,6 +55,7 @@ struct Listeners {
     /// Likewise.
     outbound: Vec<StdListener>,
     admin: StdListener,
+    dns: Option<Sockets>,
     services: Vec<(StdListener, crate::outbound::Target)>,
 }
 
@@ -95,6 +97,8 @@ async fn main_thread(
     let config = Arc::new(config);
     let self_test = SelfTest::new(&mut rand::rng());
 
+    let names = Sources { own: addresses.dns, ..Sources::default() };
+
     let mut workers = Vec::new();
     for index in 0..config.workers {
         let needs = worker::Needs {
@@ -105,10 +109,18 @@ async fn main_thread(
             drain: drain.clone(),
             own: addresses.all().into(),
             self_test,
+            names: names.clone(),
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
-    drop(directory);
+    if let Some(sockets) = listeners.dns {
+        let dns = Dns::new(directory, names.clone(), &registry);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = dns.serve(sockets).await {
+                tracing::error!(%error, "mesh DNS has failed");
+            }
+        });
+    }
 
     let gathered = Rc::new(RefCell::new(Gathered::new(registry.clone())));
     let workers = Rc::new(workers);
@@ -149,6 +161,7 @@ async fn main_thread(
         wishes,
         gathered,
         mesh: mesh_sender,
+        resolver: Resolver::from_sources(names),
     };
     tokio::task::spawn_local(member.run());
 
@@ -174,9 +187,12 @@ fn bind(config: &Config) -> Result<Listeners, String> {
         let socket = noted(&mut faults, "listeners", listener.listen, listen::bind(listener.listen));
         services.extend(socket.map(|socket| (socket, target)));
     }
+    let dns = config
+        .dns_listen
+        .and_then(|address| noted(&mut faults, "dnsListen", address, Sockets::bind(address)));
     match (inbound, outbound, admin) {
         (Some(inbound), Some(outbound), Some(admin)) if faults.is_empty() => {
-            Ok(Listeners { inbound, outbound, admin, services })
+            Ok(Listeners { inbound, outbound, admin, dns, services })
         }
         _ => Err(faults.join("\n")),
     }
@@ -200,6 +216,8 @@ struct Addresses {
     /// Of inbound and outbound, the other IP version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     twins: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<SocketAddr>,
     /// By `service:port`.
     listeners: std::collections::BTreeMap<String, SocketAddr>,
 }
@@ -219,6 +237,7 @@ impl Addresses {
             outbound: outbound.remove(0),
             twins: [inbound, outbound].concat(),
             admin: listeners.admin.local_addr()?,
+            dns: listeners.dns.as_ref().map(Sockets::address).transpose()?,
             listeners: services,
         })
     }
@@ -227,6 +246,7 @@ impl Addresses {
         [self.inbound, self.outbound, self.admin]
             .into_iter()
             .chain(self.twins.iter().copied())
+            .chain(self.dns)
             .chain(self.listeners.values().copied())
             .collect()
     }
@@ -294,20 +314,20 @@ struct Member {
     wishes: mpsc::Receiver<Wish>,
     gathered: Rc<RefCell<Gathered>>,
     mesh: watch::Sender<Option<Mesh>>,
+    resolver: Resolver,
 }
 
 impl Member {
     async fn run(self) {
         let address = self.config.control_plane.clone();
-        let resolver = Resolver::system();
-        let identity = join(&address, &resolver, &self.config.join_token, &self.registry).await;
+        let identity = join(&address, &self.resolver, &self.config.join_token, &self.registry).await;
         tracing::info!(identity = %identity.spiffe_id(), "certified");
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
         tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
         let issue = {
             let renewal = certify::Renewal {
                 address: address.clone(),
-                resolver: resolver.clone(),
+                resolver: self.resolver.clone(),
                 identity: identity.clone(),
                 join_token: self.config.join_token.clone(),
                 registry: self.registry.clone(),
@@ -316,11 +336,12 @@ impl Member {
         };
         let rng = SmallRng::from_os_rng();
         tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
+        let hello = self.hello();
         let stream = Stream {
             address,
-            resolver,
+            resolver: self.resolver,
             identity,
-            hello: self.hello(),
+            hello,
             registry: self.registry,
             health: self.health,
             drain: self.drain,

@@ -16,6 +16,7 @@ use crate::{
     net::{
         io::Io,
         listen,
+        nameservers::Sources,
         original::{Kernel, OriginalDestination},
         resolve::Resolver,
         self_test::SelfTest,
@@ -37,6 +38,7 @@ pub(super) struct Needs {
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
     pub(super) self_test: SelfTest,
+    pub(super) names: Sources,
 }
 
 /// The main thread's hold on a worker.
@@ -133,7 +135,7 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
-        resolver: Resolver::system(),
+        resolver: Resolver::from_sources(needs.names.clone()),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
     });
