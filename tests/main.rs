@@ -18,6 +18,7 @@ mod http;
 mod loops;
 mod metrics;
 mod mtls;
+mod redirect;
 mod reference;
 mod resolve;
 mod streams;
