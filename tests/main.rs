@@ -20,6 +20,7 @@ mod keep_alive;
 mod loops;
 mod metrics;
 mod mtls;
+mod redirect;
 mod reference;
 mod resolve;
 mod rolling;
