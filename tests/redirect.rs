@@ -82,7 +82,7 @@ fn what_a_dry_run_prints_is_what_is_loaded() {
     for backend in BACKENDS {
         let pod = Namespace::new();
         let redirect =
-            |arguments: &[&str]| pod.redirect(&[&["--backend", backend], &settings, arguments].concat());
+            |arguments: &[&str]| pod.redirect(&[&["--backend", backend][..], &settings, arguments].concat());
         let printed = redirect(&["--dry-run"]).works();
         assert!(!pod.rules().to_lowercase().contains("pillion"), "a dry run has loaded rules");
         match backend {
