@@ -48,13 +48,25 @@ fn rules_are_installed_checked_and_removed() {
             "nft" => {
                 &["nft", "insert", "rule", "inet", "pillion", "outbound", "meta", "skuid", "7", "return"]
             }
-            _ => &["iptables", "-I", "PILLION_OUTBOUND", "-m", "owner", "--uid-owner", "7", "-j", "RETURN"],
+            _ => &[
+                "iptables",
+                "-t",
+                "nat",
+                "-I",
+                "PILLION_OUTBOUND",
+                "-m",
+                "owner",
+                "--uid-owner",
+                "7",
+                "-j",
+                "RETURN",
+            ],
         };
         pod.run(alteration, "").works();
         let altered = redirect(&["--check"]).fails();
         assert!(altered.contains('7') && altered.contains("not asked for"), "{altered}");
         if backend == "iptables" {
-            pod.run(&["ip6tables", "-D", "OUTPUT", "-j", "PILLION_OUTBOUND"], "").works();
+            pod.run(&["ip6tables", "-t", "nat", "-D", "OUTPUT", "-j", "PILLION_OUTBOUND"], "").works();
             let uncalled = redirect(&["--check"]).fails();
             assert!(uncalled.contains("IPv6: chain OUTPUT of table nat"), "{uncalled}");
         }
@@ -81,8 +93,9 @@ fn what_a_dry_run_prints_is_what_is_loaded() {
     ];
     for backend in BACKENDS {
         let pod = Namespace::new();
-        let redirect =
-            |arguments: &[&str]| pod.redirect(&[&["--backend", backend][..], &settings, arguments].concat());
+        let redirect = |arguments: &[&str]| {
+            pod.redirect(&[&["--backend", backend], &settings as &[&str], arguments].concat())
+        };
         let printed = redirect(&["--dry-run"]).works();
         assert!(!pod.rules().to_lowercase().contains("pillion"), "a dry run has loaded rules");
         match backend {
@@ -100,6 +113,7 @@ fn what_a_dry_run_prints_is_what_is_loaded() {
 #[test]
 fn to_change_the_backend_removes_the_others_rules() {
     let pod = Namespace::new();
+    assert!(pod.redirect(&["--check"]).fails().contains("nothing is redirected"));
     for (backend, other) in [("nft", "iptables"), ("iptables", "nft"), ("auto", "iptables")] {
         pod.redirect(&["--backend", backend]).works();
         pod.redirect(&["--check"]).works();

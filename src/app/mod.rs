@@ -120,6 +120,10 @@ async fn main_thread(
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
+    let redirected = || Redirection::new(self_test, &listeners.outbound, registry.clone());
+    let redirection = config.redirected.then(redirected);
+    // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
+    drop((listeners.inbound, listeners.outbound, listeners.services));
     if let Some(sockets) = listeners.dns {
         let dns = Dns::new(directory, names.clone(), &registry);
         tokio::task::spawn_local(async move {
@@ -136,18 +140,10 @@ async fn main_thread(
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
-    let (health, unready) = if config.redirected {
-        let redirection = Redirection::new(self_test, &listeners.outbound, registry.clone());
-        let (unready_sender, unready) = watch::channel(Redirection::untested());
-        let (told, telling) = watch::channel(Health::default());
-        tokio::task::spawn_local(redirection.watch(unready_sender));
-        tokio::task::spawn_local(redirection::tell(health, unready.clone(), told));
-        (telling, unready)
-    } else {
-        (health, watch::channel(None).1)
+    let (health, unready) = match redirection {
+        Some(redirection) => redirection.start(health),
+        None => (health, watch::channel(None).1),
     };
-    // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
-    drop((listeners.inbound, listeners.outbound, listeners.services));
     let admin = Rc::new(Admin {
         registry: registry.clone(),
         gathered: gathered.clone(),
