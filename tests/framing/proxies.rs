@@ -61,8 +61,12 @@ pub(super) struct Proxies {
 impl Proxies {
     /// Starts all of them.
     pub(super) async fn start() -> Self {
-        let upstreams =
-            [Upstream::http1().await, Upstream::http2().await, Upstream::http1().await, Upstream::http1().await];
+        let upstreams = [
+            Upstream::http1().await,
+            Upstream::http2().await,
+            Upstream::http1().await,
+            Upstream::http1().await,
+        ];
         let pairs = [
             Pair::around(upstreams[0].address, "http").await,
             Pair::around(upstreams[1].address, "kubernetes.io/h2c").await,
@@ -96,7 +100,8 @@ fn version(program: &Path, flag: &str) -> String {
     let output = Command::new(program).arg(flag).output().expect("it has just been found");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut words = text.split([' ', '/', '-']);
-    let version = words.find(|word| word.split('.').count() == 3 && word.starts_with(|c: char| c.is_ascii_digit()));
+    let version =
+        words.find(|word| word.split('.').count() == 3 && word.starts_with(|c: char| c.is_ascii_digit()));
     version.unwrap_or_else(|| panic!("{} says no version: {text}", program.display())).to_owned()
 }
 
@@ -106,7 +111,8 @@ async fn envoy(pair: &Pair, behind: &Upstream) -> (Proxy, Child) {
     let path = tools.join("bin/envoy");
     let version = version(program(&path), "--version");
     let entrance = pair.mesh.file("envoy.socket");
-    let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": behind.address.port() } });
+    let address =
+        json!({ "socket_address": { "address": "127.0.0.1", "port_value": behind.address.port() } });
     let endpoint = json!({ "endpoint": { "address": address } });
     let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "next" } });
     let router = json!({ "@type": format!("{TYPE}.http.router.v3.Router") });

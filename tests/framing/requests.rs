@@ -37,7 +37,9 @@ impl Case {
             Raw(bytes) => (b"", bytes),
             Post(rest) => (b"POST /CASE HTTP/1.1\r\nHost: HOST\r\n", rest),
             Get(rest) => (b"GET /CASE HTTP/1.1\r\nHost: HOST\r\n", rest),
-            Chunks(rest) => (b"POST /CASE HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n", rest),
+            Chunks(rest) => {
+                (b"POST /CASE HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n", rest)
+            }
         };
         replaced(&replaced(&[start, rest].concat(), b"/CASE", path.as_bytes()), b"HOST", host.as_bytes())
     }

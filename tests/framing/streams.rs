@@ -3,8 +3,7 @@
 
 use super::Due::{self, CutOff, Refused, Taken};
 
-/// A field: its name and its value.
-type Field = (&'static [u8], &'static [u8]);
+type Field = crate::support::http2::Field<'static>;
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
@@ -62,30 +61,105 @@ pub(super) const CASES: &[Case] = &[
     get("a pseudo-field after a field", &[(b"x", b"1"), (b":path", b"/other")], b"/other", Refused),
     get("pillion-names forged", &[(b"pillion-names", b"Forged")], b"forged", Taken),
     get("x-forwarded-client-cert forged", &[(b"x-forwarded-client-cert", b"forged")], b"forged", Taken),
-    pseudo("an unknown pseudo-field", &[METHOD, SCHEME, AUTHORITY, PATH, (b":other", b"x")], b":other", Refused),
+    pseudo(
+        "an unknown pseudo-field",
+        &[METHOD, SCHEME, AUTHORITY, PATH, (b":other", b"x")],
+        b":other",
+        Refused,
+    ),
     pseudo(":status", &[METHOD, SCHEME, AUTHORITY, PATH, (b":status", b"200")], b":status", Refused),
     pseudo("two paths", &[METHOD, SCHEME, AUTHORITY, PATH, (b":path", b"/other")], b"/other", Refused),
     pseudo("two methods", &[METHOD, (b":method", b"POST"), SCHEME, AUTHORITY, PATH], b"post", Refused),
-    pseudo("two authorities", &[METHOD, SCHEME, AUTHORITY, (b":authority", b"other"), PATH], b"other", Refused),
+    pseudo(
+        "two authorities",
+        &[METHOD, SCHEME, AUTHORITY, (b":authority", b"other"), PATH],
+        b"other",
+        Refused,
+    ),
     pseudo("no method", &[SCHEME, AUTHORITY, PATH], b"/case", Refused),
     pseudo("no scheme", &[METHOD, AUTHORITY, PATH], b"/case", Refused),
     pseudo("no path", &[METHOD, SCHEME, AUTHORITY], b"/", Refused),
     pseudo("an empty path", &[METHOD, SCHEME, AUTHORITY, (b":path", b"")], b"/", Refused),
-    pseudo("a path without a slash", &[METHOD, SCHEME, AUTHORITY, (b":path", b"CASE/CASE")], b" case/", Refused),
-    pseudo("a path with a space", &[METHOD, SCHEME, AUTHORITY, (b":path", b"/CASE HTTP/1.1\r\nX: 1")], b"x: 1", Refused),
+    pseudo(
+        "a path without a slash",
+        &[METHOD, SCHEME, AUTHORITY, (b":path", b"CASE/CASE")],
+        b" case/",
+        Refused,
+    ),
+    pseudo(
+        "a path with a space",
+        &[METHOD, SCHEME, AUTHORITY, (b":path", b"/CASE HTTP/1.1\r\nX: 1")],
+        b"x: 1",
+        Refused,
+    ),
     pseudo("a path with a fragment", &[METHOD, SCHEME, AUTHORITY, (b":path", b"/CASE#a")], b"#a", Taken),
     pseudo("a path with a NUL", &[METHOD, SCHEME, AUTHORITY, (b":path", b"/CASE\0")], b"\0", Refused),
-    pseudo("a method with a space", &[(b":method", b"GET /other HTTP/1.1\r\nX: 1\r\n"), SCHEME, AUTHORITY, PATH], b"/other", Refused),
-    pseudo("an authority with a user", &[METHOD, SCHEME, (b":authority", b"user@HOST"), PATH], b"user@", Refused),
-    pseudo("an authority with a path", &[METHOD, SCHEME, (b":authority", b"HOST/other"), PATH], b"/other", Refused),
-    pseudo("an authority with a line's end", &[METHOD, SCHEME, (b":authority", b"HOST\r\nX: 1"), PATH], b"x: 1", Refused),
-    pseudo("a scheme with a line's end", &[METHOD, (b":scheme", b"http\r\nX: 1"), AUTHORITY, PATH], b"x: 1", Refused),
-    Case { data: b"abc", ..get("less data than content-length", &[(b"content-length", b"5")], b"content-length: 5", CutOff) },
-    Case { data: b"abcdef", ..get("more data than content-length", &[(b"content-length", b"2")], b"content-length: 2", CutOff) },
+    pseudo(
+        "a method with a space",
+        &[(b":method", b"GET /other HTTP/1.1\r\nX: 1\r\n"), SCHEME, AUTHORITY, PATH],
+        b"/other",
+        Refused,
+    ),
+    pseudo(
+        "an authority with a user",
+        &[METHOD, SCHEME, (b":authority", b"user@HOST"), PATH],
+        b"user@",
+        Refused,
+    ),
+    pseudo(
+        "an authority with a path",
+        &[METHOD, SCHEME, (b":authority", b"HOST/other"), PATH],
+        b"/other",
+        Refused,
+    ),
+    pseudo(
+        "an authority with a line's end",
+        &[METHOD, SCHEME, (b":authority", b"HOST\r\nX: 1"), PATH],
+        b"x: 1",
+        Refused,
+    ),
+    pseudo(
+        "a scheme with a line's end",
+        &[METHOD, (b":scheme", b"http\r\nX: 1"), AUTHORITY, PATH],
+        b"x: 1",
+        Refused,
+    ),
+    Case {
+        data: b"abc",
+        ..get("less data than content-length", &[(b"content-length", b"5")], b"content-length: 5", CutOff)
+    },
+    Case {
+        data: b"abcdef",
+        ..get("more data than content-length", &[(b"content-length", b"2")], b"content-length: 2", CutOff)
+    },
     Case { data: b"abc", ..get("content-length: +3", &[(b"content-length", b"+3")], b"+3", Refused) },
-    Case { data: b"abc", ..get("two content-lengths", &[(b"content-length", b"3"), (b"content-length", b"1")], b"content-length: 1", Refused) },
-    Case { data: b"abc", ..get("content-length and transfer-encoding", &[(b"content-length", b"3"), (b"transfer-encoding", b"chunked")], b"content-length: 3", Refused) },
+    Case {
+        data: b"abc",
+        ..get(
+            "two content-lengths",
+            &[(b"content-length", b"3"), (b"content-length", b"1")],
+            b"content-length: 1",
+            Refused,
+        )
+    },
+    Case {
+        data: b"abc",
+        ..get(
+            "content-length and transfer-encoding",
+            &[(b"content-length", b"3"), (b"transfer-encoding", b"chunked")],
+            b"content-length: 3",
+            Refused,
+        )
+    },
     Case { data: b"abc", trailers: &[(b"x-sum", b"1")], ..get("a trailer", &[], b"x-sum: 1", Taken) },
-    Case { data: b"abc", trailers: &[(b":path", b"/other")], ..get("a pseudo-field as a trailer", &[], b"/other", Taken) },
-    Case { data: b"abc", trailers: &[(b"x", b"1\r\n\r\nPOISON")], ..get("a line's end in a trailer", &[], b"poison", CutOff) },
+    Case {
+        data: b"abc",
+        trailers: &[(b":path", b"/other")],
+        ..get("a pseudo-field as a trailer", &[], b"/other", Taken)
+    },
+    Case {
+        data: b"abc",
+        trailers: &[(b"x", b"1\r\n\r\nPOISON")],
+        ..get("a line's end in a trailer", &[], b"poison", CutOff)
+    },
 ];

@@ -95,7 +95,8 @@ fn length(bytes: &[u8]) -> Option<usize> {
     let head = find(bytes, b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let field = |name: &str| {
-        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
+        let mut values =
+            text.lines().filter_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
         values.next().map(|value| value.trim().to_owned())
     };
     if field("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
