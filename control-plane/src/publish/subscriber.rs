@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pillion_api::{
     digest,
-    wire::{Update, update::Kind},
+    wire::{Resolve, Resolved, Update, update::Kind},
 };
 
 use super::{Mailbox, Publisher, lock};
@@ -118,6 +118,11 @@ impl Subscriber {
         }
     }
 
+    /// What a destination is now; see [`Publisher::resolve`].
+    pub fn resolve(&self, question: Resolve, namespace: &str) -> Resolved {
+        self.publisher.resolve(question, namespace)
+    }
+
     /// A digest over what this sidecar has been sent.
     pub fn digest(&self) -> String {
         digest::holdings(
@@ -209,11 +214,14 @@ mod tests {
                 wire::ServiceConfig { service: (*name).to_owned(), ports, ..wire::ServiceConfig::default() };
             let endpoints =
                 wire::EndpointList { service: (*name).to_owned(), ..wire::EndpointList::default() };
-            let compiled =
-                CompiledService { config: Encoded::new(&config), endpoints: Encoded::new(&endpoints) };
+            let compiled = CompiledService {
+                config: Encoded::new(&config),
+                endpoints: Encoded::new(&endpoints),
+                reach: Arc::default(),
+            };
             (Name::from(*name), (*port > 0).then(|| Arc::new(compiled)))
         };
-        Changed { services: services.iter().map(service).collect(), memberships: Vec::new() }
+        Changed { services: services.iter().map(service).collect(), ..Changed::default() }
     }
 
     fn publisher(services: &[(&str, u32)]) -> Arc<Publisher> {
