@@ -1,5 +1,7 @@
 //! The command line of `pillion-proxy`.
 
+mod ready;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -36,11 +38,22 @@ enum Verb {
     CheckConfig,
     /// Print the settings in force as YAML, without secrets
     PrintConfig,
+    /// Ask the sidecar on this host whether it takes connections; fail, with the reason, if it does not
+    Ready(ready::Ready),
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Verb::Ready(ready)) = &cli.verb {
+        return match ready::run(ready, cli.settings.admin_listen.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                complain(&[reason]);
+                ExitCode::from(FAILED)
+            }
+        };
+    }
     let file = cli.config.as_deref();
     let shown = |config: &Config| print_config(config);
     match (check::load(cli.settings, file, &host_name()), cli.verb) {
@@ -56,7 +69,7 @@ pub fn run() -> ExitCode {
             say(shown(&config).trim_end());
             ExitCode::SUCCESS
         }
-        (Ok(config), None) => {
+        (Ok(config), _) => {
             let started = log::start(&config.log_level, config.log_format);
             let yaml = shown(&config);
             match started.and_then(|()| app::run(config, yaml)) {

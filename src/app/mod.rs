@@ -116,6 +116,7 @@ async fn main_thread(
         gathered: gathered.clone(),
         drain: drain.clone(),
         config: shown_config,
+        ports: config.ports.clone(),
         refresh,
     });
     let admin_listener = listeners.admin;

@@ -98,8 +98,8 @@ impl Tuning {
                     _ => return Err(format!("must be enabled or disabled, is {value:?}")),
                 }
             }
-            "exclude-inbound-ports" => self.exclude_inbound_ports = Some(checked(value, port)?),
-            "exclude-outbound-ports" => self.exclude_outbound_ports = Some(checked(value, port)?),
+            "exclude-inbound-ports" => self.exclude_inbound_ports = Some(checked(value, ports)?),
+            "exclude-outbound-ports" => self.exclude_outbound_ports = Some(checked(value, ports)?),
             "exclude-outbound-cidrs" => self.exclude_outbound_cidrs = Some(checked(value, cidr)?),
             "plaintext-ports" => self.plaintext_ports = Some(checked(value, port)?),
             "redirect-dns" => {
@@ -163,6 +163,16 @@ fn port(text: &str) -> Result<(), &'static str> {
     text.parse::<std::num::NonZeroU16>().map(drop).map_err(|_| "is no port")
 }
 
+/// One, or a range of them.
+fn ports(text: &str) -> Result<(), &'static str> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let numbers = (first.parse::<std::num::NonZeroU16>(), last.parse::<std::num::NonZeroU16>());
+    match numbers {
+        (Ok(first), Ok(last)) if first <= last => Ok(()),
+        _ => Err("is neither a port nor a range such as 8000-8010"),
+    }
+}
+
 fn cidr(text: &str) -> Result<(), &'static str> {
     let wrong = "is no network such as 10.0.0.0/8 or fd00::/8";
     let (address, bits) = text.split_once('/').ok_or(wrong)?;
@@ -196,7 +206,7 @@ mod tests {
             &[
                 ("example.com/other", "x"),
                 ("pillion.dev/inject", "disabled"),
-                ("pillion.dev/exclude-inbound-ports", "9090, 9091"),
+                ("pillion.dev/exclude-inbound-ports", "9090, 9091-9099"),
                 ("pillion.dev/exclude-outbound-cidrs", "10.0.0.0/8,fd00::/8"),
                 ("pillion.dev/drain-timeout", "1m30s"),
                 ("pillion.dev/redirect-dns", "true"),
@@ -208,7 +218,7 @@ mod tests {
         );
         assert_eq!(faults, [""; 0]);
         assert!(tuning.disabled && tuning.redirect_dns);
-        assert_eq!(tuning.exclude_inbound_ports.as_deref(), Some("9090,9091"));
+        assert_eq!(tuning.exclude_inbound_ports.as_deref(), Some("9090,9091-9099"));
         assert_eq!(tuning.drain_timeout, Some(Duration::from_secs(90)));
         assert_eq!(tuning.resources[&("limits", "cpu")], "1.5");
     }
@@ -218,7 +228,7 @@ mod tests {
         let wrong = [
             ("pillion.dev/inject", "no"),
             ("pillion.dev/injekt", "enabled"),
-            ("pillion.dev/exclude-inbound-ports", "0,80,x"),
+            ("pillion.dev/exclude-inbound-ports", "0,80,9-8"),
             ("pillion.dev/exclude-outbound-ports", ""),
             ("pillion.dev/exclude-outbound-cidrs", "10.0.0.0/33"),
             ("pillion.dev/drain-timeout", "10"),
