@@ -4,11 +4,13 @@ mod ready;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app,
     config::{Config, check, raw::Raw},
+    redirect::{self, Failure},
     telemetry::log,
 };
 
@@ -40,47 +42,108 @@ enum Verb {
     PrintConfig,
     /// Ask the sidecar on this host whether it takes connections; fail, with the reason, if it does not
     Ready(ready::Ready),
+    /// Lead this network namespace's traffic to its sidecar, by rules of nftables or iptables
+    ///
+    /// TCP that processes here open goes to the sidecar's outbound port, TCP that arrives to its inbound port. The sidecar's own
+    /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
+    /// settings. To do it again replaces the rules.
+    Redirect(Box<Redirect>),
+}
+
+/// Which rules, and what then.
+#[derive(Debug, Args)]
+struct Redirect {
+    #[command(flatten)]
+    rules: redirect::settings::Raw,
+    /// Stay afterwards until told to end: for a container that others share the network namespace of
+    #[arg(long, conflicts_with_all = ["check", "remove", "dry_run"])]
+    hold: bool,
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(Verb::Ready(ready)) = &cli.verb {
-        return match ready::run(ready, cli.settings.admin_listen.as_deref()) {
+    let Cli { verb, config, settings } = Cli::parse();
+    let configured =
+        |act: fn(Config) -> ExitCode| match check::load(settings, config.as_deref(), &host_name()) {
+            Ok(config) => act(config),
+            Err(faults) => {
+                complain(&faults.0);
+                ExitCode::from(BAD_CONFIG)
+            }
+        };
+    match verb {
+        Some(Verb::Redirect(redirect)) => lead(*redirect),
+        Some(Verb::Ready(ready)) => match ready::run(&ready, settings.admin_listen.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
                 complain(&[reason]);
                 ExitCode::from(FAILED)
             }
-        };
-    }
-    let file = cli.config.as_deref();
-    let shown = |config: &Config| print_config(config);
-    match (check::load(cli.settings, file, &host_name()), cli.verb) {
-        (Err(faults), _) => {
-            complain(&faults.0);
-            ExitCode::from(BAD_CONFIG)
-        }
-        (Ok(_), Some(Verb::CheckConfig)) => {
+        },
+        Some(Verb::CheckConfig) => configured(|_| {
             say("the settings are valid");
             ExitCode::SUCCESS
-        }
-        (Ok(config), Some(Verb::PrintConfig)) => {
-            say(shown(&config).trim_end());
+        }),
+        Some(Verb::PrintConfig) => configured(|config| {
+            say(print_config(&config).trim_end());
             ExitCode::SUCCESS
+        }),
+        None => configured(serve),
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    let started = log::start(&config.log_level, config.log_format);
+    let yaml = print_config(&config);
+    match started.and_then(|()| app::run(config, yaml)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
+            ExitCode::from(FAILED)
         }
-        (Ok(config), _) => {
-            let started = log::start(&config.log_level, config.log_format);
-            let yaml = shown(&config);
-            match started.and_then(|()| app::run(config, yaml)) {
+    }
+}
+
+fn lead(Redirect { rules, hold }: Redirect) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&[error.to_string()]);
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(redirect::run(rules)) {
+        Ok(said) => {
+            say(said.trim_end());
+            match if hold { runtime.block_on(until_told()) } else { Ok(()) } {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
+                    complain(&[format!("signals: {error}")]);
                     ExitCode::from(FAILED)
                 }
             }
         }
+        Err(Failure::Settings(faults)) => {
+            complain(&faults);
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failure::Failed(faults)) => {
+            complain(&faults);
+            ExitCode::from(FAILED)
+        }
     }
+}
+
+/// A first process of a container gets no signal that it does not ask for.
+async fn until_told() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 fn print_config(config: &Config) -> String {
