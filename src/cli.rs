@@ -63,6 +63,7 @@ struct Redirect {
 /// Does what the command line says.
 pub fn run() -> ExitCode {
     let Cli { verb, config, settings } = Cli::parse();
+    let admin = settings.admin_listen.clone();
     let configured =
         |act: fn(Config) -> ExitCode| match check::load(settings, config.as_deref(), &host_name()) {
             Ok(config) => act(config),
@@ -73,7 +74,7 @@ pub fn run() -> ExitCode {
         };
     match verb {
         Some(Verb::Redirect(redirect)) => lead(*redirect),
-        Some(Verb::Ready(ready)) => match ready::run(&ready, settings.admin_listen.as_deref()) {
+        Some(Verb::Ready(ready)) => match ready::run(&ready, admin.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
                 complain(&[reason]);

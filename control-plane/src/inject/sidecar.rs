@@ -9,7 +9,7 @@ pub(super) const USER: u64 = 15000;
 /// The operators' port: readiness, figures.
 pub(super) const ADMIN_PORT: u16 = 15020;
 /// Ports that an application in the same network namespace cannot have.
-pub(super) const TAKEN_PORTS: [u16; 4] = [15001, 15006, ADMIN_PORT, 15053];
+pub(super) const TAKEN_PORTS: [u16; 5] = [15001, 15002, 15006, ADMIN_PORT, 15053];
 /// The program in our images.
 pub(super) const PROGRAM: &str = "/pillion-proxy";
 /// Where the join token is mounted.
