@@ -93,7 +93,8 @@ impl Docker {
         if let Some(address) = line.as_deref().and_then(|line| line.strip_prefix("DOCKER_HOST=")) {
             return Some(Self { address: address.to_owned(), holder });
         }
-        let status = tokio::time::timeout(LONG, holder.wait()).await.expect("it ends").expect("it is our child");
+        let status =
+            tokio::time::timeout(LONG, holder.wait()).await.expect("it ends").expect("it is our child");
         let required = std::env::var("PILLION_REQUIRE_DOCKER").is_ok_and(|value| value == "1");
         assert!(status.code() == Some(UNAVAILABLE) && !required, "{status}");
         // Not by a macro, which would not be shown of a test that passes. The script has said why.

@@ -22,6 +22,8 @@ mod metrics;
 mod mtls;
 mod reference;
 mod resolve;
+mod rolling;
+mod run;
 mod streams;
 mod tcp;
 mod timeouts;

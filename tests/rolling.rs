@@ -1,0 +1,157 @@
+//! A rolling restart of every workload, application and sidecar, under load loses no request.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use crate::support::load::Load;
+use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion};
+use crate::support::{alone, eventually};
+
+/// Requests per second, from both clients together.
+const RATE: u32 = 300;
+/// Says how often every workload is restarted; once, where it is not set.
+const ROUNDS: &str = "PILLION_ROLLING_ROUNDS";
+/// For a whole shutdown; a sixth of it is for word to spread.
+const DRAIN: &str = "3s";
+
+/// A service's workload: `pillion-proxy run -- <sample service>`.
+struct Server {
+    role: &'static str,
+    name: String,
+    /// Its application listens there in every one of its lives.
+    address: SocketAddr,
+    running: Sidecar,
+}
+
+impl Server {
+    async fn start(mesh: &Mesh, role: &'static str, number: usize) -> Self {
+        let name = format!("{role}-{number}");
+        let address = unused();
+        let running = Self::run(mesh, role, &name, address).await;
+        Self { role, name, address, running }
+    }
+
+    async fn run(mesh: &Mesh, role: &str, name: &str, address: SocketAddr) -> Sidecar {
+        let program = pillion().display().to_string();
+        let listen = address.to_string();
+        let health = format!("http://{address}/healthz");
+        let command = [&program, "demo-service", "--role", role, "--name", name, "--listen", &listen];
+        let spec = SidecarSpec::serving(name, role, address).health(&health).running(&command);
+        mesh.sidecar(spec.flags(&["--drain-timeout", DRAIN])).await
+    }
+
+    /// One goes and then, as its successor is to have the same name and port, that one comes.
+    async fn restart(&mut self, mesh: &Mesh) {
+        self.running.terminate();
+        let status = self.running.process.wait(Duration::from_secs(10)).await.expect("it ends");
+        assert!(
+            status.success(),
+            "{} ended with {status}:\n{}",
+            self.name,
+            self.running.process.last_words()
+        );
+        self.running = Self::run(mesh, self.role, &self.name, self.address).await;
+    }
+}
+
+/// A workload that only calls others: a sidecar, and the test as its application, with a share of the load.
+struct Client {
+    name: String,
+    sidecar: Sidecar,
+    load: Load,
+    /// Of its earlier lives.
+    good: u64,
+    failures: Vec<String>,
+}
+
+impl Client {
+    async fn start(mesh: &Mesh, number: usize) -> Self {
+        let name = format!("client-{number}");
+        let (sidecar, load) = Self::run(mesh, &name).await;
+        Self { name, sidecar, load, good: 0, failures: Vec::new() }
+    }
+
+    async fn run(mesh: &Mesh, name: &str) -> (Sidecar, Load) {
+        let sidecar = mesh.sidecar(SidecarSpec::caller(name).flags(&["--drain-timeout", DRAIN])).await;
+        let load = Load::start(sidecar.client(), "http://web.demo.mesh/", RATE / 2);
+        (sidecar, load)
+    }
+
+    /// Its sidecar is told to end at the same time as its application, which still has requests under way.
+    async fn restart(&mut self, mesh: &Mesh) {
+        self.sidecar.process.terminate();
+        let (sidecar, load) = Self::run(mesh, &self.name).await;
+        let ended = std::mem::replace(&mut self.load, load).finish().await;
+        let mut old = std::mem::replace(&mut self.sidecar, sidecar);
+        let status = old.process.wait(Duration::from_secs(10)).await.expect("it ends");
+        assert!(status.success(), "{} ended with {status}", self.name);
+        self.good += ended.good;
+        self.failures.extend(ended.failures);
+    }
+}
+
+#[tokio::test]
+async fn every_workload_is_restarted_under_load_and_no_request_fails() {
+    let _machine = alone().await;
+    let mesh = Mesh::start_with(&[]).await;
+    mesh.apply_service("web", "http").await;
+    mesh.apply_service("catalog", "http").await;
+    let mut servers = Vec::new();
+    for (role, number) in [("web", 1), ("web", 2), ("catalog", 1), ("catalog", 2), ("catalog", 3)] {
+        servers.push(Server::start(&mesh, role, number).await);
+    }
+    for server in &servers {
+        until_ready(&mesh, &server.name).await;
+    }
+    let mut clients = [Client::start(&mesh, 1).await, Client::start(&mesh, 2).await];
+    for client in &clients {
+        client.load.until_good(100).await;
+    }
+
+    for _ in 0..rounds() {
+        for server in &mut servers {
+            server.restart(&mesh).await;
+            until_ready(&mesh, &server.name).await;
+            for client in &clients {
+                client.load.until_good(50).await;
+            }
+        }
+        for client in &mut clients {
+            client.restart(&mesh).await;
+            client.load.until_good(50).await;
+        }
+    }
+
+    let (mut good, mut failures) = (0, Vec::new());
+    for client in clients {
+        let last = client.load.finish().await;
+        good += client.good + last.good;
+        failures.extend(client.failures.into_iter().chain(last.failures));
+    }
+    assert_eq!(failures, [] as [String; 0], "of {} requests", good + failures.len() as u64);
+}
+
+/// Callers know of it then, too, or are about to: it would be waited for in the same way before the next one is ended.
+async fn until_ready(mesh: &Mesh, name: &str) {
+    eventually(&format!("{name} is ready"), async || {
+        let workloads = mesh.api.workloads().await.ok()?;
+        workloads.iter().any(|workload| workload.workload == name && workload.ready).then_some(())
+    })
+    .await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "a setting of the tests, not of the programs")]
+fn rounds() -> usize {
+    std::env::var(ROUNDS).ok().map_or(1, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
+/// An address that stays free while nobody listens there: other tests' programs are given ports by the system, but on
+/// other addresses of this host.
+fn unused() -> SocketAddr {
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let listener = std::net::TcpListener::bind((Ipv4Addr::new(127, 64 | high, low, last), 0));
+    listener.and_then(|listener| listener.local_addr()).expect("loopback has free ports")
+}
