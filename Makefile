@@ -103,7 +103,7 @@ setup-build: ## What building needs: Rust, a C compiler, Node
 	@deploy/setup/require cargo "Rust 1.92 or later: https://rustup.rs" node "Node 20.19 or later: https://nodejs.org"
 
 setup-tests: ## What testing needs on top: curl, Chromium, and for the images nft and busybox
-	@deploy/setup/debian curl:curl chromium:chromium nft:nftables strip:binutils busybox:busybox-static
+	@deploy/setup/debian curl:curl chromium:chromium nft:nftables strip:binutils busybox:busybox
 
 setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
 

@@ -177,7 +177,7 @@ impl<'docker> Shop<'docker> {
 
     /// What an application gets, which calls as it would without a mesh.
     async fn get(&self, service: &str, url: &str) -> Option<String> {
-        let arguments = ["exec", "-T", service, "wget", "-q", "-T", "5", "-O", "-", url];
+        let arguments = ["exec", "-T", service, "wget", "-q", "-O", "-", url];
         let output = finish(&mut self.compose_command(&arguments)).await;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -187,7 +187,7 @@ impl<'docker> Shop<'docker> {
         let network = format!("{}_default", self.project);
         let image = format!("pillion/shop:{}", self.tag);
         let mut command = self.docker.command("docker");
-        command.args(["run", "--rm", "--network", &network, &image, "wget", "-q", "-T", "5", "-O", "-", url]);
+        command.args(["run", "--rm", "--network", &network, &image, "wget", "-q", "-O", "-", url]);
         let output = finish(&mut command).await;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -238,6 +238,12 @@ async fn build_applications(docker: &Docker, folder: &Path, tag: &str) {
     std::fs::create_dir_all(&programs).expect("the folder is ours");
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
     let busybox = busybox.expect("busybox is missing: run `make setup-tests`");
+    let libraries = said(&run(Command::new("ldd").arg(busybox).stdin(Stdio::null())).await);
+    for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
+        let inside = context.join("root").join(file.strip_prefix("/").expect("it begins so"));
+        std::fs::create_dir_all(inside.parent().expect("a file is in a folder")).expect("the folder is ours");
+        std::fs::copy(file, inside).expect("a library can be read");
+    }
     std::fs::copy(busybox, programs.join("busybox")).expect("it can be copied");
     for applet in APPLETS {
         symlink("busybox", programs.join(applet)).expect("the folder is ours");
