@@ -1,12 +1,13 @@
 //! The command line of `pillion-proxy`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 use crate::{
     app,
     config::{Config, check, raw::Raw},
+    redirect::{self, Failure},
     telemetry::log,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 const BAD_CONFIG: u8 = 78;
 /// Exit code for everything else that keeps it from running.
 const FAILED: u8 = 1;
+/// The same where all other codes are the application's: that of `env`, `timeout` and `docker run` for their own failures.
+const FAILED_BESIDE_AN_APPLICATION: u8 = 125;
 
 /// The pillion sidecar: mutual TLS, balancing and circuit breaking for one workload.
 ///
@@ -36,38 +39,105 @@ enum Verb {
     CheckConfig,
     /// Print the settings in force as YAML, without secrets
     PrintConfig,
+    /// Lead this network namespace's traffic to its sidecar, by rules of nftables or iptables
+    ///
+    /// TCP that processes here open goes to the sidecar's outbound port, TCP that arrives to its inbound port. The sidecar's own
+    /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
+    /// settings. To do it again replaces the rules.
+    Redirect(Box<redirect::settings::Raw>),
+    /// Run an application with this sidecar, both as one: it is started when the sidecar is ready, gets the signals that
+    /// come, and its exit code is the sidecar's. Takes all settings of `pillion-proxy`
+    Run(Box<Run>),
+}
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    settings: Raw,
+    /// The application and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let file = cli.config.as_deref();
-    let shown = |config: &Config| print_config(config);
-    match (check::load(cli.settings, file, &host_name()), cli.verb) {
-        (Err(faults), _) => {
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let Cli { verb, config, settings } = cli;
+    let configured = |settings: Raw, act: &dyn Fn(Config) -> ExitCode| match check::load(
+        settings,
+        config.as_deref(),
+        &host_name(),
+    ) {
+        Ok(config) => act(config),
+        Err(faults) => {
             complain(&faults.0);
             ExitCode::from(BAD_CONFIG)
         }
-        (Ok(_), Some(Verb::CheckConfig)) => {
+    };
+    match verb {
+        Some(Verb::Redirect(raw)) => redirect(*raw),
+        Some(Verb::CheckConfig) => configured(settings, &|_| {
             say("the settings are valid");
             ExitCode::SUCCESS
-        }
-        (Ok(config), Some(Verb::PrintConfig)) => {
-            say(shown(&config).trim_end());
+        }),
+        Some(Verb::PrintConfig) => configured(settings, &|config| {
+            say(print_config(&config).trim_end());
             ExitCode::SUCCESS
+        }),
+        Some(Verb::Run(run)) => {
+            configured(run.settings.over(settings), &|config| serve(config, &run.command))
         }
-        (Ok(config), None) => {
-            let started = log::start(&config.log_level, config.log_format);
-            let yaml = shown(&config);
-            match started.and_then(|()| app::run(config, yaml)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
-                    ExitCode::from(FAILED)
-                }
-            }
+        None => configured(settings, &|config| serve(config, &[])),
+    }
+}
+
+/// `application`: the command to run beside, if any.
+fn serve(config: Config, application: &[OsString]) -> ExitCode {
+    let started = log::start(&config.log_level, config.log_format);
+    let yaml = print_config(&config);
+    match started.and_then(|()| app::run(config, yaml, application)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
+            ExitCode::from(if application.is_empty() { FAILED } else { FAILED_BESIDE_AN_APPLICATION })
         }
     }
+}
+
+fn redirect(raw: redirect::settings::Raw) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&[error.to_string()]);
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(redirect::run(raw)) {
+        Ok(said) => {
+            say(said.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(Failure::Settings(faults)) => {
+            complain(&faults);
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failure::Failed(faults)) => {
+            complain(&faults);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The verb `run` takes all settings as flags, which win over those before it; the environment is read once, for both.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("run", |run| {
+        run.mut_args(|arg| if arg.is_last_set() { arg } else { arg.env(Resettable::Reset).hide(true) })
+    })
 }
 
 fn print_config(config: &Config) -> String {

@@ -1,7 +1,13 @@
-//! The operators' port: is it alive, is it ready, what does it count, what does it know. Reads only.
+//! The operators' port: is it alive, is it ready, what does it count, what does it know; and, from this host
+//! only, to shut down. All else reads.
 
 use std::{
-    cell::RefCell, convert::Infallible, net::TcpListener as StdListener, rc::Rc, sync::Arc, time::Duration,
+    cell::RefCell,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -10,7 +16,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     drain::{Drain, Phase},
@@ -32,22 +38,26 @@ pub struct Admin {
     pub gathered: Rc<RefCell<Gathered>>,
     /// A shutdown makes it unready.
     pub drain: Drain,
+    /// Why it is not ready although it runs, in words; `None`: it is.
+    pub unready: watch::Receiver<Option<String>>,
     /// The settings in force, as YAML without secrets.
     pub config: String,
     /// Asks for a fresh round of reports before something is shown.
     pub refresh: mpsc::Sender<oneshot::Sender<()>>,
+    /// Asks for a shutdown.
+    pub shut_down: watch::Sender<bool>,
 }
 
 impl Admin {
     /// Serves for ever.
     pub async fn serve(self: Rc<Self>, listener: StdListener) -> std::io::Result<()> {
-        let handle = move |stream, _, open| {
+        let handle = move |stream, peer: SocketAddr, open| {
             let admin = self.clone();
             async move {
                 let _open = open;
                 let service = service_fn(move |request: Request<Incoming>| {
                     let admin = admin.clone();
-                    async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
+                    async move { Ok::<_, Infallible>(admin.answer(&request, peer.ip()).await) }
                 });
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -65,14 +75,21 @@ impl Admin {
             .await
     }
 
-    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let (method, path) = (request.method(), request.uri().path());
+        if path == "/drain" {
+            return self.drain(request, peer);
+        }
         if ![Method::GET, Method::HEAD].contains(method) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         }
         match path {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" => match self.drain.phase() {
-                Phase::Running => text(StatusCode::OK, "ready\n"),
+                Phase::Running => match self.unready.borrow().as_deref() {
+                    None => text(StatusCode::OK, "ready\n"),
+                    Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                },
                 Phase::Leaving | Phase::Closing => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
             },
             "/metrics" => {
@@ -95,9 +112,22 @@ impl Admin {
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints\n",
+                "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints /drain\n",
             ),
         }
+    }
+
+    /// Shuts down as SIGTERM does: for whoever has no right to send signals, such as a job's container that is done.
+    fn drain(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only POST\n");
+        }
+        // A page in a browser on this host can make it POST anywhere, but says so.
+        if !peer.to_canonical().is_loopback() || request.headers().contains_key(header::ORIGIN) {
+            return text(StatusCode::FORBIDDEN, "only programs on this host may shut it down\n");
+        }
+        self.shut_down.send_replace(true);
+        text(StatusCode::ACCEPTED, "shutting down\n")
     }
 
     async fn refresh(&self) {

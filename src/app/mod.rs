@@ -2,11 +2,13 @@
 
 mod memory;
 mod process;
+mod redirection;
 mod shutdown;
 mod worker;
 
 use std::{
     cell::RefCell,
+    ffi::OsString,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
     sync::Arc,
@@ -22,7 +24,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::worker::Worker;
+use self::{redirection::Redirection, worker::Worker};
 use crate::{
     admin::Admin,
     config::{Config, JoinToken},
@@ -32,8 +34,10 @@ use crate::{
         health,
         stream::Stream,
     },
+    dns::{Dns, Sockets},
     drain::{self, Drain},
-    net::{listen, resolve::Resolver},
+    net::{listen, nameservers::Sources, resolve::Resolver, self_test::SelfTest},
+    run::{Application, Endings},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -46,19 +50,26 @@ const SHOW_AGAIN: Duration = Duration::from_secs(60);
 /// Between tries for a first certificate: the first, and the longest.
 const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// For the sidecar to become ready, before its application is not started at all.
+const READY: Duration = Duration::from_secs(10);
+
 /// The sockets of one sidecar, bound.
 struct Listeners {
-    inbound: StdListener,
-    outbound: StdListener,
+    /// Where it is redirected to, in both IP versions, the one of the settings first.
+    inbound: Vec<StdListener>,
+    /// Likewise.
+    outbound: Vec<StdListener>,
     admin: StdListener,
+    dns: Option<Sockets>,
     services: Vec<(StdListener, crate::outbound::Target)>,
 }
 
-/// Runs the sidecar until it is told to stop, and has.
+/// Runs the sidecar until it is told to stop, and has; with an application of its own, where there is a command line for
+/// one, until that has ended. Gives the exit code.
 ///
 /// # Errors
 /// For people: everything that keeps it from starting.
-pub fn run(config: Config, shown_config: String) -> Result<(), String> {
+pub fn run(config: Config, shown_config: String, command: &[OsString]) -> Result<u8, String> {
     memory::keep();
     let listeners = bind(&config)?;
     let addresses = Addresses::of(&listeners).map_err(|error| error.to_string())?;
@@ -73,7 +84,7 @@ pub fn run(config: Config, shown_config: String) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the main thread's runtime: {error}"))?;
-    LocalSet::new().block_on(&runtime, main_thread(config, shown_config, listeners, addresses))
+    LocalSet::new().block_on(&runtime, main_thread(config, shown_config, listeners, addresses, command))
 }
 
 async fn main_thread(
@@ -81,8 +92,9 @@ async fn main_thread(
     shown_config: String,
     listeners: Listeners,
     addresses: Addresses,
-) -> Result<(), String> {
-    let signals = shutdown::Signals::listen().map_err(|error| format!("signals: {error}"))?;
+    command: &[OsString],
+) -> Result<u8, String> {
+    let mut signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
     let registry = Arc::new(Registry::new());
     let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
@@ -90,6 +102,9 @@ async fn main_thread(
     let (directory, wishes) = Directory::new(config.discovery_timeout);
     let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
     let config = Arc::new(config);
+    let self_test = SelfTest::new(&mut rand::rng());
+
+    let names = Sources { own: addresses.dns, ..Sources::default() };
 
     let mut workers = Vec::new();
     for index in 0..config.workers {
@@ -100,23 +115,47 @@ async fn main_thread(
             registry: registry.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
+            self_test,
+            names: names.clone(),
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
-    drop(directory);
+    if let Some(sockets) = listeners.dns {
+        let dns = Dns::new(directory, names.clone(), &registry);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = dns.serve(sockets).await {
+                tracing::error!(%error, "mesh DNS has failed");
+            }
+        });
+    }
 
     let gathered = Rc::new(RefCell::new(Gathered::new(registry.clone())));
     let workers = Rc::new(workers);
     let (refresh, refreshes) = mpsc::channel(16);
+    let (shut_down, asked) = watch::channel(false);
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
+    let (health, unready) = if config.redirected {
+        let redirection = Redirection::new(self_test, &listeners.outbound, registry.clone());
+        let (unready_sender, unready) = watch::channel(Redirection::untested());
+        let (told, telling) = watch::channel(Health::default());
+        tokio::task::spawn_local(redirection.watch(unready_sender));
+        tokio::task::spawn_local(redirection::tell(health, unready.clone(), told));
+        (telling, unready)
+    } else {
+        (health, watch::channel(None).1)
+    };
+    // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
+    drop((listeners.inbound, listeners.outbound, listeners.services));
     let admin = Rc::new(Admin {
         registry: registry.clone(),
         gathered: gathered.clone(),
         drain: drain.clone(),
+        unready: unready.clone(),
         config: shown_config,
         refresh,
+        shut_down,
     });
     let admin_listener = listeners.admin;
     tokio::task::spawn_local(async move {
@@ -133,36 +172,90 @@ async fn main_thread(
         wishes,
         gathered,
         mesh: mesh_sender,
+        resolver: Resolver::from_sources(names),
     };
     tokio::task::spawn_local(member.run());
 
-    let served = shutdown::Served { workers: &workers, serves: !config.ports.is_empty() };
-    shutdown::run(signals, trigger, served, config.drain_timeout).await
+    let application = match command.split_first() {
+        None => None,
+        Some((name, arguments)) => {
+            // Redirected, it needs no telling.
+            let proxy = (!config.redirected).then_some(addresses.outbound);
+            tokio::select! {
+                ready = until_ready(unready) => ready?,
+                signal = signals.next() => return Ok(128 | signal.as_raw() as u8),
+            }
+            match Application::start(name, arguments, proxy) {
+                Ok(application) => Some(application),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    return Ok(error.exit_code());
+                }
+            }
+        }
+    };
+    if let Some(application) = &application {
+        tracing::info!(pid = application.pid(), "the application has been started");
+    }
+    let reasons = shutdown::Reasons { signals, asked };
+    let served = shutdown::Served {
+        workers: &workers,
+        serves: !config.ports.is_empty(),
+        application: application.as_ref(),
+    };
+    shutdown::run(reasons, trigger, served, config.drain_timeout).await
+}
+
+/// Waits until what the application says is carried: one that says it before would bypass the mesh.
+async fn until_ready(mut unready: watch::Receiver<Option<String>>) -> Result<(), String> {
+    if let Some(reason) = unready.borrow().as_deref() {
+        tracing::info!(reason, within = ?READY, "the application is started when the sidecar is ready");
+    }
+    let waited = tokio::time::timeout(READY, unready.wait_for(Option::is_none)).await;
+    if matches!(waited, Ok(Ok(_))) {
+        return Ok(());
+    }
+    drop(waited);
+    let reason = unready.borrow().clone().unwrap_or_default();
+    Err(format!("the application was not started: not ready within {READY:?}: {reason}"))
 }
 
 /// Binds every listener; reports every one that cannot be.
 fn bind(config: &Config) -> Result<Listeners, String> {
     let mut faults = Vec::new();
-    let mut bound = |what: &str, address: SocketAddr| {
-        listen::bind(address).map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
+    let redirected = |address| match config.redirected {
+        true => listen::bind_both(address),
+        false => listen::bind(address).map(|listener| vec![listener]),
     };
-    let inbound = bound("inboundListen", config.inbound_listen);
-    let outbound = bound("outboundListen", config.outbound_listen);
-    let admin = bound("adminListen", config.admin_listen);
-    let services: Vec<_> = config
-        .listeners
-        .iter()
-        .filter_map(|listener| {
-            let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
-            bound("listeners", listener.listen).map(|socket| (socket, target))
-        })
-        .collect();
+    let inbound = config.inbound_listen;
+    let inbound = noted(&mut faults, "inboundListen", inbound, redirected(inbound));
+    let outbound = config.outbound_listen;
+    let outbound = noted(&mut faults, "outboundListen", outbound, redirected(outbound));
+    let admin = noted(&mut faults, "adminListen", config.admin_listen, listen::bind(config.admin_listen));
+    let mut services = Vec::new();
+    for listener in &config.listeners {
+        let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
+        let socket = noted(&mut faults, "listeners", listener.listen, listen::bind(listener.listen));
+        services.extend(socket.map(|socket| (socket, target)));
+    }
+    let dns = config
+        .dns_listen
+        .and_then(|address| noted(&mut faults, "dnsListen", address, Sockets::bind(address)));
     match (inbound, outbound, admin) {
         (Some(inbound), Some(outbound), Some(admin)) if faults.is_empty() => {
-            Ok(Listeners { inbound, outbound, admin, services })
+            Ok(Listeners { inbound, outbound, admin, dns, services })
         }
         _ => Err(faults.join("\n")),
     }
+}
+
+fn noted<T>(
+    faults: &mut Vec<String>,
+    what: &str,
+    address: SocketAddr,
+    bound: std::io::Result<T>,
+) -> Option<T> {
+    bound.map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
 }
 
 /// The addresses listened on, for programs that let the system choose the ports.
@@ -171,6 +264,11 @@ struct Addresses {
     inbound: SocketAddr,
     outbound: SocketAddr,
     admin: SocketAddr,
+    /// Of inbound and outbound, the other IP version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    twins: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<SocketAddr>,
     /// By `service:port`.
     listeners: std::collections::BTreeMap<String, SocketAddr>,
 }
@@ -181,10 +279,16 @@ impl Addresses {
         for (socket, target) in &listeners.services {
             services.insert(format!("{}:{}", target.service, target.port), socket.local_addr()?);
         }
+        let of = |sockets: &[StdListener]| -> std::io::Result<Vec<SocketAddr>> {
+            sockets.iter().map(StdListener::local_addr).collect()
+        };
+        let (mut inbound, mut outbound) = (of(&listeners.inbound)?, of(&listeners.outbound)?);
         Ok(Self {
-            inbound: listeners.inbound.local_addr()?,
-            outbound: listeners.outbound.local_addr()?,
+            inbound: inbound.remove(0),
+            outbound: outbound.remove(0),
+            twins: [inbound, outbound].concat(),
             admin: listeners.admin.local_addr()?,
+            dns: listeners.dns.as_ref().map(Sockets::address).transpose()?,
             listeners: services,
         })
     }
@@ -192,6 +296,8 @@ impl Addresses {
     fn all(&self) -> Vec<SocketAddr> {
         [self.inbound, self.outbound, self.admin]
             .into_iter()
+            .chain(self.twins.iter().copied())
+            .chain(self.dns)
             .chain(self.listeners.values().copied())
             .collect()
     }
@@ -259,20 +365,20 @@ struct Member {
     wishes: mpsc::Receiver<Wish>,
     gathered: Rc<RefCell<Gathered>>,
     mesh: watch::Sender<Option<Mesh>>,
+    resolver: Resolver,
 }
 
 impl Member {
     async fn run(self) {
         let address = self.config.control_plane.clone();
-        let resolver = Resolver::system();
-        let identity = join(&address, &resolver, &self.config.join_token, &self.registry).await;
+        let identity = join(&address, &self.resolver, &self.config.join_token, &self.registry).await;
         tracing::info!(identity = %identity.spiffe_id(), "certified");
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
         tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
         let issue = {
             let renewal = certify::Renewal {
                 address: address.clone(),
-                resolver: resolver.clone(),
+                resolver: self.resolver.clone(),
                 identity: identity.clone(),
                 join_token: self.config.join_token.clone(),
                 registry: self.registry.clone(),
@@ -281,11 +387,12 @@ impl Member {
         };
         let rng = SmallRng::from_os_rng();
         tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
+        let hello = self.hello();
         let stream = Stream {
             address,
-            resolver,
+            resolver: self.resolver,
             identity,
-            hello: self.hello(),
+            hello,
             registry: self.registry,
             health: self.health,
             drain: self.drain,
