@@ -102,8 +102,8 @@ setup-build: ## What building needs: Rust, a C compiler, Node
 	@deploy/setup/debian gcc:gcc make:make
 	@deploy/setup/require cargo "Rust 1.92 or later: https://rustup.rs" node "Node 20.19 or later: https://nodejs.org"
 
-setup-tests: ## What testing needs on top: curl, Chromium, and for the images nft and busybox
-	@deploy/setup/debian curl:curl chromium:chromium nft:nftables strip:binutils busybox:busybox
+setup-tests: $(TARGET)/tools/bin/envoy ## What testing needs on top: curl, Chromium, for network namespaces and images ip, nft, iptables, busybox, and for framing Envoy, HAProxy
+	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 /usr/sbin/nft:nftables /usr/sbin/iptables:iptables /usr/sbin/haproxy:haproxy strip:binutils busybox:busybox
 
 setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
 

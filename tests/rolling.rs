@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use pillion::demo::children::Child;
+
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion};
 use crate::support::{alone, eventually};
@@ -13,51 +15,81 @@ const RATE: u32 = 300;
 /// Says how often every workload is restarted; once, where it is not set.
 const ROUNDS: &str = "PILLION_ROLLING_ROUNDS";
 /// For a whole shutdown; a sixth of it is for word to spread.
-const DRAIN: &str = "3s";
+const DRAIN: &str = "9s";
 
-/// A service's workload: `pillion-proxy run -- <sample service>`.
+/// How an application and its sidecar belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum As {
+    /// `pillion-proxy run -- <application>`: the sidecar alone is told to end.
+    One,
+    /// Both are told to end at the same time, as in a pod.
+    Two,
+}
+
+/// A service's workload, which begins and ends several times.
 struct Server {
+    how: As,
     role: &'static str,
     name: String,
     /// Its application listens there in every one of its lives.
     address: SocketAddr,
-    running: Sidecar,
+    sidecar: Sidecar,
+    application: Option<Child>,
 }
 
 impl Server {
-    async fn start(mesh: &Mesh, role: &'static str, number: usize) -> Self {
+    async fn start(mesh: &Mesh, how: As, role: &'static str, number: usize) -> Self {
         let name = format!("{role}-{number}");
         let address = unused();
-        let running = Self::run(mesh, role, &name, address).await;
-        Self { role, name, address, running }
+        let (sidecar, application) = Self::run(mesh, how, role, &name, address).await;
+        Self { how, role, name, address, sidecar, application }
     }
 
-    async fn run(mesh: &Mesh, role: &str, name: &str, address: SocketAddr) -> Sidecar {
-        let program = pillion().display().to_string();
-        let listen = address.to_string();
+    async fn run(
+        mesh: &Mesh,
+        how: As,
+        role: &str,
+        name: &str,
+        address: SocketAddr,
+    ) -> (Sidecar, Option<Child>) {
+        let (program, listen) = (pillion().display().to_string(), address.to_string());
+        let mut command =
+            vec![&*program, "demo-service", "--role", role, "--name", name, "--listen", &listen];
         let health = format!("http://{address}/healthz");
-        let command = [&program, "demo-service", "--role", role, "--name", name, "--listen", &listen];
-        let spec = SidecarSpec::serving(name, role, address).health(&health).running(&command);
-        mesh.sidecar(spec.flags(&["--drain-timeout", DRAIN])).await
+        let spec = SidecarSpec::serving(name, role, address).health(&health);
+        let spec = spec.flags(&["--drain-timeout", DRAIN]);
+        match how {
+            As::One => (mesh.sidecar(spec.running(&command)).await, None),
+            As::Two => {
+                let sidecar = mesh.sidecar(spec).await;
+                let addresses = mesh.file(&format!("{name}.json")).display().to_string();
+                command.extend(["--sidecar", &addresses]);
+                let arguments = command[1..].iter().map(Into::into).collect();
+                let application = mesh.child(&format!("{name}-application"), pillion(), arguments);
+                (sidecar, Some(application))
+            }
+        }
     }
 
-    /// One goes and then, as its successor is to have the same name and port, that one comes.
+    /// One goes and then, as its successor has the same name and port, that one comes.
     async fn restart(&mut self, mesh: &Mesh) {
-        self.running.terminate();
-        let status = self.running.process.wait(Duration::from_secs(10)).await.expect("it ends");
-        assert!(
-            status.success(),
-            "{} ended with {status}:\n{}",
-            self.name,
-            self.running.process.last_words()
-        );
-        self.running = Self::run(mesh, self.role, &self.name, self.address).await;
+        let Self { how, role, name, address, sidecar, application } = self;
+        sidecar.terminate();
+        if let Some(application) = application {
+            application.terminate();
+        }
+        for process in [&mut sidecar.process].into_iter().chain(application) {
+            let status = process.wait(Duration::from_secs(15)).await.expect("it ends");
+            assert!(status.success(), "{} ended with {status}:\n{}", process.name(), process.last_words());
+        }
+        (self.sidecar, self.application) = Self::run(mesh, *how, role, name, *address).await;
     }
 }
 
 /// A workload that only calls others: a sidecar, and the test as its application, with a share of the load.
 struct Client {
     name: String,
+    method: reqwest::Method,
     sidecar: Sidecar,
     load: Load,
     /// Of its earlier lives.
@@ -66,45 +98,60 @@ struct Client {
 }
 
 impl Client {
-    async fn start(mesh: &Mesh, number: usize) -> Self {
+    async fn start(mesh: &Mesh, number: usize, method: reqwest::Method) -> Self {
         let name = format!("client-{number}");
-        let (sidecar, load) = Self::run(mesh, &name).await;
-        Self { name, sidecar, load, good: 0, failures: Vec::new() }
+        let (sidecar, load) = Self::run(mesh, &name, &method).await;
+        Self { name, method, sidecar, load, good: 0, failures: Vec::new() }
     }
 
-    async fn run(mesh: &Mesh, name: &str) -> (Sidecar, Load) {
+    async fn run(mesh: &Mesh, name: &str, method: &reqwest::Method) -> (Sidecar, Load) {
         let sidecar = mesh.sidecar(SidecarSpec::caller(name).flags(&["--drain-timeout", DRAIN])).await;
-        let load = Load::start(sidecar.client(), "http://web.demo.mesh/", RATE / 2);
-        (sidecar, load)
+        let mut request = sidecar.client().request(method.clone(), "http://web.demo.mesh/");
+        if *method == reqwest::Method::POST {
+            request = request.body("what must not be sent twice");
+        }
+        (sidecar, Load::of(request, RATE / 2))
     }
 
     /// Its sidecar is told to end at the same time as its application, which still has requests under way.
     async fn restart(&mut self, mesh: &Mesh) {
         self.sidecar.process.terminate();
-        let (sidecar, load) = Self::run(mesh, &self.name).await;
+        let (sidecar, load) = Self::run(mesh, &self.name, &self.method).await;
         let ended = std::mem::replace(&mut self.load, load).finish().await;
         let mut old = std::mem::replace(&mut self.sidecar, sidecar);
-        let status = old.process.wait(Duration::from_secs(10)).await.expect("it ends");
+        let status = old.process.wait(Duration::from_secs(15)).await.expect("it ends");
         assert!(status.success(), "{} ended with {status}", self.name);
         self.good += ended.good;
         self.failures.extend(ended.failures);
     }
 }
 
+/// Nobody may send these twice, so none of them may be refused either.
 #[tokio::test]
-async fn every_workload_is_restarted_under_load_and_no_request_fails() {
+async fn every_workload_that_is_run_as_one_is_restarted_under_load_and_no_request_fails() {
+    restart_all(As::One, reqwest::Method::POST).await;
+}
+
+/// An application that hears of the end when its sidecar does takes no more connections while callers still send.
+#[tokio::test]
+async fn every_pair_of_application_and_sidecar_is_restarted_under_load_and_no_request_fails() {
+    restart_all(As::Two, reqwest::Method::GET).await;
+}
+
+async fn restart_all(how: As, method: reqwest::Method) {
     let _machine = alone().await;
     let mesh = Mesh::start_with(&[]).await;
     mesh.apply_service("web", "http").await;
     mesh.apply_service("catalog", "http").await;
     let mut servers = Vec::new();
     for (role, number) in [("web", 1), ("web", 2), ("catalog", 1), ("catalog", 2), ("catalog", 3)] {
-        servers.push(Server::start(&mesh, role, number).await);
+        servers.push(Server::start(&mesh, how, role, number).await);
     }
     for server in &servers {
         until_ready(&mesh, &server.name).await;
     }
-    let mut clients = [Client::start(&mesh, 1).await, Client::start(&mesh, 2).await];
+    let mut clients =
+        [Client::start(&mesh, 1, method).await, Client::start(&mesh, 2, reqwest::Method::GET).await];
     for client in &clients {
         client.load.until_good(100).await;
     }

@@ -2,6 +2,7 @@
 
 mod memory;
 mod process;
+mod redirection;
 mod shutdown;
 mod worker;
 
@@ -23,7 +24,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::worker::Worker;
+use self::{redirection::Redirection, worker::Worker};
 use crate::{
     admin::Admin,
     config::{Config, JoinToken},
@@ -35,7 +36,7 @@ use crate::{
     },
     dns::{Dns, Sockets},
     drain::{self, Drain},
-    net::{listen, nameservers::Sources, resolve::Resolver},
+    net::{listen, nameservers::Sources, resolve::Resolver, self_test::SelfTest},
     run::{Application, Endings},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
@@ -49,10 +50,15 @@ const SHOW_AGAIN: Duration = Duration::from_secs(60);
 /// Between tries for a first certificate: the first, and the longest.
 const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// For the sidecar to become ready, before its application is not started at all.
+const READY: Duration = Duration::from_secs(10);
+
 /// The sockets of one sidecar, bound.
 struct Listeners {
-    inbound: StdListener,
-    outbound: StdListener,
+    /// Where it is redirected to, in both IP versions, the one of the settings first.
+    inbound: Vec<StdListener>,
+    /// Likewise.
+    outbound: Vec<StdListener>,
     admin: StdListener,
     dns: Option<Sockets>,
     services: Vec<(StdListener, crate::outbound::Target)>,
@@ -88,7 +94,7 @@ async fn main_thread(
     addresses: Addresses,
     command: &[OsString],
 ) -> Result<u8, String> {
-    let signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
+    let mut signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
     let registry = Arc::new(Registry::new());
     let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
@@ -96,6 +102,7 @@ async fn main_thread(
     let (directory, wishes) = Directory::new(config.discovery_timeout);
     let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
     let config = Arc::new(config);
+    let self_test = SelfTest::new(&mut rand::rng());
 
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
@@ -108,10 +115,13 @@ async fn main_thread(
             registry: registry.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
+            self_test,
             names: names.clone(),
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
+    let redirected = || Redirection::new(self_test, &listeners.outbound, registry.clone());
+    let redirection = config.redirected.then(redirected);
     // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
     drop((listeners.inbound, listeners.outbound, listeners.services));
     if let Some(sockets) = listeners.dns {
@@ -130,10 +140,15 @@ async fn main_thread(
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
+    let (health, unready) = match redirection {
+        Some(redirection) => redirection.start(health),
+        None => (health, watch::channel(None).1),
+    };
     let admin = Rc::new(Admin {
         registry: registry.clone(),
         gathered: gathered.clone(),
         drain: drain.clone(),
+        unready: unready.clone(),
         config: shown_config,
         ports: config.ports.clone(),
         refresh,
@@ -163,6 +178,10 @@ async fn main_thread(
         Some((name, arguments)) => {
             // Redirected, it needs no telling.
             let proxy = (!config.redirected).then_some(addresses.outbound);
+            tokio::select! {
+                ready = until_ready(unready) => ready?,
+                signal = signals.next() => return Ok(128 | signal.as_raw() as u8),
+            }
             match Application::start(name, arguments, proxy) {
                 Ok(application) => Some(application),
                 Err(error) => {
@@ -184,26 +203,41 @@ async fn main_thread(
     shutdown::run(reasons, trigger, served, config.drain_timeout).await
 }
 
+/// Waits until what the application says is carried: one that says it before would bypass the mesh.
+async fn until_ready(mut unready: watch::Receiver<Option<String>>) -> Result<(), String> {
+    if let Some(reason) = unready.borrow().as_deref() {
+        tracing::info!(reason, within = ?READY, "the application is started when the sidecar is ready");
+    }
+    let waited = tokio::time::timeout(READY, unready.wait_for(Option::is_none)).await;
+    if matches!(waited, Ok(Ok(_))) {
+        return Ok(());
+    }
+    drop(waited);
+    let reason = unready.borrow().clone().unwrap_or_default();
+    Err(format!("the application was not started: not ready within {READY:?}: {reason}"))
+}
+
 /// Binds every listener; reports every one that cannot be.
 fn bind(config: &Config) -> Result<Listeners, String> {
     let mut faults = Vec::new();
-    let mut bound = |what: &str, address: SocketAddr| {
-        listen::bind(address).map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
+    let redirected = |address| match config.redirected {
+        true => listen::bind_both(address),
+        false => listen::bind(address).map(|listener| vec![listener]),
     };
-    let inbound = bound("inboundListen", config.inbound_listen);
-    let outbound = bound("outboundListen", config.outbound_listen);
-    let admin = bound("adminListen", config.admin_listen);
-    let services: Vec<_> = config
-        .listeners
-        .iter()
-        .filter_map(|listener| {
-            let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
-            bound("listeners", listener.listen).map(|socket| (socket, target))
-        })
-        .collect();
-    let dns = config.dns_listen.and_then(|address| {
-        Sockets::bind(address).map_err(|error| faults.push(format!("dnsListen {address}: {error}"))).ok()
-    });
+    let inbound = config.inbound_listen;
+    let inbound = noted(&mut faults, "inboundListen", inbound, redirected(inbound));
+    let outbound = config.outbound_listen;
+    let outbound = noted(&mut faults, "outboundListen", outbound, redirected(outbound));
+    let admin = noted(&mut faults, "adminListen", config.admin_listen, listen::bind(config.admin_listen));
+    let mut services = Vec::new();
+    for listener in &config.listeners {
+        let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
+        let socket = noted(&mut faults, "listeners", listener.listen, listen::bind(listener.listen));
+        services.extend(socket.map(|socket| (socket, target)));
+    }
+    let dns = config
+        .dns_listen
+        .and_then(|address| noted(&mut faults, "dnsListen", address, Sockets::bind(address)));
     match (inbound, outbound, admin) {
         (Some(inbound), Some(outbound), Some(admin)) if faults.is_empty() => {
             Ok(Listeners { inbound, outbound, admin, dns, services })
@@ -212,12 +246,24 @@ fn bind(config: &Config) -> Result<Listeners, String> {
     }
 }
 
+fn noted<T>(
+    faults: &mut Vec<String>,
+    what: &str,
+    address: SocketAddr,
+    bound: std::io::Result<T>,
+) -> Option<T> {
+    bound.map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
+}
+
 /// The addresses listened on, for programs that let the system choose the ports.
 #[derive(Debug, serde::Serialize)]
 struct Addresses {
     inbound: SocketAddr,
     outbound: SocketAddr,
     admin: SocketAddr,
+    /// Of inbound and outbound, the other IP version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    twins: Vec<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<SocketAddr>,
     /// By `service:port`.
@@ -230,9 +276,14 @@ impl Addresses {
         for (socket, target) in &listeners.services {
             services.insert(format!("{}:{}", target.service, target.port), socket.local_addr()?);
         }
+        let of = |sockets: &[StdListener]| -> std::io::Result<Vec<SocketAddr>> {
+            sockets.iter().map(StdListener::local_addr).collect()
+        };
+        let (mut inbound, mut outbound) = (of(&listeners.inbound)?, of(&listeners.outbound)?);
         Ok(Self {
-            inbound: listeners.inbound.local_addr()?,
-            outbound: listeners.outbound.local_addr()?,
+            inbound: inbound.remove(0),
+            outbound: outbound.remove(0),
+            twins: [inbound, outbound].concat(),
             admin: listeners.admin.local_addr()?,
             dns: listeners.dns.as_ref().map(Sockets::address).transpose()?,
             listeners: services,
@@ -242,6 +293,7 @@ impl Addresses {
     fn all(&self) -> Vec<SocketAddr> {
         [self.inbound, self.outbound, self.admin]
             .into_iter()
+            .chain(self.twins.iter().copied())
             .chain(self.dns)
             .chain(self.listeners.values().copied())
             .collect()

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pillion_api::{model::OutboundMode, name::ServiceName};
+use pillion_api::{
+    model::OutboundMode,
+    name::{ServiceName, is_host},
+};
 use tokio::net::TcpStream;
 
 use super::{Outbound, Target};
@@ -10,7 +13,7 @@ use crate::{
     control::directory::Question,
     error::{Reason, Refusal},
     net::{
-        io::Io,
+        io::{Abort, Io},
         sniff::{Detected, Patience, sniff},
     },
     tls::hello,
@@ -24,7 +27,7 @@ impl Outbound {
         destination: SocketAddr,
     ) -> Result<(), Refusal> {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-        let io = Io::Tcp(stream);
+        let mut io = Io::Tcp(stream);
         match self.at(destination).await {
             Ok(Some(target)) => self.connection(io, target).await,
             Ok(None) if self.registry_only() => self.registered(io, destination).await,
@@ -62,9 +65,10 @@ impl Outbound {
         let host = host.trim_end_matches('.');
         // Before it is known who we are there is nobody to ask.
         let known = self.needs.mesh.borrow().is_some();
-        let name = known && !super::target::is_this_host(host) && host.parse::<IpAddr>().is_err();
-        if name {
-            let question = Question::Host(host.to_ascii_lowercase().into());
+        let name = host.to_ascii_lowercase();
+        // What is no DNS name is no host that the mesh could know, and may be of any length.
+        if known && is_host(&name) && !super::target::is_this_host(host) && host.parse::<IpAddr>().is_err() {
+            let question = Question::Host(name.into());
             if let Ok(Some(answer)) = self.needs.directory.resolve(question).await {
                 return Ok(Some(Target::new(answer.service, port)));
             }
@@ -83,7 +87,7 @@ impl Outbound {
         };
         let refused =
             |what: &str| Refusal::new(Reason::OutsideRefused, format_args!("{destination}, {what}"));
-        let (io, target) = match detected {
+        let (mut io, target) = match detected {
             Detected::Nothing => return Ok(()),
             // Each request says whom it is for.
             Detected::Http1 | Detected::Http2 => return self.proxied(detected, io).await,
@@ -100,7 +104,7 @@ impl Outbound {
         match target.and_then(|target| target.ok_or_else(|| refused("a host of this name"))) {
             Ok(target) => self.forward_opaque(io, &target, None).await,
             Err(refusal) => {
-                io.get_ref().abort();
+                io.abort();
                 Err(refusal)
             }
         }
