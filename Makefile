@@ -102,9 +102,8 @@ setup-build: ## What building needs: Rust, a C compiler, Node
 	@deploy/setup/debian gcc:gcc make:make
 	@deploy/setup/require cargo "Rust 1.92 or later: https://rustup.rs" node "Node 20.19 or later: https://nodejs.org"
 
-setup-tests: $(TARGET)/tools/bin/envoy ## What testing needs on top: curl, Chromium, for network namespaces ip, nft, iptables, for framing Envoy, HAProxy, for images busybox
-	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 nft:nftables iptables:iptables haproxy:haproxy strip:binutils \
-		busybox:busybox-static
+setup-tests: $(TARGET)/tools/bin/envoy ## What testing needs on top: curl, Chromium, for network namespaces and images ip, nft, iptables, busybox, and for framing Envoy, HAProxy
+	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 /usr/sbin/nft:nftables /usr/sbin/iptables:iptables /usr/sbin/haproxy:haproxy strip:binutils busybox:busybox
 
 setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
 
