@@ -69,6 +69,7 @@ async fn a_shop_that_knows_nothing_of_the_mesh_is_in_it() {
 
     shop.down().await;
     assert_eq!(docker.left_of(&shop.project).await, "", "nothing of it is left");
+    drop(shop);
     docker.stop().await;
 }
 
@@ -226,8 +227,9 @@ impl Drop for Shop<'_> {
         }
         let images =
             ["shop", "proxy", "redirect", "control-plane"].map(|name| format!("pillion/{name}:{}", self.tag));
-        let _ =
-            self.docker.command("docker").args(["image", "rm", "--force"]).args(images).into_std().output();
+        let mut remove = self.docker.command("docker");
+        remove.args(["image", "rm", "--force"]).args(images);
+        let _ = remove.into_std().output();
     }
 }
 
