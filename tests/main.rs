@@ -17,6 +17,7 @@ mod http;
 mod loops;
 mod metrics;
 mod mtls;
+mod netns;
 mod reference;
 mod streams;
 mod tcp;

@@ -9,6 +9,7 @@ pub mod guard;
 mod measure;
 pub mod mesh;
 mod narrate;
+pub mod network;
 pub mod sample;
 pub mod scrape;
 pub mod sidecar;

@@ -1,0 +1,3 @@
+//! Unchanged programs in network namespaces of their own, with everything that they send and receive redirected to sidecars.
+
+mod http;
