@@ -1,3 +1,4 @@
 //! Unchanged programs in network namespaces of their own, with everything that they send and receive redirected to sidecars.
 
+mod databases;
 mod http;

@@ -183,7 +183,7 @@ impl Network {
         // Without duplicate address detection, which takes a second in which the address cannot be used.
         let _ = write!(
             settings,
-            "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\nroute add default via {hub_v4}\n-6 route add default via {hub_v6}\n"
+            "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\nroute add default via {hub_v4}\nroute add default via {hub_v6}\n"
         );
         ip(&["-n", name, "-batch", "-"], &settings)?;
         Ok(Place { namespace, v4, v6, cable })
