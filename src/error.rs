@@ -31,6 +31,7 @@ impl Hop {
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum GrpcCode {
     DeadlineExceeded = 4,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
     Internal = 13,
@@ -88,6 +89,8 @@ macro_rules! reasons {
 reasons! {
     UnknownService = "unknown-service", NOT_FOUND, Unimplemented, unprocessed: true, "the mesh has no service of that name";
     UnknownPort = "unknown-port", NOT_FOUND, Unimplemented, unprocessed: true, "the service has no such port";
+    OutsideRefused = "outside-refused", FORBIDDEN, PermissionDenied, unprocessed: true, "the mesh lets nothing out to destinations that it does not know";
+    OpaqueRefused = "opaque-refused", FORBIDDEN, PermissionDenied, unprocessed: true, "the service has routes, which cannot hold for a connection that is not HTTP";
     NoTarget = "no-target", BAD_REQUEST, Internal, unprocessed: true, "the request names no host";
     RouteNotMatched = "route-not-matched", NOT_FOUND, Unimplemented, unprocessed: true, "the service has routes, but none fits the request";
     NoBackend = "no-backend", INTERNAL_SERVER_ERROR, Unavailable, unprocessed: true, "the matched route has no backend that exists";
@@ -98,6 +101,7 @@ reasons! {
     BreakersOpen = "breakers-open", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the circuit breakers of all ready workloads are open";
     TooManyRequests = "too-many-requests", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the service has as many requests under way as its policy allows";
     QueueFull = "queue-full", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "too many requests are waiting already";
+    NoAddress = "no-address", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the host's name could not be resolved";
     Connect = "connect-failed", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection could be made";
     ConnectTimeout = "connect-timeout", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection was made in time";
     TlsHandshake = "tls-handshake", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the TLS handshake failed";

@@ -33,7 +33,7 @@ use crate::{
         stream::Stream,
     },
     drain::{self, Drain},
-    net::listen,
+    net::{listen, resolve::Resolver},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -153,7 +153,7 @@ fn bind(config: &Config) -> Result<Listeners, String> {
         .listeners
         .iter()
         .filter_map(|listener| {
-            let target = crate::outbound::Target { service: listener.service.clone(), port: listener.port };
+            let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
             bound("listeners", listener.listen).map(|socket| (socket, target))
         })
         .collect();
@@ -264,13 +264,15 @@ struct Member {
 impl Member {
     async fn run(self) {
         let address = self.config.control_plane.clone();
-        let identity = join(&address, &self.config.join_token, &self.registry).await;
+        let resolver = Resolver::system();
+        let identity = join(&address, &resolver, &self.config.join_token, &self.registry).await;
         tracing::info!(identity = %identity.spiffe_id(), "certified");
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
         tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
         let issue = {
             let renewal = certify::Renewal {
                 address: address.clone(),
+                resolver: resolver.clone(),
                 identity: identity.clone(),
                 join_token: self.config.join_token.clone(),
                 registry: self.registry.clone(),
@@ -281,6 +283,7 @@ impl Member {
         tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
         let stream = Stream {
             address,
+            resolver,
             identity,
             hello: self.hello(),
             registry: self.registry,
@@ -313,10 +316,10 @@ impl Member {
 }
 
 /// Tries for the first certificate until there is one.
-async fn join(address: &str, token: &JoinToken, registry: &Registry) -> Identity {
+async fn join(address: &str, resolver: &Resolver, token: &JoinToken, registry: &Registry) -> Identity {
     let mut wait = JOIN_BACKOFF.0;
     loop {
-        match certify::join(address, token, registry).await {
+        match certify::join(address, resolver, token, registry).await {
             Ok(identity) => return identity,
             Err(error) => {
                 let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.5));

@@ -13,7 +13,12 @@ use crate::{
     control::{Mesh, directory::Directory},
     drain::{Drain, Phase},
     inbound::{self, Inbound},
-    net::{io::Io, listen},
+    net::{
+        io::Io,
+        listen,
+        original::{Kernel, OriginalDestination},
+        resolve::Resolver,
+    },
     outbound::{self, Outbound},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
 };
@@ -109,6 +114,8 @@ async fn serve(
     let inbound = Inbound::new(inbound::Needs {
         workload: workload.clone(),
         ports: config.ports.clone(),
+        plaintext_ports: config.plaintext_ports.clone(),
+        probes: config.probes.clone(),
         mesh: needs.mesh.clone(),
         edges: edges.clone(),
         registry: needs.registry.clone(),
@@ -123,10 +130,11 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
+        resolver: Resolver::system(),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
     });
-    let limit = config.max_connections;
+    let (limit, redirected) = (config.max_connections, config.redirected);
 
     let mut closing = needs.drain.clone();
     let serving = inbound.clone();
@@ -135,7 +143,10 @@ async fn serve(
         inbound.open().clone(),
         limit,
         async move { closing.reached(Phase::Closing).await },
-        move |stream, peer, guard| serving.clone().serve(stream, peer, guard),
+        move |stream, peer, guard| {
+            let destination = original(redirected, &stream);
+            serving.clone().serve(stream, peer, destination, guard)
+        },
     );
     // The application may need others until its very end, so its side is never closed before the process ends.
     let serving = outbound.clone();
@@ -144,7 +155,10 @@ async fn serve(
         outbound.open().clone(),
         limit,
         std::future::pending(),
-        move |stream, _, guard| serving.clone().serve(Io::Tcp(stream), None, guard),
+        move |stream, _, guard| match original(redirected, &stream) {
+            Some(destination) => serving.clone().serve_redirected(stream, destination, guard),
+            None => serving.clone().serve(Io::Tcp(stream), None, guard),
+        },
     );
     for (listener, target) in services {
         let serving = outbound.clone();
@@ -185,6 +199,18 @@ async fn serve(
             }
         }
     }
+}
+
+/// Where a connection was going before it was redirected here, where that is done at all.
+fn original(redirected: bool, stream: &tokio::net::TcpStream) -> Option<std::net::SocketAddr> {
+    if !redirected {
+        return None;
+    }
+    Kernel.of(stream).unwrap_or_else(|error| {
+        // Its caller is gone again; serving it finds the same.
+        tracing::debug!(%error, "no original destination");
+        None
+    })
 }
 
 fn listen_on<H, F>(

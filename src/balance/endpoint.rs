@@ -24,7 +24,7 @@ pub struct Endpoint<T> {
     uid: Rc<str>,
     workload: std::sync::Arc<str>,
     address: SocketAddr,
-    identity: SpiffeId,
+    identity: Option<SpiffeId>,
     ready: Cell<bool>,
     in_flight: Cell<u32>,
     latency: Cell<PeakEwma>,

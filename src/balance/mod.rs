@@ -141,6 +141,19 @@ impl<T> Balancer<T> {
         Ok(Pick::new(self.clone(), chosen, now))
     }
 
+    /// Takes the one endpoint that the caller has named itself.
+    ///
+    /// # Errors
+    /// [`Reason::NoEndpoints`]: it is not there (any more); [`Reason::NoReadyEndpoints`]; [`Reason::BreakersOpen`].
+    pub fn pick_named(self: &Rc<Self>, now: Instant, uid: &str) -> Result<Pick<T>, Reason> {
+        let endpoint = self.all.borrow().get(uid).cloned().ok_or(Reason::NoEndpoints)?;
+        match (endpoint.is_ready(), endpoint.available(now)) {
+            (false, _) => Err(Reason::NoReadyEndpoints),
+            (true, false) => Err(Reason::BreakersOpen),
+            (true, true) => Ok(Pick::new(self.clone(), endpoint, now)),
+        }
+    }
+
     fn decay(&self) -> std::time::Duration {
         self.policy.borrow().decay
     }
@@ -188,7 +201,7 @@ mod tests {
             uid: format!("u{uid}"),
             workload: format!("w{uid}"),
             address: ([127, 0, 0, 1], 1000).into(),
-            identity: "spiffe://mesh.local/ns/demo/sa/a".parse().expect("an identity"),
+            identity: Some("spiffe://mesh.local/ns/demo/sa/a".parse().expect("an identity")),
             ready,
         }
     }

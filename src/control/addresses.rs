@@ -19,12 +19,19 @@ const STALE: Duration = Duration::from_secs(60);
 const MAX_KNOWN: usize = 8192;
 /// Those who may wait for one answer.
 const MAX_WAITING: usize = 1024;
+/// While the control plane is away, somebody waits for a first answer only for so long after it was lost, or should have
+/// been there: a restart is waited for, an outage is not.
+const AWAY: Duration = Duration::from_secs(5);
 
 /// Everything known about destinations.
-#[derive(Debug, Default)]
-pub struct Addresses(HashMap<Question, Known>);
-
 #[derive(Debug)]
+pub struct Addresses {
+    known: HashMap<Question, Known>,
+    /// Since when there is no stream; `None`: there is one.
+    away: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
 struct Known {
     /// When it was answered, and how.
     answer: Option<(Instant, Option<Answer>)>,
@@ -34,24 +41,30 @@ struct Known {
 }
 
 impl Addresses {
-    /// Answers at once, or when the answer comes. Gives what there is to ask the control plane, which `connected` says
-    /// is there.
-    pub fn ask(&mut self, ask: Ask, connected: bool, now: Instant) -> Option<Resolve> {
-        if self.0.len() >= MAX_KNOWN && !self.0.contains_key(&ask.question) {
+    /// Knows nothing yet, and has nobody to ask.
+    pub fn new(now: Instant) -> Self {
+        Self { known: HashMap::new(), away: Some(now) }
+    }
+
+    /// Answers at once, or when the answer comes; not at all where it is not to be expected. Gives what there is to ask
+    /// the control plane.
+    pub fn ask(&mut self, ask: Ask, now: Instant) -> Option<Resolve> {
+        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&ask.question) {
             self.make_room(now);
         }
+        let connected = self.away.is_none();
         let wire = to_wire(&ask.question);
-        let known =
-            self.0.entry(ask.question).or_insert(Known { answer: None, asked: None, waiting: Vec::new() });
+        let known = self.known.entry(ask.question).or_default();
         let age = known.answer.as_ref().map(|(at, _)| now - *at);
         match &known.answer {
             Some((_, answer)) if !connected || age.is_some_and(|age| age < STALE) => {
                 // Nobody may wait for it any more.
                 let _ = ask.reply.send(answer.clone());
             }
-            _ if known.waiting.len() < MAX_WAITING => known.waiting.push(ask.reply),
-            // Its asker hears that there is no answer.
-            _ => {}
+            _ if known.waiting.len() >= MAX_WAITING => {}
+            // Its asker hears at once that there is no answer.
+            _ if self.away.is_some_and(|since| now - since >= AWAY) => {}
+            _ => known.waiting.push(ask.reply),
         }
         let due = age.is_none_or(|age| age >= FRESH) && known.asked.is_none_or(|asked| now - asked >= FRESH);
         if !due || !connected {
@@ -68,7 +81,7 @@ impl Addresses {
     pub fn answered(&mut self, resolved: Resolved, now: Instant) -> Result<(), String> {
         let (question, answer) = from_wire(resolved)?;
         // One that was not asked is not wanted.
-        if let Some(known) = self.0.get_mut(&question) {
+        if let Some(known) = self.known.get_mut(&question) {
             known.asked = None;
             for waiting in known.waiting.drain(..) {
                 let _ = waiting.send(answer.clone());
@@ -78,10 +91,16 @@ impl Addresses {
         Ok(())
     }
 
-    /// Everything that somebody waits for: to be asked (again) when a stream opens.
-    pub fn waiting(&mut self, now: Instant) -> Vec<Resolve> {
+    /// There is nobody to ask any more.
+    pub fn lost(&mut self, now: Instant) {
+        self.away.get_or_insert(now);
+    }
+
+    /// There is somebody to ask (again): everything that somebody waits for.
+    pub fn connected(&mut self, now: Instant) -> Vec<Resolve> {
+        self.away = None;
         let mut all = Vec::new();
-        for (question, known) in &mut self.0 {
+        for (question, known) in &mut self.known {
             known.waiting.retain(|waiting| !waiting.is_closed());
             known.asked = None;
             if !known.waiting.is_empty() {
@@ -95,13 +114,13 @@ impl Addresses {
     /// Forgets the older half of what nobody waits for.
     fn make_room(&mut self, now: Instant) {
         let mut ages: Vec<_> =
-            self.0.values().filter_map(|known| known.answer.as_ref()).map(|(at, _)| now - *at).collect();
+            self.known.values().filter_map(|known| known.answer.as_ref()).map(|(at, _)| now - *at).collect();
         let middle = ages.len() / 2;
         let limit = match ages.is_empty() {
             true => Duration::ZERO,
             false => *ages.select_nth_unstable(middle).1,
         };
-        self.0.retain(|_, known| {
+        self.known.retain(|_, known| {
             known.waiting.retain(|waiting| !waiting.is_closed());
             !known.waiting.is_empty() || known.answer.as_ref().is_some_and(|(at, _)| now - *at < limit)
         });
@@ -148,13 +167,15 @@ mod tests {
         Question::Address("10.1.0.7:80".parse().expect("an address"))
     }
 
-    fn ask(
-        known: &mut Addresses,
-        connected: bool,
-        now: Instant,
-    ) -> (oneshot::Receiver<Option<Answer>>, Option<Resolve>) {
+    fn ask(known: &mut Addresses, now: Instant) -> (oneshot::Receiver<Option<Answer>>, Option<Resolve>) {
         let (reply, answer) = oneshot::channel();
-        (answer, known.ask(Ask { question: address(), reply }, connected, now))
+        (answer, known.ask(Ask { question: address(), reply }, now))
+    }
+
+    fn connected(now: Instant) -> Addresses {
+        let mut known = Addresses::new(now);
+        assert!(known.connected(now).is_empty());
+        known
     }
 
     fn resolved(service: &str) -> Resolved {
@@ -164,13 +185,14 @@ mod tests {
 
     #[test]
     fn all_wait_for_one_answer_and_later_ones_have_it() {
-        let (mut known, now) = (Addresses::default(), Instant::now());
-        let (mut first, asked) = ask(&mut known, true, now);
+        let now = Instant::now();
+        let mut known = connected(now);
+        let (mut first, asked) = ask(&mut known, now);
         assert!(asked.is_some());
-        let (mut second, asked) = ask(&mut known, true, now);
+        let (mut second, asked) = ask(&mut known, now);
         assert!(asked.is_none() && first.try_recv().is_err());
         known.answered(resolved("a.n"), now).expect("an answer");
-        for answer in [&mut first, &mut second, &mut ask(&mut known, true, now).0] {
+        for answer in [&mut first, &mut second, &mut ask(&mut known, now).0] {
             let answer = answer.try_recv().expect("answered").expect("known");
             assert_eq!((answer.service.as_str(), answer.port, answer.uid), ("a.n", 80, None));
         }
@@ -178,16 +200,17 @@ mod tests {
 
     #[test]
     fn an_old_answer_is_given_and_asked_for_again_but_not_a_stale_one() {
-        let (mut known, now) = (Addresses::default(), Instant::now());
-        assert!(ask(&mut known, true, now).1.is_some());
+        let now = Instant::now();
+        let mut known = connected(now);
+        assert!(ask(&mut known, now).1.is_some());
         known.answered(resolved(""), now).expect("an answer");
         let old = now + FRESH;
-        let (mut answer, asked) = ask(&mut known, true, old);
+        let (mut answer, asked) = ask(&mut known, old);
         assert_eq!(answer.try_recv(), Ok(None));
         assert!(asked.is_some());
-        assert!(ask(&mut known, true, old).1.is_none(), "it is being asked already");
+        assert!(ask(&mut known, old).1.is_none(), "it is being asked already");
         let stale = now + STALE;
-        let (mut answer, asked) = ask(&mut known, true, stale);
+        let (mut answer, asked) = ask(&mut known, stale);
         assert!(answer.try_recv().is_err() && asked.is_some());
         known.answered(resolved("b.n"), stale).expect("an answer");
         assert!(answer.try_recv().expect("answered").is_some());
@@ -195,19 +218,37 @@ mod tests {
 
     #[test]
     fn without_the_control_plane_the_last_answer_holds() {
-        let (mut known, now) = (Addresses::default(), Instant::now());
-        let (mut first, asked) = ask(&mut known, false, now);
+        let now = Instant::now();
+        let mut known = Addresses::new(now);
+        let (mut first, asked) = ask(&mut known, now);
         assert!(asked.is_none() && first.try_recv().is_err());
-        assert_eq!(known.waiting(now).len(), 1, "asked when a stream opens");
+        assert_eq!(known.connected(now).len(), 1, "asked when a stream opens");
         known.answered(resolved("a.n"), now).expect("an answer");
         assert!(first.try_recv().is_ok());
-        let (mut later, asked) = ask(&mut known, false, now + STALE * 10);
+        known.lost(now);
+        let (mut later, asked) = ask(&mut known, now + STALE * 10);
         assert!(later.try_recv().expect("answered").is_some() && asked.is_none());
     }
 
     #[test]
+    fn a_first_answer_is_waited_for_through_a_restart_but_not_through_an_outage() {
+        use oneshot::error::TryRecvError::{Closed, Empty};
+        let now = Instant::now();
+        for lost_again in [false, true] {
+            let mut known = Addresses::new(now);
+            if lost_again {
+                known.connected(now);
+                known.lost(now);
+                known.lost(now + AWAY * 2);
+            }
+            assert_eq!(ask(&mut known, now + AWAY / 2).0.try_recv(), Err(Empty));
+            assert_eq!(ask(&mut known, now + AWAY).0.try_recv(), Err(Closed));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_refused_by_field() {
-        let mut known = Addresses::default();
+        let mut known = Addresses::new(Instant::now());
         let port = Resolved { port: 70_000, ..resolved("a.n") };
         let nameless = Resolved { service: "x".into(), ..resolved("") };
         let address = Resolved { virtual_address: "x".into(), ..resolved("a.n") };
@@ -225,17 +266,18 @@ mod tests {
 
     #[test]
     fn what_is_known_is_bounded() {
-        let (mut known, now) = (Addresses::default(), Instant::now());
+        let now = Instant::now();
+        let mut known = connected(now);
         for i in 0..MAX_KNOWN as u32 * 2 {
             let host: Arc<str> = format!("h{i}").into();
             let question = Question::Host(host);
             let (reply, _gone) = oneshot::channel();
             let now = now + Duration::from_micros(i.into());
-            known.ask(Ask { question: question.clone(), reply }, true, now);
+            known.ask(Ask { question: question.clone(), reply }, now);
             let resolved = Resolved { question: Some(to_wire(&question)), ..Resolved::default() };
             known.answered(resolved, now).expect("an answer");
-            assert!(known.0.len() <= MAX_KNOWN);
+            assert!(known.known.len() <= MAX_KNOWN);
         }
-        assert!(known.0.len() > MAX_KNOWN / 4);
+        assert!(known.known.len() > MAX_KNOWN / 4);
     }
 }

@@ -11,6 +11,7 @@ use pillion_certs::{
 use super::channel::{ALPN, Client, connect};
 use crate::{
     config::JoinToken,
+    net::resolve::Resolver,
     telemetry::{names::Metric, prometheus::Registry},
 };
 
@@ -18,10 +19,15 @@ use crate::{
 ///
 /// # Errors
 /// For people.
-pub async fn join(address: &str, token: &JoinToken, registry: &Registry) -> Result<Identity, String> {
+pub async fn join(
+    address: &str,
+    resolver: &Resolver,
+    token: &JoinToken,
+    registry: &Registry,
+) -> Result<Identity, String> {
     let key = PrivateKey::generate().map_err(|error| error.to_string())?;
     let csr = key.csr_der().map_err(|error| error.to_string())?;
-    let issued = by_token(address, csr, token, registry).await?;
+    let issued = by_token(address, resolver, csr, token, registry).await?;
     let (credential, bundle) = issued.into_material(key).map_err(|error| error.to_string())?;
     Ok(Identity::new(credential, bundle))
 }
@@ -31,6 +37,8 @@ pub async fn join(address: &str, token: &JoinToken, registry: &Registry) -> Resu
 pub struct Renewal {
     /// The control plane's `host:port`.
     pub address: String,
+    /// How its name is looked up.
+    pub resolver: Resolver,
     /// With the certificate that proves us.
     pub identity: Identity,
     /// Proves us where that has expired: after a long sleep, or a long absence of the control plane.
@@ -46,19 +54,21 @@ impl Renewal {
     /// For people.
     pub async fn issue(self, csr: Vec<u8>) -> Result<Issued, String> {
         if self.identity.not_after() <= SystemTime::now() {
-            return by_token(&self.address, csr, &self.join_token, &self.registry).await.map_err(|error| {
+            let issued = by_token(&self.address, &self.resolver, csr, &self.join_token, &self.registry).await;
+            return issued.map_err(|error| {
                 format!("the certificate has expired, and the join token does not help: {error}")
             });
         }
         let control_plane = SpiffeId::control_plane(self.identity.spiffe_id().trust_domain());
         let config = self.identity.client_config(&control_plane, &[ALPN]);
-        let mut client = connect(&self.address, config).await?;
+        let mut client = connect(&self.address, &self.resolver, config).await?;
         certify(&mut client, csr, String::new(), &self.registry).await
     }
 }
 
 async fn by_token(
     address: &str,
+    resolver: &Resolver,
     csr: Vec<u8>,
     token: &JoinToken,
     registry: &Registry,
@@ -73,7 +83,8 @@ async fn by_token(
     let fingerprint = token.rsplit('.').next().unwrap_or_default();
     let pin = Fingerprint::from_str(fingerprint)
         .map_err(|_| "the join token is malformed: it does not end with the control plane's fingerprint")?;
-    let mut client = connect(address, bootstrap_client_config(RootPin::Fingerprint(pin), &[ALPN])).await?;
+    let config = bootstrap_client_config(RootPin::Fingerprint(pin), &[ALPN]);
+    let mut client = connect(address, resolver, config).await?;
     certify(&mut client, csr, token, registry).await
 }
 

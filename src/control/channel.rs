@@ -22,7 +22,7 @@ use crate::{
         body::{BodyError, Progress},
         h2::{RecvBody, client::Http2},
     },
-    net::{io::Io, read_ahead::ReadAhead},
+    net::{self, io::Io, read_ahead::ReadAhead, resolve::Resolver},
 };
 
 /// What gRPC is called in the handshake (RFC 9113 3.2).
@@ -42,20 +42,18 @@ pub type Client = ControlPlaneClient<Channel>;
 ///
 /// # Errors
 /// For people: what was tried, and what came of it.
-pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Client, String> {
-    let tcp = async {
-        let mut last = format!("{address} has no address");
-        for socket in tokio::net::lookup_host(address).await.map_err(|error| format!("{address}: {error}"))? {
-            match crate::net::connect::tcp(socket, TIMEOUT).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(refusal) => last = refusal.to_string(),
-            }
-        }
-        Err(last)
-    };
-    let tcp = tokio::time::timeout(TIMEOUT, tcp)
+pub async fn connect(
+    address: &str,
+    resolver: &Resolver,
+    config: Arc<ClientConfig>,
+) -> Result<Client, String> {
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("{address:?} is not HOST:PORT"))?;
+    let port = port.parse().map_err(|error| format!("{address:?}: {error}"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let anywhere = |_| Ok(());
+    let tcp = net::connect::host(resolver, (host, port), TIMEOUT, anywhere)
         .await
-        .map_err(|_| format!("{address}: not within {TIMEOUT:?}"))??;
+        .map_err(|refusal| refusal.to_string())?;
     let peer = tcp.peer_addr().map_err(|error| error.to_string())?;
     let name = ServerName::IpAddress(peer.ip().into());
     let handshake = TlsConnector::from(config).connect(name, ReadAhead::new(tcp));

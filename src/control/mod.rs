@@ -11,10 +11,13 @@ pub mod health;
 pub mod holdings;
 pub mod stream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pillion_api::model::MeshSettings;
 use pillion_certs::Identity;
+use tokio::sync::watch;
+
+use crate::error::{Reason, Refusal};
 
 /// Who this workload is in the mesh.
 #[derive(Debug, Clone)]
@@ -25,4 +28,20 @@ pub struct Mesh {
     pub source: Arc<str>,
     /// What holds for the whole mesh.
     pub settings: MeshSettings,
+}
+
+/// Who we are; waits, bounded by `patience`, while it is not known yet.
+///
+/// # Errors
+/// [`Reason::NoIdentity`].
+pub async fn mesh(mesh: &watch::Receiver<Option<Mesh>>, patience: Duration) -> Result<Mesh, Refusal> {
+    if let Some(mesh) = mesh.borrow().as_ref() {
+        return Ok(mesh.clone());
+    }
+    let mut mesh = mesh.clone();
+    let known = tokio::time::timeout(patience, mesh.wait_for(Option::is_some)).await;
+    match known {
+        Ok(Ok(known)) => Ok(known.clone().expect("waited for")),
+        _ => Err(Refusal::new(Reason::NoIdentity, format_args!("waited {patience:?}"))),
+    }
 }

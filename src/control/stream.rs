@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     drain::{Drain, Phase},
+    net::resolve::Resolver,
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -54,6 +55,8 @@ const GOOD: Duration = Duration::from_secs(5);
 pub struct Stream {
     /// The control plane's `host:port`.
     pub address: String,
+    /// How its name is looked up.
+    pub resolver: Resolver,
     /// Who we are.
     pub identity: Identity,
     /// How we introduce ourselves; health is filled in.
@@ -87,7 +90,7 @@ impl Stream {
         let mut state = State {
             stream: self,
             holdings: Holdings::default(),
-            addresses: Addresses::default(),
+            addresses: Addresses::new(Instant::now()),
             heard: Instant::now(),
         };
         let mut wait = BACKOFF.0;
@@ -97,6 +100,7 @@ impl Stream {
                 Ok(client) => {
                     state.connects("ok");
                     let ended = state.session(client).await;
+                    state.addresses.lost(Instant::now());
                     state.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
                     ended
                 }
@@ -130,7 +134,7 @@ impl State {
         loop {
             tokio::select! {
                 done = &mut waited => return done,
-                Some(wish) = self.stream.wishes.recv() => drop(self.grant(wish, false)),
+                Some(wish) = self.stream.wishes.recv() => drop(self.grant(wish)),
                 _ = tick.tick() => {
                     self.stale();
                     self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
@@ -142,12 +146,12 @@ impl State {
     async fn connect(&mut self) -> Result<Client, String> {
         let control_plane = SpiffeId::control_plane(self.stream.identity.spiffe_id().trust_domain());
         let config = self.stream.identity.client_config(&control_plane, &[ALPN]);
-        let address = self.stream.address.clone();
-        self.meanwhile(async move { channel::connect(&address, config).await }).await
+        let (address, resolver) = (self.stream.address.clone(), self.stream.resolver.clone());
+        self.meanwhile(async move { channel::connect(&address, &resolver, config).await }).await
     }
 
     /// Gives what there is to ask the control plane.
-    fn grant(&mut self, wish: Wish, connected: bool) -> Option<Message> {
+    fn grant(&mut self, wish: Wish) -> Option<Message> {
         match wish {
             Wish::Follow(wish) => {
                 let (seen, subscribe) = self.holdings.follow(&wish.service);
@@ -155,7 +159,7 @@ impl State {
                 let _ = wish.reply.send(seen);
                 subscribe.map(Message::Subscribe)
             }
-            Wish::Resolve(ask) => self.addresses.ask(ask, connected, Instant::now()).map(Message::Resolve),
+            Wish::Resolve(ask) => self.addresses.ask(ask, Instant::now()).map(Message::Resolve),
         }
     }
 
@@ -200,7 +204,7 @@ impl State {
             sent.map_err(|_| "the control plane does not take our messages")?
                 .map_err(|error| error.to_string())?;
         }
-        for resolve in self.addresses.waiting(Instant::now()) {
+        for resolve in self.addresses.connected(Instant::now()) {
             send(Message::Resolve(resolve))?;
         }
         tracing::info!(address = self.stream.address, "connected to the control plane");
@@ -218,7 +222,7 @@ impl State {
                     }
                 }
                 Some(wish) = self.stream.wishes.recv() => {
-                    if let Some(question) = self.grant(wish, true) {
+                    if let Some(question) = self.grant(wish) {
                         send(question)?;
                     }
                 }

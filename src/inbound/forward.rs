@@ -26,6 +26,15 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The application is on this host: it accepts at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Whose requests are taken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admits {
+    /// Everybody's who could open it.
+    Anybody,
+    /// Health probes only: the caller has not proven who it is.
+    Probes,
+}
+
 /// Handles the requests of one caller's connection.
 pub(super) struct FromPeer {
     pub(super) inbound: Rc<Inbound>,
@@ -33,6 +42,7 @@ pub(super) struct FromPeer {
     /// Whoever serves that port, if anybody does.
     pub(super) application: Option<Client<ToApplication>>,
     pub(super) edge: Rc<Edge>,
+    pub(super) admits: Admits,
 }
 
 impl Handler for FromPeer {
@@ -54,6 +64,15 @@ impl Handler for FromPeer {
 }
 
 impl FromPeer {
+    /// Whether a request is one of those that are taken from anybody: exactly that path of exactly that port.
+    fn is_probe(&self, request: &Request<Body>) -> bool {
+        let method = request.method();
+        let path = request.uri().path();
+        (method == http::Method::GET || method == http::Method::HEAD)
+            && request.uri().query().is_none()
+            && self.inbound.needs.probes.iter().any(|probe| probe.port == self.port && probe.path == path)
+    }
+
     async fn forward(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Served<()> {
         let Some(application) = &self.application else {
             return Served::refused(Refusal::new(Reason::PortNotServed, self.port));
@@ -64,8 +83,17 @@ impl FromPeer {
                 "CONNECT is not carried between sidecars",
             ));
         }
-        let was_http1 =
-            request.version() != http::Version::HTTP_2 || request.headers().contains_key(headers::NAMES);
+        if self.admits == Admits::Probes && !self.is_probe(&request) {
+            let detail = format_args!(
+                "{} {} is no health probe of port {}",
+                request.method(),
+                request.uri(),
+                self.port
+            );
+            return Served::refused(Refusal::new(Reason::PlaintextRefused, detail));
+        }
+        let is_http1 = request.version() != http::Version::HTTP_2;
+        let was_http1 = is_http1 || self.edge.mtls() && request.headers().contains_key(headers::NAMES);
         headers::strip_private(request.headers_mut(), was_http1);
         let version = if was_http1 {
             headers::to_http1(&mut request);

@@ -1,17 +1,18 @@
-//! What other sidecars send: mutual TLS only, the caller's identity proven, to ports that the application serves.
+//! What comes for the application: from other sidecars over mutual TLS, the caller's identity proven; and, where
+//! connections are redirected here, from anybody else as far as the mesh lets them.
 
 mod forward;
+mod redirected;
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use pillion_certs::SpiffeId;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch};
 use tokio_rustls::rustls::ServerConfig;
 
-use self::forward::{FromPeer, ToApplication};
+use self::forward::{Admits, FromPeer, ToApplication};
 use crate::{
-    config::AppPort,
-    control::Mesh,
+    config::{AppPort, Probe},
+    control::{self, Mesh},
     drain::Drain,
     error::{Hop, Reason, Refusal},
     http::{
@@ -24,7 +25,7 @@ use crate::{
         copy,
         io::Io,
         listen::{Open, OpenGuard},
-        sniff::{Detected, Prefixed, sniff},
+        sniff::{Detected, Patience, Prefixed, sniff},
     },
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
@@ -53,6 +54,10 @@ pub struct Needs {
     pub registry: Arc<Registry>,
     /// The shutdown.
     pub drain: Drain,
+    /// Ports that take plaintext in any mode.
+    pub plaintext_ports: Vec<u16>,
+    /// Requests that are taken in plaintext in any mode.
+    pub probes: Vec<Probe>,
     /// For a first byte.
     pub detection_timeout: Duration,
     /// For who we are to become known.
@@ -99,17 +104,30 @@ impl Inbound {
         }
     }
 
-    /// Serves one connection of another sidecar, to its end.
-    pub async fn serve(self: Rc<Self>, stream: TcpStream, address: SocketAddr, _open: OpenGuard) {
-        if let Err((reason, refusal)) = self.connection(stream).await {
-            tracing::info!(reason, %refusal, peer = %address, "inbound connection refused");
+    /// Serves one connection, to its end: that of another sidecar, or one that was redirected here on its way to `destination`.
+    pub async fn serve(
+        self: Rc<Self>,
+        stream: TcpStream,
+        caller: SocketAddr,
+        destination: Option<SocketAddr>,
+        _open: OpenGuard,
+    ) {
+        let served = match destination {
+            None => self.direct(stream).await,
+            Some(destination) => Box::pin(self.redirected(stream, destination)).await,
+        };
+        if let Err(Closed { reason, why }) = served {
+            tracing::info!(reason, why, peer = %caller, "inbound connection refused");
         }
     }
 
-    async fn connection(self: &Rc<Self>, stream: TcpStream) -> Result<(), (&'static str, String)> {
-        let named = |refusal: Refusal| (refusal.reason.as_str(), refusal.to_string());
-        let tls = self.tls().await.map_err(named)?;
-        let Ok((detected, mut io)) = sniff(stream, self.needs.detection_timeout).await else { return Ok(()) };
+    /// A connection to the port that only sidecars use.
+    async fn direct(self: &Rc<Self>, stream: TcpStream) -> Result<(), Closed> {
+        let within = self.needs.detection_timeout;
+        let Ok((detected, mut io)) = sniff(stream, Patience { silent: Some(within), partial: within }).await
+        else {
+            return Ok(());
+        };
         match detected {
             Detected::Tls => {}
             Detected::Nothing => return Ok(()),
@@ -121,9 +139,15 @@ impl Inbound {
                     let _ = io.write_all(&answer).await;
                     let _ = io.shutdown().await;
                 }
-                return Err(named(refusal));
+                return Err(refusal.into());
             }
         }
+        self.from_sidecar(io).await
+    }
+
+    /// A connection that begins as TLS of the mesh.
+    async fn from_sidecar(self: &Rc<Self>, io: Prefixed<TcpStream>) -> Result<(), Closed> {
+        let tls = self.tls().await?;
         let accepted = accept::accept(io, tls).await.and_then(|accepted| {
             // A resumed session is verified anew: roots and clock may have changed since it began.
             let mesh = self.needs.mesh.borrow();
@@ -135,11 +159,11 @@ impl Inbound {
             Ok(accepted) => accepted,
             Err(fault) => {
                 self.handshake(fault.reason());
-                return Err((fault.reason(), fault.to_string()));
+                return Err(Closed { reason: fault.reason(), why: fault.to_string() });
             }
         };
         self.handshake(if resumed { "resumed" } else { "full" });
-        let edge = self.edge(&peer);
+        let edge = self.edge(&format!("{}.{}", peer.service_account(), peer.namespace()), true);
         let version = match carries {
             Carries::Http1 => Version::Http1,
             Carries::Http2 => Version::Http2,
@@ -164,16 +188,17 @@ impl Inbound {
                     Err(refusal) => {
                         edge.refusal(refusal.reason);
                         let _ = opening::refuse(&mut io, refusal.reason).await;
-                        Err(named(refusal))
+                        Err(refusal.into())
                     }
                 };
                 return joined;
             }
         };
         let application = self.applications.get(&port).cloned();
-        let handler = FromPeer { inbound: self.clone(), port, application, edge };
+        let handler = FromPeer { inbound: self.clone(), port, application, edge, admits: Admits::Anybody };
         let io = Prefixed::fresh(Io::Accepted(io));
-        serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await.map_err(named)
+        serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await?;
+        Ok(())
     }
 
     /// The server's side of handshakes; waits, bounded, while we have no certificate yet.
@@ -181,33 +206,47 @@ impl Inbound {
         if let Some(config) = &*self.tls.borrow() {
             return Ok(config.clone());
         }
-        let mut mesh = self.needs.mesh.clone();
-        let patience = self.needs.discovery_timeout;
-        let known = match tokio::time::timeout(patience, mesh.wait_for(Option::is_some)).await {
-            Ok(Ok(known)) => known.clone().expect("waited for"),
-            _ => return Err(Refusal::new(Reason::NoIdentity, format_args!("waited {patience:?}"))),
-        };
-        let config = known
+        let config = self
+            .mesh()
+            .await?
             .identity
             .server_config(&Carries::ALPN)
             .map_err(|error| Refusal::new(Reason::NoIdentity, error))?;
         Ok(self.tls.borrow_mut().get_or_insert(config).clone())
     }
 
+    /// Who we are; waits, bounded, while it is not known yet.
+    async fn mesh(&self) -> Result<Mesh, Refusal> {
+        control::mesh(&self.needs.mesh, self.needs.discovery_timeout).await
+    }
+
     fn handshake(&self, result: &str) {
         self.needs.registry.counter(Metric::Handshakes, &["server", result]).increment(1);
     }
 
-    fn edge(&self, peer: &SpiffeId) -> Rc<Edge> {
+    fn edge(&self, source: &str, mtls: bool) -> Rc<Edge> {
         let mesh = self.needs.mesh.borrow();
         let target = mesh.as_ref().map_or_else(|| self.needs.workload.clone(), |mesh| mesh.source.clone());
         self.needs.edges.edge(EdgeKey {
             direction: Hop::Inbound,
-            source: format!("{}.{}", peer.service_account(), peer.namespace()).into(),
+            source: source.into(),
             backend: target.clone(),
             target,
             workload: self.needs.workload.clone(),
-            mtls: true,
+            mtls,
         })
+    }
+}
+
+/// Why a connection was not served to its end, for the log.
+struct Closed {
+    /// Of a closed set.
+    reason: &'static str,
+    why: String,
+}
+
+impl From<Refusal> for Closed {
+    fn from(refusal: Refusal) -> Self {
+        Self { reason: refusal.reason.as_str(), why: refusal.to_string() }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
+use super::resolve::Resolver;
 use crate::error::{Reason, Refusal};
 
 /// Connects to an address.
@@ -19,6 +23,35 @@ pub async fn tcp(address: SocketAddr, within: Duration) -> Result<TcpStream, Ref
         Ok(Err(error)) => Err(Refusal::new(Reason::Connect, format_args!("{address}: {error}"))),
         Err(_) => Err(Refusal::new(Reason::ConnectTimeout, format_args!("{address}: not within {within:?}"))),
     }
+}
+
+/// Connects to a host by its name or address: to the first of its addresses that takes the connection. `permitted` may
+/// forbid an address, and with it the whole.
+///
+/// # Errors
+/// Those of [`Resolver::lookup`], of `permitted`, and of [`tcp`] for the address tried last.
+pub async fn host(
+    resolver: &Resolver,
+    (host, port): (&str, u16),
+    within: Duration,
+    permitted: impl Fn(SocketAddr) -> Result<(), Refusal>,
+) -> Result<TcpStream, Refusal> {
+    let late = || Refusal::new(Reason::ConnectTimeout, format_args!("{host}:{port}: not within {within:?}"));
+    let deadline = Instant::now() + within;
+    let addresses = timeout(within, resolver.lookup(host)).await.map_err(|_| late())??.addresses;
+    let mut failed = late();
+    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in addresses {
+        let address = SocketAddr::new(address, port);
+        permitted(address)?;
+        // Each has its share of the time, so that one that is silent leaves some for the others.
+        match tcp(address, deadline.saturating_duration_since(Instant::now()) / left).await {
+            Ok(stream) => return Ok(stream),
+            Err(refusal) => failed = refusal,
+        }
+        left -= 1;
+    }
+    Err(failed)
 }
 
 /// How long a connection may be silent before the kernel asks whether the peer is still there.

@@ -39,6 +39,17 @@ impl std::fmt::Debug for dyn Duplex {
     }
 }
 
+impl Io {
+    /// Has it end by a reset when it is dropped, where it is a plain connection: what was refused must not look like one
+    /// that went well.
+    pub fn abort(&self) {
+        if let Self::Tcp(stream) = self {
+            // It is gone already, then.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}
+
 macro_rules! each {
     ($io:expr, $inner:ident => $do:expr) => {
         match $io {

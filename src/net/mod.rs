@@ -45,5 +45,8 @@ pub mod connect;
 pub mod copy;
 pub mod io;
 pub mod listen;
+pub mod nameservers;
+pub mod original;
 pub mod read_ahead;
+pub mod resolve;
 pub mod sniff;

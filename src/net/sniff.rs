@@ -1,14 +1,18 @@
 //! Tells a connection's protocol from its first bytes, and gives those bytes back to whoever serves it.
 
 use std::{
+    future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    time::Instant,
+};
 
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,28 +98,124 @@ fn is_request_line(line: &[u8]) -> bool {
     line.windows(8).any(|window| window.starts_with(b" HTTP/") || window.starts_with(b" http/"))
 }
 
-/// Reads until the protocol is told, the peer ends, or `within` is over.
-pub async fn sniff<T: AsyncRead + Unpin>(mut io: T, within: Duration) -> io::Result<(Detected, Prefixed<T>)> {
+/// How long a connection may take to show what it carries.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Without a byte. `None`: for ever; whoever connects early and speaks later does no harm.
+    pub silent: Option<Duration>,
+    /// From the first byte on.
+    pub partial: Duration,
+}
+
+/// Reads until the protocol is told, the peer ends, or time is over.
+pub async fn sniff<T: AsyncRead + Unpin>(
+    mut io: T,
+    patience: Patience,
+) -> io::Result<(Detected, Prefixed<T>)> {
     let mut first = BytesMut::new();
-    let reading = async {
+    let detected = read_first(&mut io, &mut first, patience).await?;
+    Ok((detected, Prefixed { prefix: first.freeze(), io }))
+}
+
+async fn read_first<T: AsyncRead + Unpin>(
+    io: &mut T,
+    first: &mut BytesMut,
+    patience: Patience,
+) -> io::Result<Detected> {
+    let mut until = patience.silent.map(|silent| Instant::now() + silent);
+    loop {
+        first.reserve(FIRST_READ);
+        let begun = !first.is_empty();
+        let reading = io.read_buf(first);
+        let read = match until {
+            None => reading.await?,
+            Some(until) => match tokio::time::timeout_at(until, reading).await {
+                Ok(read) => read?,
+                Err(_) => return Ok(Detected::Undecided),
+            },
+        };
+        match decide(first) {
+            Some(detected) => return Ok(detected),
+            None if read > 0 && begun => {}
+            None if read > 0 => until = Some(Instant::now() + patience.partial),
+            None if first.is_empty() => return Ok(Detected::Nothing),
+            // What began like the preface is served as HTTP/2, which says what is wrong with it.
+            None if PREFACE.starts_with(first) && first.len() >= 4 => return Ok(Detected::Http2),
+            None => return Ok(Detected::Opaque),
+        }
+    }
+}
+
+/// How long a client may be silent before the server's side is opened to see whether it speaks first: not at all on ports
+/// where servers usually do, else as long as a client that has something to say hardly takes.
+pub fn early(port: u16) -> Duration {
+    // FTP, SSH, SMTP, POP3, IMAP, submission, MySQL, NATS, VNC.
+    match port {
+        21 | 22 | 25 | 110 | 143 | 587 | 3306 | 4222 | 5900 => Duration::ZERO,
+        _ => Duration::from_millis(10),
+    }
+}
+
+/// Which of the two sides of a connection spoke first.
+#[derive(Debug)]
+pub enum Spoken<T, U> {
+    /// The client, or nobody in time. The server's side may have been opened meanwhile.
+    Client(Detected, Prefixed<T>, Option<U>),
+    /// The server, which no client of HTTP or TLS would have waited for: bytes.
+    Server(Prefixed<T>, Prefixed<U>),
+}
+
+/// Tells a connection's protocol where the server may be the first to speak: after `early`, the server's side is opened
+/// with `open` while we wait, and whichever side speaks first decides. Where it cannot be opened, the client's bytes do.
+pub async fn either<T, U, E>(
+    mut io: T,
+    patience: Patience,
+    early: Duration,
+    open: impl Future<Output = Result<U, E>>,
+) -> io::Result<Spoken<T, U>>
+where
+    T: AsyncRead + Unpin,
+    U: AsyncRead + Unpin,
+{
+    let (mut first, mut answer) = (BytesMut::new(), BytesMut::new());
+    let mut upstream = None;
+    let mut opened = false;
+    let told = {
+        let mut reading = pin!(read_first(&mut io, &mut first, patience));
+        let mut opening = pin!(async {
+            tokio::time::sleep(early).await;
+            open.await
+        });
         loop {
-            first.reserve(FIRST_READ);
-            let ended = io.read_buf(&mut first).await? == 0;
-            match decide(&first) {
-                Some(detected) => return Ok::<_, io::Error>(detected),
-                None if !ended => {}
-                None if first.is_empty() => return Ok(Detected::Nothing),
-                // What began like the preface is served as HTTP/2, which says what is wrong with it.
-                None if PREFACE.starts_with(&first) && first.len() >= 4 => return Ok(Detected::Http2),
-                None => return Ok(Detected::Opaque),
+            tokio::select! {
+                biased;
+                detected = &mut reading => break Some(detected?),
+                result = &mut opening, if !opened => {
+                    opened = true;
+                    upstream = result.ok();
+                }
+                read = read_some(&mut upstream, &mut answer), if upstream.is_some() => {
+                    // That it ended or failed without a word is its word, too: copying finds the same.
+                    let _ = read;
+                    break None;
+                }
             }
         }
     };
-    let detected = match tokio::time::timeout(within, reading).await {
-        Ok(detected) => detected?,
-        Err(_) => Detected::Undecided,
-    };
-    Ok((detected, Prefixed { prefix: first.freeze(), io }))
+    let io = Prefixed { prefix: first.freeze(), io };
+    Ok(match (told, upstream) {
+        (Some(detected), upstream) => Spoken::Client(detected, io, upstream),
+        (None, Some(upstream)) => Spoken::Server(io, Prefixed { prefix: answer.freeze(), io: upstream }),
+        (None, None) => unreachable!("it was read from"),
+    })
+}
+
+async fn read_some<U: AsyncRead + Unpin>(io: &mut Option<U>, answer: &mut BytesMut) -> io::Result<usize> {
+    answer.reserve(FIRST_READ);
+    match io {
+        Some(io) => io.read_buf(answer).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A connection whose first bytes have been read already; they are read again first.
@@ -134,6 +234,26 @@ impl<T> Prefixed<T> {
     /// With `prefix` read already.
     pub fn with(prefix: Bytes, io: T) -> Self {
         Self { prefix, io }
+    }
+
+    /// What was read and not read again yet.
+    pub fn prefix(&self) -> &Bytes {
+        &self.prefix
+    }
+
+    /// What is under it. What was read of it already is not in there any more.
+    pub fn get_ref(&self) -> &T {
+        &self.io
+    }
+
+    /// The same over another form of the connection.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Prefixed<U> {
+        Prefixed { prefix: self.prefix, io: change(self.io) }
+    }
+
+    /// Both for themselves.
+    pub fn into_parts(self) -> (Bytes, T) {
+        (self.prefix, self.io)
     }
 }
 
@@ -164,6 +284,9 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    const PATIENCE: Patience =
+        Patience { silent: Some(Duration::from_secs(5)), partial: Duration::from_secs(5) };
 
     #[test]
     fn first_bytes() {
@@ -198,7 +321,7 @@ mod tests {
         let (mut peer, io) = tokio::io::duplex(64);
         peer.write_all(b"GET /x HTTP/1.1\r\n").await.expect("room");
         drop(peer);
-        let (detected, mut io) = sniff(io, Duration::from_secs(1)).await.expect("readable");
+        let (detected, mut io) = sniff(io, PATIENCE).await.expect("readable");
         assert_eq!(detected, Detected::Http1);
         let mut all = String::new();
         io.read_to_string(&mut all).await.expect("readable");
@@ -208,12 +331,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_undecided_and_an_end_is_nothing() {
         let (peer, io) = tokio::io::duplex(64);
-        let (detected, _io) = sniff(io, Duration::from_secs(5)).await.expect("no error");
+        let (detected, _io) = sniff(io, PATIENCE).await.expect("no error");
         assert_eq!(detected, Detected::Undecided);
         drop(peer);
         let (peer, io) = tokio::io::duplex(64);
         drop(peer);
-        assert_eq!(sniff(io, Duration::from_secs(5)).await.expect("no error").0, Detected::Nothing);
+        assert_eq!(sniff(io, PATIENCE).await.expect("no error").0, Detected::Nothing);
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,7 +344,80 @@ mod tests {
         let (mut peer, io) = tokio::io::duplex(64);
         peer.write_all(b"PRI * HTTP/2.0\r\n").await.expect("room");
         drop(peer);
-        assert_eq!(sniff(io, Duration::from_secs(5)).await.expect("no error").0, Detected::Http2);
+        assert_eq!(sniff(io, PATIENCE).await.expect("no error").0, Detected::Http2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn early_connections_may_speak_late() {
+        let (mut peer, io) = tokio::io::duplex(64);
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            peer.write_all(b"GE").await.expect("room");
+            peer
+        };
+        let patience = Patience { silent: None, ..PATIENCE };
+        let began = tokio::time::Instant::now();
+        let (sniffed, _peer) = tokio::join!(sniff(io, patience), late);
+        assert_eq!(sniffed.expect("no error").0, Detected::Undecided);
+        assert_eq!(began.elapsed(), Duration::from_secs(3605), "a beginning must go on in time");
+    }
+
+    const EARLY: Duration = Duration::from_millis(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_speaks_first_without_delay() {
+        let (_client, io) = tokio::io::duplex(64);
+        let (mut server, upstream) = tokio::io::duplex(64);
+        let began = tokio::time::Instant::now();
+        server.write_all(b"220 ready\r\n").await.expect("room");
+        let open = async { Ok::<_, ()>(upstream) };
+        let Spoken::Server(_, mut upstream) = either(io, PATIENCE, EARLY, open).await.expect("no error")
+        else {
+            panic!("the server spoke")
+        };
+        assert_eq!(began.elapsed(), EARLY);
+        let mut greeting = [0; 11];
+        upstream.read_exact(&mut greeting).await.expect("what was read is read again");
+        assert_eq!(&greeting, b"220 ready\r\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_speaks_at_once_costs_no_connection() {
+        let (mut client, io) = tokio::io::duplex(64);
+        client.write_all(b"GET / HTTP/1.1\r\n").await.expect("room");
+        let open = async { panic!("opened") as Result<tokio::io::DuplexStream, ()> };
+        let spoken = either(io, PATIENCE, EARLY, open).await.expect("no error");
+        assert!(matches!(spoken, Spoken::Client(Detected::Http1, _, None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_speaks_later_decides_and_finds_the_server_open() {
+        let (mut client, io) = tokio::io::duplex(64);
+        let (_server, upstream) = tokio::io::duplex(64);
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            client.write_all(b"\x00\x01").await.expect("room");
+        };
+        let open = async { Ok::<_, ()>(upstream) };
+        let (spoken, ()) = tokio::join!(either(io, PATIENCE, EARLY, open), late);
+        let Spoken::Client(Detected::Opaque, io, Some(_)) = spoken.expect("no error") else {
+            panic!("the client spoke")
+        };
+        assert_eq!(&io.prefix()[..], b"\x00\x01");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_answers_the_client_decides() {
+        let (client, io) = tokio::io::duplex(64);
+        let refused = async { Err::<tokio::io::DuplexStream, _>(()) };
+        let spoken = either(io, PATIENCE, EARLY, refused).await.expect("no error");
+        assert!(matches!(spoken, Spoken::Client(Detected::Undecided, _, None)));
+        drop(client);
+        let (_client, io) = tokio::io::duplex(64);
+        let (server, upstream) = tokio::io::duplex(64);
+        drop(server);
+        let ended = either(io, PATIENCE, EARLY, async { Ok::<_, ()>(upstream) }).await.expect("no error");
+        assert!(matches!(ended, Spoken::Server(..)), "a server that hangs up has decided");
     }
 
     proptest! {

@@ -5,7 +5,11 @@ use std::{cell::RefCell, rc::Rc};
 use ::http::{HeaderValue, Method, Request, Response, header::HOST, uri::Authority};
 use tokio::time::Instant;
 
-use super::{Outbound, Target, route::Held, target::Meaning};
+use super::{
+    Outbound, Target,
+    route::Held,
+    target::{Meaning, is_this_host},
+};
 use crate::{
     error::{Hop, Reason, Refusal},
     http::{Body, InterimSink, headers, refusal::Voice, serve::Handler, upgrade},
@@ -106,24 +110,37 @@ impl FromApplication {
 
     async fn destination(&self, authority: Option<&Authority>, port: u16) -> Result<Destination, Refusal> {
         if let Some(target) = &self.target {
-            return Ok(Destination::Service(target.clone()));
+            // Whoever looks a service up elsewhere connects to one of its endpoints, and means the service all the same.
+            let by_name = target.endpoint.is_some() && authority.is_some_and(|it| self.names(it, target));
+            let endpoint = if by_name { None } else { target.endpoint.clone() };
+            return Ok(Destination::Service(Target { endpoint, ..target.clone() }));
         }
         let authority = authority.ok_or(Reason::NoTarget)?;
         self.meaning(authority, port).await
     }
 
+    /// Whether a host is a name of the service.
+    fn names(&self, authority: &Authority, target: &Target) -> bool {
+        let mesh = self.outbound.needs.mesh.borrow();
+        let namespace = mesh.as_ref().map_or("", |mesh| mesh.identity.spiffe_id().namespace());
+        match super::target::meaning(authority, namespace, target.port) {
+            Meaning::Service(service, _) | Meaning::Perhaps(service, _) => service == target.service,
+            Meaning::Outside => false,
+        }
+    }
+
     async fn meaning(&self, authority: &Authority, port: u16) -> Result<Destination, Refusal> {
         // Only a bare name needs to know where we are; everything else is told apart without the control plane.
-        let namespace = if authority.host().contains(['.', '[']) || is_localhost(authority.host()) {
+        let namespace = if authority.host().contains(['.', '[']) || is_this_host(authority.host()) {
             String::new()
         } else {
             self.outbound.mesh().await?.identity.spiffe_id().namespace().to_owned()
         };
         match super::target::meaning(authority, &namespace, port) {
-            Meaning::Service(service, port) => Ok(Destination::Service(Target { service, port })),
+            Meaning::Service(service, port) => Ok(Destination::Service(Target::new(service, port))),
             Meaning::Perhaps(service, port) => {
                 match self.outbound.services.get(&service, Instant::now()).await {
-                    Ok(_) => Ok(Destination::Service(Target { service, port })),
+                    Ok(_) => Ok(Destination::Service(Target::new(service, port))),
                     // `example.com` looks like a service; what the control plane does not know, or cannot say, is a host
                     // outside. A bare name is not: it must not leave the mesh because the control plane is away.
                     Err(refusal)
@@ -134,13 +151,22 @@ impl FromApplication {
                                     Reason::DiscoveryTimeout | Reason::NoIdentity
                                 ) =>
                     {
-                        Ok(Destination::Outside(authority.clone()))
+                        self.outside(authority, port).await
                     }
                     Err(refusal) => Err(refusal),
                 }
             }
-            Meaning::Outside => Ok(Destination::Outside(authority.clone())),
+            Meaning::Outside => self.outside(authority, port).await,
         }
+    }
+
+    /// A host that is no service's name.
+    async fn outside(&self, authority: &Authority, port: u16) -> Result<Destination, Refusal> {
+        let port = authority.port_u16().unwrap_or(port);
+        Ok(match self.outbound.host(authority.host(), port).await? {
+            Some(target) => Destination::Service(target),
+            None => Destination::Outside(authority.clone()),
+        })
     }
 
     /// Opens a tunnel (RFC 9110 9.3.6). What comes through it is served like any other connection.
@@ -222,10 +248,6 @@ impl Outbound {
 enum Tunnel {
     Service(Target),
     Outside(tokio::net::TcpStream),
-}
-
-fn is_localhost(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
 }
 
 fn mesh_authority(target: &Target) -> Authority {

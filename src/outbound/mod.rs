@@ -1,6 +1,7 @@
-//! What the application sends: accepted on a forward-proxy port (absolute-form, `Host`, CONNECT) or on ports that
-//! stand for one service each, and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
+//! What the application sends: redirected here on its way to an address, or accepted on a forward-proxy port
+//! (absolute-form, `Host`, CONNECT) or on ports that stand for one service each; and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
 
+mod destination;
 mod http;
 mod opaque;
 mod outside;
@@ -10,20 +11,22 @@ mod target;
 
 use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use pillion_api::{model::Protocol, name::ServiceName};
 use rand::{SeedableRng, rngs::SmallRng};
-use tokio::{sync::watch, time::Instant};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 
-use self::{outside::Outside, services::Services};
+use self::{opaque::Opened, outside::Outside, services::Services};
 use crate::{
-    control::{Mesh, directory::Directory},
+    control::{self, Mesh, directory::Directory},
     drain,
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, serve},
     net::{
         io::Io,
         listen::{Open, OpenGuard},
-        sniff::{Detected, Prefixed, sniff},
+        resolve::Resolver,
+        sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
@@ -48,6 +51,8 @@ pub struct Needs {
     pub registry: Arc<Registry>,
     /// Our own listeners: never a destination.
     pub own: Arc<[SocketAddr]>,
+    /// How hosts outside are looked up.
+    pub resolver: Resolver,
     /// For a first byte.
     pub detection_timeout: Duration,
     /// For who we are to become known.
@@ -65,13 +70,15 @@ pub struct Outbound {
     open: Open,
 }
 
-/// A port of a service: where a connection is known to go before it has said anything.
+/// A port of a service, or of one of its endpoints: where a connection is known to go before it has said anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Which service.
     pub service: ServiceName,
     /// Its port, as callers see it.
     pub port: u16,
+    /// The one endpoint, by UID, that the caller has named by its address. `None`: the balancer's choice.
+    pub endpoint: Option<Arc<str>>,
 }
 
 impl Outbound {
@@ -108,7 +115,7 @@ impl Outbound {
         self.outside.sweep();
     }
 
-    /// Serves one connection of the application, to its end. `target` where it is known.
+    /// Serves one connection of the application, to its end.
     ///
     /// Boxed, because a CONNECT inside a connection is served like a connection.
     pub fn serve(
@@ -120,60 +127,162 @@ impl Outbound {
         Box::pin(async move {
             let _open = open;
             let name = target.as_ref().map(|target| target.service.to_string());
-            if let Err(refusal) = self.clone().connection(io, target).await {
-                let target = name.as_deref().unwrap_or("?");
-                tracing::info!(reason = refusal.reason.as_str(), %refusal, target, "outbound connection refused");
-                self.refused_edge().refusal(refusal.reason);
-            }
+            let served = match target {
+                Some(target) => self.clone().connection(io, target).await,
+                None => self.clone().any(io).await,
+            };
+            self.log(served, name.as_deref());
         })
     }
 
-    async fn connection(self: Rc<Self>, io: Io, target: Option<Target>) -> Result<(), Refusal> {
-        let declared = match &target {
-            Some(target) => {
-                self.services.get(&target.service, Instant::now()).await?.protocol(target.port)?
-            }
-            None => Protocol::Detect,
-        };
-        let (version, io) = match declared {
-            Protocol::Http1 => (Some(Version::Http1), Prefixed::fresh(io)),
-            Protocol::Http2 | Protocol::Grpc => (Some(Version::Http2), Prefixed::fresh(io)),
-            Protocol::Tcp => (None, Prefixed::fresh(io)),
-            Protocol::Detect => {
-                // Only HTTP can say where it goes, so there is nothing else to take silence for: clients like to
-                // connect early and speak later.
-                let within = if target.is_some() { self.needs.detection_timeout } else { Duration::MAX };
-                let sniffed = sniff(io, within).await;
-                let Ok((detected, io)) = sniffed else { return Ok(()) };
-                let labels = [Hop::Outbound.as_str(), detected.as_str()];
-                self.needs.registry.counter(Metric::Detections, &labels).increment(1);
-                match detected {
-                    Detected::Nothing => return Ok(()),
-                    Detected::Http1 => (Some(Version::Http1), io),
-                    Detected::Http2 => (Some(Version::Http2), io),
-                    Detected::Tls | Detected::Opaque | Detected::Undecided => (None, io),
-                }
-            }
-        };
-        match (version, target) {
-            (Some(version), target) => {
-                let handler =
-                    http::FromApplication { outbound: self.clone(), target, last: Default::default() };
-                // The application may need others until its very end: nothing is closed before the process ends.
-                let (_, never) = drain::channel();
-                serve::serve(io, version, Rc::new(handler), never).await
-            }
-            (None, Some(target)) => Box::pin(self.forward_opaque(io, &target)).await,
-            (None, None) => {
+    /// Serves one connection that was redirected on its way to `destination`, to its end.
+    pub fn serve_redirected(
+        self: Rc<Self>,
+        stream: TcpStream,
+        destination: SocketAddr,
+        open: OpenGuard,
+    ) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async move {
+            let _open = open;
+            let served = self.clone().redirected(stream, destination).await;
+            self.log(served, Some(&destination.to_string()));
+        })
+    }
+
+    fn log(&self, served: Result<(), Refusal>, target: Option<&str>) {
+        if let Err(refusal) = served {
+            let target = target.unwrap_or("?");
+            tracing::info!(reason = refusal.reason.as_str(), %refusal, target, "outbound connection refused");
+            self.refused_edge().refusal(refusal.reason);
+        }
+    }
+
+    /// A connection that has yet to say whom each of its requests is for.
+    async fn any(self: Rc<Self>, io: Io) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let patience = Patience { silent: None, partial: self.needs.detection_timeout };
+        let Ok((detected, io)) = sniff(io, patience).await else { return Ok(()) };
+        self.detected(detected.as_str(), began);
+        self.proxied(detected, io).await
+    }
+
+    /// The same once its protocol is known.
+    async fn proxied(self: Rc<Self>, detected: Detected, io: Prefixed<Io>) -> Result<(), Refusal> {
+        match detected {
+            Detected::Nothing => Ok(()),
+            Detected::Http1 => self.http(io, Version::Http1, None).await,
+            Detected::Http2 => self.http(io, Version::Http2, None).await,
+            Detected::Tls | Detected::Opaque | Detected::Undecided => {
+                io.get_ref().abort();
                 let detail = "the connection is not HTTP, and its destination is not known";
                 Err(Refusal::new(Reason::NoTarget, detail))
             }
         }
     }
 
+    /// A connection to a service.
+    async fn connection(self: Rc<Self>, io: Io, target: Target) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let found = self.services.get(&target.service, began).await;
+        let found = found.and_then(|service| Ok((service.config()?, service.protocol(target.port)?)));
+        let (config, declared) = match found {
+            Ok(found) => found,
+            Err(refusal) => {
+                io.abort();
+                return Err(refusal);
+            }
+        };
+        match declared {
+            Protocol::Http1 => return self.http(Prefixed::fresh(io), Version::Http1, Some(target)).await,
+            Protocol::Http2 | Protocol::Grpc => {
+                return self.http(Prefixed::fresh(io), Version::Http2, Some(target)).await;
+            }
+            Protocol::Tcp => {
+                return Box::pin(self.forward_opaque(Prefixed::fresh(io), &target, None)).await;
+            }
+            Protocol::Detect => {}
+        }
+        let patience = Patience { silent: None, partial: self.needs.detection_timeout };
+        // Routes must hold for every connection, so what is not HTTP is not opened, nor taken, where there are any.
+        let routed = target.endpoint.is_none() && config.has_routes(target.port);
+        let spoken = if routed {
+            sniff(io, patience).await.map(|(detected, io)| Spoken::Client(detected, io, None))
+        } else {
+            Box::pin(either(io, patience, early(target.port), self.open_opaque(&target))).await
+        };
+        // A caller that is gone is no fault of anybody.
+        let Ok(spoken) = spoken else { return Ok(()) };
+        match spoken {
+            Spoken::Server(io, upstream) => {
+                self.detected("server-first", began);
+                let (answered, opened) = upstream.into_parts();
+                Box::pin(opened.carry(io, answered)).await;
+                Ok(())
+            }
+            Spoken::Client(detected, io, opened) => {
+                self.detected(detected.as_str(), began);
+                match detected {
+                    Detected::Nothing => Ok(()),
+                    Detected::Http1 => self.http(io, Version::Http1, Some(target)).await,
+                    Detected::Http2 => self.http(io, Version::Http2, Some(target)).await,
+                    Detected::Tls | Detected::Opaque | Detected::Undecided if routed => {
+                        io.get_ref().abort();
+                        let detail = format_args!("{}:{}", target.service, target.port);
+                        Err(Refusal::new(Reason::OpaqueRefused, detail))
+                    }
+                    Detected::Tls | Detected::Opaque | Detected::Undecided => {
+                        Box::pin(self.forward_opaque(io, &target, opened)).await
+                    }
+                }
+            }
+        }
+    }
+
+    async fn http(
+        self: Rc<Self>,
+        io: Prefixed<Io>,
+        version: Version,
+        target: Option<Target>,
+    ) -> Result<(), Refusal> {
+        let handler = http::FromApplication { outbound: self, target, last: Default::default() };
+        // The application may need others until its very end: nothing is closed before the process ends.
+        let (_, never) = drain::channel();
+        serve::serve(io, version, Rc::new(handler), never).await
+    }
+
+    /// Carries bytes to a service, on a connection that is there already or a new one.
+    async fn forward_opaque(
+        &self,
+        io: Prefixed<Io>,
+        target: &Target,
+        opened: Option<Opened>,
+    ) -> Result<(), Refusal> {
+        let opened = match opened {
+            Some(opened) => Ok(opened),
+            None => self.open_opaque(target).await,
+        };
+        match opened {
+            Ok(opened) => {
+                opened.carry(io, Bytes::new()).await;
+                Ok(())
+            }
+            Err(refusal) => {
+                io.get_ref().abort();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Counts what a connection was found to carry, and how long that took.
+    fn detected(&self, outcome: &str, began: Instant) {
+        let labels = [Hop::Outbound.as_str(), outcome];
+        self.needs.registry.counter(Metric::Detections, &labels).increment(1);
+        self.needs.registry.histogram(Metric::DetectionTime, &labels).record(began.elapsed().as_secs_f64());
+    }
+
     /// Who we are; waits, bounded, while it is not known yet.
     async fn mesh(&self) -> Result<Mesh, Refusal> {
-        mesh(&self.needs.mesh, self.needs.discovery_timeout).await
+        control::mesh(&self.needs.mesh, self.needs.discovery_timeout).await
     }
 
     /// For what is refused before its destination is known. Nothing of it is carried, so nothing in plaintext.
@@ -192,17 +301,5 @@ impl Outbound {
             workload: "".into(),
             mtls,
         })
-    }
-}
-
-async fn mesh(mesh: &watch::Receiver<Option<Mesh>>, patience: Duration) -> Result<Mesh, Refusal> {
-    if let Some(mesh) = mesh.borrow().as_ref() {
-        return Ok(mesh.clone());
-    }
-    let mut mesh = mesh.clone();
-    let known = tokio::time::timeout(patience, mesh.wait_for(Option::is_some)).await;
-    match known {
-        Ok(Ok(known)) => Ok(known.clone().expect("waited for")),
-        _ => Err(Refusal::new(Reason::NoIdentity, format_args!("waited {patience:?}"))),
     }
 }

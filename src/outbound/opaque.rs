@@ -1,48 +1,85 @@
 //! Carries one application connection as bytes, over a mutual TLS connection of its own.
 
-use std::rc::Rc;
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
-use tokio::time::Instant;
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    time::Instant,
+};
 
 use super::{Outbound, Target, services::Reach};
 use crate::{
-    balance::Endpoint,
+    balance::{Endpoint, Pick},
     error::{Reason, Refusal},
+    middleware::limit::Place,
     net::{copy, io::Io, sniff::Prefixed},
+    telemetry::edge::Edge,
 };
 
 /// Endpoints tried for a connection.
 const TRIES: usize = 3;
 
+/// A connection all the way to an endpoint's application, and what is held for as long as it is open.
+pub(super) struct Opened {
+    peer: Io,
+    edge: Rc<Edge>,
+    _endpoint: Pick<Reach>,
+    _place: Place,
+}
+
+/// Only read from, while it is not known which side speaks first.
+impl AsyncRead for Opened {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.peer).poll_read(cx, buffer)
+    }
+}
+
+impl Opened {
+    /// Copies until both sides have ended. `answered` was read from the endpoint already.
+    pub(super) async fn carry(self, mut io: Prefixed<Io>, answered: Bytes) {
+        let mut peer = Prefixed::with(answered, self.peer);
+        let _under_way = self.edge.enter();
+        let (sent, received) = copy::both_ways(&mut io, &mut peer).await.unwrap_or_default();
+        self.edge.connection(sent, received);
+    }
+}
+
 impl Outbound {
-    /// Connects to an endpoint, another one while that fails, and copies until both sides have ended.
-    pub(super) async fn forward_opaque(&self, mut io: Prefixed<Io>, target: &Target) -> Result<(), Refusal> {
+    /// Connects to an endpoint, to another one while that fails.
+    pub(super) async fn open_opaque(&self, target: &Target) -> Result<Opened, Refusal> {
         let service = self.services.get(&target.service, Instant::now()).await?;
         let port = service.config()?.port(target.port).map(|port| port.target_port);
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
-        let _place = service.requests.enter()?;
+        let place = service.requests.enter()?;
         let mut failed: Option<(Rc<Endpoint<Reach>>, Refusal)> = None;
         for _ in 0..TRIES {
             let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
             let avoided = avoided.map(|endpoint: &Rc<Endpoint<Reach>>| endpoint.uid());
-            let mut pick = match (service.pick(&self.random, Instant::now(), avoided).await, failed.take()) {
+            let picked =
+                service.pick(&self.random, Instant::now(), target.endpoint.as_deref(), avoided).await;
+            let mut pick = match (picked, failed.take()) {
                 (Ok(pick), _) => pick,
                 (Err(_), Some((_, refusal))) | (Err(refusal), None) => return Err(refusal),
             };
             match pick.endpoint().reach().to_peer(port).open_opaque().await {
-                Ok(mut peer) => {
+                Ok(peer) => {
                     let now = Instant::now();
                     pick.first_byte(now);
                     // It has an application behind it, which is all that can be told of bytes.
                     pick.settle(true, now);
                     let edge = pick.endpoint().reach().edge(&service.name);
-                    let _under_way = edge.enter();
-                    let copied = copy::both_ways(&mut io, &mut peer).await;
-                    let (sent, received) = copied.unwrap_or_default();
-                    edge.connection(sent, received);
-                    return Ok(());
+                    return Ok(Opened { peer, edge, _endpoint: pick, _place: place });
                 }
                 Err(refusal) => {
                     failed = Some((pick.endpoint().clone(), refusal));

@@ -15,7 +15,7 @@ use crate::{
         refusal::Voice,
     },
     middleware::{self, Policy, Served, record::Recorded},
-    net::{io::Io, listen::Open},
+    net::{connect, io::Io, listen::Open, resolve::Resolver},
     telemetry::edge::{Edge, EdgeKey},
 };
 
@@ -31,6 +31,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) struct Outside {
     hosts: RefCell<HashMap<Authority, Client<ToHost>>>,
     own: Arc<[SocketAddr]>,
+    resolver: Resolver,
     edge: Rc<Edge>,
 }
 
@@ -44,7 +45,7 @@ impl Outside {
             workload: "".into(),
             mtls: false,
         });
-        Self { hosts: RefCell::default(), own: needs.own.clone(), edge }
+        Self { hosts: RefCell::default(), own: needs.own.clone(), resolver: needs.resolver.clone(), edge }
     }
 
     pub(super) fn sweep(&self) {
@@ -83,9 +84,26 @@ impl Outside {
         .await
     }
 
+    /// Carries a redirected connection on to where it was meant to go, whatever it says.
+    pub(super) async fn pass(&self, mut io: Io, destination: SocketAddr) -> Result<(), Refusal> {
+        match crate::net::connect::tcp(destination, CONNECT_TIMEOUT).await {
+            Ok(mut there) => {
+                let _under_way = self.edge.enter();
+                let copied = crate::net::copy::both_ways(&mut io, &mut there).await;
+                let (sent, received) = copied.unwrap_or_default();
+                self.edge.connection(sent, received);
+                Ok(())
+            }
+            Err(refusal) => {
+                io.abort();
+                Err(refusal)
+            }
+        }
+    }
+
     /// Connects to a host for a tunnel.
     pub(super) async fn dial(&self, authority: &Authority) -> Result<TcpStream, Refusal> {
-        dial(authority, 443, &self.own).await
+        dial(authority, 443, &self.resolver, &self.own).await
     }
 
     fn client(&self, authority: &Authority) -> Client<ToHost> {
@@ -95,7 +113,8 @@ impl Outside {
             hosts.clear();
         }
         let make = || {
-            let connector = ToHost { authority: authority.clone(), own: self.own.clone() };
+            let (authority, resolver) = (authority.clone(), self.resolver.clone());
+            let connector = ToHost { authority, resolver, own: self.own.clone() };
             Client::new(connector, IDLE_TIMEOUT)
         };
         hosts.entry(authority.clone()).or_insert_with(make).clone()
@@ -106,40 +125,29 @@ impl Outside {
 #[derive(Debug)]
 struct ToHost {
     authority: Authority,
+    resolver: Resolver,
     own: Arc<[SocketAddr]>,
 }
 
 impl Connect for ToHost {
     async fn connect(&self, _: Version) -> Result<Io, Refusal> {
-        dial(&self.authority, 80, &self.own).await.map(Io::Tcp)
+        dial(&self.authority, 80, &self.resolver, &self.own).await.map(Io::Tcp)
     }
 }
 
-async fn dial(authority: &Authority, default_port: u16, own: &[SocketAddr]) -> Result<TcpStream, Refusal> {
+async fn dial(
+    authority: &Authority,
+    default_port: u16,
+    resolver: &Resolver,
+    own: &[SocketAddr],
+) -> Result<TcpStream, Refusal> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(default_port);
-    let connecting = async {
-        let addresses = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(|error| Refusal::new(Reason::Connect, format_args!("{authority}: {error}")))?;
-        let mut last = Refusal::new(Reason::Connect, format_args!("{authority}: no address"));
-        for address in addresses {
-            if own.iter().any(|own| leads_to(address, *own)) {
-                return Err(Refusal::new(
-                    Reason::Connect,
-                    format_args!("{authority} is this sidecar itself"),
-                ));
-            }
-            match crate::net::connect::tcp(address, CONNECT_TIMEOUT).await {
-                Ok(stream) => return Ok(stream),
-                Err(refusal) => last = refusal,
-            }
-        }
-        Err(last)
+    let others = |address| match own.iter().any(|own| leads_to(address, *own)) {
+        true => Err(Refusal::new(Reason::Connect, format_args!("{authority} is this sidecar itself"))),
+        false => Ok(()),
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
-        Err(Refusal::new(Reason::ConnectTimeout, format_args!("{authority}: not within {CONNECT_TIMEOUT:?}")))
-    })
+    connect::host(resolver, (host, port), CONNECT_TIMEOUT, others).await
 }
 
 /// Whether connecting to `address` would reach a listener of ours: by its address, or by any of the other ways to say

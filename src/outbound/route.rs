@@ -51,7 +51,12 @@ impl End for Held {
 /// 1,000 requests/s, one or two at a time, neither is ahead (132 and 130 µs; three turns each, benches/README.md). What
 /// HTTP/2 has no words for, names' case and order, goes along ([`headers::NAMES`]). Upgrades need a connection of their
 /// own, which is HTTP/1's way.
-fn carry(request: &Request<Body>) -> Version {
+///
+/// To what is outside the mesh, in the version that it came in.
+fn carry(request: &Request<Body>, outside: bool) -> Version {
+    if outside {
+        return if request.version() == ::http::Version::HTTP_2 { Version::Http2 } else { Version::Http1 };
+    }
     if headers::is_upgrade(request.headers()) { Version::Http1 } else { Version::Http2 }
 }
 
@@ -62,6 +67,8 @@ struct Destination<'a> {
     backend: &'a Service,
     /// The application's.
     port: u16,
+    /// The one that the caller has named.
+    endpoint: Option<&'a str>,
 }
 
 /// How long a request may take.
@@ -100,7 +107,11 @@ impl Outbound {
             }
         };
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
-        let decision = route::choose(&config, target.port, head);
+        // Routes are for the service; whoever names an endpoint means that one.
+        let decision = match target.endpoint {
+            None => route::choose(&config, target.port, head),
+            Some(_) => Decision::Direct,
+        };
         let rule = match decision {
             Decision::Rule(rule) => Some(rule),
             Decision::Direct | Decision::NoMatch => None,
@@ -124,7 +135,8 @@ impl Outbound {
             }
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
-                    let to = Destination { called: &service, backend: &backend, port };
+                    let endpoint = target.endpoint.as_deref();
+                    let to = Destination { called: &service, backend: &backend, port, endpoint };
                     self.send(request, authority, now, to, times, interim).await
                 }
                 Err(refusal) => Served::refused(refusal),
@@ -179,8 +191,9 @@ impl Outbound {
         times: Times,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let Destination { called, backend, port } = to;
-        let carry = carry(&request);
+        let Destination { called, backend, port, endpoint } = to;
+        let outside = backend.is_outside();
+        let carry = carry(&request, outside);
         match carry {
             Version::Http1 => headers::to_http1(&mut request),
             Version::Http2 => {
@@ -194,7 +207,7 @@ impl Outbound {
         let mut failed = None;
         for tried in 1.. {
             let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let mut pick = match backend.pick(&self.random, now, avoided).await {
+            let mut pick = match backend.pick(&self.random, now, endpoint, avoided).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
                 Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),
@@ -226,9 +239,13 @@ impl Outbound {
             };
             let mut counts = true;
             let (result, next) = match result {
-                Ok(response) => {
+                Ok(mut response) => {
                     pick.first_byte(now);
-                    let unprocessed = refused_unprocessed(&response);
+                    // Only sidecars speak as sidecars.
+                    if outside {
+                        headers::strip_private(response.headers_mut(), carry == Version::Http1);
+                    }
+                    let unprocessed = !outside && refused_unprocessed(&response);
                     (Ok(response), if unprocessed { again.as_ref().and_then(client::copy) } else { None })
                 }
                 Err(failure) => {

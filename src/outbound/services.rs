@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -18,14 +19,14 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use super::Needs;
 use crate::{
     balance::{Balancer, Pick},
-    control::{Mesh, directory::Snapshot},
+    control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
     http::{
         Version,
         client::{Client, Connect},
     },
     middleware::limit::Limit,
-    net::io::Io,
+    net::{io::Io, resolve::Resolved},
     telemetry::{
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
@@ -42,6 +43,8 @@ const MAX_SERVICES: usize = 3072;
 const IDLE: Duration = Duration::from_secs(600);
 /// The same for a name that turned out to be no service, such as a host outside.
 const ABSENT_IDLE: Duration = Duration::from_secs(30);
+/// Between look-ups of a name outside the mesh that fail.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a request waits for a first ready endpoint.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -70,7 +73,34 @@ pub(super) struct Service {
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
-    follower: RefCell<Option<AbortHandle>>,
+    follower: RefCell<Option<Background>>,
+    /// Of a service outside the mesh.
+    outside: RefCell<Option<Outside>>,
+}
+
+/// What keeps the endpoints of a service outside the mesh what its name resolves to.
+#[derive(Debug)]
+struct Outside {
+    host: String,
+    /// Why there is no address, if there is none.
+    fault: Option<String>,
+    _looking: Background,
+}
+
+/// A task that ends with whoever it works for.
+#[derive(Debug)]
+struct Background(AbortHandle);
+
+impl Background {
+    fn start(work: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(work).abort_handle())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[derive(Debug)]
@@ -121,7 +151,7 @@ impl Services {
                 format_args!("{MAX_SERVICES} services are followed already"),
             ));
         }
-        let mesh = super::mesh(&self.needs.mesh, self.needs.discovery_timeout).await?;
+        let mesh = control::mesh(&self.needs.mesh, self.needs.discovery_timeout).await?;
         let snapshots = self.needs.directory.follow(name).await?;
         // Somebody else may have been as quick.
         let mut known = self.known.borrow_mut();
@@ -200,26 +230,27 @@ impl Service {
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
             follower: RefCell::default(),
+            outside: RefCell::default(),
         });
         let first = seen.borrow_and_update().clone();
         service.take(first);
         let weak: Weak<Self> = Rc::downgrade(&service);
-        let follower = tokio::task::spawn_local(async move {
+        *service.follower.borrow_mut() = Some(Background::start(async move {
             while seen.changed().await.is_ok() {
                 let Some(service) = weak.upgrade() else { return };
                 let snapshot = seen.borrow_and_update().clone();
                 service.take(snapshot);
             }
-        });
-        *service.follower.borrow_mut() = Some(follower.abort_handle());
+        }));
         service
     }
 
-    fn take(&self, snapshot: Snapshot) {
+    fn take(self: &Rc<Self>, snapshot: Snapshot) {
         match snapshot {
             Snapshot::Pending => {}
             Snapshot::Absent => {
                 self.config.borrow_mut().take();
+                self.outside.borrow_mut().take();
                 self.update(&[]);
             }
             Snapshot::Present(config, endpoints) => {
@@ -228,17 +259,68 @@ impl Service {
                 self.timeouts.connect.set(config.policy.connect_timeout);
                 self.timeouts.idle.set(config.policy.idle_timeout);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
-                self.update(&endpoints);
+                self.look_outside(config.external.as_deref(), &endpoints);
                 *self.config.borrow_mut() = Some(config);
             }
         }
+    }
+
+    /// A service of the mesh has the endpoints that the control plane says; one outside, those that its name resolves to.
+    fn look_outside(self: &Rc<Self>, host: Option<&str>, endpoints: &[Endpoint]) {
+        let mut outside = self.outside.borrow_mut();
+        let Some(host) = host else {
+            *outside = None;
+            drop(outside);
+            return self.update(endpoints);
+        };
+        if outside.as_ref().is_some_and(|outside| outside.host == host) {
+            return;
+        }
+        let (weak, resolver, name) = (Rc::downgrade(self), self.needs.resolver.clone(), host.to_owned());
+        let looking = Background::start(async move {
+            loop {
+                let found = resolver.lookup(&name).await;
+                let Some(service) = weak.upgrade() else { return };
+                let again = service.found_outside(&name, found);
+                drop(service);
+                tokio::time::sleep(again).await;
+            }
+        });
+        *outside = Some(Outside { host: host.to_owned(), fault: None, _looking: looking });
+    }
+
+    /// Takes in what a host resolves to; says when to look again.
+    fn found_outside(&self, host: &str, found: Result<Resolved, Refusal>) -> Duration {
+        let (fault, again) = match found {
+            Ok(found) => {
+                let endpoints: Vec<_> =
+                    found.addresses.iter().map(|address| outside(host, *address)).collect();
+                self.update(&endpoints);
+                (None, found.valid_for)
+            }
+            // The addresses that it had may still be good, which their breakers will tell.
+            Err(refusal) => {
+                tracing::warn!(service = %self.name, %refusal, "a service outside the mesh");
+                (Some(refusal.to_string()), LOOK_AGAIN)
+            }
+        };
+        if let Some(outside) = &mut *self.outside.borrow_mut() {
+            outside.fault = fault;
+        }
+        again
     }
 
     fn update(&self, endpoints: &[Endpoint]) {
         self.balancer.update(endpoints, |endpoint| Reach {
             service: self.name.clone(),
             workload: endpoint.workload.as_str().into(),
-            peer: Rc::new(Peer::new(endpoint.address, endpoint.identity.clone(), self.mesh.identity.clone())),
+            way: match &endpoint.identity {
+                Some(identity) => {
+                    let peer = Peer::new(endpoint.address, identity.clone(), self.mesh.identity.clone());
+                    Way::Mesh(Rc::new(peer))
+                }
+                None => Way::Outside(endpoint.address.ip()),
+            },
             source: self.mesh.source.clone(),
             timeouts: self.timeouts.clone(),
             edges: self.needs.edges.clone(),
@@ -249,7 +331,7 @@ impl Service {
     }
 
     /// Chooses an endpoint. While there is no ready one at all, waits for one to come, bounded in time and number:
-    /// a service that is just starting or restarting is worth a moment.
+    /// a service that is just starting or restarting is worth a moment. The one that is `named`, where one is.
     ///
     /// # Errors
     /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
@@ -257,8 +339,13 @@ impl Service {
         &self,
         random: &RefCell<SmallRng>,
         now: Instant,
+        named: Option<&str>,
         avoid: Option<&str>,
     ) -> Result<Pick<Reach>, Refusal> {
+        if let Some(uid) = named {
+            let picked = self.balancer.pick_named(now, uid);
+            return picked.map_err(|reason| Refusal::new(reason, format_args!("{}, {uid}", self.name)));
+        }
         let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
         match picked {
             Ok(pick) => Ok(pick),
@@ -283,14 +370,25 @@ impl Service {
             }
             let updated = tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await;
             let now = Instant::now();
-            updated
-                .map_err(|_| Refusal::new(reason, format_args!("{}, waited {:?}", self.name, now - began)))?;
+            updated.map_err(|_| self.nobody(reason, now - began))?;
             let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
             match picked {
                 Ok(pick) => return Ok(pick),
                 Err(still) => reason = still,
             }
         }
+    }
+
+    fn nobody(&self, reason: Reason, waited: Duration) -> Refusal {
+        match self.outside.borrow().as_ref().and_then(|outside| outside.fault.as_ref()) {
+            Some(fault) => Refusal::new(Reason::NoAddress, fault),
+            None => Refusal::new(reason, format_args!("{}, waited {waited:?}", self.name)),
+        }
+    }
+
+    /// Whether it is outside the mesh, where nobody speaks as a sidecar.
+    pub(super) fn is_outside(&self) -> bool {
+        self.outside.borrow().is_some()
     }
 
     /// Its configuration; a request keeps to the one that it began with.
@@ -312,12 +410,24 @@ impl Service {
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        if let Some(follower) = self.follower.borrow_mut().take() {
-            follower.abort();
-        }
+/// An address of a host outside the mesh as an endpoint. People know it by the host's name; its port is the service's.
+fn outside(host: &str, address: IpAddr) -> Endpoint {
+    Endpoint {
+        uid: address.to_string(),
+        workload: host.to_owned(),
+        address: SocketAddr::new(address, 0),
+        identity: None,
+        ready: true,
     }
+}
+
+/// How an endpoint is reached.
+#[derive(Debug, Clone)]
+enum Way {
+    /// By its sidecar, over mutual TLS.
+    Mesh(Rc<Peer>),
+    /// As it is: it is outside the mesh.
+    Outside(IpAddr),
 }
 
 /// What reaches one endpoint of one service: its sidecar, connections to each of its ports, and where requests to it
@@ -326,7 +436,7 @@ impl Drop for Service {
 pub(super) struct Reach {
     service: ServiceName,
     workload: Arc<str>,
-    peer: Rc<Peer>,
+    way: Way,
     source: Arc<str>,
     timeouts: Rc<Timeouts>,
     edges: Rc<Edges>,
@@ -352,7 +462,7 @@ impl Reach {
     /// Connects to an application port.
     pub(super) fn to_peer(&self, port: u16) -> ToPeer {
         ToPeer {
-            peer: self.peer.clone(),
+            way: self.way.clone(),
             service: self.service.clone(),
             port,
             timeouts: self.timeouts.clone(),
@@ -372,7 +482,7 @@ impl Reach {
             target: called.as_str().into(),
             backend: self.service.as_str().into(),
             workload: self.workload.clone(),
-            mtls: true,
+            mtls: matches!(self.way, Way::Mesh(_)),
         });
         known.push((called.clone(), edge.clone()));
         edge
@@ -386,10 +496,10 @@ impl Reach {
     }
 }
 
-/// Connects to one port of one endpoint over mutual TLS.
+/// Connects to one port of one endpoint.
 #[derive(Debug)]
 pub(super) struct ToPeer {
-    peer: Rc<Peer>,
+    way: Way,
     service: ServiceName,
     port: u16,
     timeouts: Rc<Timeouts>,
@@ -400,7 +510,14 @@ impl ToPeer {
     /// Connects for what is to be carried.
     pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
         let timeout = self.timeouts.connect.get();
-        let connected = self.peer.connect(carries, &self.service, self.port, timeout).await;
+        let peer = match &self.way {
+            Way::Mesh(peer) => peer,
+            Way::Outside(address) => {
+                let address = SocketAddr::new(*address, self.port);
+                return crate::net::connect::tcp(address, timeout).await.map(Io::Tcp);
+            }
+        };
+        let connected = peer.connect(carries, &self.service, self.port, timeout).await;
         let result = match &connected {
             Ok((_, true)) => "resumed",
             Ok((_, false)) => "full",
@@ -413,6 +530,9 @@ impl ToPeer {
     /// Connects for bytes, all the way to the application.
     pub(super) async fn open_opaque(&self) -> Result<Io, Refusal> {
         let mut io = self.open(Carries::Tcp).await?;
+        if matches!(self.way, Way::Outside(_)) {
+            return Ok(io);
+        }
         let timeout = self.timeouts.connect.get();
         match tokio::time::timeout(timeout, tls::opening::read(&mut io)).await {
             Ok(opened) => opened.map(|()| io),

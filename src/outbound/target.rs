@@ -19,7 +19,7 @@ pub(super) fn meaning(authority: &Authority, namespace: &str, default_port: u16)
     let port = authority.port_u16().unwrap_or(default_port);
     let host = authority.host();
     // An IPv6 literal, or what every host calls itself.
-    if host.starts_with('[') || host.eq_ignore_ascii_case("localhost") {
+    if host.starts_with('[') || is_this_host(host) {
         return Meaning::Outside;
     }
     match ServiceName::from_host(host, namespace) {
@@ -27,6 +27,15 @@ pub(super) fn meaning(authority: &Authority, namespace: &str, default_port: u16)
         Some((service, HostMeaning::Perhaps)) => Meaning::Perhaps(service, port),
         None => Meaning::Outside,
     }
+}
+
+/// Whether a host is what every host calls itself.
+pub(super) fn is_this_host(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

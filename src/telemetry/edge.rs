@@ -137,6 +137,11 @@ impl Edge {
         }
     }
 
+    /// Whether what it counts is carried by mutual TLS.
+    pub fn mtls(&self) -> bool {
+        self.key.mtls
+    }
+
     /// Counts a request that has ended.
     pub fn request(&self, outcome: Outcome, took_us: u64) {
         add(&self.outcomes[outcome.slot()], 1);

@@ -7,6 +7,7 @@ use pillion_api::name::ServiceName;
 
 pub mod accept;
 pub mod connect;
+pub mod hello;
 pub mod opening;
 
 /// What a connection between sidecars carries.

@@ -16,6 +16,7 @@ use pillion_proxy::{
         stream::Stream,
     },
     drain::{self, Phase, Trigger},
+    net::resolve::Resolver,
     telemetry::{gather::Gathered, prometheus::Registry},
 };
 use tokio::{
@@ -48,7 +49,8 @@ impl Workload {
         app: String,
         registry: &Registry,
     ) -> Result<Self, Error> {
-        let identity = certify::join(address, &JoinToken::Text(token.to_owned()), registry).await?;
+        let identity =
+            certify::join(address, &Resolver::system(), &JoinToken::Text(token.to_owned()), registry).await?;
         Ok(Self { identity, number, app })
     }
 
@@ -97,6 +99,7 @@ impl Sidecar {
         let (directory, wishes) = Directory::new(PATIENCE);
         let stream = Stream {
             address: address.to_owned(),
+            resolver: Resolver::system(),
             identity: workload.identity.clone(),
             hello,
             registry: Arc::clone(registry),

@@ -36,6 +36,11 @@ impl Service {
     pub fn port(&self, port: u16) -> Option<&Port> {
         self.ports.iter().find(|candidate| candidate.port == port)
     }
+
+    /// Whether any route is for requests to a port.
+    pub fn has_routes(&self, port: u16) -> bool {
+        self.routes.iter().any(|route| route.parent_port.is_none_or(|parent| parent == port))
+    }
 }
 
 /// One port of a service.
@@ -318,8 +323,8 @@ pub struct Endpoint {
     pub workload: String,
     /// Of its sidecar's inbound listener.
     pub address: std::net::SocketAddr,
-    /// Whom its sidecar must prove to be.
-    pub identity: pillion_certs::spiffe::SpiffeId,
+    /// Whom its sidecar must prove to be. `None`: it is outside the mesh, and has none.
+    pub identity: Option<pillion_certs::spiffe::SpiffeId>,
     /// Its application's health, as its own sidecar sees it.
     pub ready: bool,
 }
@@ -383,7 +388,7 @@ pub fn endpoints(list: &wire::EndpointList) -> Result<Vec<Endpoint>, Refused> {
                 uid: endpoint.uid.clone(),
                 workload: endpoint.workload.clone(),
                 address,
-                identity,
+                identity: Some(identity),
                 ready: endpoint.ready,
             });
         }

@@ -1,0 +1,168 @@
+//! Connections that were redirected here on their way to the application: other sidecars are told by what they offer in
+//! the TLS handshake; everybody else is taken as they are, or refused, by the mesh's mode.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use bytes::Bytes;
+use pillion_api::model::InboundMode;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+
+use super::{
+    Closed, Inbound,
+    forward::{Admits, FromPeer, IDLE_TIMEOUT, ToApplication},
+};
+use crate::{
+    error::{Hop, Reason, Refusal},
+    http::{
+        Version,
+        client::{Client, Connect},
+        serve,
+    },
+    net::{
+        copy,
+        io::Io,
+        sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
+    },
+    telemetry::names::Metric,
+    tls::hello,
+};
+
+impl Inbound {
+    /// Serves a connection that was on its way to `destination`, a port of this workload.
+    pub(super) async fn redirected(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        destination: SocketAddr,
+    ) -> Result<(), Closed> {
+        let (began, within) = (Instant::now(), self.needs.detection_timeout);
+        let port = destination.port();
+        let open = self.is_open(port).await;
+        let application = self.application(destination);
+        let spoken = if open {
+            let patience = Patience { silent: None, partial: within };
+            let connecting = application.connector().connect(Version::Http1);
+            either(stream, patience, early(port), connecting).await
+        } else {
+            let patience = Patience { silent: Some(within), partial: within };
+            let sniffed = sniff(stream, patience).await;
+            sniffed.map(|(detected, io)| Spoken::Client(detected, io, None))
+        };
+        // A caller that is gone is no fault of anybody.
+        let Ok(spoken) = spoken else { return Ok(()) };
+        let outcome = match &spoken {
+            Spoken::Client(detected, ..) => detected.as_str(),
+            Spoken::Server(..) => "server-first",
+        };
+        self.detected(outcome, began);
+        match spoken {
+            Spoken::Client(Detected::Nothing, ..) => Ok(()),
+            Spoken::Client(Detected::Tls, io, opened) => {
+                let (hello, io) = hello::read(io, within).await?;
+                match (hello.is_ours, open) {
+                    (true, _) => {
+                        drop((opened, application));
+                        self.from_sidecar(io).await
+                    }
+                    (false, true) => self.carry(io.map(Io::Tcp), Bytes::new(), opened, &application).await,
+                    (false, false) => Err(self.refuse(io.map(Io::Tcp), Detected::Tls, port).await),
+                }
+            }
+            Spoken::Client(detected @ (Detected::Http1 | Detected::Http2), io, opened) => {
+                drop(opened);
+                let admits = match (open, self.has_probes(port)) {
+                    (true, _) => Admits::Anybody,
+                    (false, true) => Admits::Probes,
+                    (false, false) => return Err(self.refuse(io.map(Io::Tcp), detected, port).await),
+                };
+                let version = if detected == Detected::Http1 { Version::Http1 } else { Version::Http2 };
+                let (edge, application) = (self.edge("outside", false), Some(application));
+                let handler = FromPeer { inbound: self.clone(), port, application, edge, admits };
+                serve::serve(io.map(Io::Tcp), version, Rc::new(handler), self.needs.drain.clone()).await?;
+                Ok(())
+            }
+            Spoken::Client(_, io, opened) if open => {
+                self.carry(io.map(Io::Tcp), Bytes::new(), opened, &application).await
+            }
+            Spoken::Server(io, upstream) => {
+                let (answered, opened) = upstream.into_parts();
+                self.carry(io.map(Io::Tcp), answered, Some(opened), &application).await
+            }
+            Spoken::Client(detected, io, _) => Err(self.refuse(io.map(Io::Tcp), detected, port).await),
+        }
+    }
+
+    /// Whether a port takes what is not the mesh's. Waits, bounded, while it is not known what holds in the mesh.
+    async fn is_open(&self, port: u16) -> bool {
+        if self.needs.plaintext_ports.contains(&port) {
+            return true;
+        }
+        match self.mesh().await {
+            Ok(mesh) => mesh.settings.inbound == InboundMode::Permissive,
+            // Nobody is let in because the control plane is away.
+            Err(_) => false,
+        }
+    }
+
+    fn has_probes(&self, port: u16) -> bool {
+        self.needs.probes.iter().any(|probe| probe.port == port)
+    }
+
+    /// Whoever serves the port: where it is declared to listen, else where the caller wanted to connect.
+    fn application(&self, destination: SocketAddr) -> Client<ToApplication> {
+        let declared = self.applications.get(&destination.port()).cloned();
+        declared.unwrap_or_else(|| Client::new(ToApplication(destination), IDLE_TIMEOUT))
+    }
+
+    /// Copies bytes between a caller and the application. `answered` was read from the latter already.
+    async fn carry(
+        &self,
+        mut io: Prefixed<Io>,
+        answered: Bytes,
+        opened: Option<Io>,
+        application: &Client<ToApplication>,
+    ) -> Result<(), Closed> {
+        let edge = self.edge("outside", false);
+        let opened = match opened {
+            Some(opened) => Ok(opened),
+            None => application.connector().connect(Version::Http1).await,
+        };
+        match opened {
+            Ok(opened) => {
+                let _under_way = edge.enter();
+                let mut opened = Prefixed::with(answered, opened);
+                let (sent, received) = copy::both_ways(&mut io, &mut opened).await.unwrap_or_default();
+                edge.connection(sent, received);
+                Ok(())
+            }
+            Err(refusal) => {
+                edge.refusal(refusal.reason);
+                io.get_ref().abort();
+                Err(refusal.into())
+            }
+        }
+    }
+
+    async fn refuse(&self, mut io: Prefixed<Io>, detected: Detected, port: u16) -> Closed {
+        let what = match detected {
+            Detected::Tls => "TLS that is not the mesh's",
+            _ => "no TLS",
+        };
+        let refusal = Refusal::new(Reason::PlaintextRefused, format_args!("{what}, to port {port}"));
+        self.handshake(refusal.reason.as_str());
+        self.edge("outside", false).refusal(refusal.reason);
+        if detected == Detected::Http1 {
+            let answer = self.voice.http1_text(refusal.reason.status(), &refusal);
+            let _ = io.write_all(&answer).await;
+            let _ = io.shutdown().await;
+        } else {
+            io.get_ref().abort();
+        }
+        refusal.into()
+    }
+
+    fn detected(&self, outcome: &str, began: Instant) {
+        let labels = [Hop::Inbound.as_str(), outcome];
+        self.needs.registry.counter(Metric::Detections, &labels).increment(1);
+        self.needs.registry.histogram(Metric::DetectionTime, &labels).record(began.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,127 @@
+//! What a destination is: from the address that the application connects to, or the host that it names.
+
+use std::net::{IpAddr, SocketAddr};
+
+use pillion_api::{model::OutboundMode, name::ServiceName};
+use tokio::net::TcpStream;
+
+use super::{Outbound, Target};
+use crate::{
+    control::directory::Question,
+    error::{Reason, Refusal},
+    net::{
+        io::Io,
+        sniff::{Detected, Patience, sniff},
+    },
+    tls::hello,
+};
+
+impl Outbound {
+    /// Serves a connection whose destination the kernel has told.
+    pub(super) async fn redirected(
+        self: std::rc::Rc<Self>,
+        stream: TcpStream,
+        destination: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+        let io = Io::Tcp(stream);
+        match self.at(destination).await {
+            Ok(Some(target)) => self.connection(io, target).await,
+            Ok(None) if self.registry_only() => self.registered(io, destination).await,
+            Ok(None) => self.outside.pass(io, destination).await,
+            Err(refusal) => {
+                io.abort();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// What an address is. `None`: nothing that the mesh knows.
+    async fn at(&self, address: SocketAddr) -> Result<Option<Target>, Refusal> {
+        match self.needs.directory.resolve(Question::Address(address)).await {
+            Ok(Some(answer)) => {
+                Ok(Some(Target { endpoint: answer.uid, ..Target::new(answer.service, answer.port) }))
+            }
+            Ok(None) if self.is_virtual(address.ip()) => {
+                let detail = format_args!("{address} is an address of the mesh, but no service has it");
+                Err(Refusal::new(Reason::UnknownService, detail))
+            }
+            Err(refusal) if self.is_virtual(address.ip()) => Err(refusal),
+            Ok(None) => Ok(None),
+            // An application must not depend on the control plane for what is outside the mesh; and a peer that wants mutual
+            // TLS refuses plaintext itself.
+            Err(refusal) => {
+                tracing::warn!(%address, %refusal, "taken for a destination outside the mesh");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a host is that is no service's name. `None`: one outside, which may be called.
+    pub(super) async fn host(&self, host: &str, port: u16) -> Result<Option<Target>, Refusal> {
+        let host = host.trim_end_matches('.');
+        // Before it is known who we are there is nobody to ask.
+        let known = self.needs.mesh.borrow().is_some();
+        let name = known && !super::target::is_this_host(host) && host.parse::<IpAddr>().is_err();
+        if name {
+            let question = Question::Host(host.to_ascii_lowercase().into());
+            if let Ok(Some(answer)) = self.needs.directory.resolve(question).await {
+                return Ok(Some(Target::new(answer.service, port)));
+            }
+        }
+        if self.registry_only() && !super::target::is_this_host(host) {
+            return Err(Refusal::new(Reason::OutsideRefused, format_args!("{host}:{port}")));
+        }
+        Ok(None)
+    }
+
+    /// Where only what the mesh knows may be called: finds out by name what the connection is for.
+    async fn registered(self: std::rc::Rc<Self>, io: Io, destination: SocketAddr) -> Result<(), Refusal> {
+        let within = self.needs.detection_timeout;
+        let Ok((detected, io)) = sniff(io, Patience { silent: Some(within), partial: within }).await else {
+            return Ok(());
+        };
+        let refused =
+            |what: &str| Refusal::new(Reason::OutsideRefused, format_args!("{destination}, {what}"));
+        let (io, target) = match detected {
+            Detected::Nothing => return Ok(()),
+            // Each request says whom it is for.
+            Detected::Http1 | Detected::Http2 => return self.proxied(detected, io).await,
+            Detected::Tls => {
+                let (hello, io) = hello::read(io, within).await?;
+                let target = match hello.server_name {
+                    Some(name) => self.host(&name, destination.port()).await,
+                    None => Err(refused("TLS without a server name")),
+                };
+                (io, target)
+            }
+            Detected::Opaque | Detected::Undecided => (io, Err(refused("neither HTTP nor TLS"))),
+        };
+        match target.and_then(|target| target.ok_or_else(|| refused("a host of this name"))) {
+            Ok(target) => self.forward_opaque(io, &target, None).await,
+            Err(refusal) => {
+                io.get_ref().abort();
+                Err(refusal)
+            }
+        }
+    }
+
+    fn registry_only(&self) -> bool {
+        let mesh = self.needs.mesh.borrow();
+        mesh.as_ref().is_some_and(|mesh| mesh.settings.outbound == OutboundMode::RegistryOnly)
+    }
+
+    fn is_virtual(&self, address: IpAddr) -> bool {
+        let mesh = self.needs.mesh.borrow();
+        // Nobody else has an address of class E (RFC 1112 4), in which the mesh's are by default.
+        let class_e = matches!(address, IpAddr::V4(address) if address.octets()[0] >= 240);
+        class_e || mesh.as_ref().is_some_and(|mesh| mesh.settings.is_virtual(address))
+    }
+}
+
+impl Target {
+    /// A service as a whole.
+    pub fn new(service: ServiceName, port: u16) -> Self {
+        Self { service, port, endpoint: None }
+    }
+}
