@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     app,
     config::{Config, check, raw::Raw},
+    redirect::{self, Failure},
     telemetry::log,
 };
 
@@ -36,36 +37,72 @@ enum Verb {
     CheckConfig,
     /// Print the settings in force as YAML, without secrets
     PrintConfig,
+    /// Lead this network namespace's traffic to its sidecar, by rules of nftables or iptables
+    ///
+    /// TCP that processes here open goes to the sidecar's outbound port, TCP that arrives to its inbound port. The sidecar's own
+    /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
+    /// settings. To do it again replaces the rules.
+    Redirect(Box<redirect::settings::Raw>),
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let file = cli.config.as_deref();
-    let shown = |config: &Config| print_config(config);
-    match (check::load(cli.settings, file, &host_name()), cli.verb) {
-        (Err(faults), _) => {
-            complain(&faults.0);
-            ExitCode::from(BAD_CONFIG)
-        }
-        (Ok(_), Some(Verb::CheckConfig)) => {
+    let Cli { verb, config, settings } = Cli::parse();
+    let configured =
+        |act: fn(Config) -> ExitCode| match check::load(settings, config.as_deref(), &host_name()) {
+            Ok(config) => act(config),
+            Err(faults) => {
+                complain(&faults.0);
+                ExitCode::from(BAD_CONFIG)
+            }
+        };
+    match verb {
+        Some(Verb::Redirect(raw)) => redirect(*raw),
+        Some(Verb::CheckConfig) => configured(|_| {
             say("the settings are valid");
             ExitCode::SUCCESS
+        }),
+        Some(Verb::PrintConfig) => configured(|config| {
+            say(print_config(&config).trim_end());
+            ExitCode::SUCCESS
+        }),
+        None => configured(serve),
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    let started = log::start(&config.log_level, config.log_format);
+    let yaml = print_config(&config);
+    match started.and_then(|()| app::run(config, yaml)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
+            ExitCode::from(FAILED)
         }
-        (Ok(config), Some(Verb::PrintConfig)) => {
-            say(shown(&config).trim_end());
+    }
+}
+
+fn redirect(raw: redirect::settings::Raw) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&[error.to_string()]);
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(redirect::run(raw)) {
+        Ok(said) => {
+            say(said.trim_end());
             ExitCode::SUCCESS
         }
-        (Ok(config), None) => {
-            let started = log::start(&config.log_level, config.log_format);
-            let yaml = shown(&config);
-            match started.and_then(|()| app::run(config, yaml)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
-                    ExitCode::from(FAILED)
-                }
-            }
+        Err(Failure::Settings(faults)) => {
+            complain(&faults);
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failure::Failed(faults)) => {
+            complain(&faults);
+            ExitCode::from(FAILED)
         }
     }
 }

@@ -20,5 +20,6 @@ pub mod inbound;
 pub mod middleware;
 pub mod net;
 pub mod outbound;
+pub mod redirect;
 pub mod telemetry;
 pub mod tls;

@@ -14,7 +14,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["error"],
             &["drain", "telemetry"],
             &["config", "net"],
-            &["tls"],
+            &["redirect", "tls"],
             &["http"],
             &["control"],
             &["balance", "middleware"],

@@ -49,4 +49,5 @@ pub mod nameservers;
 pub mod original;
 pub mod read_ahead;
 pub mod resolve;
+pub mod self_test;
 pub mod sniff;
