@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::apps::App;
 use crate::support::mesh::NAMESPACE;
 use crate::support::netns::{WorkloadSpec, World, connect, in_world, listen_on};
-use crate::support::{PATIENCE, eventually, soon};
+use crate::support::{eventually, soon};
 
 /// What the clients send; nobody between them and the servers may read it.
 const SECRET: &str = "only-for-the-server";
@@ -176,8 +176,7 @@ async fn start_postgres(world: &World, place: &Place) -> Child {
     let credential = world.mesh.credential("postgres");
     let who = "host all all all trust\n".to_owned();
     let (chain, key) = (credential.chain_pem(), credential.key().to_pem().to_string());
-    for (name, text) in [("pg_hba.conf", who), ("server.crt", chain), ("server.key", key)]
-    {
+    for (name, text) in [("pg_hba.conf", who), ("server.crt", chain), ("server.key", key)] {
         let file = data.join(name);
         std::fs::write(&file, text).expect("root may");
         chown(&file, Some(NOBODY), Some(NOBODY)).expect("we are root");
@@ -201,35 +200,4 @@ async fn use_postgres(world: &World, client: &Place, mode: &str) {
         .await;
     let its_own_tls = if mode == "disable" { "f" } else { "t" };
     assert_eq!(shown.trim_end(), format!("{SECRET}|{its_own_tls}"), "with sslmode={mode}");
-}
-
-#[test]
-fn tmp_plain() {
-    in_world(async |world| {
-        let places = ["redis", "postgres", "mariadb", "greeter", "client"].map(|name| world.place(name));
-        let [redis, postgres, mariadb, greeter, client] = places;
-        let mut hosts = String::new();
-        for (n, p) in [("redis", &redis), ("postgres", &postgres), ("mariadb", &mariadb)] {
-            hosts += &format!("{} {n}.demo.mesh\n", p.v4);
-        }
-        client.write_file("hosts", &hosts).unwrap();
-        let capture = world.capture(&client).await;
-        let a = start_redis(world, &redis);
-        let b = start_mariadb(world, &mariadb);
-        let c = start_postgres(world, &postgres).await;
-        let t = Instant::now();
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        use_redis(world, &client).await;
-        for mode in ["disable", "require"] {
-            use_postgres(world, &client, mode).await;
-        }
-        use_mariadb(world, &client).await;
-        println!("{:?}", t.elapsed());
-        let _l = listen_on(&redis, 9);
-        let mut s = connect(&client, (redis.v4, 9).into()).await.unwrap();
-        s.write_all(b"plain-x").await.unwrap();
-        eventually("capture", async || capture.holds(b"plain-x").then_some(())).await;
-        assert!(capture.holds(SECRET.as_bytes()));
-        println!("{}", std::fs::read_to_string("/proc/mounts").unwrap().len());
-    });
 }

@@ -94,7 +94,7 @@ impl World {
 
     /// Redirects everything in a place to a sidecar, and waits until that one is ready.
     pub(crate) async fn workload(&self, place: Place, spec: WorkloadSpec) -> Workload {
-        self.redirect(&place, &spec.redirection).await;
+        self.redirect(&place).await;
         let token = self.mesh.api.join_token(NAMESPACE, &spec.app).await.expect("a join token");
         let mut arguments: Vec<OsString> = vec![
             format!("--reuid={SIDECAR_UID}").into(),
@@ -128,7 +128,6 @@ impl World {
         let process = self.mesh.child(&spec.workload, program.into(), arguments);
         let mut workload = Workload {
             name: spec.workload,
-            redirection: spec.redirection,
             place,
             process,
             api: self.mesh.api.clone(),
@@ -138,17 +137,10 @@ impl World {
     }
 
     /// Installs the redirection (again).
-    pub(crate) async fn redirect(&self, place: &Place, further: &[String]) {
+    pub(crate) async fn redirect(&self, place: &Place) {
         let plain = PLAIN_PORT.to_string();
-        let mut arguments = vec![
-            "redirect",
-            "--redirect-dns",
-            "--exclude-inbound-ports",
-            &plain,
-            "--exclude-outbound-ports",
-            &plain,
-        ];
-        arguments.extend(further.iter().map(String::as_str));
+        let arguments =
+            ["redirect", "--redirect-dns", "--exclude-inbound-ports", &plain, "--exclude-outbound-ports", &plain];
         self.must(place, &pillion_proxy().display().to_string(), &arguments).await;
     }
 
@@ -187,6 +179,13 @@ impl World {
         ran.output
     }
 
+    /// Runs `nft` where all cables meet.
+    pub(crate) async fn nft(&self, arguments: &[&str]) {
+        let run = tokio::process::Command::new("nft").args(arguments).output();
+        let output = soon("the end of nft", run).await.expect("nft is there; see `make setup-tests`");
+        assert!(output.status.success(), "nft {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Starts a program in a place; it ends with the test.
     pub(crate) fn start(&self, name: &str, place: &Place, program: &str, arguments: &[&str]) -> Child {
         let (ip, arguments) = place.command(program, arguments.iter().map(OsString::from).collect());
@@ -195,7 +194,7 @@ impl World {
 
     /// What `curl` prints for these arguments in a place; it must succeed.
     pub(crate) async fn curl(&self, place: &Place, arguments: &[&str]) -> String {
-        self.must(place, "curl", &[&["--silent", "--show-error", "--max-time", "15"], arguments].concat())
+        self.must(place, "curl", &[&["--silent", "--show-error", "--noproxy", "*", "--max-time", "15"], arguments].concat())
             .await
     }
 
@@ -281,7 +280,6 @@ pub(crate) struct WorkloadSpec {
     workload: String,
     app: String,
     ports: Vec<u16>,
-    redirection: Vec<String>,
     flags: Vec<String>,
 }
 
@@ -315,7 +313,6 @@ pub(crate) struct Workload {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) process: Child,
-    redirection: Vec<String>,
     api: pillion::demo::api::Api,
 }
 
