@@ -5,7 +5,7 @@
 //! [`outbound`] (the tail) → [`balance`] → [`tls::connect`] → [`http::client`], and back up the same list.
 //!
 //! A worker thread owns its connections from accept to close, and everything it needs to serve them: nothing of that
-//! is shared or locked. The main thread runs the rest: [`control`], [`admin`], and gathering [`telemetry`].
+//! is shared or locked. The main thread runs the rest: [`control`], [`admin`], [`dns`], and gathering [`telemetry`].
 
 pub mod admin;
 pub mod app;
@@ -13,6 +13,7 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod dns;
 pub mod drain;
 pub mod error;
 pub mod http;

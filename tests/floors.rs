@@ -18,7 +18,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["http"],
             &["control"],
             &["balance", "middleware"],
-            &["admin", "inbound", "outbound"],
+            &["admin", "dns", "inbound", "outbound"],
             &["app"],
             &["cli", "lib", "main"],
         ],

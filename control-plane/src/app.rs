@@ -31,7 +31,7 @@ use crate::{
     mesh_api::{MeshState, Ticker, mesh_router},
     publish::{Compiler, Publisher, Refusal},
     registry::{Member, Registry},
-    resource::{Key, Kind, cache::DocumentCache, status::Refused},
+    resource::{Kind, cache::DocumentCache, claims, status::Refused},
     serve::{Listener, Mesh},
     shutdown::{self, Shutdown, Trigger},
     store::{Store, embedded::EmbeddedStore},
@@ -111,6 +111,14 @@ impl Server {
             .await
             .map_err(|error| Error::failed("provide the administrator's token", error))?;
         let read_failed = |error| Error::failed("read the store", error);
+        let completed = claims::complete(store.as_ref()).await;
+        let completed = completed.map_err(|error| Error::failed("give addresses to services", error))?;
+        if completed > 0 {
+            info!(
+                services = completed,
+                "gave addresses to services that an earlier release has left without"
+            );
+        }
         let registry = Arc::new(Registry::load(Arc::clone(&store), config.lease).await.map_err(read_failed)?);
         let (compiler, publisher) = Compiler::start(
             Arc::clone(&store),
@@ -350,7 +358,6 @@ fn refused(publisher: Arc<Publisher>, registry: Arc<Registry>) -> Arc<dyn Fn() -
             by_service.entry(refusal.service.clone()).or_default().push(refusal);
         }
         let told = by_service.into_iter().filter_map(|(service, refusals)| {
-            let (name, namespace) = service.split_once('.')?;
             let Refusal { uid, reason, .. } = refusals.first()?;
             let workload =
                 registry.member(uid).map_or_else(|| uid.clone(), |member| member.name().to_owned());
@@ -359,7 +366,7 @@ fn refused(publisher: Arc<Publisher>, registry: Arc<Registry>) -> Arc<dyn Fn() -
                 others => format!(" (and {others} more)"),
             };
             let why = format!("the sidecar of {workload}{others} refuses it: {reason}");
-            Some((Key::new(Kind::Service, namespace, name), why))
+            Some((service, why))
         });
         told.collect()
     })
@@ -374,7 +381,7 @@ fn on_change(history: Arc<History>) -> web::OnChange {
             Outcome::Deleted => (EventKind::DocumentDeleted, "was deleted"),
             Outcome::Unchanged => return,
         };
-        let service = (key.kind == Kind::Service).then(|| key.to_wire());
+        let service = matches!(key.kind, Kind::Service | Kind::ExternalService).then(|| key.to_wire());
         history.happened(kind, service, None, format!("{key} {verb}"), unix_ms());
     })
 }

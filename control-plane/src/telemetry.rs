@@ -13,6 +13,7 @@ enum Name {
     Subscriptions,
     UpdatesSent,
     UpdatesRefused,
+    Questions,
     CompileDuration,
     CertificatesIssued,
     CertificatesRejected,
@@ -29,6 +30,7 @@ impl Name {
             Self::Subscriptions => "pillion_server_subscriptions",
             Self::UpdatesSent => "pillion_server_updates_sent_total",
             Self::UpdatesRefused => "pillion_server_updates_refused_total",
+            Self::Questions => "pillion_server_questions_total",
             Self::CompileDuration => "pillion_server_compile_seconds",
             Self::CertificatesIssued => "pillion_server_certificates_issued_total",
             Self::CertificatesRejected => "pillion_server_certificates_rejected_total",
@@ -45,6 +47,9 @@ impl Name {
             Self::Subscriptions => "Services that connected sidecars subscribe to, counted per sidecar.",
             Self::UpdatesSent => "Updates sent to sidecars.",
             Self::UpdatesRefused => "Updates that a sidecar refused.",
+            Self::Questions => {
+                "Questions of sidecars what a destination is, by answer: resolved, or unknown to the mesh."
+            }
             Self::CompileDuration => "Time to compile what a change of documents or workloads touches.",
             Self::CertificatesIssued => "Certificates signed, by proof.",
             Self::CertificatesRejected => "Requests for a certificate that were rejected, by reason.",
@@ -74,6 +79,10 @@ pub struct Telemetry {
     pub updates_sent: Counter,
     /// Updates refused by a sidecar.
     pub updates_refused: Counter,
+    /// Questions about destinations that the mesh knows.
+    pub questions_resolved: Counter,
+    /// Questions about destinations that it does not know.
+    pub questions_unknown: Counter,
     /// The newest revision of documents.
     pub store_revision: Gauge,
     /// Open streams of mesh events.
@@ -96,7 +105,13 @@ impl Telemetry {
             recorder.describe_counter(name.text().into(), None, name.help().into());
             recorder.register_counter(&Key::from_name(name.text()), &METADATA)
         };
-        for name in [Name::CertificatesIssued, Name::CertificatesRejected, Name::HandshakeFailures] {
+        let answered = |answer: &'static str| {
+            let key = Key::from_parts(Name::Questions.text(), vec![Label::new("answer", answer)]);
+            recorder.register_counter(&key, &METADATA)
+        };
+        let labelled =
+            [Name::Questions, Name::CertificatesIssued, Name::CertificatesRejected, Name::HandshakeFailures];
+        for name in labelled {
             recorder.describe_counter(name.text().into(), None, name.help().into());
         }
         let compile = Name::CompileDuration;
@@ -108,6 +123,8 @@ impl Telemetry {
             subscriptions: gauge(Name::Subscriptions),
             updates_sent: counter(Name::UpdatesSent),
             updates_refused: counter(Name::UpdatesRefused),
+            questions_resolved: answered("resolved"),
+            questions_unknown: answered("unknown"),
             store_revision: gauge(Name::StoreRevision),
             event_listeners: gauge(Name::EventListeners),
             compile_duration: recorder.register_histogram(&Key::from_name(compile.text()), &METADATA),

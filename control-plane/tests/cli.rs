@@ -142,8 +142,10 @@ fn documents_are_applied_shown_described_and_deleted() {
 
     let table = server.run(&["get", "services", "-n", "demo"]).unwrap();
     let cells: Vec<&str> = table.split_whitespace().collect();
-    assert_eq!(cells[..5], ["NAMESPACE", "NAME", "PORTS", "SELECTOR", "AGE"], "{table}");
-    assert_eq!(cells[5..11], ["demo", "pay", "80", "→", "8080", "(http)"], "{table}");
+    assert_eq!(cells[..6], ["NAMESPACE", "NAME", "ADDRESS", "PORTS", "SELECTOR", "AGE"], "{table}");
+    assert_eq!(cells[6..8], ["demo", "pay"], "{table}");
+    assert!(cells[8].starts_with("240.240."), "{table}");
+    assert_eq!(cells[9..12], ["80", "→", "8080"], "{table}");
     assert!(server.run(&["get", "svc"]).unwrap().contains("no services in namespace default"));
     assert!(server.run(&["get", "routes", "-A"]).is_err(), "an unknown kind");
     assert!(server.run(&["get", "httproutes", "-A"]).unwrap().contains("canary"));
@@ -173,6 +175,49 @@ fn documents_are_applied_shown_described_and_deleted() {
     let deleted = server.run(&["delete", "-f", folder_name]).unwrap();
     assert_eq!(deleted.lines().next(), Some("HTTPRoute demo/canary deleted"), "who names others goes first");
     assert_eq!(deleted.lines().count(), 3);
+}
+
+#[test]
+fn the_mesh_and_what_is_outside_it_are_shown_too() {
+    const OUTSIDE: &str = "{apiVersion: pillion.dev/v1alpha1, kind: ExternalService, metadata: {name: api, namespace: demo}, \
+                           spec: {host: api.example.com, ports: [{port: 443}]}}\n---\n{apiVersion: pillion.dev/v1alpha1, kind: \
+                           MeshConfig, metadata: {name: mesh}, spec: {inbound: strict}}\n---\n{apiVersion: \
+                           pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {name: api, namespace: demo}, spec: \
+                           {targetRefs: [{group: pillion.dev, kind: ExternalService, name: api}]}}\n";
+    let server = Server::start();
+    let applied = server.run_with(&["apply", "-f", "-"], OUTSIDE).unwrap();
+    let expected = "ExternalService demo/api created\nMeshConfig pillion-system/mesh created\nTrafficPolicy demo/api created\n";
+    assert_eq!(applied, expected);
+    assert_eq!(
+        server.run_with(&["apply", "-f", "-"], OUTSIDE).unwrap(),
+        expected.replace("created", "unchanged")
+    );
+
+    let table = server.run(&["get", "externalservices", "-n", "demo"]).unwrap();
+    let cells: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(cells[..6], ["NAMESPACE", "NAME", "ADDRESS", "PORTS", "HOST", "AGE"], "{table}");
+    assert_eq!((cells[7], cells[9], cells[10]), ("api", "443", "api.example.com"), "{table}");
+    // Without a namespace: it can be in one only.
+    let table = server.run(&["get", "meshconfig"]).unwrap();
+    let cells: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(cells[6..11], ["pillion-system", "mesh", "allowAny", "strict", "240.240.0.0/16"], "{table}");
+
+    let words = server.run(&["describe", "external", "api", "-n", "demo"]).unwrap();
+    for line in ["Served by:   api.example.com, outside the mesh\n", "Shaped by:\n  TrafficPolicy demo/api\n"]
+    {
+        assert!(words.contains(line), "{line:?} in {words}");
+    }
+    let words = server.run(&["describe", "meshconfig", "mesh"]).unwrap();
+    assert!(words.contains("  inbound: strict\n") && words.contains("1 given to services"), "{words}");
+    let words = server.run(&["describe", "policy", "api", "-n", "demo"]).unwrap();
+    assert!(words.contains("For:\n  ExternalService api\n"), "{words}");
+    let (_, error) = server.run(&["delete", "external", "api", "-n", "demo"]).unwrap_err();
+    assert!(error.contains("ExternalService demo/api is named by TrafficPolicy demo/api"), "{error}");
+    let deleted = server.run_with(&["delete", "-f", "-"], OUTSIDE).unwrap();
+    assert_eq!(
+        deleted,
+        "TrafficPolicy demo/api deleted\nExternalService demo/api deleted\nMeshConfig pillion-system/mesh deleted\n"
+    );
 }
 
 #[test]
@@ -245,6 +290,12 @@ fn tokens_are_made_and_revoked() {
 fn state_survives_kill_9() {
     let mut server = Server::start();
     server.run_with(&["apply", "-f", "-"], SERVICES).unwrap();
+    let addresses = |server: &Server| {
+        let list: Value =
+            serde_json::from_str(&server.run(&["get", "services", "-A", "-o", "json"]).unwrap()).unwrap();
+        [0, 1].map(|index| list["items"][index]["spec"]["clusterIP"].as_str().unwrap().to_owned())
+    };
+    let before = addresses(&server);
     let token = std::fs::read(server.token_file()).unwrap();
     server.kill_and_restart();
     assert_eq!(std::fs::read(server.token_file()).unwrap(), token);
@@ -252,6 +303,7 @@ fn state_survives_kill_9() {
         server.run_with(&["apply", "-f", "-"], SERVICES).unwrap(),
         "Service demo/pay unchanged\nService demo/pay-v2 unchanged\n"
     );
+    assert_eq!(addresses(&server), before);
     // A second server on the same data is told so.
     let second = Command::new(PILLION)
         .args(["server", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"])

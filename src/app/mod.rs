@@ -32,8 +32,9 @@ use crate::{
         health,
         stream::Stream,
     },
+    dns::{Dns, Sockets},
     drain::{self, Drain},
-    net::{listen, resolve::Resolver},
+    net::{listen, nameservers::Sources, resolve::Resolver},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -51,6 +52,7 @@ struct Listeners {
     inbound: StdListener,
     outbound: StdListener,
     admin: StdListener,
+    dns: Option<Sockets>,
     services: Vec<(StdListener, crate::outbound::Target)>,
 }
 
@@ -91,6 +93,8 @@ async fn main_thread(
     let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
     let config = Arc::new(config);
 
+    let names = Sources { own: addresses.dns, ..Sources::default() };
+
     let mut workers = Vec::new();
     for index in 0..config.workers {
         let needs = worker::Needs {
@@ -100,10 +104,18 @@ async fn main_thread(
             registry: registry.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
+            names: names.clone(),
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
-    drop(directory);
+    if let Some(sockets) = listeners.dns {
+        let dns = Dns::new(directory, names.clone(), &registry);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = dns.serve(sockets).await {
+                tracing::error!(%error, "mesh DNS has failed");
+            }
+        });
+    }
 
     let gathered = Rc::new(RefCell::new(Gathered::new(registry.clone())));
     let workers = Rc::new(workers);
@@ -133,6 +145,7 @@ async fn main_thread(
         wishes,
         gathered,
         mesh: mesh_sender,
+        resolver: Resolver::from_sources(names),
     };
     tokio::task::spawn_local(member.run());
 
@@ -157,9 +170,12 @@ fn bind(config: &Config) -> Result<Listeners, String> {
             bound("listeners", listener.listen).map(|socket| (socket, target))
         })
         .collect();
+    let dns = config.dns_listen.and_then(|address| {
+        Sockets::bind(address).map_err(|error| faults.push(format!("dnsListen {address}: {error}"))).ok()
+    });
     match (inbound, outbound, admin) {
         (Some(inbound), Some(outbound), Some(admin)) if faults.is_empty() => {
-            Ok(Listeners { inbound, outbound, admin, services })
+            Ok(Listeners { inbound, outbound, admin, dns, services })
         }
         _ => Err(faults.join("\n")),
     }
@@ -171,6 +187,8 @@ struct Addresses {
     inbound: SocketAddr,
     outbound: SocketAddr,
     admin: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<SocketAddr>,
     /// By `service:port`.
     listeners: std::collections::BTreeMap<String, SocketAddr>,
 }
@@ -185,6 +203,7 @@ impl Addresses {
             inbound: listeners.inbound.local_addr()?,
             outbound: listeners.outbound.local_addr()?,
             admin: listeners.admin.local_addr()?,
+            dns: listeners.dns.as_ref().map(Sockets::address).transpose()?,
             listeners: services,
         })
     }
@@ -192,6 +211,7 @@ impl Addresses {
     fn all(&self) -> Vec<SocketAddr> {
         [self.inbound, self.outbound, self.admin]
             .into_iter()
+            .chain(self.dns)
             .chain(self.listeners.values().copied())
             .collect()
     }
@@ -259,20 +279,20 @@ struct Member {
     wishes: mpsc::Receiver<Wish>,
     gathered: Rc<RefCell<Gathered>>,
     mesh: watch::Sender<Option<Mesh>>,
+    resolver: Resolver,
 }
 
 impl Member {
     async fn run(self) {
         let address = self.config.control_plane.clone();
-        let resolver = Resolver::system();
-        let identity = join(&address, &resolver, &self.config.join_token, &self.registry).await;
+        let identity = join(&address, &self.resolver, &self.config.join_token, &self.registry).await;
         tracing::info!(identity = %identity.spiffe_id(), "certified");
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
         tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
         let issue = {
             let renewal = certify::Renewal {
                 address: address.clone(),
-                resolver: resolver.clone(),
+                resolver: self.resolver.clone(),
                 identity: identity.clone(),
                 join_token: self.config.join_token.clone(),
                 registry: self.registry.clone(),
@@ -281,11 +301,12 @@ impl Member {
         };
         let rng = SmallRng::from_os_rng();
         tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
+        let hello = self.hello();
         let stream = Stream {
             address,
-            resolver,
+            resolver: self.resolver,
             identity,
-            hello: self.hello(),
+            hello,
             registry: self.registry,
             health: self.health,
             drain: self.drain,

@@ -16,6 +16,7 @@ use crate::{
     net::{
         io::Io,
         listen,
+        nameservers::Sources,
         original::{Kernel, OriginalDestination},
         resolve::Resolver,
     },
@@ -35,6 +36,7 @@ pub(super) struct Needs {
     pub(super) registry: Arc<Registry>,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
+    pub(super) names: Sources,
 }
 
 /// The main thread's hold on a worker.
@@ -130,7 +132,7 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
-        resolver: Resolver::system(),
+        resolver: Resolver::from_sources(needs.names.clone()),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
     });

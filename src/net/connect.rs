@@ -67,3 +67,33 @@ pub(super) fn prepare(stream: &TcpStream) {
         tracing::debug!(%error, "socket options");
     }
 }
+
+/// Whether connecting to `address` would reach a listener of ours: by its address, or by any of the other ways to say
+/// "this host".
+pub fn leads_to(address: SocketAddr, own: SocketAddr) -> bool {
+    let (there, here) = (address.ip().to_canonical(), own.ip().to_canonical());
+    let this_host = there.is_loopback() || there.is_unspecified();
+    let anywhere = here.is_loopback() || here.is_unspecified();
+    address.port() == own.port() && (there == here || this_host && anywhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_say_ourselves() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (address, own, expected) in [
+            ("127.0.0.1:15001", "127.0.0.1:15001", true),
+            ("0.0.0.0:15001", "127.0.0.1:15001", true),
+            ("[::ffff:127.0.0.1]:15001", "127.0.0.1:15001", true),
+            ("[::1]:15006", "0.0.0.0:15006", true),
+            ("127.9.9.9:15006", "0.0.0.0:15006", true),
+            ("127.0.0.1:80", "127.0.0.1:15001", false),
+            ("10.0.0.1:15001", "127.0.0.1:15001", false),
+        ] {
+            assert_eq!(leads_to(at(address), at(own)), expected, "{address} {own}");
+        }
+    }
+}

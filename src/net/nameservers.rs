@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::connect::leads_to;
+
 /// Servers asked at most, and domains searched: as many as the C library takes (`MAXNS`, `MAXDNSRCH`).
 const LIMITS: (usize, usize) = (3, 6);
 
@@ -19,19 +21,21 @@ pub struct Sources {
     pub hosts: PathBuf,
     /// Where name servers are asked.
     pub port: u16,
+    /// Where this sidecar answers itself: it asks others only, or it would hear what it tells the application.
+    pub own: Option<SocketAddr>,
 }
 
 impl Default for Sources {
     /// Those of the system.
     fn default() -> Self {
-        Self { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), port: 53 }
+        Self { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), port: 53, own: None }
     }
 }
 
 /// What `resolv.conf` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameServers {
-    /// In the order in which they are to be asked; never empty.
+    /// In the order in which they are to be asked. Empty where there is none but ourselves.
     pub servers: Vec<SocketAddr>,
     /// Domains to try a name in.
     pub search: Vec<String>,
@@ -59,6 +63,7 @@ impl NameServers {
         Self {
             servers: (config.get_nameservers_or_local().iter())
                 .map(|server| SocketAddr::new(IpAddr::from(server), sources.port))
+                .filter(|server| !sources.own.is_some_and(|own| leads_to(*server, own)))
                 .collect(),
             search: config.get_last_search_or_domain().take(LIMITS.1).cloned().collect(),
             ndots: config.ndots as usize,
@@ -137,6 +142,15 @@ mod tests {
         let read = NameServers::read(&nowhere);
         assert!(read.servers.iter().all(|server| server.ip().is_loopback()) && !read.servers.is_empty());
         assert!(read.search.is_empty());
+    }
+
+    #[test]
+    fn nobody_asks_himself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = Some(SocketAddr::from(([127, 0, 0, 1], 53)));
+        let sources = Sources { own, ..sources(&folder, "nameserver 127.0.0.1\nnameserver 10.0.0.2\n") };
+        let servers: Vec<_> = NameServers::read(&sources).servers;
+        assert_eq!(servers, [SocketAddr::from(([10, 0, 0, 2], 53))]);
     }
 
     #[test]

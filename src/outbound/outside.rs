@@ -143,39 +143,9 @@ async fn dial(
 ) -> Result<TcpStream, Refusal> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(default_port);
-    let others = |address| match own.iter().any(|own| leads_to(address, *own)) {
+    let others = |address| match own.iter().any(|own| connect::leads_to(address, *own)) {
         true => Err(Refusal::new(Reason::Connect, format_args!("{authority} is this sidecar itself"))),
         false => Ok(()),
     };
     connect::host(resolver, (host, port), CONNECT_TIMEOUT, others).await
-}
-
-/// Whether connecting to `address` would reach a listener of ours: by its address, or by any of the other ways to say
-/// "this host".
-fn leads_to(address: SocketAddr, own: SocketAddr) -> bool {
-    let (there, here) = (address.ip().to_canonical(), own.ip().to_canonical());
-    let this_host = there.is_loopback() || there.is_unspecified();
-    let anywhere = here.is_loopback() || here.is_unspecified();
-    address.port() == own.port() && (there == here || this_host && anywhere)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ways_to_say_ourselves() {
-        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        for (address, own, expected) in [
-            ("127.0.0.1:15001", "127.0.0.1:15001", true),
-            ("0.0.0.0:15001", "127.0.0.1:15001", true),
-            ("[::ffff:127.0.0.1]:15001", "127.0.0.1:15001", true),
-            ("[::1]:15006", "0.0.0.0:15006", true),
-            ("127.9.9.9:15006", "0.0.0.0:15006", true),
-            ("127.0.0.1:80", "127.0.0.1:15001", false),
-            ("10.0.0.1:15001", "127.0.0.1:15001", false),
-        ] {
-            assert_eq!(leads_to(at(address), at(own)), expected, "{address} {own}");
-        }
-    }
 }

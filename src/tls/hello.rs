@@ -115,6 +115,6 @@ mod tests {
         }
         let (_peer, io) = tokio::io::duplex(64);
         let silent = read(Prefixed::fresh(io), Duration::from_secs(1)).await;
-        assert_eq!(silent.err().expect("no hello").reason, Reason::TlsHandshake);
+        assert_eq!(silent.expect_err("no hello").reason, Reason::TlsHandshake);
     }
 }

@@ -6,19 +6,19 @@ use clap::Args;
 use reqwest::Method;
 
 use super::{Client, Failure, apply::results, files::Sources, get, print};
-use crate::resource::{DEFAULT_NAMESPACE, Key, Kind, admit};
+use crate::resource::{Key, Kind, admit};
 
 /// Delete documents.
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
-    /// Which kind, such as service, httproute or trafficpolicy
+    /// Which kind: service, externalservice, httproute, trafficpolicy or meshconfig
     #[arg(required_unless_present = "filename", requires = "name", value_parser = get::parse_kind)]
     kind: Option<Kind>,
     /// Which document
     name: Option<String>,
-    /// Its namespace
-    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
-    namespace: String,
+    /// Its namespace [default: default; of a MeshConfig: pillion-system]
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Every document in these files
     #[arg(short, long = "filename", conflicts_with = "kind", value_name = "FILE|DIR|-")]
     filename: Vec<PathBuf>,
@@ -32,7 +32,10 @@ pub(super) struct DeleteArgs {
 
 pub(super) async fn run(args: &DeleteArgs, client: &Client) -> Result<(), Failure> {
     let mut keys = match (&args.kind, &args.name) {
-        (Some(kind), Some(name)) => vec![Key::new(*kind, args.namespace.as_str(), name.as_str())],
+        (Some(kind), Some(name)) => {
+            let namespace = args.namespace.as_deref().unwrap_or(kind.default_namespace());
+            vec![Key::new(*kind, namespace, name.as_str())]
+        }
         _ => keys(&Sources::read(&args.filename)?)?,
     };
     // Who names others goes before who is named.

@@ -6,28 +6,30 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Client, Failure, get, print, words};
-use crate::resource::{DEFAULT_NAMESPACE, Kind};
+use crate::resource::Kind;
 
 /// Tell everything about one document in words.
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
-    /// Which kind, such as service, httproute or trafficpolicy
+    /// Which kind: service, externalservice, httproute, trafficpolicy or meshconfig
     #[arg(value_parser = get::parse_kind)]
     kind: Kind,
     /// Which document
     name: String,
-    /// Its namespace
-    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
-    namespace: String,
+    /// Its namespace [default: default; of a MeshConfig: pillion-system]
+    #[arg(short, long)]
+    namespace: Option<String>,
 }
 
 pub(super) async fn run(args: &DescribeArgs, client: &Client) -> Result<(), Failure> {
-    let (namespace, name) = (args.namespace.as_str(), args.name.as_str());
+    let namespace = args.namespace.as_deref().unwrap_or(args.kind.default_namespace());
+    let name = args.name.as_str();
     let document = client.get(&Client::path(args.kind, Some(namespace), Some(name))).await?;
     let mut text = Text::default();
     head(&mut text, &document);
     match args.kind {
-        Kind::Service => {
+        Kind::MeshConfig => mesh_config(&mut text, &document),
+        Kind::Service | Kind::ExternalService => {
             let path = ["v1", "mesh", "services", namespace, name].map(str::to_owned);
             let live = client.find(&path).await?;
             service(&mut text, &document, live.as_ref());
@@ -73,9 +75,16 @@ fn head(text: &mut Text, document: &Value) {
 }
 
 fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
-    text.field("Ports", words::ports(&document["spec"]["ports"]));
-    let selector = words::labels(&document["spec"]["selector"]);
-    text.field("Served by", format!("workloads with {selector}"));
+    let spec = &document["spec"];
+    text.field("Address", spec["clusterIP"].as_str().unwrap_or("none"));
+    text.field("Ports", words::ports(&spec["ports"]));
+    text.field(
+        "Served by",
+        match spec["host"].as_str() {
+            Some(host) => format!("{host}, outside the mesh"),
+            None => format!("workloads with {}", words::labels(&spec["selector"])),
+        },
+    );
     let complaints = words::complaints(&document["status"]);
     if !complaints.is_empty() {
         text.section("Not in use as written", complaints);
@@ -85,6 +94,28 @@ fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
         return;
     };
     text.field("Requests", figures(live));
+    // Those of an external service are what its host resolves to, which each sidecar asks for itself.
+    if spec["host"].is_null() {
+        endpoints(text, live);
+    }
+    let say = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    text.section(
+        "Shaped by",
+        words::list(&live["policies"])
+            .map(|it| format!("{} {}/{}", say(&it["kind"]), say(&it["namespace"]), say(&it["name"]))),
+    );
+    text.section(
+        "Called by",
+        words::list(&live["callers"]).map(|edge| {
+            let (from, backend) = (say(&edge["from"]), say(&edge["backend"]));
+            let led = backend != say(&edge["to"]);
+            let to = if led { format!(" → {backend}") } else { String::new() };
+            format!("{from}{to}: {}", figures(edge))
+        }),
+    );
+}
+
+fn endpoints(text: &mut Text, live: &Value) {
     let say = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     text.section(
         "Endpoints",
@@ -107,20 +138,6 @@ fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
                 format!("  breaker of {} is {}: {why}", say(&breaker["from"]), say(&breaker["state"]))
             });
             std::iter::once(line).chain(breakers.collect::<Vec<_>>())
-        }),
-    );
-    text.section(
-        "Shaped by",
-        words::list(&live["policies"])
-            .map(|it| format!("{} {}/{}", say(&it["kind"]), say(&it["namespace"]), say(&it["name"]))),
-    );
-    text.section(
-        "Called by",
-        words::list(&live["callers"]).map(|edge| {
-            let (from, backend) = (say(&edge["from"]), say(&edge["backend"]));
-            let led = backend != say(&edge["to"]);
-            let to = if led { format!(" → {backend}") } else { String::new() };
-            format!("{from}{to}: {}", figures(edge))
         }),
     );
 }
@@ -148,6 +165,13 @@ fn events(text: &mut Text, service: &str, mesh: Option<&Value>) {
     text.section("Events", lines.collect::<Vec<_>>());
 }
 
+fn mesh_config(text: &mut Text, document: &Value) {
+    let status = &document["status"];
+    text.section("In force", words::settings("", &status["inForce"]));
+    let (assigned, free) = (&status["assignedAddresses"], &status["freeAddresses"]);
+    text.field("Addresses", format!("{assigned} given to services, {free} free"));
+}
+
 fn route(text: &mut Text, document: &Value) {
     let parents = words::list(&document["spec"]["parentRefs"]).map(|parent| {
         let name = parent["name"].as_str().unwrap_or("?");
@@ -168,7 +192,8 @@ fn route(text: &mut Text, document: &Value) {
 
 fn policy(text: &mut Text, document: &Value) {
     let targets = words::list(&document["spec"]["targetRefs"]);
-    text.section("For", targets.map(|target| format!("Service {}", target["name"].as_str().unwrap_or("?"))));
+    let say = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    text.section("For", targets.map(|target| format!("{} {}", say(&target["kind"]), say(&target["name"]))));
     let mut spec = document["spec"].clone();
     if let Some(spec) = spec.as_object_mut() {
         spec.remove("targetRefs");

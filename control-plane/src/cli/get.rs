@@ -6,19 +6,19 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::{Client, Failure, print, table, words};
-use crate::resource::{DEFAULT_NAMESPACE, Kind};
+use crate::resource::Kind;
 
 /// Show documents.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
-    /// Which kind, such as services, httproutes or trafficpolicies
+    /// Which kind: services, externalservices, httproutes, trafficpolicies or meshconfigs
     #[arg(value_parser = parse_kind)]
     kind: Kind,
     /// Which one; all where absent
     name: Option<String>,
-    /// Of which namespace
-    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
-    namespace: String,
+    /// Of which namespace [default: default; of a MeshConfig: pillion-system]
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["namespace", "name"])]
     all_namespaces: bool,
@@ -41,7 +41,8 @@ pub(super) fn parse_kind(word: &str) -> Result<Kind, String> {
 }
 
 pub(super) async fn run(args: &GetArgs, client: &Client) -> Result<(), Failure> {
-    let namespace = (!args.all_namespaces).then_some(args.namespace.as_str());
+    let namespace = args.namespace.as_deref().unwrap_or(args.kind.default_namespace());
+    let namespace = (!args.all_namespaces).then_some(namespace);
     let answer = client.get(&Client::path(args.kind, namespace, args.name.as_deref())).await?;
     let items = match (&args.name, &answer["items"]) {
         (None, Value::Array(items)) => items.as_slice(),
@@ -78,21 +79,37 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
             list.as_array().into_iter().flatten().filter_map(|it| it["name"].as_str()).collect();
         names.join(", ")
     };
+    let own = |item: &Value| {
+        let spec = &item["spec"];
+        match kind {
+            Kind::MeshConfig => {
+                let in_force = &item["status"]["inForce"];
+                vec![text(&in_force["outbound"]), text(&in_force["inbound"]), text(&in_force["serviceCidr"])]
+            }
+            Kind::Service => {
+                vec![text(&spec["clusterIP"]), words::ports(&spec["ports"]), words::labels(&spec["selector"])]
+            }
+            Kind::ExternalService => {
+                vec![text(&spec["clusterIP"]), words::ports(&spec["ports"]), text(&spec["host"])]
+            }
+            Kind::HttpRoute => vec![names(&spec["parentRefs"]), words::accepted(&item["status"])],
+            Kind::TrafficPolicy => vec![names(&spec["targetRefs"]), words::accepted(&item["status"])],
+        }
+    };
+    let headings: &[&str] = match kind {
+        Kind::MeshConfig => &["OUTBOUND", "INBOUND", "SERVICE-CIDR"],
+        Kind::Service => &["ADDRESS", "PORTS", "SELECTOR"],
+        Kind::ExternalService => &["ADDRESS", "PORTS", "HOST"],
+        Kind::HttpRoute => &["PARENTS", "ACCEPTED"],
+        Kind::TrafficPolicy => &["TARGETS", "ACCEPTED"],
+    };
     let row = |item: &Value| {
         let metadata = &item["metadata"];
-        let (first, second) = match kind {
-            Kind::Service => (words::ports(&item["spec"]["ports"]), words::labels(&item["spec"]["selector"])),
-            Kind::HttpRoute => (names(&item["spec"]["parentRefs"]), words::accepted(&item["status"])),
-            Kind::TrafficPolicy => (names(&item["spec"]["targetRefs"]), words::accepted(&item["status"])),
-        };
-        let age = words::age(metadata["creationTimestamp"].as_str(), now);
-        [text(&metadata["namespace"]), text(&metadata["name"]), first, second, age]
-    };
-    let (first, second) = match kind {
-        Kind::Service => ("PORTS", "SELECTOR"),
-        Kind::HttpRoute => ("PARENTS", "ACCEPTED"),
-        Kind::TrafficPolicy => ("TARGETS", "ACCEPTED"),
+        let mut row = vec![text(&metadata["namespace"]), text(&metadata["name"])];
+        row.extend(own(item));
+        row.push(words::age(metadata["creationTimestamp"].as_str(), now));
+        row
     };
     let rows: Vec<_> = items.iter().map(row).collect();
-    table::render(["NAMESPACE", "NAME", first, second, "AGE"], &rows)
+    table::render(&[&["NAMESPACE", "NAME"], headings, &["AGE"]].concat(), &rows)
 }

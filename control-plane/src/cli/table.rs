@@ -1,16 +1,16 @@
 //! Columns for people.
 
-/// A table with a heading; the last column is as wide as it likes.
-pub(super) fn render<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
-    let mut widths = heading.map(|cell| cell.chars().count());
+/// A table with a heading, of rows that have as many cells; the last column is as wide as it likes.
+pub(super) fn render(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut text = line(&heading, &widths);
+    let mut text = line(heading, &widths);
     for row in rows {
-        text.push_str(&line(&row.each_ref().map(String::as_str), &widths));
+        text.push_str(&line(&row.iter().map(String::as_str).collect::<Vec<_>>(), &widths));
     }
     text
 }
@@ -27,8 +27,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [["a".to_owned(), "1".to_owned()], ["longer".to_owned(), "2".to_owned()]];
-        assert_eq!(render(["NAME", "N"], &rows), "NAME    N\na       1\nlonger  2\n");
-        assert_eq!(render(["NAME"], &[]), "NAME\n");
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["longer".to_owned(), "2".to_owned()]];
+        assert_eq!(render(&["NAME", "N"], &rows), "NAME    N\na       1\nlonger  2\n");
+        assert_eq!(render(&["NAME"], &[]), "NAME\n");
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn run(command: &TokenCommand, client: &Client) -> Result<(), F
         TokenCommand::List => {
             let list: TokenList = understood(client.change(Method::GET, &path(None), &[], None).await?)?;
             print(&table::render(
-                ["ID", "FOR", "CREATED", "EXPIRES"],
+                &["ID", "FOR", "CREATED", "EXPIRES"],
                 &list.items.iter().map(row).collect::<Vec<_>>(),
             ))
         }
@@ -94,7 +94,7 @@ fn understood<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, Failur
         .map_err(|error| Failure::Local(format!("the server's answer is not understood: {error}")))
 }
 
-fn row(info: &TokenInfo) -> [String; 4] {
+fn row(info: &TokenInfo) -> Vec<String> {
     let purpose = match &info.purpose {
         Purpose::Join { namespace, service_account } => format!("join as {namespace}/{service_account}"),
         Purpose::Api { role, namespace: None } => format!("API, {}", role.name()),
@@ -109,5 +109,5 @@ fn row(info: &TokenInfo) -> [String; 4] {
         (None, Some(at)) => time(at),
         (None, None) => "never".into(),
     };
-    [info.id.clone(), purpose, time(info.created_ms), expires]
+    vec![info.id.clone(), purpose, time(info.created_ms), expires]
 }

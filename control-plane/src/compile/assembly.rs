@@ -9,7 +9,8 @@ use std::{
 use pillion_api::wire;
 
 use super::{
-    CompiledService, Encoded, Name, Workload, endpoint, policies, ports, routes, selectors::Selectors,
+    CompiledService, Encoded, Location, Name, Reach, Workload, endpoint, policies, ports, routes,
+    selectors::Selectors,
 };
 use crate::resource::{Documents, Fault, Key, references, service::ServiceSpec};
 
@@ -24,6 +25,10 @@ pub struct Changed {
     /// Workloads that serve others than before, by UID: all that they serve now, the first being the source of their
     /// requests. Empty: none, or the workload is gone.
     pub memberships: Vec<(String, Arc<[Name]>)>,
+    /// Workloads that are found elsewhere than before, by UID. `None`: nowhere, or the workload is gone.
+    pub locations: Vec<(String, Option<Location>)>,
+    /// What holds for the whole mesh. `None`: what held before.
+    pub settings: Option<wire::MeshSettings>,
 }
 
 /// Documents and workloads, and what they come to.
@@ -32,6 +37,7 @@ pub struct Assembly {
     services: BTreeMap<Name, Assembled>,
     selectors: Selectors,
     members: BTreeMap<String, Placed>,
+    settings: wire::MeshSettings,
     /// Of documents among themselves.
     faults: Vec<Fault>,
     /// Of those services that have any, together with their workloads.
@@ -57,6 +63,9 @@ struct Placed {
     services: Arc<[Name]>,
 }
 
+/// Of one workload: whom it serves, and where it is found.
+type Place = (Arc<[Name]>, Option<Location>);
+
 impl Assembly {
     /// Compiles everything.
     pub fn new(documents: &Documents, workloads: impl IntoIterator<Item = Arc<Workload>>) -> Self {
@@ -64,24 +73,25 @@ impl Assembly {
         let (policies, faults) = references::policies(documents);
         assembly.faults = faults;
         let mut routes = routes::by_parent(documents, &mut assembly.faults);
-        for (key, service) in documents.services(None) {
+        assembly.settings = documents.mesh_config().to_wire();
+        let services = documents.services(None).map(|(key, service)| (key, service.spec.clone(), None));
+        let external = documents.external_services(None).map(|(key, service)| {
+            let host = service.spec.host.clone();
+            (key, service.spec.to_service(), Some(wire::External { host }))
+        });
+        for (key, spec, external) in services.chain(external) {
             let name = Name::from(key.to_wire());
-            assembly.selectors.add(&key.namespace, &name, &service.spec);
+            assembly.selectors.add(&key.namespace, &name, &spec);
             let config = wire::ServiceConfig {
                 service: name.to_string(),
                 ports: Vec::new(),
                 routes: routes.remove(key).unwrap_or_default(),
                 policy: policies.get(key).copied().map(policies::to_wire),
-                virtual_address: String::new(),
-                external: None,
+                virtual_address: spec.virtual_address().map(|it| it.to_string()).unwrap_or_default(),
+                external,
             };
-            let assembled = Assembled {
-                key: key.clone(),
-                spec: service.spec.clone(),
-                config,
-                serving: BTreeMap::new(),
-                compiled: None,
-            };
+            let assembled =
+                Assembled { key: key.clone(), spec, config, serving: BTreeMap::new(), compiled: None };
             assembly.services.insert(name, assembled);
         }
         for workload in workloads {
@@ -98,9 +108,12 @@ impl Assembly {
     pub fn change(&mut self, members: impl IntoIterator<Item = Member>) -> Changed {
         let (mut touched, mut changed) = (BTreeSet::new(), Changed::default());
         for (uid, workload) in members {
-            let before = self.displace(&uid);
-            let after = workload.map_or_else(Arc::default, |workload| self.place(workload));
+            let (before, was) = self.displace(&uid);
+            let (after, is) = workload.map_or_else(Place::default, |workload| self.place(workload));
             touched.extend(before.iter().chain(after.iter()).cloned());
+            if was != is {
+                changed.locations.push((uid.clone(), is));
+            }
             if before != after {
                 changed.memberships.push((uid, after));
             }
@@ -133,13 +146,20 @@ impl Assembly {
             }
         }
         for (uid, placed) in &after.members {
-            if self.members.get(uid).is_none_or(|before| before.services != placed.services) {
+            let before = self.members.get(uid);
+            if before.is_none_or(|before| before.services != placed.services) {
                 changed.memberships.push((uid.clone(), Arc::clone(&placed.services)));
+            }
+            let is = Location::of(&placed.workload);
+            if before.and_then(|before| Location::of(&before.workload)) != is {
+                changed.locations.push((uid.clone(), is));
             }
         }
         for uid in self.members.keys().filter(|uid| !after.members.contains_key(*uid)) {
             changed.memberships.push((uid.clone(), Arc::default()));
+            changed.locations.push((uid.clone(), None));
         }
+        changed.settings = (self.settings != after.settings).then(|| after.settings.clone());
         *self = after;
         changed
     }
@@ -151,6 +171,12 @@ impl Assembly {
         Changed {
             services: services.map(|(name, service)| (name.clone(), service.compiled.clone())).collect(),
             memberships: serving.map(|(uid, placed)| (uid.clone(), Arc::clone(&placed.services))).collect(),
+            locations: self
+                .members
+                .iter()
+                .map(|(uid, placed)| (uid.clone(), Location::of(&placed.workload)))
+                .collect(),
+            settings: Some(self.settings.clone()),
         }
     }
 
@@ -165,7 +191,8 @@ impl Assembly {
     }
 
     /// Puts a workload into the services that it belongs to; they are yet to be compiled.
-    fn place(&mut self, workload: Arc<Workload>) -> Arc<[Name]> {
+    fn place(&mut self, workload: Arc<Workload>) -> Place {
+        let location = Location::of(&workload);
         let services: Arc<[Name]> = self.selectors.services_of(&workload).into();
         let uid = &workload.hello.instance_uid;
         for name in services.iter() {
@@ -174,18 +201,18 @@ impl Assembly {
             }
         }
         self.members.insert(uid.clone(), Placed { services: Arc::clone(&services), workload });
-        services
+        (services, location)
     }
 
     /// Takes a workload out of its services, which are yet to be compiled.
-    fn displace(&mut self, uid: &str) -> Arc<[Name]> {
-        let services = self.members.remove(uid).map_or_else(Arc::default, |placed| placed.services);
+    fn displace(&mut self, uid: &str) -> Place {
+        let Some(Placed { workload, services }) = self.members.remove(uid) else { return Place::default() };
         for name in services.iter() {
             if let Some(service) = self.services.get_mut(name) {
                 service.serving.remove(uid);
             }
         }
-        services
+        (services, Location::of(&workload))
     }
 
     /// Compiles one service; gives it where it is not what it was.
@@ -221,6 +248,11 @@ impl Assembled {
                 Encoded::new(&self.config)
             }
         };
-        CompiledService { config, endpoints: Encoded::new(&endpoints) }
+        let reach = Reach {
+            address: self.spec.virtual_address().map(Into::into),
+            host: self.config.external.as_ref().map(|external| external.host.as_str().into()),
+            ports: self.config.ports.iter().map(|port| (port.port, port.target_port)).collect(),
+        };
+        CompiledService { config, endpoints: Encoded::new(&endpoints), reach }
     }
 }

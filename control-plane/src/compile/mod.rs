@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -50,6 +51,38 @@ pub struct CompiledService {
     pub config: Encoded,
     /// Who serves it.
     pub endpoints: Encoded,
+    /// By what applications find it.
+    pub reach: Reach,
+}
+
+/// By what applications find a service, beside its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Its virtual address.
+    pub address: Option<IpAddr>,
+    /// Of an external service.
+    pub host: Option<Arc<str>>,
+    /// Its ports: what callers use, and what its workloads listen on.
+    pub ports: Vec<(u32, u32)>,
+}
+
+/// Where a workload is found that has an address of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// That of its sidecar, with which it shares the network.
+    pub ip: IpAddr,
+    /// What it says that its application listens on.
+    pub ports: Vec<u32>,
+}
+
+impl Location {
+    /// `None`: several workloads have that address, as all of a host have its loopback one.
+    fn of(workload: &Workload) -> Option<Self> {
+        let address: SocketAddr = workload.hello.inbound_address.parse().ok()?;
+        let ip = address.ip().to_canonical();
+        let ports = workload.hello.ports.iter().map(|port| port.port).collect();
+        (!ip.is_loopback() && !ip.is_unspecified()).then_some(Self { ip, ports })
+    }
 }
 
 /// A registered workload, as the registry knows it.

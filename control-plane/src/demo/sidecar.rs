@@ -14,6 +14,9 @@ pub struct Addresses {
     pub outbound: SocketAddr,
     /// For people and probes.
     pub admin: SocketAddr,
+    /// For names of the mesh, where it answers for them.
+    #[serde(default)]
+    pub dns: Option<SocketAddr>,
     /// Explicit listeners by the service and port that they lead to, such as `redis.demo:6379`.
     #[serde(default)]
     pub listeners: BTreeMap<String, SocketAddr>,

@@ -6,6 +6,7 @@
 //! and that service's subscribers; nobody else is looked at.
 
 mod compiler;
+mod destinations;
 mod refusals;
 mod subscriber;
 
@@ -15,8 +16,10 @@ use std::{
     time::Duration,
 };
 
+use pillion_api::wire::{self, Resolve, Resolved};
 use tokio::sync::{Notify, watch};
 
+use self::destinations::Destinations;
 pub use self::{
     compiler::Compiler,
     refusals::{Refusal, Refusals},
@@ -32,6 +35,8 @@ pub struct Publisher {
     state: Mutex<State>,
     /// The revision of the store's documents that sidecars are told of.
     revision: watch::Sender<u64>,
+    /// What holds for the whole mesh.
+    settings: watch::Sender<wire::MeshSettings>,
     /// What sidecars could not use.
     pub refusals: Refusals,
 }
@@ -42,6 +47,8 @@ struct State {
     compiled: Arc<Compiled>,
     /// The same.
     memberships: Arc<Memberships>,
+    /// What leads to what is compiled.
+    destinations: Destinations,
     /// By service: those to wake.
     subscribers: BTreeMap<Name, BTreeMap<u64, Arc<Mailbox>>>,
     /// How many each sidecar has, by UID; none is not kept.
@@ -78,15 +85,19 @@ impl Mailbox {
 impl Publisher {
     /// With a first compile: a sidecar must never be told "absent" only because the server has just started.
     pub fn new(everything: Changed, last: LastCompile) -> Self {
-        let publisher =
-            Self { state: Mutex::default(), revision: watch::Sender::new(0), refusals: Refusals::default() };
+        let publisher = Self {
+            state: Mutex::default(),
+            revision: watch::Sender::new(0),
+            settings: watch::Sender::default(),
+            refusals: Refusals::default(),
+        };
         publisher.publish(everything, last);
         publisher
     }
 
     /// Takes in what has changed, and wakes those who subscribe to it. Gives the number of changed services.
     pub fn publish(&self, changed: Changed, last: LastCompile) -> usize {
-        let Changed { services, memberships } = changed;
+        let Changed { services, memberships, locations, settings } = changed;
         let count = services.len();
         let mut woken: Vec<(Name, Vec<Arc<Mailbox>>)> = Vec::new();
         let mut guard = self.state();
@@ -96,10 +107,15 @@ impl Publisher {
             if let Some(subscribers) = state.subscribers.get(&name) {
                 woken.push((Name::clone(&name), subscribers.values().cloned().collect()));
             }
-            match service {
-                Some(service) => drop(compiled.insert(name, service)),
-                None => drop(compiled.remove(&name)),
-            }
+            let reach = service.as_ref().map(|service| service.reach.clone());
+            let before = match service {
+                Some(service) => compiled.insert(Name::clone(&name), service),
+                None => compiled.remove(&name),
+            };
+            state.destinations.service(&name, before.as_ref().map(|service| &service.reach), reach.as_ref());
+        }
+        for (uid, location) in locations {
+            state.destinations.workload(uid, location);
         }
         if !memberships.is_empty() {
             let known = Arc::make_mut(&mut state.memberships);
@@ -115,6 +131,13 @@ impl Publisher {
         state.last = last;
         // What is new must be in place before anybody is woken to compare with it.
         drop(guard);
+        if let Some(settings) = settings {
+            self.settings.send_if_modified(|known| {
+                let changed = *known != settings;
+                *known = settings;
+                changed
+            });
+        }
         for (service, mailboxes) in woken {
             mailboxes.iter().for_each(|mailbox| mailbox.mark(&service));
         }
@@ -130,6 +153,18 @@ impl Publisher {
     /// Follows the revision of the store's documents that sidecars are told of.
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+
+    /// Follows what holds for the whole mesh.
+    pub fn settings(&self) -> watch::Receiver<wire::MeshSettings> {
+        self.settings.subscribe()
+    }
+
+    /// What a destination is to a sidecar of a namespace, as compiled last. It costs the same however many services and
+    /// workloads there are.
+    pub fn resolve(&self, question: Resolve, namespace: &str) -> Resolved {
+        let state = self.state();
+        state.destinations.resolve(question, namespace, &state.compiled, &state.memberships)
     }
 
     /// Every service as it is now. To be dropped soon: a change that comes meanwhile copies the list.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pillion_api::{
     digest,
-    wire::{Update, update::Kind},
+    wire::{Resolve, Resolved, Update, update::Kind},
 };
 
 use super::{Mailbox, Publisher, lock};
@@ -118,6 +118,11 @@ impl Subscriber {
         }
     }
 
+    /// What a destination is now; see [`Publisher::resolve`].
+    pub fn resolve(&self, question: Resolve, namespace: &str) -> Resolved {
+        self.publisher.resolve(question, namespace)
+    }
+
     /// A digest over what this sidecar has been sent.
     pub fn digest(&self) -> String {
         digest::holdings(
@@ -199,7 +204,10 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::{compile::Changed, publish::LastCompile};
+    use crate::{
+        compile::{Changed, Reach},
+        publish::LastCompile,
+    };
 
     /// Services as they are after a change, by name and port; port 0: there is none any more.
     fn changed(services: &[(&str, u32)]) -> Changed {
@@ -209,11 +217,14 @@ mod tests {
                 wire::ServiceConfig { service: (*name).to_owned(), ports, ..wire::ServiceConfig::default() };
             let endpoints =
                 wire::EndpointList { service: (*name).to_owned(), ..wire::EndpointList::default() };
-            let compiled =
-                CompiledService { config: Encoded::new(&config), endpoints: Encoded::new(&endpoints) };
+            let compiled = CompiledService {
+                config: Encoded::new(&config),
+                endpoints: Encoded::new(&endpoints),
+                reach: Reach::default(),
+            };
             (Name::from(*name), (*port > 0).then(|| Arc::new(compiled)))
         };
-        Changed { services: services.iter().map(service).collect(), memberships: Vec::new() }
+        Changed { services: services.iter().map(service).collect(), ..Changed::default() }
     }
 
     fn publisher(services: &[(&str, u32)]) -> Arc<Publisher> {

@@ -36,7 +36,7 @@ pub fn admit(index: usize, written: &Written, expected: Option<&Key>) -> Result<
 pub fn key(written: &Written) -> Option<Key> {
     let value = &written.value;
     let kind = Kind::ALL.into_iter().find(|kind| value["kind"] == kind.name())?;
-    let namespace = value["metadata"]["namespace"].as_str().unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = value["metadata"]["namespace"].as_str().unwrap_or(kind.default_namespace());
     Some(Key::new(kind, namespace, value["metadata"]["name"].as_str()?))
 }
 
@@ -47,9 +47,11 @@ fn fill_in(value: &mut Value, expected: Option<&Key>) {
         object.entry("kind").or_insert_with(|| expected.kind.name().into());
         object.entry("apiVersion").or_insert_with(|| expected.kind.api_version().into());
     }
+    let kind = Kind::ALL.into_iter().find(|kind| object.get("kind").is_some_and(|it| it == kind.name()));
+    let default = kind.map_or(DEFAULT_NAMESPACE, Kind::default_namespace);
     let metadata = object.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new()));
     if let Some(metadata) = metadata.as_object_mut() {
-        let namespace = expected.map_or(DEFAULT_NAMESPACE, |expected| &expected.namespace);
+        let namespace = expected.map_or(default, |expected| &expected.namespace);
         metadata.entry("namespace").or_insert_with(|| namespace.into());
         if let Some(expected) = expected {
             metadata.entry("name").or_insert_with(|| expected.name.as_str().into());
@@ -116,7 +118,15 @@ fn check_meaning(document: &Document, expected: Option<&Key>) -> Vec<Fault> {
     let mut faults = Faults::default();
     let metadata = document.metadata();
     match document {
+        Document::MeshConfig(config) => {
+            metadata.check(&mut faults, metadata::dns_subdomain);
+            config.spec.check(metadata, &mut faults);
+        }
         Document::Service(service) => {
+            metadata.check(&mut faults, metadata::service_name);
+            service.spec.check(&mut faults);
+        }
+        Document::ExternalService(service) => {
             metadata.check(&mut faults, metadata::service_name);
             service.spec.check(&mut faults);
         }

@@ -1,17 +1,21 @@
 //! The documents that people write: what they may say, and what is wrong where they say something else.
 //!
 //! Read in this order: [`text`] (YAML or JSON into values, with lines), [`admit`] (values into typed [`Document`]s, with
-//! every fault), [`references`] (what documents say of each other), [`status`] (what the server says of them).
+//! every fault), [`references`] (what documents say of each other), [`claims`] (what each has for itself), [`status`] (what the server says of them).
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc};
 
 use gateway_api::httproutes::HttpRouteSpec;
 use serde::{Deserialize, Serialize};
 
 pub mod admit;
 pub mod cache;
+pub mod cidr;
+pub mod claims;
 pub mod duration;
+pub mod external;
 mod fault;
+pub mod mesh_config;
 mod metadata;
 pub mod policy;
 pub mod references;
@@ -29,8 +33,12 @@ use crate::store::{Bucket, Entry, Store, StoreError};
 /// The kinds of documents there are. Their order is that in which they refer to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// Our own `MeshConfig`, out of which services get their addresses.
+    MeshConfig,
     /// Kubernetes' `v1` Service.
     Service,
+    /// Our own `ExternalService`.
+    ExternalService,
     /// The Gateway API's `HTTPRoute`.
     HttpRoute,
     /// Our own `TrafficPolicy`.
@@ -39,12 +47,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Service, Self::HttpRoute, Self::TrafficPolicy];
+    pub const ALL: [Self; 5] =
+        [Self::MeshConfig, Self::Service, Self::ExternalService, Self::HttpRoute, Self::TrafficPolicy];
 
     /// As in a document's `kind`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::MeshConfig => "MeshConfig",
             Self::Service => "Service",
+            Self::ExternalService => "ExternalService",
             Self::HttpRoute => "HTTPRoute",
             Self::TrafficPolicy => "TrafficPolicy",
         }
@@ -55,16 +66,31 @@ impl Kind {
         match self {
             Self::Service => "v1",
             Self::HttpRoute => "gateway.networking.k8s.io/v1",
-            Self::TrafficPolicy => "pillion.dev/v1alpha1",
+            Self::MeshConfig | Self::ExternalService | Self::TrafficPolicy => "pillion.dev/v1alpha1",
         }
     }
 
     /// As in the REST path.
     pub const fn plural(self) -> &'static str {
         match self {
+            Self::MeshConfig => "meshconfigs",
             Self::Service => "services",
+            Self::ExternalService => "externalservices",
             Self::HttpRoute => "httproutes",
             Self::TrafficPolicy => "trafficpolicies",
+        }
+    }
+
+    /// The API group of its `apiVersion`, as references name it; empty: Kubernetes' core group.
+    pub fn group(self) -> &'static str {
+        self.api_version().split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The namespace of a document that names none.
+    pub const fn default_namespace(self) -> &'static str {
+        match self {
+            Self::MeshConfig => mesh_config::NAMESPACE,
+            _ => DEFAULT_NAMESPACE,
         }
     }
 
@@ -73,7 +99,9 @@ impl Kind {
         let word = word.to_ascii_lowercase();
         Self::ALL.into_iter().find(|kind| {
             let short = match kind {
+                Self::MeshConfig => "mesh",
                 Self::Service => "svc",
+                Self::ExternalService => "external",
                 Self::HttpRoute => "route",
                 Self::TrafficPolicy => "policy",
             };
@@ -137,8 +165,12 @@ pub struct Resource<Spec> {
 #[serde(tag = "kind")]
 #[expect(clippy::large_enum_variant, reason = "each is behind an `Arc` of its own")]
 pub enum Document {
+    /// See [`mesh_config`].
+    MeshConfig(Resource<mesh_config::MeshConfigSpec>),
     /// See [`service`].
     Service(Resource<service::ServiceSpec>),
+    /// See [`external`].
+    ExternalService(Resource<external::ExternalServiceSpec>),
     /// See [`route`].
     #[serde(rename = "HTTPRoute")]
     HttpRoute(Resource<HttpRouteSpec>),
@@ -150,7 +182,9 @@ impl Document {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::MeshConfig(_) => Kind::MeshConfig,
             Self::Service(_) => Kind::Service,
+            Self::ExternalService(_) => Kind::ExternalService,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
         }
@@ -165,7 +199,9 @@ impl Document {
     /// Names, labels, and what the server notes.
     pub fn metadata(&self) -> &Metadata {
         match self {
+            Self::MeshConfig(resource) => &resource.metadata,
             Self::Service(resource) => &resource.metadata,
+            Self::ExternalService(resource) => &resource.metadata,
             Self::HttpRoute(resource) => &resource.metadata,
             Self::TrafficPolicy(resource) => &resource.metadata,
         }
@@ -174,7 +210,9 @@ impl Document {
     /// The same, to change.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         match self {
+            Self::MeshConfig(resource) => &mut resource.metadata,
             Self::Service(resource) => &mut resource.metadata,
+            Self::ExternalService(resource) => &mut resource.metadata,
             Self::HttpRoute(resource) => &mut resource.metadata,
             Self::TrafficPolicy(resource) => &mut resource.metadata,
         }
@@ -183,14 +221,46 @@ impl Document {
     /// True where `other` wants the same, whatever else is noted about either.
     pub fn same_spec(&self, other: &Self) -> bool {
         match (self, other) {
+            (Self::MeshConfig(one), Self::MeshConfig(other)) => one.spec == other.spec,
             (Self::Service(one), Self::Service(other)) => one.spec == other.spec,
+            (Self::ExternalService(one), Self::ExternalService(other)) => one.spec == other.spec,
             (Self::HttpRoute(one), Self::HttpRoute(other)) => one.spec == other.spec,
             (Self::TrafficPolicy(one), Self::TrafficPolicy(other)) => one.spec == other.spec,
             _ => false,
         }
     }
 
-    /// As it is sent and stored.
+    /// The virtual address of a service that has one.
+    pub fn virtual_address(&self) -> Option<Ipv4Addr> {
+        self.cluster_ip()?.parse().ok()
+    }
+
+    /// What a service's `clusterIP` says; `None`: nothing, or the document is of no kind that has one.
+    pub fn cluster_ip(&self) -> Option<&str> {
+        match self {
+            Self::Service(service) => service.spec.cluster_ip.as_deref(),
+            Self::ExternalService(service) => service.spec.cluster_ip.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same, to change; `None`: it is of no kind that has one.
+    pub fn cluster_ip_mut(&mut self) -> Option<&mut Option<String>> {
+        match self {
+            Self::Service(service) => Some(&mut service.spec.cluster_ip),
+            Self::ExternalService(service) => Some(&mut service.spec.cluster_ip),
+            _ => None,
+        }
+    }
+
+    /// As it is stored. The store's own revision is its version, which is not stored within.
+    pub fn to_stored(&self) -> Vec<u8> {
+        let mut document = self.clone();
+        document.metadata_mut().resource_version.clear();
+        document.to_value().to_string().into_bytes()
+    }
+
+    /// As it is sent.
     pub fn to_value(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).expect("documents have string keys only");
         let object = value.as_object_mut().expect("a struct is an object");
@@ -294,6 +364,26 @@ impl Documents {
             Document::Service(service) => Some((key, service)),
             _ => None,
         })
+    }
+
+    /// External services of one namespace or of all.
+    pub fn external_services(
+        &self,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = (&Key, &Resource<external::ExternalServiceSpec>)> {
+        self.list(Kind::ExternalService, namespace).filter_map(|(key, document)| match &**document {
+            Document::ExternalService(service) => Some((key, service)),
+            _ => None,
+        })
+    }
+
+    /// What holds for the whole mesh; all defaults where nothing is said.
+    pub fn mesh_config(&self) -> mesh_config::MeshConfigSpec {
+        let key = Key::new(Kind::MeshConfig, mesh_config::NAMESPACE, mesh_config::NAME);
+        match self.get(&key).map(Arc::as_ref) {
+            Some(Document::MeshConfig(config)) => config.spec.clone(),
+            _ => mesh_config::MeshConfigSpec::default(),
+        }
     }
 
     /// Routes of one namespace or of all.

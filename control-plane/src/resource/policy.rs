@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    duration,
+    Key, Kind, duration,
     fault::{Faults, Path},
     metadata,
 };
@@ -35,9 +35,9 @@ pub struct TrafficPolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetReference {
-    /// Empty: Kubernetes' core group, where `Service` is.
+    /// Empty: Kubernetes' core group, where `Service` is; `pillion.dev` for `ExternalService`.
     pub group: String,
-    /// `Service`.
+    /// `Service` or `ExternalService`.
     pub kind: String,
     /// The service's name.
     pub name: String,
@@ -145,7 +145,7 @@ impl TrafficPolicySpec {
         let at = Path::root().field("spec");
         let targets = at.field("targetRefs");
         if self.target_refs.is_empty() {
-            faults.add(&targets, "must name at least one Service");
+            faults.add(&targets, "must name at least one Service or ExternalService");
         }
         faults.check_length(&targets, self.target_refs.len(), 16);
         for (index, target) in self.target_refs.iter().enumerate() {
@@ -173,14 +173,39 @@ impl TrafficPolicySpec {
     }
 }
 
+/// The kinds that a policy can be for.
+const TARGETS: [Kind; 2] = [Kind::Service, Kind::ExternalService];
+
 impl TargetReference {
+    /// The kind that it is for; `None`: one that no policy can be for.
+    fn target(&self) -> Option<Kind> {
+        TARGETS.into_iter().find(|kind| kind.name() == self.kind)
+    }
+
+    /// The document that it names in the policy's namespace.
+    pub fn key(&self, namespace: &str) -> Key {
+        Key::new(self.target().unwrap_or(Kind::Service), namespace, self.name.as_str())
+    }
+
     fn check(&self, faults: &mut Faults, at: &Path) {
-        if !self.group.is_empty() {
-            faults
-                .add(&at.field("group"), format!("must be \"\", the group of Service, is {:?}", self.group));
-        }
-        if self.kind != "Service" {
-            faults.add(&at.field("kind"), format!("must be \"Service\", is {:?}", self.kind));
+        match self.target() {
+            None => {
+                let kinds = TARGETS.map(|kind| format!("{:?}", kind.name())).join(" or ");
+                faults.add(&at.field("kind"), format!("must be {kinds}, is {:?}", self.kind));
+                if !TARGETS.iter().any(|kind| self.group == kind.group()) {
+                    let groups =
+                        TARGETS.map(|kind| format!("{:?}, the group of {kind}", kind.group())).join(", or ");
+                    faults.add(&at.field("group"), format!("must be {groups}, is {:?}", self.group));
+                }
+            }
+            Some(kind) if self.group != kind.group() => {
+                let group = kind.group();
+                faults.add(
+                    &at.field("group"),
+                    format!("must be {group:?}, the group of {kind}, is {:?}", self.group),
+                );
+            }
+            Some(_) => {}
         }
         if let Err(message) = metadata::service_name(&self.name) {
             faults.add(&at.field("name"), message);

@@ -1,4 +1,4 @@
-//! What documents say of each other: routes and policies name Services.
+//! What documents say of each other: routes name Services, policies those and ExternalServices.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{Document, Documents, Fault, Key, Kind, Resource, policy::TrafficPoli
 /// A policy and which it is.
 pub type Policy<'documents> = (&'documents Key, &'documents Resource<TrafficPolicySpec>);
 
-/// A field of a document that names a Service.
+/// A field of a document that names a Service or an ExternalService.
 struct Reference {
     field: String,
     service: Key,
@@ -20,7 +20,7 @@ fn references(document: &Document) -> Vec<Reference> {
     let namespace = document.metadata().namespace.as_str();
     let service = |name: &str| Key::new(Kind::Service, namespace, name);
     match document {
-        Document::Service(_) => Vec::new(),
+        Document::MeshConfig(_) | Document::Service(_) | Document::ExternalService(_) => Vec::new(),
         Document::HttpRoute(route) => {
             let parents =
                 route.spec.parent_refs.iter().flatten().enumerate().map(|(index, parent)| Reference {
@@ -50,7 +50,7 @@ fn references(document: &Document) -> Vec<Reference> {
             targets
                 .map(|(index, target)| Reference {
                     field: format!("spec.targetRefs[{index}]"),
-                    service: service(&target.name),
+                    service: target.key(namespace),
                     port: None,
                     section: None,
                 })
@@ -64,17 +64,17 @@ pub fn missing(document: &Document, documents: &Documents) -> Vec<Fault> {
     missing_but(document, documents, &[])
 }
 
-/// The same, where nothing can be said of the Services in `unknown`.
+/// The same, where nothing can be said of those in `unknown`.
 pub fn missing_but(document: &Document, documents: &Documents, unknown: &[Key]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for reference in references(document).into_iter().filter(|it| !unknown.contains(&it.service)) {
         let Reference { field, service, port, section } = reference;
-        let Some(found) = documents.service(&service.namespace, &service.name) else {
-            let message =
-                format!("there is no Service {:?} in namespace {:?}", service.name, service.namespace);
-            faults.push(Fault::new(format!("{field}.name"), message));
+        let Some(found) = documents.get(&service) else {
+            faults.push(Fault::new(format!("{field}.name"), not_there(&service, documents)));
             continue;
         };
+        // Only Services are named with their ports.
+        let Document::Service(found) = &**found else { continue };
         let ports = &found.spec.ports;
         if let Some(port) = port
             && !ports.iter().any(|it| i32::from(it.port) == port)
@@ -103,7 +103,20 @@ pub fn missing_but(document: &Document, documents: &Documents, unknown: &[Key]) 
     faults
 }
 
-/// The documents that name a Service.
+fn not_there(service: &Key, documents: &Documents) -> String {
+    let Key { kind, namespace, name } = service;
+    let mut message = format!("there is no {kind} {name:?} in namespace {namespace:?}");
+    let (other, what) = match kind {
+        Kind::Service => (Kind::ExternalService, "an ExternalService"),
+        _ => (Kind::Service, "a Service"),
+    };
+    if documents.get(&Key { kind: other, ..service.clone() }).is_some() {
+        message += &format!("; {name:?} is {what}");
+    }
+    message
+}
+
+/// The documents that name a Service or an ExternalService.
 pub fn users<'documents>(service: &Key, documents: &'documents Documents) -> Vec<&'documents Key> {
     documents
         .iter()
@@ -124,9 +137,9 @@ pub fn policies(documents: &Documents) -> (BTreeMap<Key, Policy<'_>>, Vec<Fault>
     let mut faults = Vec::new();
     for (key, policy) in policies {
         for (index, target) in policy.spec.target_refs.iter().enumerate() {
-            let service = Key::new(Kind::Service, key.namespace.as_str(), target.name.as_str());
+            let service = target.key(&key.namespace);
             if let Some((holder, _)) = chosen.get(&service) {
-                let message = format!("is not used: {holder} is for the same Service and older");
+                let message = format!("is not used: {holder} is for the same {} and older", service.kind);
                 let fault = Fault::new(format!("spec.targetRefs[{index}]"), message);
                 faults.push(Fault { document: Some(key.to_string()), ..fault });
             } else {

@@ -15,7 +15,7 @@ use gateway_api::httproutes::{
 use pillion_api::model::whole;
 
 use super::{
-    duration,
+    Kind, duration,
     fault::{Faults, Path},
     metadata,
 };
@@ -72,10 +72,7 @@ fn check_parents(parents: &[ParentRef], namespace: &str, at: &Path, faults: &mut
         // The Gateway API's defaults are its own group and `Gateway`.
         let kind = parent.kind.as_deref().unwrap_or("Gateway");
         if kind != "Service" {
-            faults.add(
-                &at.field("kind"),
-                format!("must be \"Service\", is {kind:?}: routes of a mesh belong to Services"),
-            );
+            faults.add(&at.field("kind"), format!("must be \"Service\", is {kind:?}: {}", why_not(kind)));
         }
         let group = parent.group.as_deref().unwrap_or("gateway.networking.k8s.io");
         if !group.is_empty() {
@@ -279,7 +276,7 @@ fn check_backend(backend: &BackendRef, namespace: &str, at: &Path, faults: &mut 
         faults.add(&at.field("group"), format!("must be \"\", the group of Service, is {group:?}"));
     }
     if let Some(kind) = backend.kind.as_deref().filter(|kind| *kind != "Service") {
-        faults.add(&at.field("kind"), format!("must be \"Service\", is {kind:?}"));
+        faults.add(&at.field("kind"), format!("must be \"Service\", is {kind:?}: {}", why_not(kind)));
     }
     if let Err(message) = metadata::service_name(&backend.name) {
         faults.add(&at.field("name"), message);
@@ -294,6 +291,15 @@ fn check_backend(backend: &BackendRef, namespace: &str, at: &Path, faults: &mut 
     }
     if backend.filters.as_ref().is_some_and(|filters| !filters.is_empty()) {
         faults.unsupported(&at.field("filters"));
+    }
+}
+
+/// Why a route can have nothing to do with a kind.
+fn why_not(kind: &str) -> &'static str {
+    if kind == Kind::ExternalService.name() {
+        "an ExternalService cannot be routed yet; a TrafficPolicy can be for one"
+    } else {
+        "routes of a mesh belong to Services"
     }
 }
 

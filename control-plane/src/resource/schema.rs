@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Kind, Metadata,
+    external::ExternalServiceSpec,
     fault::{Fault, Path},
+    mesh_config::MeshConfigSpec,
     policy::TrafficPolicySpec,
     service::ServiceSpec,
 };
@@ -26,7 +28,9 @@ struct Shape {
 static SHAPES: LazyLock<BTreeMap<Kind, Shape>> = LazyLock::new(|| {
     let shape = |kind: Kind| {
         let spec = match kind {
+            Kind::MeshConfig => strict_schema::<MeshConfigSpec>(),
             Kind::Service => strict_schema::<ServiceSpec>(),
+            Kind::ExternalService => strict_schema::<ExternalServiceSpec>(),
             Kind::HttpRoute => strict_schema::<HttpRouteSpec>(),
             Kind::TrafficPolicy => strict_schema::<TrafficPolicySpec>(),
         };
@@ -124,7 +128,8 @@ fn make_strict(schema: &mut Value) {
     }
 }
 
-/// "This or null" is this; "a number or a string" is one list of types: so each error stays one sentence.
+/// "This or null" is this; "a number or a string" is one list of types; "this word or that" is one list of words: so each
+/// error stays one sentence.
 fn collapse_alternatives(object: &mut Map<String, Value>, keyword: &str) {
     let Some(Value::Array(alternatives)) = object.get(keyword) else { return };
     let mut kept: Vec<Map<String, Value>> = alternatives
@@ -136,6 +141,10 @@ fn collapse_alternatives(object: &mut Map<String, Value>, keyword: &str) {
         |it: &Map<String, Value>| it.get("type").is_some_and(Value::is_string) && !it.contains_key("enum");
     let merged = match kept.as_mut_slice() {
         [only] => std::mem::take(only),
+        several if several.iter().all(|it| it.contains_key("const")) => {
+            let words: Value = several.iter().map(|it| it["const"].clone()).collect();
+            Map::from_iter([("type".to_owned(), "string".into()), ("enum".to_owned(), words)])
+        }
         several if several.iter().all(simple) => {
             let types: Value = several.iter().map(|it| it["type"].clone()).collect();
             let mut merged: Map<String, Value> = several.iter_mut().flat_map(std::mem::take).collect();
@@ -188,9 +197,8 @@ fn sentences(kind: Kind, shape: &Shape, error: &ValidationError<'_>) -> Vec<Faul
 
 fn unknown_field(kind: Kind, at: &Path, name: &str, known: &[&str]) -> String {
     /// What Kubernetes knows of a Service's spec and its ports beyond what a mesh needs.
-    const KUBERNETES_SERVICE: [&str; 18] = [
+    const KUBERNETES_SERVICE: [&str; 17] = [
         "type",
-        "clusterIP",
         "clusterIPs",
         "externalIPs",
         "externalName",
@@ -214,7 +222,7 @@ fn unknown_field(kind: Kind, at: &Path, name: &str, known: &[&str]) -> String {
     let recognised = match kind {
         Kind::Service => at.as_str().starts_with("spec") && KUBERNETES_SERVICE.contains(&name),
         Kind::HttpRoute => at.as_str().starts_with("spec") && GATEWAY_API.contains(&name),
-        Kind::TrafficPolicy => false,
+        Kind::MeshConfig | Kind::ExternalService | Kind::TrafficPolicy => false,
     };
     if recognised {
         return "is not supported yet".to_owned();

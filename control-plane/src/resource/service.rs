@@ -1,6 +1,9 @@
 //! Kubernetes' `v1` Service, the part of it that a mesh needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,15 @@ pub struct ServiceSpec {
     /// routes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
+    /// The virtual address: what mesh DNS answers with, and applications connect to. Given by the server out of
+    /// `MeshConfig.serviceCidr` where absent, or one of these that is free, or `None` for a service without one. It stays
+    /// for as long as the service does.
+    #[serde(default, rename = "clusterIP", skip_serializing_if = "Option::is_none")]
+    pub cluster_ip: Option<String>,
 }
+
+/// The `clusterIP` of a service that has no virtual address, which Kubernetes calls headless.
+pub const NO_ADDRESS: &str = "None";
 
 /// One port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +95,21 @@ impl ServiceSpec {
         for (key, value) in &self.selector {
             metadata::check_label(faults, &at.field("selector").field(key), key, value);
         }
+        if let Some(address) = self.cluster_ip.as_deref().filter(|it| *it != NO_ADDRESS)
+            && address.parse::<Ipv4Addr>().is_err()
+        {
+            faults.add(
+                &at.field("clusterIP"),
+                format!(
+                    "must be an IPv4 address, or {NO_ADDRESS:?} for a service without one, is {address:?}"
+                ),
+            );
+        }
+    }
+
+    /// Its virtual address, if it has one.
+    pub fn virtual_address(&self) -> Option<Ipv4Addr> {
+        self.cluster_ip.as_deref()?.parse().ok()
     }
 
     /// The port that a number names.

@@ -15,8 +15,8 @@ pub const CONTROLLER: &str = "pillion.dev/control-plane";
 /// Whether sidecars can use what documents became. Of our own, so with our name before it.
 const USABLE: &str = "pillion.dev/Usable";
 
-/// Services whose configuration sidecars refuse now, and why, for people.
-pub type Refused = BTreeMap<Key, String>;
+/// Services whose configuration sidecars refuse now (`<name>.<namespace>`), and why, for people.
+pub type Refused = BTreeMap<String, String>;
 
 /// All documents with what follows from them for each, worked out once for as many as are shown.
 pub struct Shown<'documents> {
@@ -41,7 +41,7 @@ impl<'documents> Shown<'documents> {
 
     /// A service's configuration is made of all documents that are for it, so each of them says what became of it.
     fn usable(&self, service: &Key, generation: u64) -> Value {
-        let why_not = self.refused.get(service).map(|why| format!("{service}: {why}"));
+        let why_not = self.refused.get(&service.to_wire()).map(|why| format!("{service}: {why}"));
         condition(USABLE, "NotRefused", "RefusedBySidecars", why_not, generation)
     }
 
@@ -59,7 +59,18 @@ impl<'documents> Shown<'documents> {
         let own = document.key();
         let service = |name: &str| Key::new(Kind::Service, own.namespace.as_str(), name);
         match document {
-            Document::Service(_) => json!({ "conditions": [self.usable(&own, generation)] }),
+            Document::MeshConfig(config) => {
+                let addresses =
+                    self.documents.iter().filter(|(_, it)| it.virtual_address().is_some()).count();
+                json!({
+                    "inForce": config.spec.in_force(),
+                    "assignedAddresses": addresses,
+                    "freeAddresses": (config.spec.service_cidr().capacity() as usize).saturating_sub(addresses),
+                })
+            }
+            Document::Service(_) | Document::ExternalService(_) => {
+                json!({ "conditions": [self.usable(&own, generation)] })
+            }
             Document::HttpRoute(route) => {
                 let unresolved = fault_at("spec.rules");
                 let parents: Value = route
@@ -90,12 +101,13 @@ impl<'documents> Shown<'documents> {
                     .iter()
                     .enumerate()
                     .map(|(index, target)| {
-                        let service = service(&target.name);
+                        let service = target.key(&own.namespace);
                         let missing = fault_at(&format!("spec.targetRefs[{index}]."));
                         let (bad, why_not) = match (missing, self.policies.get(&service)) {
                             (Some(missing), _) => ("TargetNotFound", Some(missing)),
                             (None, Some((holder, _))) if **holder != own => {
-                                ("Conflicted", Some(format!("{holder} is for the same Service and older")))
+                                let why = format!("{holder} is for the same {} and older", service.kind);
+                                ("Conflicted", Some(why))
                             }
                             _ => ("Accepted", None),
                         };
@@ -144,7 +156,7 @@ mod tests {
         for (index, written) in text::read(text, text::Format::Yaml).unwrap().iter().enumerate() {
             documents.insert(admit::admit(index, written, None).unwrap());
         }
-        let refused = [(Key::new(Kind::Service, "default", "web"), "web-1 refuses it".to_owned())];
+        let refused = [("web.default".to_owned(), "web-1 refuses it".to_owned())];
         let shown = Shown::new(&documents, refused.into());
         let reasons = |name: &str| -> Vec<Value> {
             let policy = documents.get(&Key::new(Kind::TrafficPolicy, "default", name)).unwrap();

@@ -10,12 +10,12 @@ use std::{
 use pillion_api::{
     name::ServiceName,
     wire::{
-        Acknowledge, ControlMessage, Health, SidecarMessage, Subscribe, Telemetry, TrustAnchors, Welcome,
-        sidecar_message::Message, update::Kind,
+        Acknowledge, ControlMessage, Health, MeshSettings, Resolve, SidecarMessage, Subscribe, Telemetry,
+        TrustAnchors, Welcome, resolve::Destination, sidecar_message::Message, update::Kind,
     },
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tonic::{Code, Status, Streaming};
@@ -40,6 +40,9 @@ const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Ours have 16 characters.
 const MAX_VERSION: usize = 64;
+
+/// Bytes of a destination that is asked about. A DNS name has 253 at most.
+const MAX_QUESTION: usize = 512;
 
 type Outbox = mpsc::Sender<Result<ControlMessage, Status>>;
 
@@ -101,7 +104,8 @@ async fn greet(
     });
     let documents = mesh.compiler.documents();
     let source = compile::source_of(&workload, &documents);
-    let welcome = welcome(mesh, &workload, &source);
+    let settings = mesh.publisher.settings();
+    let welcome = welcome(mesh, &workload, &source, settings.borrow().clone());
     let (registration, registered) =
         mesh.registry.connect(Arc::clone(&workload)).map_err(|refused| match refused {
             Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
@@ -114,8 +118,8 @@ async fn greet(
         let (service, name) = (Some(source.clone()), Some(name.clone()));
         mesh.history.happened(EventKind::WorkloadJoined, service, name, text, unix_ms());
     }
-    let session =
-        Session::new(mesh.publisher.subscriber(registration.uid()), welcome, mesh.heartbeat, Instant::now());
+    let subscriber = mesh.publisher.subscriber(registration.uid());
+    let session = Session::new(subscriber, identity.namespace(), welcome, mesh.heartbeat, Instant::now());
     Ok(Stream {
         mesh: Arc::clone(mesh),
         proof,
@@ -123,6 +127,7 @@ async fn greet(
         workload,
         documents,
         source,
+        settings,
         registration,
         deregistered: false,
         session,
@@ -142,6 +147,8 @@ struct Stream {
     documents: Arc<Documents>,
     /// What others see as the source of its requests, as it was told.
     source: String,
+    /// What holds for the whole mesh.
+    settings: watch::Receiver<MeshSettings>,
     registration: Registration,
     deregistered: bool,
     session: Session,
@@ -159,9 +166,10 @@ impl Stream {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ready = self.session.is_ready();
+            let (ready, room) = (self.session.is_ready(), self.session.has_room());
             tokio::select! {
-                received = inbound.message() => match received {
+                // A sidecar that asks and does not read is not read either, and in the end found silent.
+                received = inbound.message(), if room => match received {
                     Ok(Some(message)) => self.take(message)?,
                     Ok(None) => return Ok(()),
                     // Its connection is gone: there is nobody to tell.
@@ -176,6 +184,7 @@ impl Stream {
                     }
                 },
                 () = self.session.subscriber.changed(), if !ready => {}
+                Ok(()) = self.settings.changed() => self.welcome_again(),
                 () = &mut closed => return Ok(()),
                 now = ticks.tick() => self.tick(now)?,
                 () = &mut shutdown => {
@@ -210,15 +219,25 @@ impl Stream {
         let source = compile::source_of(&self.workload, &documents);
         self.documents = documents;
         if source != self.source {
-            self.session.welcome(welcome(&self.mesh, &self.workload, &source));
             self.source = source;
+            self.welcome_again();
         }
     }
 
+    /// Something that it was told first is not so any more.
+    fn welcome_again(&mut self) {
+        let settings = self.settings.borrow_and_update().clone();
+        self.session.welcome(welcome(&self.mesh, &self.workload, &self.source, settings));
+    }
+
     fn count(&self, message: &ControlMessage) {
-        use pillion_api::wire::control_message::Message::Update;
-        if matches!(message.message, Some(Update(_))) {
-            self.mesh.telemetry.updates_sent.increment(1);
+        use pillion_api::wire::control_message::Message::{Resolved, Update};
+        let telemetry = &self.mesh.telemetry;
+        match &message.message {
+            Some(Update(_)) => telemetry.updates_sent.increment(1),
+            Some(Resolved(answer)) if answer.service.is_empty() => telemetry.questions_unknown.increment(1),
+            Some(Resolved(_)) => telemetry.questions_resolved.increment(1),
+            _ => {}
         }
     }
 
@@ -238,8 +257,7 @@ impl Stream {
             Some(Message::Telemetry(telemetry)) => self.measured(&telemetry),
             Some(Message::HeartbeatReply(reply)) => self.session.replied(reply.sequence, Instant::now()),
             Some(Message::Deregister(_)) => self.deregister(),
-            // Answered by nobody yet.
-            Some(Message::Resolve(_)) => {}
+            Some(Message::Resolve(question)) => self.asked(question)?,
             // Something that only newer sidecars say.
             None => {}
         }
@@ -264,6 +282,32 @@ impl Stream {
             warn!(workload, service, "a subscription was not taken: {fault}");
         }
         self.subscriptions.set(self.session.subscriber.len());
+        Ok(())
+    }
+
+    fn asked(&mut self, question: Resolve) -> Result<(), Status> {
+        let (field, text) = match &question.destination {
+            Some(Destination::Address(address)) => ("address", address),
+            Some(Destination::Host(host)) => ("host", host),
+            // Something that only newer sidecars ask.
+            None => return Ok(()),
+        };
+        // It is kept until it is answered, and sent back then.
+        if text.len() > MAX_QUESTION {
+            return Err(Status::invalid_argument(format!(
+                "Resolve.{field} must have at most {MAX_QUESTION} bytes, has {}",
+                text.len()
+            )));
+        }
+        if field == "address"
+            && let Err(fault) = text.parse::<SocketAddr>()
+        {
+            return Err(Status::invalid_argument(format!(
+                "Resolve.address: {fault}: {}",
+                hello::words(text)
+            )));
+        }
+        self.session.ask(question);
         Ok(())
     }
 
@@ -362,7 +406,7 @@ impl Stream {
 }
 
 /// What a sidecar is told first, and again whenever that has changed.
-fn welcome(mesh: &Mesh, workload: &Workload, source: &str) -> Welcome {
+fn welcome(mesh: &Mesh, workload: &Workload, source: &str, settings: MeshSettings) -> Welcome {
     Welcome {
         server_time_ms: unix_ms(),
         lease_ms: millis(mesh.lease),
@@ -370,7 +414,7 @@ fn welcome(mesh: &Mesh, workload: &Workload, source: &str) -> Welcome {
         trust_anchors: Some(TrustAnchors { der: authority::anchors_der(&mesh.authority) }),
         source: source.to_owned(),
         spiffe_id: workload.spiffe_id.clone(),
-        settings: None,
+        settings: Some(settings),
     }
 }
 

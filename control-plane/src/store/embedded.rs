@@ -74,12 +74,13 @@ struct Revisions {
     tokens: watch::Sender<u64>,
     workloads: watch::Sender<u64>,
     authority: watch::Sender<u64>,
+    claims: watch::Sender<u64>,
 }
 
 impl Revisions {
     fn new(revision: u64) -> Self {
         let start = || watch::Sender::new(revision);
-        Self { documents: start(), tokens: start(), workloads: start(), authority: start() }
+        Self { documents: start(), tokens: start(), workloads: start(), authority: start(), claims: start() }
     }
 
     fn of(&self, bucket: Bucket) -> &watch::Sender<u64> {
@@ -88,11 +89,12 @@ impl Revisions {
             Bucket::Tokens => &self.tokens,
             Bucket::Workloads => &self.workloads,
             Bucket::Authority => &self.authority,
+            Bucket::Claims => &self.claims,
         }
     }
 
     fn newest(&self) -> u64 {
-        let all = [&self.documents, &self.tokens, &self.workloads, &self.authority];
+        let all = [&self.documents, &self.tokens, &self.workloads, &self.authority, &self.claims];
         all.into_iter().map(|revision| *revision.borrow()).max().unwrap_or_default()
     }
 }
@@ -244,6 +246,7 @@ fn table(bucket: Bucket) -> Table {
         Bucket::Tokens => "tokens",
         Bucket::Workloads => "workloads",
         Bucket::Authority => "authority",
+        Bucket::Claims => "claims",
     })
 }
 

@@ -18,6 +18,8 @@ pub enum Bucket {
     Workloads,
     /// The certificate authority's keys and certificates.
     Authority,
+    /// What changes with everything that a document has for itself alone: see `resource::claims`.
+    Claims,
 }
 
 /// One stored value.

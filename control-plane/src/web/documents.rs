@@ -104,7 +104,7 @@ impl From<&Edited> for AppliedDocument {
 
 /// Documents of a kind in all namespaces.
 #[utoipa::path(get, path = "/v1/{kind}", tag = "documents",
-    params(("kind" = String, Path, description = "services, httproutes or trafficpolicies"), ListParams),
+    params(("kind" = String, Path, description = "A kind's plural: meshconfigs, services, externalservices, httproutes or trafficpolicies"), ListParams),
     responses((status = 200, description = "A List of documents, or events where watch=true"),
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list_everywhere(
@@ -120,7 +120,7 @@ pub(super) async fn list_everywhere(
 
 /// Documents of a kind in one namespace.
 #[utoipa::path(get, path = "/v1/namespaces/{namespace}/{kind}", tag = "documents",
-    params(("namespace" = String, Path), ("kind" = String, Path, description = "services, httproutes or trafficpolicies"),
+    params(("namespace" = String, Path), ("kind" = String, Path, description = "A kind's plural: meshconfigs, services, externalservices, httproutes or trafficpolicies"),
            ListParams),
     responses((status = 200, description = "A List of documents, or events where watch=true"),
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
@@ -278,7 +278,7 @@ pub(super) async fn apply(
         }
     }
     if !faults.is_empty() {
-        faults.extend(state.editor.missing(&documents, &faulty).await?);
+        faults.extend(state.editor.faults_beside_others(&documents, &faulty).await?);
         return Err(placed(Problem::invalid(faults), &written));
     }
     let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();

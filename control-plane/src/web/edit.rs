@@ -8,7 +8,12 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::{
-    resource::{Document, Documents, Fault, Key, cache::DocumentCache, references},
+    resource::{
+        Document, Documents, Fault, Key, Kind,
+        cache::DocumentCache,
+        claims::{self, Guard},
+        references,
+    },
     store::{Bucket, Change, Expect, Store, StoreError},
 };
 
@@ -103,8 +108,27 @@ impl Editor {
         now: SystemTime,
     ) -> Result<Vec<Edited>, EditError> {
         let _turn = self.one_at_a_time.lock().await;
-        let (_, current) = self.cache.current().await?;
         check_no_duplicates(&wanted)?;
+        // Another server may take what this one was about to give.
+        for _ in 1..claims::ATTEMPTS {
+            match self.try_apply(wanted.clone(), precondition, dry_run, now).await {
+                Err(EditError::Store(error)) if Guard::was_overtaken(&error) => {}
+                done => return done,
+            }
+        }
+        self.try_apply(wanted, precondition, dry_run, now).await
+    }
+
+    async fn try_apply(
+        &self,
+        mut wanted: Vec<Document>,
+        precondition: Precondition,
+        dry_run: bool,
+        now: SystemTime,
+    ) -> Result<Vec<Edited>, EditError> {
+        let guard = Guard::read(self.store.as_ref()).await?;
+        let (_, current) = self.cache.current().await?;
+        let unsettled = claims::settle(&mut wanted, &current);
         let mut next = Documents::clone(&current);
         let mut edits = Vec::with_capacity(wanted.len());
         let mut changes = Vec::new();
@@ -118,15 +142,19 @@ impl Editor {
                 changes.push(Change {
                     bucket: Bucket::Documents,
                     key: key.to_stored(),
-                    value: Some(stored(&document)),
+                    value: Some(document.to_stored()),
                     expect: existing.and_then(|it| version(it)).map_or(Expect::Absent, Expect::Revision),
                 });
             }
             edits.push(Edited { outcome, document });
         }
-        check_references(&edits, &next)?;
+        check_together(&edits, &next, unsettled)?;
         if !dry_run && !changes.is_empty() {
-            let revision = self.store.commit(changes).await?.to_string();
+            if edits.iter().any(|it| it.outcome != Outcome::Unchanged && claims::concern(it.document.kind()))
+            {
+                changes.push(guard.change());
+            }
+            let revision = self.store.commit(changes).await.map_err(overtaken_or)?.to_string();
             for edit in edits.iter_mut().filter(|edit| edit.outcome != Outcome::Unchanged) {
                 edit.document.metadata_mut().resource_version.clone_from(&revision);
             }
@@ -134,9 +162,9 @@ impl Editor {
         Ok(edits)
     }
 
-    /// What documents would name that is not there, for a request whose other documents (`unknown`) have faults of
-    /// their own: so that all of it is told at once. The numbers are places in the request.
-    pub(super) async fn missing(
+    /// What is wrong with documents beside others, for a request whose other documents (`unknown`) have faults of their
+    /// own: so that all of it is told at once. The numbers are places in the request.
+    pub(super) async fn faults_beside_others(
         &self,
         documents: &[(usize, Document)],
         unknown: &[Key],
@@ -153,7 +181,12 @@ impl Editor {
             let missing = references::missing_but(document, &next, unknown).into_iter();
             missing.map(move |fault| place(*index, document, fault))
         });
-        Ok(missing.collect())
+        let mut settled: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
+        let unsettled = claims::settle(&mut settled, &current).into_iter().map(|(at, fault)| {
+            let (index, document) = &documents[at];
+            place(*index, document, fault)
+        });
+        Ok(unsettled.chain(missing).collect())
     }
 
     /// Deletes documents. Those that others name (which are not deleted with them) only with `force`.
@@ -168,6 +201,7 @@ impl Editor {
         dry_run: bool,
     ) -> Result<Vec<Edited>, EditError> {
         let _turn = self.one_at_a_time.lock().await;
+        let guard = Guard::read(self.store.as_ref()).await?;
         let (_, current) = self.cache.current().await?;
         let mut next = Documents::clone(&current);
         let mut edits = Vec::with_capacity(keys.len());
@@ -182,6 +216,14 @@ impl Editor {
                 expect: version(&existing).map_or(Expect::Any, Expect::Revision),
             });
             edits.push(Edited { outcome: Outcome::Deleted, document: Document::clone(&existing) });
+        }
+        if let Some(config) = keys.iter().find(|key| key.kind == Kind::MeshConfig) {
+            if let Some(fault) = claims::stranded_by_default(&next) {
+                let message = format!("without this document {}", fault.message);
+                let fault = Fault { message, document: Some(config.to_string()), ..fault };
+                return Err(EditError::Invalid(vec![fault]));
+            }
+            changes.push(guard.change());
         }
         for key in keys.iter().filter(|_| !force) {
             let users: Vec<Key> = references::users(key, &next).into_iter().cloned().collect();
@@ -237,15 +279,29 @@ fn check_version(
     }
 }
 
-/// Every document of the change must name only what is there when it is made.
-fn check_references(edits: &[Edited], next: &Documents) -> Result<(), EditError> {
+/// Every document of the change must name only what is there when it is made, and have what is its own.
+fn check_together(
+    edits: &[Edited],
+    next: &Documents,
+    unsettled: Vec<(usize, Fault)>,
+) -> Result<(), EditError> {
     let mut faults = Vec::new();
+    let mut add = |index: usize, document: &Document, fault: Fault| {
+        faults.push(Fault { document: Some(document.key().to_string()), index: Some(index), ..fault });
+    };
+    for (index, fault) in unsettled {
+        add(index, &edits[index].document, fault);
+    }
     for (index, edit) in edits.iter().enumerate() {
-        let document = Some(edit.document.key().to_string());
-        let missing = references::missing(&edit.document, next).into_iter();
-        faults.extend(missing.map(|fault| Fault { document: document.clone(), index: Some(index), ..fault }));
+        let missing = references::missing(&edit.document, next);
+        missing.into_iter().for_each(|fault| add(index, &edit.document, fault));
     }
     if faults.is_empty() { Ok(()) } else { Err(EditError::Invalid(faults)) }
+}
+
+/// That another server came before is no conflict of anybody's making: it is tried again.
+fn overtaken_or(error: StoreError) -> EditError {
+    if Guard::was_overtaken(&error) { EditError::Store(error) } else { error.into() }
 }
 
 /// Fills in what only the server writes, and says what the change is.
@@ -266,13 +322,6 @@ fn merge(document: &mut Document, existing: Option<&Document>, now: SystemTime) 
     metadata.resource_version.clone_from(&was.resource_version);
     metadata.generation = was.generation + u64::from(!same_spec);
     if metadata == was && same_spec { Outcome::Unchanged } else { Outcome::Configured }
-}
-
-/// The store's own revision is the document's version, so it is not stored within.
-fn stored(document: &Document) -> Vec<u8> {
-    let mut document = document.clone();
-    document.metadata_mut().resource_version.clear();
-    document.to_value().to_string().into_bytes()
 }
 
 fn version(document: &Document) -> Option<u64> {

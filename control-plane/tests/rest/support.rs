@@ -24,16 +24,30 @@ pub(crate) struct Server {
     pub(crate) admin: String,
     pub(crate) changes: Arc<Mutex<Vec<(Key, Outcome)>>>,
     pub(crate) client: reqwest::Client,
+    store: Arc<EmbeddedStore>,
+    folder: Arc<tempfile::TempDir>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
-    _folder: tempfile::TempDir,
 }
 
 impl Server {
     /// Starts one; `listens_on` is what it believes its address to be, which decides who may read.
     pub(crate) async fn start_as(listens_on: Option<SocketAddr>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let store = Arc::new(EmbeddedStore::open(folder.path()).unwrap());
+        Self::start_on(store, folder, listens_on).await
+    }
+
+    /// Another one on the same store.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::start_on(Arc::clone(&self.store), Arc::clone(&self.folder), None).await
+    }
+
+    async fn start_on(
+        store: Arc<EmbeddedStore>,
+        folder: Arc<tempfile::TempDir>,
+        listens_on: Option<SocketAddr>,
+    ) -> Self {
         let tokens = Tokens::new(Arc::clone(&store) as Arc<dyn Store>);
         let admin = tokens.create_api(Role::Admin, None, None, SystemTime::now()).await.unwrap().token;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -57,7 +71,7 @@ impl Server {
         let task =
             tokio::spawn(async move { web::listen::serve(listener, None, router, stopped).await.unwrap() });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { address, tokens, admin, changes, client, stop, task, _folder: folder }
+        Self { address, tokens, admin, changes, client, store, folder, stop, task }
     }
 
     pub(crate) async fn start() -> Self {

@@ -1,5 +1,6 @@
 //! The server as sidecars and people see it: real TLS, real gRPC, real HTTP, on loopback.
 
+mod destinations;
 mod mesh_pages;
 mod streams;
 mod support;

@@ -94,10 +94,11 @@ impl TestServer {
         self.store.commit(vec![change]).await.expect("stored");
     }
 
-    /// A service over the label `app=<name>`.
+    /// A service over the label `app=<name>`. It has no virtual address, so that a restart need not give it one.
     pub(crate) async fn apply_service(&self, name: &str) {
-        let spec =
-            serde_json::json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": name}});
+        let spec = serde_json::json!({
+            "ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": name}, "clusterIP": "None",
+        });
         self.apply("Service", name, spec).await;
     }
 
@@ -219,6 +220,12 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     pub(crate) async fn say(&self, message: sidecar_message::Message) {
         self.say.send(SidecarMessage { message: Some(message) }).await.expect("the stream is open");
+    }
+
+    /// Says the same again and again, and reads nothing, until the stream is over.
+    pub(crate) async fn pour(&self, message: sidecar_message::Message) {
+        let message = SidecarMessage { message: Some(message) };
+        while self.say.send(message.clone()).await.is_ok() {}
     }
 
     /// The next message; heartbeats meanwhile do not prolong the wait.

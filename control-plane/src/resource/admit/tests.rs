@@ -51,15 +51,14 @@ fn the_envelope_is_checked() {
         ("just text".into(), &[": must be an object with apiVersion, kind, metadata and spec"]),
         (
             "{metadata: {name: x}}".into(),
-            &[
-                "kind: is required: one of Service (v1), HTTPRoute (gateway.networking.k8s.io/v1), TrafficPolicy \
-               (pillion.dev/v1alpha1)",
-            ],
+            &["kind: is required: one of MeshConfig (pillion.dev/v1alpha1), Service (v1), ExternalService \
+                 (pillion.dev/v1alpha1), HTTPRoute (gateway.networking.k8s.io/v1), TrafficPolicy (pillion.dev/v1alpha1)"],
         ),
         (
             "{kind: Pod}".into(),
-            &["kind: must be one of Service (v1), HTTPRoute (gateway.networking.k8s.io/v1), TrafficPolicy \
-               (pillion.dev/v1alpha1), is \"Pod\""],
+            &["kind: must be one of MeshConfig (pillion.dev/v1alpha1), Service (v1), ExternalService \
+                 (pillion.dev/v1alpha1), HTTPRoute (gateway.networking.k8s.io/v1), TrafficPolicy (pillion.dev/v1alpha1), is \
+                 \"Pod\""],
         ),
         (
             "{kind: Service, apiVersion: v2, metadata: {name: Web_1, labels: {tier: 1}}, spce: {}}".into(),
@@ -84,15 +83,17 @@ fn services_are_checked() {
         (service("{ports: []}"), &["spec.ports: must have at least one port"]),
         (
             service(
-                "{ports: [{port: 80}, {name: a, port: 80}, {name: a, port: 0}], clusterIP: None, selektor: {}}",
+                "{ports: [{port: 80}, {name: a, port: 80}, {name: a, port: 0}], clusterIP: none, type: NodePort, \
+                 selektor: {}}",
             ),
             &[
-                "spec.clusterIP: is not supported yet",
                 "spec.selektor: is not a known field; did you mean \"selector\"?",
+                "spec.type: is not supported yet",
                 "spec.ports[0].name: is required where a service has several ports",
                 "spec.ports[1].port: 80 is in the list already",
                 "spec.ports[2].port: must be between 1 and 65535, is 0",
                 "spec.ports[2].name: \"a\" is the name of another port already",
+                "spec.clusterIP: must be an IPv4 address, or \"None\" for a service without one, is \"none\"",
             ],
         ),
         (
@@ -103,6 +104,118 @@ fn services_are_checked() {
                 "spec.ports[0].protocol: only TCP is supported, is \"UDP\"",
                 "spec.ports[0].appProtocol: must be one of http, https, grpc, tcp, kubernetes.io/h2c, \
                  kubernetes.io/ws, is \"mysql\"",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn external_services_are_checked() {
+    let external = |spec: &str| {
+        format!(
+            "{{apiVersion: pillion.dev/v1alpha1, kind: ExternalService, metadata: {{name: api}}, spec: {spec}}}"
+        )
+    };
+    let host = |host: &str| external(&format!("{{host: '{host}', ports: [{{port: 443}}]}}"));
+    check(&[
+        (
+            external(
+                "{host: api.example.com, ports: [{name: a, port: 443, targetPort: 8443, appProtocol: https}, {name: b, port: \
+                 80}], clusterIP: None}",
+            ),
+            &[],
+        ),
+        (host("example.com"), &[]),
+        (host("mysql"), &[]),
+        (
+            external("{ports: [{port: 0, targetPort: https, protocol: TCP}], clusterIP: 'fd00::1'}"),
+            &[
+                "spec.host: is required",
+                "spec.ports[0].targetPort: must be a whole number, is the string \"https\"",
+                "spec.ports[0].protocol: is not a known field",
+                "spec.ports[0].port: must be between 1 and 65535, is 0",
+                "spec.clusterIP: must be an IPv4 address, or \"None\" for a service without one, is \"fd00::1\"",
+            ],
+        ),
+        (host("*.example.com"), &["spec.host: must be one name, not a wildcard, is \"*.example.com\""]),
+        (host("10.0.0.1"), &["spec.host: must be a DNS name, not an address, is \"10.0.0.1\""]),
+        (host("::1"), &["spec.host: must be a DNS name, not an address, is \"::1\""]),
+        (host("10.0.300.1"), &["spec.host: must be a DNS name, not an address, is \"10.0.300.1\""]),
+        (
+            host("Example.com"),
+            &[
+                "spec.host: must be a DNS name: labels of 1 to 63 lower-case letters, digits or \"-\" with \".\" between \
+               them, at most 253 characters, is \"Example.com\"",
+            ],
+        ),
+        (host("localhost"), &["spec.host: must be outside the workload that calls it, is \"localhost\""]),
+        (
+            host("pay.shop.mesh"),
+            &["spec.host: must be outside the mesh, whose names end with \".mesh\", is \"pay.shop.mesh\""],
+        ),
+        (
+            host("pay.shop.svc.cluster.local"),
+            &[
+                "spec.host: must be outside the mesh, is \"pay.shop.svc.cluster.local\", the name of a Service",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn there_is_one_mesh_config() {
+    let config = |metadata: &str, spec: &str| {
+        format!("{{apiVersion: pillion.dev/v1alpha1, kind: MeshConfig, metadata: {metadata}, spec: {spec}}}")
+    };
+    check(&[
+        (config("{name: mesh}", "{}"), &[]),
+        (
+            config(
+                "{name: mesh, namespace: pillion-system}",
+                "{outbound: registryOnly, inbound: strict, serviceCidr: 10.7.0.0/16}",
+            ),
+            &[],
+        ),
+        (
+            config(
+                "{name: other, namespace: demo}",
+                "{outbound: deny, inbound: strict, serviceCidr: 10.7.0.1/16}",
+            ),
+            &[
+                "spec.outbound: must be one of \"allowAny\", \"registryOnly\", is the string \"deny\"",
+                "metadata.name: must be \"mesh\", is \"other\": a mesh has one MeshConfig, pillion-system/mesh",
+                "metadata.namespace: must be \"pillion-system\", is \"demo\": a mesh has one MeshConfig, \
+                 pillion-system/mesh",
+                "spec.serviceCidr: must begin with the block's first address, \"10.7.0.0/16\", is \"10.7.0.1/16\"",
+            ],
+        ),
+    ]);
+    assert_eq!(admitted(&config("{name: mesh}", "{}")).key().namespace, "pillion-system");
+}
+
+#[test]
+fn a_policy_can_be_for_an_external_service_and_a_route_cannot() {
+    let target = |target: &str| policy("").replace("{group: '', kind: Service, name: web}", target);
+    check(&[
+        (target("{group: pillion.dev, kind: ExternalService, name: api}"), &[]),
+        (
+            target("{group: '', kind: ExternalService, name: api}"),
+            &["spec.targetRefs[0].group: must be \"pillion.dev\", the group of ExternalService, is \"\""],
+        ),
+        (
+            target("{group: x, kind: Pod, name: api}"),
+            &[
+                "spec.targetRefs[0].kind: must be \"Service\" or \"ExternalService\", is \"Pod\"",
+                "spec.targetRefs[0].group: must be \"\", the group of Service, or \"pillion.dev\", the group of \
+                 ExternalService, is \"x\"",
+            ],
+        ),
+        (
+            route("{backendRefs: [{group: pillion.dev, kind: ExternalService, name: api, port: 80}]}"),
+            &[
+                "spec.rules[0].backendRefs[0].group: must be \"\", the group of Service, is \"pillion.dev\"",
+                "spec.rules[0].backendRefs[0].kind: must be \"Service\", is \"ExternalService\": an ExternalService \
+                 cannot be routed yet; a TrafficPolicy can be for one",
             ],
         ),
     ]);
@@ -288,6 +401,10 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
             Just("targetRefs"),
             Just("circuitBreaker"),
             Just("openTime"),
+            Just("host"),
+            Just("clusterIP"),
+            Just("serviceCidr"),
+            Just("outbound"),
             Just("x y"),
         ];
         prop_oneof![
@@ -301,7 +418,7 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
 proptest! {
     /// Whatever is written, the answer is a document or at least one fault, each with words.
     #[test]
-    fn nothing_crashes_and_nothing_is_refused_silently(kind in 0_usize..3, spec in any_value()) {
+    fn nothing_crashes_and_nothing_is_refused_silently(kind in 0..Kind::ALL.len(), spec in any_value()) {
         let kind = Kind::ALL[kind];
         let document = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": {"name": "x"}, "spec": spec});
         match admit(0, &Written::from_value(document), None) {
