@@ -75,6 +75,7 @@ fn databases_and_servers_that_speak_first_work_by_mutual_tls() {
         let mut rest = String::new();
         soon("an answer", stream.read_to_string(&mut rest)).await.expect("text");
         assert_eq!(rest, format!("250 EHLO {SECRET}\r\n"));
+        drop(stream);
 
         world.assert_mutual_tls(&capture, &client, &redis, &[SECRET]).await;
         for (name, _) in names {

@@ -62,7 +62,7 @@ fn every_client_reaches_its_service_by_mutual_tls() {
         }
         assert_eq!(web_app.requests(), hosts.len() as u64);
         // The certificate's owner did it, for all of them.
-        let labels = [("direction", "inbound"), ("source", "spiffe://test.local/ns/demo/sa/client")];
+        let labels = [("direction", "inbound"), ("source", "client.demo")];
         eventually_counted(&web, &labels, hosts.len()).await;
 
         let echo = ["--http2-prior-knowledge", "--data", SECRET, "--write-out", " by HTTP/%{http_version}"];

@@ -63,7 +63,10 @@ fn callers_without_a_sidecar_are_taken_or_refused_by_the_mesh_s_mode() {
         })
         .await;
         let reached = app.requests();
-        assert_eq!(raw::refusal(&request(&stranger, (web.v6, 8080).into(), "web").await), "plaintext-refused");
+        assert_eq!(
+            raw::refusal(&request(&stranger, (web.v6, 8080).into(), "web").await),
+            "plaintext-refused"
+        );
         assert!(!world.run(&stranger, "curl", &secure).await.succeeded);
         assert_eq!(app.requests(), reached);
         assert_eq!(raw::status(&request(&client, port(8080), "web").await), 200);
@@ -105,7 +108,9 @@ fn own_tls(world: &World) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<Output = (
                     Err(_) => return,
                 }
             }
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nencrypted").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nencrypted")
+                .await;
             let _ = stream.shutdown().await;
         })
     }
@@ -133,6 +138,7 @@ fn a_sidecar_that_nothing_is_redirected_to_is_unready_and_says_why() {
         .await;
 
         world.redirect(&web).await;
-        eventually("it is ready again", async || (raw::status(&web.ready().await) == 200).then_some(())).await;
+        eventually("it is ready again", async || (raw::status(&web.ready().await) == 200).then_some(()))
+            .await;
     });
 }

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hickory_proto::op::{Message, ResponseCode};
 use pillion::demo::network::Place;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UdpSocket;
 
 use crate::support::apps::{App, HttpApp, Version};
 use crate::support::mesh::NAMESPACE;
+use crate::support::nameserver::{NameServer, answer, records};
 use crate::support::netns::{Workload, WorkloadSpec, World, connect, in_world, listen, listen_on};
 use crate::support::{eventually, raw, soon};
 
@@ -20,13 +21,12 @@ const OPAQUE: u16 = 7007;
 #[test]
 fn what_the_mesh_does_not_know_is_passed_through_or_refused_by_name() {
     in_world(async |world| {
-        let names = world.place("names");
         let outside = world.place("outside");
-        let _names_server = name_server(&names, HOST, outside.v4);
-        let web = HttpApp::on(listen(&outside, (Ipv6Addr::UNSPECIFIED, PORT).into()), "outside", Version::Http1);
+        let _names = name_server(world, outside.v4.into()).await;
+        let web =
+            HttpApp::on(listen(&outside, (Ipv6Addr::UNSPECIFIED, PORT).into()), "outside", Version::Http1);
         let _peers = App::on(listen_on(&outside, OPAQUE), say_peer_and_echo);
-        let client = world.place_with_nameserver("client", names.v4.into());
-        let client = world.workload(client, WorkloadSpec::caller("client")).await;
+        let client = world.workload(world.place("client"), WorkloadSpec::caller("client")).await;
         world.until_registered(&[&client]).await;
 
         // Unchanged, and the caller's address is the caller's.
@@ -35,9 +35,14 @@ fn what_the_mesh_does_not_know_is_passed_through_or_refused_by_name() {
         assert_eq!(peer_and_echo(&client, opaque, &all_bytes).await, Some((client.v4.into(), all_bytes)));
         // Text that begins like HTTP is nobody's business either.
         let not_quite = b"GET  / HTTP/9.9\r\nhost: a\r\nhost: b\r\n\r\n";
-        assert_eq!(peer_and_echo(&client, opaque, not_quite).await, Some((client.v4.into(), not_quite.to_vec())));
+        assert_eq!(
+            peer_and_echo(&client, opaque, not_quite).await,
+            Some((client.v4.into(), not_quite.to_vec()))
+        );
         // By name, and by both families.
-        for host in [format!("{HOST}:{PORT}"), format!("{}:{PORT}", outside.v4), format!("[{}]:{PORT}", outside.v6)] {
+        for host in
+            [format!("{HOST}:{PORT}"), format!("{}:{PORT}", outside.v4), format!("[{}]:{PORT}", outside.v6)]
+        {
             let shown = world.curl(&client, &[&format!("http://{host}/head")]).await;
             let own = ["x-pillion", "x-forwarded"].iter().find(|name| shown.contains(**name));
             assert!(shown.contains(&host) && own.is_none(), "{host}: {shown}");
@@ -73,7 +78,7 @@ async fn registry_only(world: &World, client: &Workload, outside: &Place, web: &
         .await;
     let before = web.requests();
     eventually("the host is a service now, at a virtual address, on another port", async || {
-        let ran = world.run(client, "curl", &["-sS", "--noproxy", "*", &format!("http://{HOST}/who")]).await;
+        let ran = world.run(client, "curl", &["-sS", &format!("http://{HOST}/who")]).await;
         (ran.output == "outside").then_some(())
     })
     .await;
@@ -124,37 +129,14 @@ async fn peer_and_echo(from: &Place, to: SocketAddr, bytes: &[u8]) -> Option<(Ip
     Some((peer, received[line + 1..].to_vec()))
 }
 
-/// A name server that knows one host by one IPv4 address; ends with the runtime.
-fn name_server(place: &Place, host: &str, address: Ipv4Addr) {
-    let socket = place.inside(|| std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53))).expect("the place is there");
-    let socket = socket.expect("nobody else is there");
-    socket.set_nonblocking(true).expect("a socket");
-    let socket = UdpSocket::from_std(socket).expect("the runtime runs");
-    let known: Vec<u8> = host.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-            if let Some(answer) = name_answer(&buffer[..length], &known, address) {
-                let _ = socket.send_to(&answer, from).await;
-            }
-        }
-    });
-}
-
-/// RFC 1035, as much as is needed: a header, the question, and one A record or none.
-fn name_answer(query: &[u8], known: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
-    let name_end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)?;
-    let (name, kind) = (&query[12..name_end], query.get(name_end + 1..name_end + 3)?);
-    let question = query.get(12..name_end + 5)?;
-    let is_known = name.eq_ignore_ascii_case(known);
-    let answers = u8::from(is_known && kind == [0, 1]);
-    // A response, recursion desired and available; NXDOMAIN for any other name.
-    let flags = [0x81, if is_known { 0x80 } else { 0x83 }];
-    let mut answer = [&query[..2], &flags, &[0, 1, 0, answers, 0, 0, 0, 0], question].concat();
-    if answers == 1 {
-        // The question's name, A, IN, one minute, four bytes.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        answer.extend(address.octets());
-    }
-    Some(answer)
+/// A name server where the places look for one, which knows [`HOST`] by one address.
+async fn name_server(world: &World, address: IpAddr) -> NameServer {
+    NameServer::start_at((world.hub(), 53).into(), move |asked| {
+        let asked = Message::from_vec(&asked.bytes).expect("a well-formed question");
+        let known = asked.queries[0].name().to_lowercase().to_ascii().trim_end_matches('.') == HOST;
+        let code = if known { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        let addresses: &[IpAddr] = if known { &[address] } else { &[] };
+        vec![answer(&asked, code, records(&asked.queries[0], 60, addresses))]
+    })
+    .await
 }

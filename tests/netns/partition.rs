@@ -32,9 +32,10 @@ struct Cut<'a>(&'a World);
 
 impl<'a> Cut<'a> {
     async fn between(world: &'a World, one: &Place, other: &Place) -> Self {
-        let rule = |from: &Place, to: &Place| format!("iifname \"{}\" oifname \"{}\" drop;", from.cable, to.cable);
+        let rule =
+            |from: &Place, to: &Place| format!("iifname \"{}\" oifname \"{}\" drop;", from.cable, to.cable);
         let table = format!(
-            "table bridge cut {{ chain forward {{ type filter hook forward priority 0; {} {} }} }}",
+            "table bridge cut {{ chain forward {{ type filter hook forward priority 0; {} {} }}\n}}",
             rule(one, other),
             rule(other, one),
         );
@@ -68,7 +69,11 @@ fn a_cut_network_gives_named_errors_and_heals_without_a_trace() {
             let began = Instant::now();
             *seen.entry(outcome(world, &caller).await).or_default() += 1;
             // Each request has its answer in time, whatever is in the way.
-            assert!(began.elapsed() < Duration::from_secs(3), "a request took {:?}: {seen:?}", began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(3),
+                "a request took {:?}: {seen:?}",
+                began.elapsed()
+            );
             (breaker(&caller).await == 1.0 && seen.contains_key("503 breakers-open")).then_some(())
         })
         .await;
@@ -82,7 +87,8 @@ fn a_cut_network_gives_named_errors_and_heals_without_a_trace() {
         let before = app.requests();
         cut.heal().await;
         let healed = Instant::now();
-        eventually("requests succeed again", async || (outcome(world, &caller).await == "200").then_some(())).await;
+        eventually("requests succeed again", async || (outcome(world, &caller).await == "200").then_some(()))
+            .await;
         let took = healed.elapsed();
         println!("healed within {took:?}");
         // The open time with its jitter, a probe, and the machine's business.
@@ -97,7 +103,8 @@ fn a_cut_network_gives_named_errors_and_heals_without_a_trace() {
             (now.0 <= whole.0 && now.1 <= whole.1).then_some(())
         })
         .await;
-        let sockets = world.must(&caller, "ss", &["-tanH", "state", "established", "dport", "=", ":15006"]).await;
+        let sockets =
+            world.must(&caller, "ss", &["-tanH", "state", "established", "dport", "=", ":15006"]).await;
         assert!(sockets.lines().count() as f64 <= whole.1, "connections to the other sidecar:\n{sockets}");
     });
 }

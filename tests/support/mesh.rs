@@ -43,8 +43,9 @@ pub(crate) struct Mesh {
     http: SocketAddr,
     /// The root that the control plane signs with, so that a test can be any peer it likes.
     authority: Authority,
-    guard: Guard,
+    // Before the guard, who removes it: a failing test prints what is in it.
     folder: Folder,
+    guard: Guard,
     settings: Vec<String>,
     _machine: Option<Shared>,
 }

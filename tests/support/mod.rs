@@ -5,8 +5,8 @@ pub(crate) mod apps;
 pub(crate) mod http2;
 pub(crate) mod load;
 pub(crate) mod mesh;
-pub(crate) mod netns;
 pub(crate) mod nameserver;
+pub(crate) mod netns;
 pub(crate) mod pair;
 pub(crate) mod raw;
 

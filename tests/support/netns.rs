@@ -77,18 +77,12 @@ impl World {
         self.network.hub().0
     }
 
-    /// A namespace with nothing in it, whose programs ask nobody for names.
+    /// A namespace with nothing in it, whose programs look for a name server at the [hub](Self::hub).
     pub(crate) fn place(&self, label: &str) -> Place {
-        self.place_with_nameserver(label, self.hub().into())
-    }
-
-    /// The same, with a name server, which must listen on port 53.
-    pub(crate) fn place_with_nameserver(&self, label: &str, server: IpAddr) -> Place {
         let place = self.network.place(label).unwrap_or_else(|error| panic!("{error}"));
-        let written = place.write_file("resolv.conf", &format!("nameserver {server}\n"));
-        written
-            .and_then(|()| place.write_file("nsswitch.conf", "hosts: files dns\n"))
-            .expect("files in /etc/netns");
+        let written = place.write_file("resolv.conf", &format!("nameserver {}\n", self.hub()));
+        let written = written.and_then(|()| place.write_file("nsswitch.conf", "hosts: files dns\n"));
+        written.expect("files in /etc/netns");
         place
     }
 
@@ -119,19 +113,17 @@ impl World {
                 },
             ),
         ];
-        settings.extend(spec.ports.iter().map(|port| ("--ports", port.to_string())));
+        if !spec.ports.is_empty() {
+            let ports: Vec<String> = spec.ports.iter().map(u16::to_string).collect();
+            settings.push(("--ports", ports.join(",")));
+        }
         for (flag, value) in settings {
             arguments.extend([flag.into(), value.into()]);
         }
         arguments.extend(spec.flags.iter().map(OsString::from));
         let (program, arguments) = place.command("setpriv", arguments);
         let process = self.mesh.child(&spec.workload, program.into(), arguments);
-        let mut workload = Workload {
-            name: spec.workload,
-            place,
-            process,
-            api: self.mesh.api.clone(),
-        };
+        let mut workload = Workload { name: spec.workload, place, process, api: self.mesh.api.clone() };
         workload.until_ready().await;
         workload
     }
@@ -139,8 +131,14 @@ impl World {
     /// Installs the redirection (again).
     pub(crate) async fn redirect(&self, place: &Place) {
         let plain = PLAIN_PORT.to_string();
-        let arguments =
-            ["redirect", "--redirect-dns", "--exclude-inbound-ports", &plain, "--exclude-outbound-ports", &plain];
+        let arguments = [
+            "redirect",
+            "--redirect-dns",
+            "--exclude-inbound-ports",
+            &plain,
+            "--exclude-outbound-ports",
+            &plain,
+        ];
         self.must(place, &pillion_proxy().display().to_string(), &arguments).await;
     }
 
@@ -158,11 +156,12 @@ impl World {
         arguments: &[&str],
     ) -> Ran {
         let (ip, arguments) = place.command(program, arguments.iter().map(OsString::from).collect());
-        let run = tokio::process::Command::new(ip)
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        let mut command = tokio::process::Command::new(ip);
+        // What our own shell has set is for another network.
+        for variable in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env_remove(variable);
+        }
+        let run = command.args(&arguments).stdin(Stdio::null()).kill_on_drop(true).output();
         let output = tokio::time::timeout(patience, run).await;
         let output = output
             .unwrap_or_else(|_| panic!("not within {} s: the end of {arguments:?}", patience.as_secs()));
@@ -194,7 +193,7 @@ impl World {
 
     /// What `curl` prints for these arguments in a place; it must succeed.
     pub(crate) async fn curl(&self, place: &Place, arguments: &[&str]) -> String {
-        self.must(place, "curl", &[&["--silent", "--show-error", "--noproxy", "*", "--max-time", "15"], arguments].concat())
+        self.must(place, "curl", &[&["--silent", "--show-error", "--max-time", "15"], arguments].concat())
             .await
     }
 
@@ -287,13 +286,7 @@ impl WorkloadSpec {
     /// One that serves nothing.
     pub(crate) fn caller(workload: &str) -> Self {
         let workload = workload.to_owned();
-        Self {
-            app: workload.clone(),
-            workload,
-            ports: Vec::new(),
-            redirection: Vec::new(),
-            flags: Vec::new(),
-        }
+        Self { app: workload.clone(), workload, ports: Vec::new(), flags: Vec::new() }
     }
 
     /// One labelled `app: <app>`, whose application listens on `ports`.
