@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     drain::{Drain, Phase},
@@ -32,6 +32,8 @@ pub struct Admin {
     pub gathered: Rc<RefCell<Gathered>>,
     /// A shutdown makes it unready.
     pub drain: Drain,
+    /// Why it is not ready although it runs, in words; `None`: it is.
+    pub unready: watch::Receiver<Option<String>>,
     /// The settings in force, as YAML without secrets.
     pub config: String,
     /// Asks for a fresh round of reports before something is shown.
@@ -72,7 +74,10 @@ impl Admin {
         match path {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" => match self.drain.phase() {
-                Phase::Running => text(StatusCode::OK, "ready\n"),
+                Phase::Running => match self.unready.borrow().as_deref() {
+                    None => text(StatusCode::OK, "ready\n"),
+                    Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                },
                 Phase::Leaving | Phase::Closing => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
             },
             "/metrics" => {

@@ -2,6 +2,7 @@
 
 mod memory;
 mod process;
+mod redirection;
 mod shutdown;
 mod worker;
 
@@ -22,7 +23,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::worker::Worker;
+use self::{redirection::Redirection, worker::Worker};
 use crate::{
     admin::Admin,
     config::{Config, JoinToken},
@@ -34,7 +35,7 @@ use crate::{
     },
     dns::{Dns, Sockets},
     drain::{self, Drain},
-    net::{listen, nameservers::Sources, resolve::Resolver},
+    net::{listen, nameservers::Sources, resolve::Resolver, self_test::SelfTest},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -49,8 +50,10 @@ const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration
 
 /// The sockets of one sidecar, bound.
 struct Listeners {
-    inbound: StdListener,
-    outbound: StdListener,
+    /// Where it is redirected to, in both IP versions, the one of the settings first.
+    inbound: Vec<StdListener>,
+    /// Likewise.
+    outbound: Vec<StdListener>,
     admin: StdListener,
     dns: Option<Sockets>,
     services: Vec<(StdListener, crate::outbound::Target)>,
@@ -92,6 +95,7 @@ async fn main_thread(
     let (directory, wishes) = Directory::new(config.discovery_timeout);
     let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
     let config = Arc::new(config);
+    let self_test = SelfTest::new(&mut rand::rng());
 
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
@@ -104,6 +108,7 @@ async fn main_thread(
             registry: registry.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
+            self_test,
             names: names.clone(),
         };
         workers.push(Worker::start(index, needs, &listeners)?);
@@ -123,10 +128,21 @@ async fn main_thread(
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
+    let (health, unready) = if config.redirected {
+        let redirection = Redirection::new(self_test, &listeners.outbound, registry.clone());
+        let (unready_sender, unready) = watch::channel(Redirection::untested());
+        let (told, telling) = watch::channel(Health::default());
+        tokio::task::spawn_local(redirection.watch(unready_sender));
+        tokio::task::spawn_local(redirection::tell(health, unready.clone(), told));
+        (telling, unready)
+    } else {
+        (health, watch::channel(None).1)
+    };
     let admin = Rc::new(Admin {
         registry: registry.clone(),
         gathered: gathered.clone(),
         drain: drain.clone(),
+        unready,
         config: shown_config,
         refresh,
     });
@@ -156,23 +172,24 @@ async fn main_thread(
 /// Binds every listener; reports every one that cannot be.
 fn bind(config: &Config) -> Result<Listeners, String> {
     let mut faults = Vec::new();
-    let mut bound = |what: &str, address: SocketAddr| {
-        listen::bind(address).map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
+    let redirected = |address| match config.redirected {
+        true => listen::bind_both(address),
+        false => listen::bind(address).map(|listener| vec![listener]),
     };
-    let inbound = bound("inboundListen", config.inbound_listen);
-    let outbound = bound("outboundListen", config.outbound_listen);
-    let admin = bound("adminListen", config.admin_listen);
-    let services: Vec<_> = config
-        .listeners
-        .iter()
-        .filter_map(|listener| {
-            let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
-            bound("listeners", listener.listen).map(|socket| (socket, target))
-        })
-        .collect();
-    let dns = config.dns_listen.and_then(|address| {
-        Sockets::bind(address).map_err(|error| faults.push(format!("dnsListen {address}: {error}"))).ok()
-    });
+    let inbound = config.inbound_listen;
+    let inbound = noted(&mut faults, "inboundListen", inbound, redirected(inbound));
+    let outbound = config.outbound_listen;
+    let outbound = noted(&mut faults, "outboundListen", outbound, redirected(outbound));
+    let admin = noted(&mut faults, "adminListen", config.admin_listen, listen::bind(config.admin_listen));
+    let mut services = Vec::new();
+    for listener in &config.listeners {
+        let target = crate::outbound::Target::new(listener.service.clone(), listener.port);
+        let socket = noted(&mut faults, "listeners", listener.listen, listen::bind(listener.listen));
+        services.extend(socket.map(|socket| (socket, target)));
+    }
+    let dns = config
+        .dns_listen
+        .and_then(|address| noted(&mut faults, "dnsListen", address, Sockets::bind(address)));
     match (inbound, outbound, admin) {
         (Some(inbound), Some(outbound), Some(admin)) if faults.is_empty() => {
             Ok(Listeners { inbound, outbound, admin, dns, services })
@@ -181,12 +198,24 @@ fn bind(config: &Config) -> Result<Listeners, String> {
     }
 }
 
+fn noted<T>(
+    faults: &mut Vec<String>,
+    what: &str,
+    address: SocketAddr,
+    bound: std::io::Result<T>,
+) -> Option<T> {
+    bound.map_err(|error| faults.push(format!("{what} {address}: {error}"))).ok()
+}
+
 /// The addresses listened on, for programs that let the system choose the ports.
 #[derive(Debug, serde::Serialize)]
 struct Addresses {
     inbound: SocketAddr,
     outbound: SocketAddr,
     admin: SocketAddr,
+    /// Of inbound and outbound, the other IP version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    twins: Vec<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<SocketAddr>,
     /// By `service:port`.
@@ -199,9 +228,14 @@ impl Addresses {
         for (socket, target) in &listeners.services {
             services.insert(format!("{}:{}", target.service, target.port), socket.local_addr()?);
         }
+        let of = |sockets: &[StdListener]| -> std::io::Result<Vec<SocketAddr>> {
+            sockets.iter().map(StdListener::local_addr).collect()
+        };
+        let (mut inbound, mut outbound) = (of(&listeners.inbound)?, of(&listeners.outbound)?);
         Ok(Self {
-            inbound: listeners.inbound.local_addr()?,
-            outbound: listeners.outbound.local_addr()?,
+            inbound: inbound.remove(0),
+            outbound: outbound.remove(0),
+            twins: [inbound, outbound].concat(),
             admin: listeners.admin.local_addr()?,
             dns: listeners.dns.as_ref().map(Sockets::address).transpose()?,
             listeners: services,
@@ -211,6 +245,7 @@ impl Addresses {
     fn all(&self) -> Vec<SocketAddr> {
         [self.inbound, self.outbound, self.admin]
             .into_iter()
+            .chain(self.twins.iter().copied())
             .chain(self.dns)
             .chain(self.listeners.values().copied())
             .collect()

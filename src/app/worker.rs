@@ -19,6 +19,7 @@ use crate::{
         nameservers::Sources,
         original::{Kernel, OriginalDestination},
         resolve::Resolver,
+        self_test::SelfTest,
     },
     outbound::{self, Outbound},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
@@ -36,6 +37,7 @@ pub(super) struct Needs {
     pub(super) registry: Arc<Registry>,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
+    pub(super) self_test: SelfTest,
     pub(super) names: Sources,
 }
 
@@ -59,7 +61,8 @@ impl Worker {
     pub(super) fn start(index: usize, needs: Needs, listeners: &Listeners) -> Result<Self, String> {
         let clone =
             |listener: &std::net::TcpListener| listener.try_clone().map_err(|error| error.to_string());
-        let (inbound, outbound) = (clone(&listeners.inbound)?, clone(&listeners.outbound)?);
+        let all = |listeners: &[std::net::TcpListener]| listeners.iter().map(clone).collect::<Result<_, _>>();
+        let (inbound, outbound) = (all(&listeners.inbound)?, all(&listeners.outbound)?);
         let mut services = Vec::new();
         for (listener, target) in &listeners.services {
             services.push((clone(listener)?, target.clone()));
@@ -105,8 +108,8 @@ impl Worker {
 
 async fn serve(
     needs: Needs,
-    inbound_listener: std::net::TcpListener,
-    outbound_listener: std::net::TcpListener,
+    inbound_listeners: Vec<std::net::TcpListener>,
+    outbound_listeners: Vec<std::net::TcpListener>,
     services: Vec<(std::net::TcpListener, outbound::Target)>,
     mut asked: mpsc::Receiver<Ask>,
 ) {
@@ -138,30 +141,38 @@ async fn serve(
     });
     let (limit, redirected) = (config.max_connections, config.redirected);
 
-    let mut closing = needs.drain.clone();
-    let serving = inbound.clone();
-    listen_on(
-        inbound_listener,
-        inbound.open().clone(),
-        limit,
-        async move { closing.reached(Phase::Closing).await },
-        move |stream, peer, guard| {
-            let destination = original(redirected, &stream);
-            serving.clone().serve(stream, peer, destination, guard)
-        },
-    );
+    for listener in inbound_listeners {
+        let mut closing = needs.drain.clone();
+        let serving = inbound.clone();
+        listen_on(
+            listener,
+            inbound.open().clone(),
+            limit,
+            async move { closing.reached(Phase::Closing).await },
+            move |stream, peer, guard| {
+                let destination = original(redirected, &stream);
+                serving.clone().serve(stream, peer, destination, guard)
+            },
+        );
+    }
     // The application may need others until its very end, so its side is never closed before the process ends.
-    let serving = outbound.clone();
-    listen_on(
-        outbound_listener,
-        outbound.open().clone(),
-        limit,
-        std::future::pending(),
-        move |stream, _, guard| match original(redirected, &stream) {
-            Some(destination) => serving.clone().serve_redirected(stream, destination, guard),
-            None => serving.clone().serve(Io::Tcp(stream), None, guard),
-        },
-    );
+    for listener in outbound_listeners {
+        let (serving, self_test) = (outbound.clone(), needs.self_test);
+        listen_on(
+            listener,
+            outbound.open().clone(),
+            limit,
+            std::future::pending(),
+            move |stream, _, guard| match original(redirected, &stream) {
+                Some(destination) if SelfTest::is_meant(destination) => Box::pin(async move {
+                    let _open = guard;
+                    self_test.answer(stream).await;
+                }),
+                Some(destination) => serving.clone().serve_redirected(stream, destination, guard),
+                None => serving.clone().serve(Io::Tcp(stream), None, guard),
+            },
+        );
+    }
     for (listener, target) in services {
         let serving = outbound.clone();
         listen_on(

@@ -1,10 +1,6 @@
 //! Where a redirected connection was going before it was redirected.
 
-use std::{
-    fmt::Debug,
-    io,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt::Debug, io, net::SocketAddr};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -39,10 +35,7 @@ impl OriginalDestination for Kernel {
 
 /// IPv4 as such, also where a socket for both gives it as IPv6; without scope, which says nothing of a destination.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
-        ip @ IpAddr::V6(_) => SocketAddr::new(ip, address.port()),
-    }
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]

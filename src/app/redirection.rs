@@ -1,0 +1,147 @@
+//! Whether this workload's traffic is redirected here, as it should be: tested at start and again and again. While it is
+//! not, the sidecar is not ready, since what bypasses it bypasses the mesh's policies, too.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use pillion_api::wire::Health;
+use tokio::sync::watch;
+
+use crate::{
+    net::self_test::{ADDRESSES, Found, SelfTest},
+    telemetry::{names::Metric, prometheus::Registry},
+};
+
+/// Between tests that pass.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Between tests while they do not.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Why the sidecar is not ready, in words; `None`: it is.
+pub(super) type Unready = Option<String>;
+
+/// The test, to be run on and on.
+pub(super) struct Redirection {
+    self_test: SelfTest,
+    /// What leads back here, one address for each IP version that is listened in.
+    addresses: Vec<SocketAddr>,
+    registry: Arc<Registry>,
+}
+
+impl Redirection {
+    /// Of what the outbound `listeners` take.
+    pub(super) fn new(self_test: SelfTest, listeners: &[TcpListener], registry: Arc<Registry>) -> Self {
+        let listened = |address: &SocketAddr| {
+            let same = |listener: &TcpListener| listener.local_addr().map(|own| own.is_ipv4()).ok();
+            listeners.iter().any(|listener| same(listener) == Some(address.is_ipv4()))
+        };
+        Self { self_test, addresses: ADDRESSES.into_iter().filter(listened).collect(), registry }
+    }
+
+    /// What is known before the first test.
+    pub(super) fn untested() -> Unready {
+        Some("whether traffic is redirected to this sidecar is not known yet".into())
+    }
+
+    /// Tests for ever; every change is seen in `unready`.
+    pub(super) async fn watch(self, unready: watch::Sender<Unready>) {
+        let gauge = self.registry.gauge(Metric::Redirected, &[]);
+        loop {
+            let found = join_all(self.addresses.iter().map(|address| self.self_test.test(*address))).await;
+            let before = unready.borrow().clone();
+            let now = judge(before.clone(), found);
+            gauge.set(f64::from(u8::from(now.is_none())));
+            match &now {
+                Some(reason) if now != before => tracing::error!(reason, "not ready"),
+                None if before.is_some() => tracing::info!("traffic is redirected to this sidecar"),
+                _ => {}
+            }
+            let wait = if now.is_none() { INTERVAL } else { AGAIN };
+            unready.send_if_modified(|unready| std::mem::replace(unready, now) != before);
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// What tests of all addresses say, where `before` was known.
+fn judge(before: Unready, found: Vec<Found>) -> Unready {
+    let mut bypassed = Vec::new();
+    let mut nothing = false;
+    for found in found {
+        match found {
+            Found::Redirected => {}
+            Found::Bypassed(how) => bypassed.push(how),
+            Found::Nothing => nothing = true,
+        }
+    }
+    if !bypassed.is_empty() {
+        let how = bypassed.join(", ");
+        let cure = "run `pillion-proxy redirect` in this network namespace";
+        return Some(format!("traffic is not redirected to this sidecar ({how}): {cure}"));
+    }
+    // Who is too busy to answer itself is not bypassed.
+    if nothing { before } else { None }
+}
+
+/// The workload's health as others are to see it: nobody is to call an application whose sidecar is bypassed.
+pub(super) async fn tell(
+    mut health: watch::Receiver<Health>,
+    mut unready: watch::Receiver<Unready>,
+    told: watch::Sender<Health>,
+) {
+    loop {
+        let own = health.borrow_and_update().clone();
+        let all = match unready.borrow_and_update().clone() {
+            Some(reason) => Health { ready: false, reason },
+            None => own,
+        };
+        told.send_if_modified(|told| std::mem::replace(told, all.clone()) != all);
+        let changed = tokio::select! {
+            changed = health.changed() => changed,
+            changed = unready.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bypass_is_enough_and_silence_changes_nothing() {
+        let bypassed = || Found::Bypassed("[::1]:15002: refused".into());
+        let reason = judge(None, vec![Found::Redirected, bypassed()]).expect("bypassed");
+        assert!(
+            reason.contains("[::1]:15002: refused") && reason.contains("pillion-proxy redirect"),
+            "{reason}"
+        );
+        assert_eq!(judge(Some(reason.clone()), vec![Found::Redirected, Found::Redirected]), None);
+        assert_eq!(judge(Some(reason.clone()), vec![Found::Redirected, Found::Nothing]), Some(reason));
+        assert_eq!(judge(None, vec![Found::Nothing]), None);
+        assert!(judge(None, vec![Found::Nothing, bypassed()]).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_application_is_ready_only_with_its_sidecar() {
+        let ready = Health { ready: true, reason: String::new() };
+        let (app, health) = watch::channel(ready.clone());
+        let (sidecar, unready) = watch::channel(Redirection::untested());
+        let (sender, mut told) = watch::channel(Health::default());
+        let telling = tokio::spawn(tell(health, unready, sender));
+        let seen =
+            told.wait_for(|told| told.reason.contains("redirected")).await.expect("it is told").clone();
+        assert!(!seen.ready);
+        sidecar.send_replace(None);
+        told.wait_for(|told| *told == ready).await.expect("both are well");
+        app.send_replace(Health { ready: false, reason: "ill".into() });
+        told.wait_for(|told| !told.ready && told.reason == "ill").await.expect("the application is ill");
+        telling.abort();
+    }
+}
