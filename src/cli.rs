@@ -1,8 +1,8 @@
 //! The command line of `pillion-proxy`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 use crate::{
     app,
@@ -15,6 +15,8 @@ use crate::{
 const BAD_CONFIG: u8 = 78;
 /// Exit code for everything else that keeps it from running.
 const FAILED: u8 = 1;
+/// The same where all other codes are the application's: that of `env`, `timeout` and `docker run` for their own failures.
+const FAILED_BESIDE_AN_APPLICATION: u8 = 125;
 
 /// The pillion sidecar: mutual TLS, balancing and circuit breaking for one workload.
 ///
@@ -43,41 +45,65 @@ enum Verb {
     /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
     /// settings. To do it again replaces the rules.
     Redirect(Box<redirect::settings::Raw>),
+    /// Run an application with this sidecar, both as one: it is started when the sidecar is ready, gets the signals that
+    /// come, and its exit code is the sidecar's. Takes all settings of `pillion-proxy`
+    Run(Box<Run>),
+}
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    settings: Raw,
+    /// The application and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
-    let Cli { verb, config, settings } = Cli::parse();
-    let configured =
-        |act: fn(Config) -> ExitCode| match check::load(settings, config.as_deref(), &host_name()) {
-            Ok(config) => act(config),
-            Err(faults) => {
-                complain(&faults.0);
-                ExitCode::from(BAD_CONFIG)
-            }
-        };
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let Cli { verb, config, settings } = cli;
+    let configured = |settings: Raw, act: &dyn Fn(Config) -> ExitCode| match check::load(
+        settings,
+        config.as_deref(),
+        &host_name(),
+    ) {
+        Ok(config) => act(config),
+        Err(faults) => {
+            complain(&faults.0);
+            ExitCode::from(BAD_CONFIG)
+        }
+    };
     match verb {
         Some(Verb::Redirect(raw)) => redirect(*raw),
-        Some(Verb::CheckConfig) => configured(|_| {
+        Some(Verb::CheckConfig) => configured(settings, &|_| {
             say("the settings are valid");
             ExitCode::SUCCESS
         }),
-        Some(Verb::PrintConfig) => configured(|config| {
+        Some(Verb::PrintConfig) => configured(settings, &|config| {
             say(print_config(&config).trim_end());
             ExitCode::SUCCESS
         }),
-        None => configured(serve),
+        Some(Verb::Run(run)) => {
+            configured(run.settings.over(settings), &|config| serve(config, &run.command))
+        }
+        None => configured(settings, &|config| serve(config, &[])),
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+/// `application`: the command to run beside, if any.
+fn serve(config: Config, application: &[OsString]) -> ExitCode {
     let started = log::start(&config.log_level, config.log_format);
     let yaml = print_config(&config);
-    match started.and_then(|()| app::run(config, yaml)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match started.and_then(|()| app::run(config, yaml, application)) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());
-            ExitCode::from(FAILED)
+            ExitCode::from(if application.is_empty() { FAILED } else { FAILED_BESIDE_AN_APPLICATION })
         }
     }
 }
@@ -105,6 +131,13 @@ fn redirect(raw: redirect::settings::Raw) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The verb `run` takes all settings as flags, which win over those before it; the environment is read once, for both.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("run", |run| {
+        run.mut_args(|arg| if arg.is_last_set() { arg } else { arg.env(Resettable::Reset).hide(true) })
+    })
 }
 
 fn print_config(config: &Config) -> String {

@@ -115,6 +115,7 @@ reasons! {
     MalformedRequest = "malformed-request", BAD_REQUEST, Internal, unprocessed: true, "the request is malformed";
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, ResourceExhausted, unprocessed: true, "the request's header section is too large";
     UriTooLong = "uri-too-long", URI_TOO_LONG, ResourceExhausted, unprocessed: true, "the request's URI is too long";
+    Http2Abuse = "http2-abuse", TOO_MANY_REQUESTS, ResourceExhausted, unprocessed: false, "an HTTP/2 connection asked for too much that carries nothing, or took too much room";
     UpgradeFailed = "upgrade-failed", BAD_GATEWAY, Internal, unprocessed: false, "the connection could not be upgraded";
     PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "the mesh's port speaks mutual TLS only";
 }

@@ -22,5 +22,6 @@ pub mod middleware;
 pub mod net;
 pub mod outbound;
 pub mod redirect;
+pub mod run;
 pub mod telemetry;
 pub mod tls;

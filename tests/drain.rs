@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::apps::{HttpApp, Version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::apps::{App, HttpApp, Version};
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, SidecarSpec};
 use crate::support::pair::Pair;
@@ -79,4 +81,79 @@ async fn requests_that_end_while_the_sidecar_drains_are_counted() {
     })
     .await;
     drop(last);
+}
+
+#[tokio::test]
+async fn idle_connections_of_callers_do_not_hold_up_a_shutdown() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    // Callers keep theirs for longer than this test waits.
+    let mut pair = Pair::with(app.address(), "http", &[], &["--drain-timeout", "1h"]).await;
+    assert_eq!(raw::status(&pair.get("/who").await), 200);
+    let began = std::time::Instant::now();
+    pair.callee.process.terminate();
+    let status = pair.callee.process.wait(Duration::from_secs(15)).await.expect("it ends");
+    assert!(status.success(), "it ended with {status} after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn opaque_connections_go_on_until_they_end() {
+    let app = App::tcp_echo().await;
+    let mut pair = Pair::with(app.address, "tcp", &[], &["--drain-timeout", "6s"]).await;
+    let connect = "CONNECT app.demo.mesh:80 HTTP/1.1\r\nhost: app.demo.mesh:80\r\n\r\n";
+    let mut tunnel = raw::begin(pair.caller.outbound(), connect).await;
+    let mut head = vec![0; 1024];
+    let length = soon("a tunnel", tunnel.read(&mut head)).await.expect("an answer");
+    assert!(head[..length].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head[..length]));
+    let mut echo = async || {
+        tunnel.write_all(b"word").await.expect("it is open");
+        let mut word = [0; 4];
+        soon("an echo", tunnel.read_exact(&mut word)).await.expect("it is open");
+        assert_eq!(&word, b"word");
+    };
+    echo().await;
+    pair.callee.process.terminate();
+    let inbound = pair.callee.addresses.inbound;
+    eventually("no new connections are taken", async || {
+        tokio::net::TcpStream::connect(inbound).await.is_err().then_some(())
+    })
+    .await;
+    echo().await;
+    assert!(pair.callee.process.ended().is_none());
+    drop(tunnel);
+    let status = pair.callee.process.wait(Duration::from_secs(10)).await.expect("it ends");
+    assert!(status.success() && !pair.callee.process.log().contains("time is up"), "{status}");
+}
+
+#[tokio::test]
+async fn outbound_stays_open_for_as_long_as_the_application_has_connections() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let mut pair = Pair::around(app.address(), "http").await;
+    let request = "GET /who HTTP/1.1\r\nhost: app.demo.mesh\r\n\r\n";
+    let mut kept = raw::begin(pair.caller.outbound(), request).await;
+    let mut answered = async |begin: bool| {
+        if begin {
+            kept.write_all(request.as_bytes()).await.expect("it is open");
+        }
+        let mut answer = String::new();
+        while !answer.ends_with("app-1") {
+            let mut piece = [0; 1024];
+            let length = soon("an answer", kept.read(&mut piece)).await.expect("it is open");
+            assert_ne!(length, 0, "it is open: {answer:?}");
+            answer += &String::from_utf8_lossy(&piece[..length]);
+        }
+        assert_eq!(raw::header(&answer, "connection"), None, "{answer}");
+    };
+    answered(false).await;
+    pair.caller.process.terminate();
+    eventually("it is shutting down", async || {
+        let ready = raw::exchange(pair.caller.addresses.admin, &raw::get("x", "/ready")).await;
+        (raw::status(&ready) == 503).then_some(())
+    })
+    .await;
+    answered(true).await;
+    assert_eq!(raw::status(&pair.get("/who").await), 200, "new connections are taken, too");
+    answered(true).await;
+    drop(kept);
+    let status = pair.caller.process.wait(Duration::from_secs(10)).await.expect("it ends");
+    assert!(status.success(), "it ended with {status}");
 }

@@ -12,7 +12,7 @@ const CRATES: [(&str, Floors); 4] = [
         "src",
         &[
             &["error"],
-            &["drain", "telemetry"],
+            &["drain", "run", "telemetry"],
             &["config", "net"],
             &["redirect", "tls"],
             &["http"],

@@ -1,7 +1,13 @@
-//! The operators' port: is it alive, is it ready, what does it count, what does it know. Reads only.
+//! The operators' port: is it alive, is it ready, what does it count, what does it know; and, from this host
+//! only, to shut down. All else reads.
 
 use std::{
-    cell::RefCell, convert::Infallible, net::TcpListener as StdListener, rc::Rc, sync::Arc, time::Duration,
+    cell::RefCell,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -38,18 +44,20 @@ pub struct Admin {
     pub config: String,
     /// Asks for a fresh round of reports before something is shown.
     pub refresh: mpsc::Sender<oneshot::Sender<()>>,
+    /// Asks for a shutdown.
+    pub shut_down: watch::Sender<bool>,
 }
 
 impl Admin {
     /// Serves for ever.
     pub async fn serve(self: Rc<Self>, listener: StdListener) -> std::io::Result<()> {
-        let handle = move |stream, _, open| {
+        let handle = move |stream, peer: SocketAddr, open| {
             let admin = self.clone();
             async move {
                 let _open = open;
                 let service = service_fn(move |request: Request<Incoming>| {
                     let admin = admin.clone();
-                    async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
+                    async move { Ok::<_, Infallible>(admin.answer(&request, peer.ip()).await) }
                 });
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -67,7 +75,11 @@ impl Admin {
             .await
     }
 
-    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let (method, path) = (request.method(), request.uri().path());
+        if path == "/drain" {
+            return self.drain(request, peer);
+        }
         if ![Method::GET, Method::HEAD].contains(method) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         }
@@ -100,9 +112,22 @@ impl Admin {
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints\n",
+                "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints /drain\n",
             ),
         }
+    }
+
+    /// Shuts down as SIGTERM does: for whoever has no right to send signals, such as a job's container that is done.
+    fn drain(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only POST\n");
+        }
+        // A page in a browser on this host can make it POST anywhere, but says so.
+        if !peer.to_canonical().is_loopback() || request.headers().contains_key(header::ORIGIN) {
+            return text(StatusCode::FORBIDDEN, "only programs on this host may shut it down\n");
+        }
+        self.shut_down.send_replace(true);
+        text(StatusCode::ACCEPTED, "shutting down\n")
     }
 
     async fn refresh(&self) {

@@ -8,6 +8,7 @@ mod worker;
 
 use std::{
     cell::RefCell,
+    ffi::OsString,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
     sync::Arc,
@@ -36,6 +37,7 @@ use crate::{
     dns::{Dns, Sockets},
     drain::{self, Drain},
     net::{listen, nameservers::Sources, resolve::Resolver, self_test::SelfTest},
+    run::{Application, Endings},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
 
@@ -59,11 +61,12 @@ struct Listeners {
     services: Vec<(StdListener, crate::outbound::Target)>,
 }
 
-/// Runs the sidecar until it is told to stop, and has.
+/// Runs the sidecar until it is told to stop, and has; with an application of its own, where there is a command line for
+/// one, until that has ended. Gives the exit code.
 ///
 /// # Errors
 /// For people: everything that keeps it from starting.
-pub fn run(config: Config, shown_config: String) -> Result<(), String> {
+pub fn run(config: Config, shown_config: String, command: &[OsString]) -> Result<u8, String> {
     memory::keep();
     let listeners = bind(&config)?;
     let addresses = Addresses::of(&listeners).map_err(|error| error.to_string())?;
@@ -78,7 +81,7 @@ pub fn run(config: Config, shown_config: String) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the main thread's runtime: {error}"))?;
-    LocalSet::new().block_on(&runtime, main_thread(config, shown_config, listeners, addresses))
+    LocalSet::new().block_on(&runtime, main_thread(config, shown_config, listeners, addresses, command))
 }
 
 async fn main_thread(
@@ -86,8 +89,9 @@ async fn main_thread(
     shown_config: String,
     listeners: Listeners,
     addresses: Addresses,
-) -> Result<(), String> {
-    let signals = shutdown::Signals::listen().map_err(|error| format!("signals: {error}"))?;
+    command: &[OsString],
+) -> Result<u8, String> {
+    let signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
     let registry = Arc::new(Registry::new());
     let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
@@ -113,6 +117,8 @@ async fn main_thread(
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
+    // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
+    drop((listeners.inbound, listeners.outbound, listeners.services));
     if let Some(sockets) = listeners.dns {
         let dns = Dns::new(directory, names.clone(), &registry);
         tokio::task::spawn_local(async move {
@@ -125,6 +131,7 @@ async fn main_thread(
     let gathered = Rc::new(RefCell::new(Gathered::new(registry.clone())));
     let workers = Rc::new(workers);
     let (refresh, refreshes) = mpsc::channel(16);
+    let (shut_down, asked) = watch::channel(false);
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
@@ -145,6 +152,7 @@ async fn main_thread(
         unready,
         config: shown_config,
         refresh,
+        shut_down,
     });
     let admin_listener = listeners.admin;
     tokio::task::spawn_local(async move {
@@ -165,8 +173,30 @@ async fn main_thread(
     };
     tokio::task::spawn_local(member.run());
 
-    let served = shutdown::Served { workers: &workers, serves: !config.ports.is_empty() };
-    shutdown::run(signals, trigger, served, config.drain_timeout).await
+    let application = match command.split_first() {
+        None => None,
+        Some((name, arguments)) => {
+            // Redirected, it needs no telling.
+            let proxy = (!config.redirected).then_some(addresses.outbound);
+            match Application::start(name, arguments, proxy) {
+                Ok(application) => Some(application),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    return Ok(error.exit_code());
+                }
+            }
+        }
+    };
+    if let Some(application) = &application {
+        tracing::info!(pid = application.pid(), "the application has been started");
+    }
+    let reasons = shutdown::Reasons { signals, asked };
+    let served = shutdown::Served {
+        workers: &workers,
+        serves: !config.ports.is_empty(),
+        application: application.as_ref(),
+    };
+    shutdown::run(reasons, trigger, served, config.drain_timeout).await
 }
 
 /// Binds every listener; reports every one that cannot be.

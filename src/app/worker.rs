@@ -52,8 +52,22 @@ pub(super) struct Worker {
 enum Ask {
     /// What has been counted since the last time.
     Report(oneshot::Sender<WorkerReport>),
-    /// How many connections are open, in both directions.
-    Open(oneshot::Sender<usize>),
+    /// How many connections are open.
+    Open(oneshot::Sender<Open>),
+}
+
+/// How many connections are open.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Open {
+    pub(super) inbound: usize,
+    pub(super) outbound: usize,
+}
+
+impl Open {
+    /// In both directions.
+    pub(super) fn all(self) -> usize {
+        self.inbound + self.outbound
+    }
 }
 
 impl Worker {
@@ -87,7 +101,7 @@ impl Worker {
     }
 
     /// How many connections are open. `None`: it does not answer in time.
-    pub(super) async fn open(&self, within: Duration) -> Option<usize> {
+    pub(super) async fn open(&self, within: Duration) -> Option<Open> {
         self.ask(Ask::Open, within).await
     }
 
@@ -190,7 +204,8 @@ async fn serve(
             ask = asked.recv() => match ask {
                 None => return,
                 Some(Ask::Open(reply)) => {
-                    let _ = reply.send(inbound.open().count() + outbound.open().count());
+                    let open = Open { inbound: inbound.open().count(), outbound: outbound.open().count() };
+                    let _ = reply.send(open);
                 }
                 Some(Ask::Report(reply)) => {
                     let report = WorkerReport {

@@ -8,6 +8,7 @@ use http::{
     },
     uri::{Authority, PathAndQuery, Scheme},
 };
+use pillion_certs::SpiffeId;
 
 use crate::error::{Reason, Refusal};
 
@@ -17,6 +18,10 @@ pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
 /// In here and between sidecars: the message came as HTTP/1, must reach its receiver as such, and its fields were written
 /// like this, in this order. No application ever sees it.
 pub const NAMES: HeaderName = HeaderName::from_static("pillion-names");
+
+/// Whose request it is, proven: told to the application by its own sidecar, in Envoy's words, and by nobody else.
+/// <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert>
+pub const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Fields that start like this are ours alone: taken off whatever comes from an application.
 const PRIVATE: &str = "pillion-";
@@ -140,13 +145,22 @@ pub fn is_no_trailer(name: &HeaderName) -> bool {
         PROXY_CONNECTION,
         HTTP2_SETTINGS,
     ];
-    NEVER.contains(name) || name.as_str().starts_with(PRIVATE)
+    NEVER.contains(name) || is_private(name)
+}
+
+fn is_private(name: &HeaderName) -> bool {
+    name.as_str().starts_with(PRIVATE) || *name == CLIENT_CERTIFICATE
+}
+
+/// What stands in [`CLIENT_CERTIFICATE`]. Without `Hash`: certificates are renewed every few hours, identities stay.
+pub fn client_certificate(own: &SpiffeId, peer: &SpiffeId) -> HeaderValue {
+    HeaderValue::try_from(format!("By={own};URI={peer}")).expect("SPIFFE IDs are visible ASCII")
 }
 
 /// Takes off every private field: an application must not speak as a proxy. Of a message that is or was HTTP/1, as
 /// `http1` says, the list of names stays: whoever read the message as HTTP/1 has made it.
 pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
-    let is_private = |name: &&HeaderName| name.as_str().starts_with(PRIVATE) && !(http1 && **name == NAMES);
+    let is_private = |name: &&HeaderName| is_private(name) && !(http1 && **name == NAMES);
     if headers.keys().any(|name| is_private(&name)) {
         let private: Vec<HeaderName> = headers.keys().filter(is_private).cloned().collect();
         for name in private {
@@ -183,6 +197,13 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> 
         return Err(malformed("more than one Host field"));
     }
     let authority = match (request.uri().authority(), host) {
+        // RFC 9113 8.3.1. In HTTP/1, a proxy goes by the target, and Host is written anew (RFC 9112 3.2.2).
+        (Some(authority), Some(host))
+            if request.version() == http::Version::HTTP_2
+                && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            return Err(malformed("Host is not what :authority is"));
+        }
         (Some(authority), _) => authority.clone(),
         (None, None) => return Ok(None),
         (None, Some(host)) if host.is_empty() => return Ok(None),
@@ -192,6 +213,10 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> 
     };
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err(malformed("the host has a user, or no name"));
+    }
+    let port = &authority.as_str()[authority.host().len()..];
+    if port.len() > 1 && authority.port_u16().is_none() {
+        return Err(malformed("the host's port is none"));
     }
     Ok(Some(authority))
 }
@@ -275,8 +300,13 @@ mod tests {
 
     #[test]
     fn private_fields_go() {
-        let fields =
-            [("pillion-error", "x"), ("pillion-names", "Y"), ("pillion-anything", "y"), ("pillions", "z")];
+        let fields = [
+            ("x-forwarded-client-cert", "URI=spiffe://a/b"),
+            ("pillion-error", "x"),
+            ("pillion-names", "Y"),
+            ("pillion-anything", "y"),
+            ("pillions", "z"),
+        ];
         let mut headers = map(&fields);
         strip_private(&mut headers, true);
         assert_eq!(headers, map(&[("pillion-names", "Y"), ("pillions", "z")]));
@@ -320,6 +350,7 @@ mod tests {
             ("connection", true),
             ("host", true),
             ("pillion-error", true),
+            ("x-forwarded-client-cert", true),
             ("keep-alive", true),
         ] {
             assert_eq!(is_no_trailer(&HeaderName::from_static(name)), expected, "{name}");
@@ -337,13 +368,26 @@ mod tests {
 
     #[test]
     fn hosts_that_are_refused() {
-        for hosts in [&["a", "b"][..], &["a", "a"], &["a b"], &["user@a"], &[":80"]] {
+        for hosts in [&["a", "b"][..], &["a", "a"], &["a b"], &["user@a"], &[":80"], &["a:x"], &["a:99999"]] {
             let mut request = Request::get("/").body(()).expect("a request");
             for host in hosts {
                 request.headers_mut().append(HOST, HeaderValue::from_static(host));
             }
             let refusal = authority(&request).expect_err("malformed");
             assert_eq!(refusal.reason, Reason::MalformedRequest, "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn in_http2_there_is_one_host() {
+        for (host, right) in [("a:80", true), ("A:80", true), ("a", false), ("b:80", false)] {
+            let over = |version| {
+                let request = Request::get("http://a:80/").header(HOST, host).version(version);
+                let request = request.body(()).expect("a request");
+                authority(&request).map(|found| found.expect("a host").to_string())
+            };
+            assert_eq!(over(http::Version::HTTP_2).is_ok(), right, "{host}");
+            assert_eq!(over(http::Version::HTTP_11).expect("the target's holds"), "a:80");
         }
     }
 

@@ -13,7 +13,8 @@ pub use body::Body;
 
 /// Takes the interim responses (1xx) that precede a final one, to hand them on.
 ///
-/// `100 Continue` never comes here: each hop answers `Expect: 100-continue` for itself (RFC 9110 10.1.1).
+/// `100 Continue` among them: `Expect: 100-continue` goes on to the application, and only the application knows whether it
+/// wants the body (RFC 9110 10.1.1). An early refusal of its own spares the upload.
 pub trait InterimSink {
     /// One interim response.
     fn interim(&self, response: ::http::Response<()>);

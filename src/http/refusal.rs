@@ -6,6 +6,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::{body::Body, headers};
 use crate::error::{Hop, Refusal};
 
+/// On an answer after which an HTTP/1 connection ends: whoever sent a request that is none may mean what follows it otherwise,
+/// too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Last;
+
 /// Who refuses.
 #[derive(Debug, Clone)]
 pub struct Voice {
@@ -27,6 +32,9 @@ impl Voice {
     pub fn response(&self, refusal: &Refusal, grpc: bool) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         let text = format!("pillion ({} sidecar of {}): {refusal}", self.hop.as_str(), self.workload);
+        if refusal.reason.status() == StatusCode::BAD_REQUEST {
+            response.extensions_mut().insert(Last);
+        }
         let headers = response.headers_mut();
         headers.insert(headers::ERROR, self.header(refusal));
         if grpc {

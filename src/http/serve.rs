@@ -51,8 +51,10 @@ where
             if error.is_io() || error.reason() == Some(::h2::Reason::NO_ERROR) {
                 return Ok(());
             }
-            handler.malformed(Reason::MalformedRequest);
-            Err(Refusal::new(Reason::MalformedRequest, format_args!("HTTP/2: {error}")))
+            let abused = error.reason() == Some(::h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote();
+            let reason = if abused { Reason::Http2Abuse } else { Reason::MalformedRequest };
+            handler.malformed(reason);
+            Err(Refusal::new(reason, format_args!("HTTP/2: {error}")))
         }),
     }
 }

@@ -71,8 +71,8 @@ impl Pending {
             else {
                 return;
             };
-            if let Err(error) = crate::net::copy::both_ways(&mut caller, &mut callee).await {
-                tracing::debug!(%error, "an upgraded connection ended");
+            if let Some(error) = crate::net::copy::both_ways(&mut caller, &mut callee).await.broken {
+                tracing::debug!(%error, "an upgraded connection broke");
             }
         });
     }

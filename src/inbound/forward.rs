@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 
 use super::Inbound;
@@ -43,6 +43,8 @@ pub(super) struct FromPeer {
     pub(super) application: Option<Client<ToApplication>>,
     pub(super) edge: Rc<Edge>,
     pub(super) admits: Admits,
+    /// Who calls, as the application is told; `None` where nobody has proven it.
+    pub(super) client_certificate: Option<HeaderValue>,
 }
 
 impl Handler for FromPeer {
@@ -95,6 +97,9 @@ impl FromPeer {
         let is_http1 = request.version() != http::Version::HTTP_2;
         let was_http1 = is_http1 || self.edge.mtls() && request.headers().contains_key(headers::NAMES);
         headers::strip_private(request.headers_mut(), was_http1);
+        if let Some(proven) = &self.client_certificate {
+            request.headers_mut().insert(headers::CLIENT_CERTIFICATE, proven.clone());
+        }
         let version = if was_http1 {
             headers::to_http1(&mut request);
             Version::Http1

@@ -18,6 +18,7 @@ use crate::{
     http::{
         Version,
         client::{Client, Connect},
+        headers,
         refusal::Voice,
         serve,
     },
@@ -180,8 +181,7 @@ impl Inbound {
                         // A caller that is gone already is no fault of anybody.
                         if opening::go_ahead(&mut io).await.is_ok() {
                             let copied = copy::both_ways(&mut io, &mut application).await;
-                            let (sent, received) = copied.unwrap_or_default();
-                            edge.connection(sent, received);
+                            edge.connection(copied.sent, copied.received);
                         }
                         Ok(())
                     }
@@ -195,7 +195,16 @@ impl Inbound {
             }
         };
         let application = self.applications.get(&port).cloned();
-        let handler = FromPeer { inbound: self.clone(), port, application, edge, admits: Admits::Anybody };
+        let own = self.needs.mesh.borrow().as_ref().map(|mesh| mesh.identity.spiffe_id().clone());
+        let client_certificate = own.map(|own| headers::client_certificate(&own, &peer));
+        let handler = FromPeer {
+            inbound: self.clone(),
+            port,
+            application,
+            edge,
+            client_certificate,
+            admits: Admits::Anybody,
+        };
         let io = Prefixed::fresh(Io::Accepted(io));
         serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await?;
         Ok(())

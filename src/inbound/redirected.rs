@@ -20,7 +20,7 @@ use crate::{
     },
     net::{
         copy,
-        io::Io,
+        io::{Abort, Io},
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
     telemetry::names::Metric,
@@ -76,7 +76,14 @@ impl Inbound {
                 };
                 let version = if detected == Detected::Http1 { Version::Http1 } else { Version::Http2 };
                 let (edge, application) = (self.edge("outside", false), Some(application));
-                let handler = FromPeer { inbound: self.clone(), port, application, edge, admits };
+                let handler = FromPeer {
+                    inbound: self.clone(),
+                    port,
+                    application,
+                    edge,
+                    client_certificate: None,
+                    admits,
+                };
                 serve::serve(io.map(Io::Tcp), version, Rc::new(handler), self.needs.drain.clone()).await?;
                 Ok(())
             }
@@ -130,13 +137,13 @@ impl Inbound {
             Ok(opened) => {
                 let _under_way = edge.enter();
                 let mut opened = Prefixed::with(answered, opened);
-                let (sent, received) = copy::both_ways(&mut io, &mut opened).await.unwrap_or_default();
-                edge.connection(sent, received);
+                let copied = copy::both_ways(&mut io, &mut opened).await;
+                edge.connection(copied.sent, copied.received);
                 Ok(())
             }
             Err(refusal) => {
                 edge.refusal(refusal.reason);
-                io.get_ref().abort();
+                io.abort();
                 Err(refusal.into())
             }
         }
@@ -155,7 +162,7 @@ impl Inbound {
             let _ = io.write_all(&answer).await;
             let _ = io.shutdown().await;
         } else {
-            io.get_ref().abort();
+            io.abort();
         }
         refusal.into()
     }

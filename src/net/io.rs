@@ -28,25 +28,52 @@ pub enum Io {
     Tunnel(Box<dyn Duplex>),
 }
 
-/// Any connection, erased: where it does not matter which.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection that can be cut off, where a clean end would say that all had been said.
+pub trait Abort {
+    /// Has it end with a reset (RFC 9293 3.10.7.1) when it is dropped; what has not been sent by then is not sent any more.
+    /// Through TLS, too: without a `close_notify` the peer's sidecar can tell (RFC 8446 6.1), and passes the reset on.
+    fn abort(&mut self);
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+impl Abort for TcpStream {
+    fn abort(&mut self) {
+        // Only fails on what is no socket any more.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl<T: Abort> Abort for client::TlsStream<T> {
+    fn abort(&mut self) {
+        self.get_mut().0.abort();
+    }
+}
+
+impl<T: Abort> Abort for server::TlsStream<T> {
+    fn abort(&mut self) {
+        self.get_mut().0.abort();
+    }
+}
+
+impl<T: Abort + ?Sized> Abort for Box<T> {
+    fn abort(&mut self) {
+        (**self).abort();
+    }
+}
+
+/// In memory, where a dropped end is all there is.
+#[cfg(test)]
+impl Abort for tokio::io::DuplexStream {
+    fn abort(&mut self) {}
+}
+
+/// Any connection, erased: where it does not matter which.
+pub trait Duplex: AsyncRead + AsyncWrite + Abort + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Abort + Send + Unpin> Duplex for T {}
 
 impl std::fmt::Debug for dyn Duplex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Duplex")
-    }
-}
-
-impl Io {
-    /// Has it end by a reset when it is dropped, where it is a plain connection: what was refused must not look like one
-    /// that went well.
-    pub fn abort(&self) {
-        if let Self::Tcp(stream) = self {
-            // It is gone already, then.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-        }
     }
 }
 
@@ -59,6 +86,12 @@ macro_rules! each {
             Io::Tunnel($inner) => $do,
         }
     };
+}
+
+impl Abort for Io {
+    fn abort(&mut self) {
+        each!(self, io => io.abort());
+    }
 }
 
 impl AsyncRead for Io {

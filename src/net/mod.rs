@@ -1,8 +1,14 @@
 //! Sockets: listening, connecting, copying, and telling a protocol from its first bytes.
 
-/// Writes to the `io` of a connection that is special about reading only.
+/// Writes to the `io` of a connection that is special about reading only, and cuts it off.
 macro_rules! write_through {
     ($connection:ident) => {
+        impl<T: $crate::net::io::Abort> $crate::net::io::Abort for $connection<T> {
+            fn abort(&mut self) {
+                self.io.abort();
+            }
+        }
+
         impl<T: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for $connection<T> {
             fn poll_write(
                 mut self: std::pin::Pin<&mut Self>,

@@ -241,11 +241,6 @@ impl<T> Prefixed<T> {
         &self.prefix
     }
 
-    /// What is under it. What was read of it already is not in there any more.
-    pub fn get_ref(&self) -> &T {
-        &self.io
-    }
-
     /// The same over another form of the connection.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Prefixed<U> {
         Prefixed { prefix: self.prefix, io: change(self.io) }

@@ -10,7 +10,7 @@ use crate::{
     control::directory::Question,
     error::{Reason, Refusal},
     net::{
-        io::Io,
+        io::{Abort, Io},
         sniff::{Detected, Patience, sniff},
     },
     tls::hello,
@@ -24,7 +24,7 @@ impl Outbound {
         destination: SocketAddr,
     ) -> Result<(), Refusal> {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-        let io = Io::Tcp(stream);
+        let mut io = Io::Tcp(stream);
         match self.at(destination).await {
             Ok(Some(target)) => self.connection(io, target).await,
             Ok(None) if self.registry_only() => self.registered(io, destination).await,
@@ -83,7 +83,7 @@ impl Outbound {
         };
         let refused =
             |what: &str| Refusal::new(Reason::OutsideRefused, format_args!("{destination}, {what}"));
-        let (io, target) = match detected {
+        let (mut io, target) = match detected {
             Detected::Nothing => return Ok(()),
             // Each request says whom it is for.
             Detected::Http1 | Detected::Http2 => return self.proxied(detected, io).await,
@@ -100,7 +100,7 @@ impl Outbound {
         match target.and_then(|target| target.ok_or_else(|| refused("a host of this name"))) {
             Ok(target) => self.forward_opaque(io, &target, None).await,
             Err(refusal) => {
-                io.get_ref().abort();
+                io.abort();
                 Err(refusal)
             }
         }

@@ -215,9 +215,8 @@ impl FromApplication {
                         }
                         Tunnel::Outside(mut stream) => {
                             let _guard = guard;
-                            let (sent, received) =
-                                crate::net::copy::both_ways(&mut io, &mut stream).await.unwrap_or_default();
-                            outbound.edge("outside", false).connection(sent, received);
+                            let copied = crate::net::copy::both_ways(&mut io, &mut stream).await;
+                            outbound.edge("outside", false).connection(copied.sent, copied.received);
                         }
                     }
                 });

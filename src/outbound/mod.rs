@@ -23,7 +23,7 @@ use crate::{
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, serve},
     net::{
-        io::Io,
+        io::{Abort, Io},
         listen::{Open, OpenGuard},
         resolve::Resolver,
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
@@ -167,13 +167,13 @@ impl Outbound {
     }
 
     /// The same once its protocol is known.
-    async fn proxied(self: Rc<Self>, detected: Detected, io: Prefixed<Io>) -> Result<(), Refusal> {
+    async fn proxied(self: Rc<Self>, detected: Detected, mut io: Prefixed<Io>) -> Result<(), Refusal> {
         match detected {
             Detected::Nothing => Ok(()),
             Detected::Http1 => self.http(io, Version::Http1, None).await,
             Detected::Http2 => self.http(io, Version::Http2, None).await,
             Detected::Tls | Detected::Opaque | Detected::Undecided => {
-                io.get_ref().abort();
+                io.abort();
                 let detail = "the connection is not HTTP, and its destination is not known";
                 Err(Refusal::new(Reason::NoTarget, detail))
             }
@@ -181,7 +181,7 @@ impl Outbound {
     }
 
     /// A connection to a service.
-    async fn connection(self: Rc<Self>, io: Io, target: Target) -> Result<(), Refusal> {
+    async fn connection(self: Rc<Self>, mut io: Io, target: Target) -> Result<(), Refusal> {
         let began = Instant::now();
         let found = self.services.get(&target.service, began).await;
         let found = found.and_then(|service| Ok((service.config()?, service.protocol(target.port)?)));
@@ -219,14 +219,14 @@ impl Outbound {
                 Box::pin(opened.carry(io, answered)).await;
                 Ok(())
             }
-            Spoken::Client(detected, io, opened) => {
+            Spoken::Client(detected, mut io, opened) => {
                 self.detected(detected.as_str(), began);
                 match detected {
                     Detected::Nothing => Ok(()),
                     Detected::Http1 => self.http(io, Version::Http1, Some(target)).await,
                     Detected::Http2 => self.http(io, Version::Http2, Some(target)).await,
                     Detected::Tls | Detected::Opaque | Detected::Undecided if routed => {
-                        io.get_ref().abort();
+                        io.abort();
                         let detail = format_args!("{}:{}", target.service, target.port);
                         Err(Refusal::new(Reason::OpaqueRefused, detail))
                     }
@@ -253,7 +253,7 @@ impl Outbound {
     /// Carries bytes to a service, on a connection that is there already or a new one.
     async fn forward_opaque(
         &self,
-        io: Prefixed<Io>,
+        mut io: Prefixed<Io>,
         target: &Target,
         opened: Option<Opened>,
     ) -> Result<(), Refusal> {
@@ -267,7 +267,7 @@ impl Outbound {
                 Ok(())
             }
             Err(refusal) => {
-                io.get_ref().abort();
+                io.abort();
                 Err(refusal)
             }
         }

@@ -48,8 +48,8 @@ impl Opened {
     pub(super) async fn carry(self, mut io: Prefixed<Io>, answered: Bytes) {
         let mut peer = Prefixed::with(answered, self.peer);
         let _under_way = self.edge.enter();
-        let (sent, received) = copy::both_ways(&mut io, &mut peer).await.unwrap_or_default();
-        self.edge.connection(sent, received);
+        let copied = copy::both_ways(&mut io, &mut peer).await;
+        self.edge.connection(copied.sent, copied.received);
     }
 }
 

@@ -15,7 +15,12 @@ use crate::{
         refusal::Voice,
     },
     middleware::{self, Policy, Served, record::Recorded},
-    net::{connect, io::Io, listen::Open, resolve::Resolver},
+    net::{
+        connect,
+        io::{Abort, Io},
+        listen::Open,
+        resolve::Resolver,
+    },
     telemetry::edge::{Edge, EdgeKey},
 };
 
@@ -90,8 +95,7 @@ impl Outside {
             Ok(mut there) => {
                 let _under_way = self.edge.enter();
                 let copied = crate::net::copy::both_ways(&mut io, &mut there).await;
-                let (sent, received) = copied.unwrap_or_default();
-                self.edge.connection(sent, received);
+                self.edge.connection(copied.sent, copied.received);
                 Ok(())
             }
             Err(refusal) => {

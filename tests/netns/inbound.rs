@@ -4,6 +4,7 @@
 use std::net::Ipv6Addr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::outside::{mesh_config, request};
 use crate::support::apps::{App, HttpApp, Version};
 use crate::support::mesh::spiffe_id;
-use crate::support::netns::{WorkloadSpec, World, connect, in_world, listen, listen_on};
+use crate::support::netns::{Workload, WorkloadSpec, World, connect, in_world, listen, listen_on};
 use crate::support::{eventually, raw, soon};
 
 /// Where an application speaks TLS of its own.
@@ -121,24 +122,38 @@ fn a_sidecar_that_nothing_is_redirected_to_is_unready_and_says_why() {
     in_world(async |world| {
         let web = world.place("web");
         let _app = HttpApp::on(listen_on(&web, 8080), "web", Version::Http1);
-        let web = world.workload(web, WorkloadSpec::serving("web-1", "web", &[8080])).await;
-        assert_eq!(raw::status(&web.ready().await), 200);
+        let mut web = world.sidecar(web, WorkloadSpec::serving("web-1", "web", &[8080])).await;
+        bypassed(world, &mut web).await;
+
+        world.redirect(&web).await;
+        eventually("it is ready", async || (raw::status(&web.ready().await) == 200).then_some(())).await;
+        world.until_registered(&[&web]).await;
 
         world.must(&web, "nft", &["delete", "table", "inet", "pillion"]).await;
-        let answer = eventually("it is unready", async || {
-            let answer = web.ready().await;
-            (raw::status(&answer) == 503).then_some(answer)
-        })
-        .await;
-        assert!(raw::body(&answer).contains("pillion-proxy redirect"), "{answer}");
-        eventually("the control plane knows", async || {
-            let known = world.mesh.api.workloads().await.ok()?;
-            known.iter().all(|it| it.connected && !it.ready).then_some(())
-        })
-        .await;
-
+        bypassed(world, &mut web).await;
         world.redirect(&web).await;
         eventually("it is ready again", async || (raw::status(&web.ready().await) == 200).then_some(()))
             .await;
+        world.until_registered(&[&web]).await;
     });
+}
+
+/// Waits until a workload is told to be bypassed, to whoever asks it, and to the control plane. While all is well, it looks
+/// every 30 seconds.
+async fn bypassed(world: &World, web: &mut Workload) {
+    let admin = web.admin();
+    let says_why = async || {
+        TcpStream::connect(admin).await.ok()?;
+        let answer = raw::exchange(admin, &raw::get("sidecar", "/ready")).await;
+        let says_why =
+            raw::status(&answer) == 503 && raw::body(&answer).contains("run `pillion-proxy redirect`");
+        says_why.then_some(())
+    };
+    let unready = web.process.until("be unready and say why", Duration::from_secs(40), says_why).await;
+    unready.unwrap_or_else(|error| panic!("{error}"));
+    eventually("the control plane knows", async || {
+        let known = world.mesh.api.workloads().await.ok()?;
+        known.iter().any(|it| it.workload == web.name && it.connected && !it.ready).then_some(())
+    })
+    .await;
 }

@@ -27,12 +27,17 @@ pub(crate) struct Report {
 }
 
 impl Load {
-    /// GETs `url` with `client` at `rate` per second, whether or not earlier ones have been answered. Anything but a whole
-    /// answer of 2xx is a failure.
+    /// GETs `url` with `client` at `rate` per second; see [`Load::of`].
     pub(crate) fn start(client: reqwest::Client, url: &str, rate: u32) -> Self {
+        Self::of(client.get(url), rate)
+    }
+
+    /// Sends `request` at `rate` per second, whether or not earlier ones have been answered. Anything but a whole answer of
+    /// 2xx is a failure.
+    pub(crate) fn of(request: reqwest::RequestBuilder, rate: u32) -> Self {
         let counts = Arc::new(Counts::default());
         let (stop, mut stopped) = watch::channel(false);
-        let (url, shared) = (url.to_owned(), Arc::clone(&counts));
+        let shared = Arc::clone(&counts);
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
             let mut requests = tokio::task::JoinSet::new();
@@ -41,7 +46,8 @@ impl Load {
                     _ = ticks.tick() => {}
                     _ = stopped.wait_for(|stop| *stop) => break,
                 }
-                let (request, counts) = (client.get(&url), Arc::clone(&shared));
+                let again = request.try_clone().expect("its body is in memory");
+                let (request, counts) = (again, Arc::clone(&shared));
                 requests.spawn(async move {
                     match once(request).await {
                         Ok(()) => drop(counts.good.fetch_add(1, Ordering::Relaxed)),

@@ -14,6 +14,7 @@ use pillion_certs::authority::Authority;
 use pillion_certs::credential::Credential;
 use pillion_certs::spiffe::{SpiffeId, TrustDomain};
 use pillion_certs::tls::Identity;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATIENCE, Shared, eventually, shared};
 
@@ -209,6 +210,11 @@ impl Mesh {
             arguments.extend([flag.into(), value.into()]);
         }
         arguments.extend(spec.further.iter().map(OsString::from));
+        if !spec.command.is_empty() {
+            arguments.insert(0, "run".into());
+            arguments.push("--".into());
+            arguments.extend(spec.command.iter().map(OsString::from));
+        }
         let mut process = self.child(&spec.workload, pillion_proxy(), arguments);
         let addresses = process.until_file(&addresses_file, PATIENCE).await.expect("the sidecar listens");
         Sidecar { workload: spec.workload, process, addresses, api: self.api.clone() }
@@ -264,6 +270,7 @@ pub(crate) struct SidecarSpec {
     listeners: Vec<String>,
     health: String,
     further: Vec<String>,
+    command: Vec<String>,
 }
 
 impl SidecarSpec {
@@ -277,6 +284,7 @@ impl SidecarSpec {
             listeners: Vec::new(),
             health: "none".into(),
             further: Vec::new(),
+            command: Vec::new(),
         }
     }
 
@@ -295,6 +303,12 @@ impl SidecarSpec {
     /// How its application's health is told.
     pub(crate) fn health(mut self, health: &str) -> Self {
         self.health = health.into();
+        self
+    }
+
+    /// It is started as one with this program.
+    pub(crate) fn running(mut self, command: &[&str]) -> Self {
+        self.command = command.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -340,6 +354,12 @@ impl Sidecar {
             (ready == count).then_some(())
         })
         .await;
+    }
+
+    /// SIGTERM to this one process, as most supervisors send it; an application that it runs has to be told by it.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_raw(self.process.pid().cast_signed()).expect("a process has a number");
+        kill_process(pid, Signal::TERM).expect("it is our child");
     }
 
     /// Where its application finds it.

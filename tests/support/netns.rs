@@ -89,6 +89,13 @@ impl World {
     /// Redirects everything in a place to a sidecar, and waits until that one is ready.
     pub(crate) async fn workload(&self, place: Place, spec: WorkloadSpec) -> Workload {
         self.redirect(&place).await;
+        let mut workload = self.sidecar(place, spec).await;
+        workload.until_ready().await;
+        workload
+    }
+
+    /// Starts a sidecar.
+    pub(crate) async fn sidecar(&self, place: Place, spec: WorkloadSpec) -> Workload {
         let token = self.mesh.api.join_token(NAMESPACE, &spec.app).await.expect("a join token");
         let mut arguments: Vec<OsString> = vec![
             format!("--reuid={SIDECAR_UID}").into(),
@@ -123,9 +130,7 @@ impl World {
         arguments.extend(spec.flags.iter().map(OsString::from));
         let (program, arguments) = place.command("setpriv", arguments);
         let process = self.mesh.child(&spec.workload, program.into(), arguments);
-        let mut workload = Workload { name: spec.workload, place, process, api: self.mesh.api.clone() };
-        workload.until_ready().await;
-        workload
+        Workload { name: spec.workload, place, process, api: self.mesh.api.clone() }
     }
 
     /// Installs the redirection (again).

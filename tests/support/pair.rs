@@ -9,7 +9,7 @@ use super::raw;
 pub(crate) struct Pair {
     pub(crate) caller: Sidecar,
     pub(crate) callee: Sidecar,
-    _mesh: Mesh,
+    pub(crate) mesh: Mesh,
 }
 
 impl Pair {
@@ -32,7 +32,7 @@ impl Pair {
         let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
         mesh.until_ready(&[&caller, &callee]).await;
         caller.until_endpoints("app", 1).await;
-        Self { caller, callee, _mesh: mesh }
+        Self { caller, callee, mesh }
     }
 
     /// A request written by hand, through the caller's sidecar; it should ask for `connection: close`.

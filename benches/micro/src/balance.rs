@@ -30,7 +30,7 @@ impl Pick {
             uid: format!("instance-{index}"),
             workload: format!("backend-{index}"),
             address: ([127, 0, 0, 1], 15006).into(),
-            identity: "spiffe://bench.local/ns/bench/sa/backend".parse().expect("a valid SPIFFE ID"),
+            identity: Some("spiffe://bench.local/ns/bench/sa/backend".parse().expect("a valid SPIFFE ID")),
             ready: true,
         };
         let balancer = Rc::new(Balancer::new(Arc::new(TrafficPolicy::default())));

@@ -19,6 +19,9 @@ use super::sidecar::Addresses;
 /// The hidden subcommand that runs [`run`].
 pub const SUBCOMMAND: &str = "demo-service";
 
+/// For an answer of another service.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// One instance of a sample service.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SampleArgs {
@@ -34,10 +37,13 @@ pub struct SampleArgs {
     /// Typical time to answer.
     #[arg(long, default_value = "2ms", value_parser = humantime::parse_duration)]
     pub latency: Duration,
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
     /// Written once it listens: {"address": "127.0.0.1:…"}.
     #[arg(long)]
-    pub address_file: PathBuf,
-    /// The addresses file of its sidecar, through which it calls other services.
+    pub address_file: Option<PathBuf>,
+    /// The addresses file of its sidecar, through which it calls other services; else it heeds `http_proxy`.
     #[arg(long)]
     pub sidecar: Option<PathBuf>,
     /// This instance has phases, beginning with the first request: failing, slow, well, and again.
@@ -85,9 +91,11 @@ pub struct SampleAddress {
 /// # Errors
 /// Those of the system.
 pub async fn run(args: SampleArgs) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let listener = tokio::net::TcpListener::bind(args.listen).await?;
     let address = SampleAddress { address: listener.local_addr()? };
-    write_whole(&args.address_file, &serde_json::to_vec(&address)?)?;
+    if let Some(file) = &args.address_file {
+        write_whole(file, &serde_json::to_vec(&address)?)?;
+    }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let state = Arc::new(Sample { args, upstream: OnceCell::new(), first_request: OnceCell::new() });
     let router = axum::Router::new().fallback(answer).with_state(state);
@@ -181,7 +189,9 @@ impl Sample {
     }
 
     async fn client(&self) -> Result<reqwest::Client, CallError> {
-        let file = self.args.sidecar.as_deref().ok_or_else(|| CallError::NoSidecar("none is set".into()))?;
+        let Some(file) = self.args.sidecar.as_deref() else {
+            return Ok(reqwest::Client::builder().timeout(PATIENCE).build()?);
+        };
         let text = std::fs::read(file).map_err(|error| CallError::NoSidecar(error.to_string()))?;
         let addresses: Addresses =
             serde_json::from_slice(&text).map_err(|error| CallError::NoSidecar(error.to_string()))?;
@@ -193,7 +203,7 @@ impl Sample {
 pub fn client_through(sidecar: SocketAddr) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .proxy(reqwest::Proxy::http(format!("http://{sidecar}"))?)
-        .timeout(Duration::from_secs(10))
+        .timeout(PATIENCE)
         .build()
 }
 

@@ -9,10 +9,9 @@ use std::{
 
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Fault, Malformed,
+    Duplex, Fault, Malformed,
     body::{self, Incoming},
     encode,
     framing::Decoder,
@@ -70,7 +69,7 @@ impl Http1 {
     /// On a fresh connection.
     pub fn new<T>(io: T) -> Box<Self>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Duplex + 'static,
     {
         Box::new(Self {
             wire: Wire::new(Box::new(io)),
@@ -117,8 +116,6 @@ impl Http1 {
                 }
             };
             match response.status() {
-                // Each hop answers `Expect: 100-continue` for itself.
-                StatusCode::CONTINUE => {}
                 StatusCode::SWITCHING_PROTOCOLS => {
                     let mut response = response.map(|()| Body::Empty);
                     if let Some((io, ahead)) = self.wire.hand_over() {

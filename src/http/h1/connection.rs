@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 
 use super::{
     Duplex, Fault, Malformed, body, encode,
@@ -24,8 +24,6 @@ const MAX_INTERIM: usize = 16 * 1024;
 /// Of a body that nobody wants, so much is read over, bytes, to keep the connection for further requests.
 const MAX_DISCARDED: usize = 64 * 1024;
 
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
 /// One caller's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -40,8 +38,8 @@ struct Input {
     decoder: Decoder,
     /// Who reads the body.
     reader: Reader,
-    /// `Expect: 100-continue`.
-    expect: Expect,
+    /// The caller waits to be told to go on (`Expect: 100-continue`), and has neither been told nor begun by itself.
+    waits: bool,
     /// The caller knows interim responses (RFC 9110 15.2: never to HTTP/1.0).
     interim: bool,
     /// Of a body that nobody wants, what has been read over.
@@ -58,16 +56,6 @@ enum Reader {
     Nobody,
     /// With the task that waits for more, if one does.
     Body(Option<Waker>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
-    /// Nothing, or it has been answered.
-    Nothing,
-    /// To be told to go on, once the body is wanted.
-    Continue,
-    /// The body is wanted.
-    Wanted,
 }
 
 /// A request's head, with what it says of the connection.
@@ -89,7 +77,7 @@ impl Connection {
             lists: Lists::default(),
             decoder: Decoder::Done,
             reader: Reader::Nobody,
-            expect: Expect::Nothing,
+            waits: false,
             interim: false,
             discarded: 0,
             fault: None,
@@ -115,8 +103,7 @@ impl Connection {
             input.decoder = std::mem::replace(&mut facts.decoder, Decoder::Done);
             input.interim = request.version() >= http::Version::HTTP_11;
             // Who has sent some of it does not wait.
-            let waits = facts.expects_continue && !input.decoder.is_done() && input.wire.is_empty();
-            input.expect = if waits { Expect::Continue } else { Expect::Nothing };
+            input.waits = facts.expects_continue && !input.decoder.is_done() && input.wire.is_empty();
             input.discarded = 0;
             return Poll::Ready(Ok(Some((request, facts))));
         }
@@ -136,7 +123,7 @@ impl Connection {
     pub(super) fn is_body_unwanted(&self) -> bool {
         let input = self.input.borrow();
         // Whoever still waits to be told to go on may send the body, or the next request: nobody could tell which.
-        input.expect != Expect::Nothing
+        input.waits
             || matches!(input.reader, Reader::Nobody)
                 && input.decoder.left().is_some_and(|left| left > MAX_DISCARDED as u64)
     }
@@ -160,10 +147,6 @@ impl Connection {
     pub(super) fn poll_beside(&self, cx: &mut Context<'_>) -> Poll<Beside> {
         let mut input = self.input.borrow_mut();
         let mut output = self.output.borrow_mut();
-        if input.expect == Expect::Wanted {
-            input.expect = Expect::Nothing;
-            output.buffer().extend_from_slice(CONTINUE);
-        }
         if let Poll::Ready(Err(_)) = input.wire.poll_flush(cx, &mut output) {
             return Poll::Ready(Beside::Gone);
         }
@@ -224,10 +207,6 @@ impl Connection {
     pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<body::Next> {
         let mut input = self.input.borrow_mut();
         let input = &mut *input;
-        if input.expect == Expect::Continue {
-            input.expect = Expect::Wanted;
-            input.wake_server(cx);
-        }
         let Poll::Ready(frame) = input.wire.poll_body(cx, &mut input.decoder) else {
             match &mut input.reader {
                 Reader::Body(Some(waker)) if waker.will_wake(cx.waker()) => {}
@@ -238,7 +217,8 @@ impl Connection {
         match &frame {
             Some(Err(Fault::Malformed(malformed))) => input.fault = Some(*malformed),
             Some(Err(Fault::Lost(_))) => input.lost = true,
-            _ => {}
+            // Callers need not wait for ever (RFC 9110 10.1.1).
+            _ => input.waits = false,
         }
         let ended = input.decoder.is_done();
         Poll::Ready((frame.map(|frame| frame.map_err(Into::into)), ended))
@@ -276,7 +256,7 @@ impl Input {
             self.wake_server_from(cx);
             return Poll::Pending;
         }
-        if !self.decoder.is_done() && self.expect == Expect::Nothing {
+        if !self.decoder.is_done() && !self.waits {
             match ready!(self.poll_discard(cx)) {
                 Ok(true) => {}
                 // The connection ends with the answer.
@@ -317,10 +297,11 @@ impl Input {
 
 impl InterimSink for Connection {
     fn interim(&self, response: Response<()>) {
-        let mut output = self.output.borrow_mut();
+        let (mut input, mut output) = (self.input.borrow_mut(), self.output.borrow_mut());
         // Hints that a caller does not read are not worth keeping.
-        if self.input.borrow().interim && output.has_room() && output.buffer().len() <= MAX_INTERIM {
+        if input.interim && output.has_room() && output.buffer().len() <= MAX_INTERIM {
             encode::interim(output.buffer(), &response);
+            input.waits &= response.status() != StatusCode::CONTINUE;
         }
     }
 }

@@ -29,8 +29,7 @@ pub(super) enum Encoder {
     UntilClose,
 }
 
-/// Why a body was not sent whole. What has been sent of it must not look whole either: the connection ends. (To a caller of
-/// HTTP/1.0, for whom the body ends with the connection, it looks whole all the same.)
+/// Why a body was not sent whole. What has been sent of it must not look whole either: the connection is cut off.
 #[derive(Debug)]
 pub(super) enum Unsent {
     /// The body failed, or is not as long as its head has said.

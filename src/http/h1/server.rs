@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     Duplex, Fault, Incoming, Malformed,
     connection::{Beside, Connection},
     encode::{self, Asked},
     head::Facts,
-    sending::Sending,
+    sending::{Sending, Unsent},
 };
 use crate::{
     drain::{Drain, Phase},
@@ -25,6 +25,7 @@ use crate::{
     http::{
         Body,
         body::{BodyError, Progress},
+        refusal::Last,
         serve::Handler,
         upgrade,
     },
@@ -40,8 +41,10 @@ enum Next {
     Request,
     /// The connection ends with the answer. `linger`: the caller may not expect that, and be saying more already.
     Close { linger: bool },
-    /// The caller has gone, or must not take what it got for a whole answer.
+    /// The caller has gone.
     Gone,
+    /// The caller must not take what it got for a whole answer.
+    CutOff,
     /// The connection is another protocol's.
     Upgraded,
     /// The request turned out to be none. `begun`: too late to say so.
@@ -58,7 +61,7 @@ enum Next {
 /// What was malformed; the peer has been told.
 pub async fn serve<T, H>(io: T, handler: Rc<H>, drain: Drain) -> Result<(), Refusal>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Duplex + 'static,
     H: Handler,
 {
     let connection = Connection::new(Box::new(io));
@@ -91,6 +94,10 @@ where
                 return Ok(());
             }
             Next::Gone | Next::Upgraded => return Ok(()),
+            Next::CutOff => {
+                cut_off(connection.end());
+                return Ok(());
+            }
             Next::Malformed { malformed: Malformed { reason, detail }, begun } => {
                 handler.malformed(reason);
                 let refusal = Refusal::new(reason, detail);
@@ -98,6 +105,8 @@ where
                 if !begun && connection.write(|out, _| out.is_empty()) {
                     let answer = handler.voice().http1_text(reason.status(), &refusal);
                     Box::pin(refuse(connection.end(), answer)).await;
+                } else {
+                    cut_off(connection.end());
                 }
                 return Err(refusal);
             }
@@ -172,23 +181,30 @@ where
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         || asked.method == Method::CONNECT && head.status.is_success();
     let expects_more = asked.keep_alive || !connection.is_idle() || !connection.is_body_read();
-    asked.keep_alive &= drain.phase() < Phase::Closing && !connection.is_body_unwanted();
+    asked.keep_alive &= drain.phase() < Phase::Closing
+        && !connection.is_body_unwanted()
+        && head.extensions.get::<Last>().is_none();
     let (encoder, keep_alive) =
         connection.write(|out, _| encode::response(out.buffer(), &head, &body, &asked));
     drop(head);
     let mut sending = Sending::new(body, encoder);
     let sent = poll_fn(|cx| match connection.write(|out, flush| sending.poll(cx, out, flush)) {
-        Poll::Ready(sent) => Poll::Ready(sent.map_err(|_| Beside::Gone)),
-        Poll::Pending => connection.poll_watch(cx).map(Err),
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(Unsent::Body(_))) => Poll::Ready(Err(Next::CutOff)),
+        Poll::Ready(Err(Unsent::Io(_))) => Poll::Ready(Err(Next::Gone)),
+        Poll::Pending => connection.poll_watch(cx).map(|beside| {
+            Err(match beside {
+                Beside::Gone => Next::Gone,
+                Beside::Malformed(malformed) => Next::Malformed { malformed, begun: true },
+            })
+        }),
     });
     let sent = sent.await;
     drop(sending);
     match (sent, connection.fault()) {
         (Ok(()), None) => {}
-        (_, Some(malformed)) | (Err(Beside::Malformed(malformed)), _) => {
-            return Next::Malformed { malformed, begun: true };
-        }
-        (Err(Beside::Gone), None) => return Next::Gone,
+        (_, Some(malformed)) => return Next::Malformed { malformed, begun: true },
+        (Err(next), None) => return next,
     }
     if switches {
         if let (Some(promise), Some((io, ahead))) = (promise, connection.hand_over()) {
@@ -209,6 +225,13 @@ async fn rest(connection: &Connection) -> bool {
     poll_fn(|cx| connection.poll_body_over(cx)).await;
     let discarded = tokio::time::timeout(LINGER.0, poll_fn(|cx| connection.poll_discard(cx))).await;
     matches!(discarded, Ok(Ok(true))) && connection.fault().is_none()
+}
+
+/// By a reset: a body may end with its connection (RFC 9112 6.3), and a clean end would look like the body's.
+fn cut_off(io: Option<Box<dyn Duplex>>) {
+    if let Some(mut io) = io {
+        io.abort();
+    }
 }
 
 async fn refuse(io: Option<Box<dyn Duplex>>, answer: Vec<u8>) {

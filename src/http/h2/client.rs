@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 
 use super::{
     CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
@@ -195,9 +195,7 @@ impl Ready {
         let response = poll_fn(|cx| {
             while let Poll::Ready(Some(Ok(mut response))) = response.poll_informational(cx) {
                 headers::clean_interim(response.headers_mut());
-                if response.status() != StatusCode::CONTINUE {
-                    interim.interim(response);
-                }
+                interim.interim(response);
             }
             std::pin::Pin::new(&mut response).poll(cx)
         })

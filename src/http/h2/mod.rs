@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,10 @@ use super::{
 };
 
 pub mod client;
+mod frames;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 /// One stream's window, bytes. Small, since every stream of a connection may fill it.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -29,6 +33,9 @@ const CONNECTION_WINDOW: u32 = (MAX_STREAMS / MAX_HTTP2 + 1) as u32 * STREAM_WIN
 const SEND_BUFFER: usize = 256 * 1024;
 /// The largest header section taken, bytes (RFC 9113 6.5.2).
 const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// A stream whose peer takes nothing of what waits for it for so long is reset: it holds a connection to the application, and
+/// memory, for nobody. As long as Envoy's own.
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Frames of this size carry bulk data with little overhead.
 const MAX_FRAME: u32 = 64 * 1024;
 
@@ -215,9 +222,16 @@ async fn send<B: Progress>(
                     body.poll_progress(cx);
                     stream.poll_capacity(cx)
                 });
-                match capacity.await {
-                    Some(Ok(granted)) => granted,
-                    _ => return false,
+                match tokio::time::timeout(STALL_TIMEOUT, capacity).await {
+                    Ok(Some(Ok(granted))) => granted,
+                    Ok(_) => return false,
+                    Err(_) => {
+                        tracing::debug!(
+                            "the peer has taken nothing for {STALL_TIMEOUT:?}; resetting the stream"
+                        );
+                        stream.send_reset(Reason::CANCEL);
+                        return false;
+                    }
                 }
             }
             granted => granted,

@@ -16,8 +16,8 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 
 use super::{
-    CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
-    pump_ready,
+    CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW,
+    frames::Watched, pump, pump_ready,
 };
 use crate::{
     drain::{Drain, Phase},
@@ -34,6 +34,7 @@ const MAX_RESET_STREAMS: usize = 128;
 
 /// Serves requests until the peer leaves or, after the drain began, until the last one is answered.
 pub async fn serve<H: Handler>(io: Prefixed<Io>, handler: Rc<H>, mut drain: Drain) -> Result<(), h2::Error> {
+    let (io, flood) = Watched::new(io);
     let handshake = server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -57,6 +58,11 @@ pub async fn serve<H: Handler>(io: Prefixed<Io>, handler: Rc<H>, mut drain: Drai
                 going_away = true;
                 connection.graceful_shutdown();
             }
+            let accepted = connection.poll_accept(cx);
+            if !flood.is_on() || accepted.is_ready() {
+                return accepted;
+            }
+            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
             connection.poll_accept(cx)
         });
         match accepted.await {
@@ -65,6 +71,7 @@ pub async fn serve<H: Handler>(io: Prefixed<Io>, handler: Rc<H>, mut drain: Drai
                 tokio::task::spawn_local(Box::pin(exchange(request, respond, handler.clone())));
             }
             Some(Err(error)) => return Err(error),
+            None if flood.is_on() => return Err(h2::Reason::ENHANCE_YOUR_CALM.into()),
             None => return Ok(()),
         }
     }

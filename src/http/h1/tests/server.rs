@@ -172,13 +172,20 @@ fn a_body_that_nobody_reads_is_read_over_up_to_a_bound() {
 }
 
 #[test]
-fn a_caller_that_waits_is_told_to_go_on_when_its_body_is_wanted() {
+fn a_caller_that_waits_is_told_to_go_on_by_the_application_alone() {
     let request: [&[u8]; 2] =
         [b"POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", b"hi"];
-    let handler = Rc::new(Mirror::answering(|_| Response::new(full("x"))));
-    let (answer, _) = block_on(serve(&handler, &request));
-    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(handler.seen.borrow()[0].ends_with("\nhi"));
+    for (interim, expected) in [
+        (Some(StatusCode::CONTINUE), "HTTP/1.1 100 Continue\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        // It need not wait for ever.
+        (None, "HTTP/1.1 200 OK\r\n"),
+    ] {
+        let handler = Rc::new(Mirror { interim, ..Mirror::answering(|_| Response::new(full("x"))) });
+        let (answer, _) = block_on(serve(&handler, &request));
+        assert!(answer.starts_with(expected) && !answer.contains("connection: close"), "{answer}");
+        assert!(handler.seen.borrow()[0].contains("Expect: 100-continue\n"), "only the application can tell");
+        assert!(handler.seen.borrow()[0].ends_with("\nhi"));
+    }
 
     let unread = Rc::new(Mirror { reads: false, ..Mirror::answering(|_| Response::new(full("x"))) });
     let (answer, _) = block_on(serve(&unread, &request[..1]));
@@ -327,6 +334,12 @@ fn an_upgrade_hands_over_all_that_comes_after_the_head() {
 
 /// Counts the writes to it.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl crate::net::io::Abort for Counted {
+    fn abort(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl AsyncRead for Counted {
     fn poll_read(
