@@ -117,6 +117,8 @@ async fn main_thread(
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
+    let redirection =
+        config.redirected.then(|| Redirection::new(self_test, &listeners.outbound, registry.clone()));
     // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
     drop((listeners.inbound, listeners.outbound, listeners.services));
     if let Some(sockets) = listeners.dns {
@@ -135,8 +137,7 @@ async fn main_thread(
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
-    let (health, unready) = if config.redirected {
-        let redirection = Redirection::new(self_test, &listeners.outbound, registry.clone());
+    let (health, unready) = if let Some(redirection) = redirection {
         let (unready_sender, unready) = watch::channel(Redirection::untested());
         let (told, telling) = watch::channel(Health::default());
         tokio::task::spawn_local(redirection.watch(unready_sender));
