@@ -99,8 +99,8 @@ setup-build: ## What building needs: Rust, a C compiler, Node
 	@deploy/setup/debian gcc:gcc make:make
 	@deploy/setup/require cargo "Rust 1.92 or later: https://rustup.rs" node "Node 20.19 or later: https://nodejs.org"
 
-setup-tests: ## What testing needs on top: curl, Chromium
-	@deploy/setup/debian curl:curl chromium:chromium
+setup-tests: ## What testing needs on top: curl, Chromium, and for network namespaces ip, nft, iptables
+	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 /usr/sbin/nft:nftables /usr/sbin/iptables:iptables
 
 setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
 

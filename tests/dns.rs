@@ -1,7 +1,7 @@
 //! Mesh DNS: over its sockets with a mesh and a name server that the test plays, and in the real programs.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use pillion_proxy::control::directory::{Answer, Directory, Question, Wish};
 use pillion_proxy::dns::{Dns, Sockets};
 use pillion_proxy::net::nameservers::Sources;
@@ -18,6 +21,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use crate::support::mesh::{Mesh, SidecarSpec, pillion_proxy};
 use crate::support::nameserver::{By, NameServer, answer};
 use crate::support::{eventually, soon};
 
@@ -420,12 +424,87 @@ async fn questions_beyond_the_bound_hear_so_at_once() {
     .await;
 }
 
-#[test]
-fn both_sockets_have_one_port() {
+#[tokio::test]
+async fn both_loopback_addresses_have_one_port() {
+    let server = NameServer::with(HOSTS).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    with_dns(server.host(folder.path(), "", ""), async |dns| {
+        assert_eq!(dns.address.ip(), IpAddr::from([127, 0, 0, 1]));
+        let error = Sockets::bind(dns.address).expect_err("it is taken").to_string();
+        assert!(error.starts_with("TCP: "), "{error}");
+        let beside = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), dns.address.port());
+        // Where there is no IPv6, nobody can ask by it.
+        let Ok(socket) = UdpSocket::bind("[::1]:0").await else { return };
+        socket.connect(beside).await.expect("it is there");
+        let asked = bytes(&question("payments", RecordType::A));
+        socket.send(&asked).await.expect("it is there");
+        let mut answer = [0; 512];
+        let length = soon("an answer", socket.recv(&mut answer)).await.expect("it is there");
+        let answer = Message::from_vec(&answer[..length]).expect("well-formed");
+        assert_eq!(addresses(&answer), ["240.240.0.7"]);
+    })
+    .await;
+}
+
+/// The real programs: a sidecar that is asked by a client of its own, and knows the mesh from the control plane.
+#[tokio::test]
+async fn a_sidecar_answers_for_the_services_of_its_mesh() {
+    let mut mesh = Mesh::start().await;
+    mesh.apply_service("payments", "http").await;
+    let sidecar = mesh.sidecar(SidecarSpec::caller("client").flags(&["--dns-listen", "127.0.0.1:0"])).await;
+    let address = sidecar.addresses.dns.expect("it answers");
+    let server = NameServerConfig::new(
+        address.ip(),
+        true,
+        [ConnectionConfig::udp(), ConnectionConfig::tcp()]
+            .map(|mut way| {
+                way.port = address.port();
+                way
+            })
+            .into(),
+    );
+    let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+    let mut client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    client.options_mut().cache_size = 0;
+    let client = client.build().expect("a valid configuration");
+    let lookup = async |name: &str| client.lookup_ip(name).await;
+
+    // It may ask before the sidecar has its certificate.
+    let found = lookup("payments.demo.mesh.").await.expect("an address");
+    let virtual_address: IpAddr = found.iter().next().expect("an address");
+    assert!(matches!(virtual_address, IpAddr::V4(v4) if v4.octets()[..2] == [240, 240]), "{virtual_address}");
+    for name in ["payments.", "payments.demo.", "payments.demo.svc.cluster.local.", "PAYMENTS.demo.mesh."] {
+        let found: Vec<IpAddr> = lookup(name).await.expect(name).iter().collect();
+        assert_eq!(found, [virtual_address], "{name}");
+    }
+    assert!(lookup("nobody.demo.mesh.").await.expect_err("unknown").is_nx_domain());
+    mesh.apply_service("later", "http").await;
+    eventually("a new service has an address, although it had none", async || {
+        lookup("later.demo.mesh.").await.ok()
+    })
+    .await;
+    // What was said once is known also without the control plane.
+    mesh.server().kill().await;
+    let found: Vec<IpAddr> = lookup("payments.demo.mesh.").await.expect("an address").iter().collect();
+    assert_eq!(found, [virtual_address]);
+    let metrics = sidecar.metrics().await;
+    assert!(metrics.sum("pillion_dns_queries_total", &[("outcome", "mesh")]) >= 7.0);
+    assert!(metrics.sum("pillion_dns_queries_total", &[("outcome", "no-such-name")]) >= 1.0);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_told_with_all_others() {
+    let mesh = Mesh::start().await;
     let sockets = Sockets::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("free ports");
-    let address = sockets.address().expect("they are bound");
-    let error = Sockets::bind(address).expect_err("it is taken").to_string();
-    assert!(error.starts_with("TCP: "), "{error}");
-    assert_ne!(address.port(), 0);
-    assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 1]));
+    let taken = sockets.address().expect("they are bound").to_string();
+    let output = tokio::process::Command::new(pillion_proxy())
+        .args(["--workload", "client", "--join-token", "x", "--inbound-listen", "127.0.0.1:0"])
+        .args(["--control-plane", &mesh.control_plane.to_string(), "--outbound-listen", "127.0.0.1:0"])
+        .args(["--admin-listen", &taken, "--dns-listen", &taken])
+        .output();
+    let output = soon("it ends", output).await.expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains(&format!("adminListen {taken}: ")), "{said}");
+    assert!(said.contains(&format!("dnsListen {taken}: TCP: ")), "{said}");
 }

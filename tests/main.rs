@@ -21,6 +21,7 @@ mod loops;
 mod metrics;
 mod mtls;
 mod netns;
+mod redirect;
 mod reference;
 mod resolve;
 mod rolling;

@@ -37,7 +37,7 @@ async fn of_the_command_line() {
         page += &section(&pillion(), command).await;
     }
     page += "\n## pillion-proxy\n";
-    for command in [&[] as &[&str], &["check-config"], &["print-config"], &["run"]] {
+    for command in [&[] as &[&str], &["check-config"], &["print-config"], &["redirect"], &["run"]] {
         page += &section(&pillion_proxy(), command).await;
     }
     compare("command-line.md", &page);

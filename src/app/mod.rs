@@ -117,8 +117,8 @@ async fn main_thread(
         };
         workers.push(Worker::start(index, needs, &listeners)?);
     }
-    let redirection =
-        config.redirected.then(|| Redirection::new(self_test, &listeners.outbound, registry.clone()));
+    let redirected = || Redirection::new(self_test, &listeners.outbound, registry.clone());
+    let redirection = config.redirected.then(redirected);
     // The workers have their own: with the last of these, a port refuses, instead of keeping callers waiting for nobody.
     drop((listeners.inbound, listeners.outbound, listeners.services));
     if let Some(sockets) = listeners.dns {
@@ -137,14 +137,9 @@ async fn main_thread(
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
     tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
-    let (health, unready) = if let Some(redirection) = redirection {
-        let (unready_sender, unready) = watch::channel(Redirection::untested());
-        let (told, telling) = watch::channel(Health::default());
-        tokio::task::spawn_local(redirection.watch(unready_sender));
-        tokio::task::spawn_local(redirection::tell(health, unready.clone(), told));
-        (telling, unready)
-    } else {
-        (health, watch::channel(None).1)
+    let (health, unready) = match redirection {
+        Some(redirection) => redirection.start(health),
+        None => (health, watch::channel(None).1),
     };
     let admin = Rc::new(Admin {
         registry: registry.clone(),

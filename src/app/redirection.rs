@@ -42,13 +42,21 @@ impl Redirection {
         Self { self_test, addresses: ADDRESSES.into_iter().filter(listened).collect(), registry }
     }
 
-    /// What is known before the first test.
-    pub(super) fn untested() -> Unready {
-        Some("whether traffic is redirected to this sidecar is not known yet".into())
+    /// Tests from now on. Gives the workload's health as others are to see it, where `health` is its application's, and why
+    /// the sidecar is not ready.
+    pub(super) fn start(
+        self,
+        health: watch::Receiver<Health>,
+    ) -> (watch::Receiver<Health>, watch::Receiver<Unready>) {
+        let (known, unready) = watch::channel(untested());
+        let (tells, told) = watch::channel(Health::default());
+        tokio::task::spawn_local(self.watch(known));
+        tokio::task::spawn_local(tell(health, unready.clone(), tells));
+        (told, unready)
     }
 
     /// Tests for ever; every change is seen in `unready`.
-    pub(super) async fn watch(self, unready: watch::Sender<Unready>) {
+    async fn watch(self, unready: watch::Sender<Unready>) {
         let gauge = self.registry.gauge(Metric::Redirected, &[]);
         loop {
             let found = join_all(self.addresses.iter().map(|address| self.self_test.test(*address))).await;
@@ -61,10 +69,18 @@ impl Redirection {
                 _ => {}
             }
             let wait = if now.is_none() { INTERVAL } else { AGAIN };
-            unready.send_if_modified(|unready| std::mem::replace(unready, now) != before);
+            unready.send_if_modified(|unready| {
+                *unready = now;
+                *unready != before
+            });
             tokio::time::sleep(wait).await;
         }
     }
+}
+
+/// What is known before the first test.
+fn untested() -> Unready {
+    Some("whether traffic is redirected to this sidecar is not known yet".into())
 }
 
 /// What tests of all addresses say, where `before` was known.
@@ -87,8 +103,8 @@ fn judge(before: Unready, found: Vec<Found>) -> Unready {
     if nothing { before } else { None }
 }
 
-/// The workload's health as others are to see it: nobody is to call an application whose sidecar is bypassed.
-pub(super) async fn tell(
+/// Tells the workload's health as others are to see it: nobody is to call an application whose sidecar is bypassed.
+async fn tell(
     mut health: watch::Receiver<Health>,
     mut unready: watch::Receiver<Unready>,
     told: watch::Sender<Health>,
@@ -131,7 +147,7 @@ mod tests {
     async fn an_application_is_ready_only_with_its_sidecar() {
         let ready = Health { ready: true, reason: String::new() };
         let (app, health) = watch::channel(ready.clone());
-        let (sidecar, unready) = watch::channel(Redirection::untested());
+        let (sidecar, unready) = watch::channel(untested());
         let (sender, mut told) = watch::channel(Health::default());
         let telling = tokio::spawn(tell(health, unready, sender));
         let seen =

@@ -77,6 +77,10 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
         // Whoever reaches it speaks with this workload's identity.
         c.say("outboundListen", format_args!("{outbound_listen} is not a loopback address"));
     }
+    if let Some(open) = dns_listen.filter(|listen: &SocketAddr| !listen.ip().is_loopback()) {
+        // Nobody else is to be told, nor anything to be looked up for others.
+        c.say("dnsListen", format_args!("{open} is not a loopback address"));
+    }
     let advertise = raw.advertise.and_then(|text| c.value("advertise", &text));
     let control_plane = raw.control_plane.unwrap_or_else(|| "127.0.0.1:15010".into());
     let port =

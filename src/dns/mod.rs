@@ -10,7 +10,7 @@ mod message;
 use std::{
     cell::Cell,
     io,
-    net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -60,13 +60,17 @@ const PORT_TRIES: usize = 16;
 
 /// Where questions arrive, bound.
 #[derive(Debug)]
-pub struct Sockets {
+pub struct Sockets(Vec<Pair>);
+
+#[derive(Debug)]
+struct Pair {
     udp: StdSocket,
     tcp: StdListener,
 }
 
 impl Sockets {
-    /// Binds an address for UDP and TCP.
+    /// Binds an address for UDP and TCP. With IPv4's loopback address goes that of IPv6, where there is IPv6: questions to a
+    /// name server of either family are redirected to the address of their own.
     ///
     /// # Errors
     /// The system's, and which of the two it is about.
@@ -74,16 +78,29 @@ impl Sockets {
         let tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         let mut last = None;
         for _ in 0..tries {
-            let tcp = listen::bind(address).map_err(|error| of("TCP", &error))?;
-            match StdSocket::bind(tcp.local_addr()?) {
-                Ok(udp) => {
-                    udp.set_nonblocking(true)?;
-                    return Ok(Self { udp, tcp });
-                }
-                Err(error) => last = Some(of("UDP", &error)),
+            match Self::bind_once(address) {
+                Ok(sockets) => return Ok(sockets),
+                Err(error) => last = Some(error),
             }
         }
         Err(last.expect("there was a try"))
+    }
+
+    fn bind_once(address: SocketAddr) -> io::Result<Self> {
+        let first = Pair::bind(address)?;
+        let beside = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), first.address()?.port());
+        let mut pairs = vec![first];
+        if address.ip() == Ipv4Addr::LOCALHOST {
+            match Pair::bind(beside) {
+                Ok(pair) => pairs.push(pair),
+                // There is no IPv6 on this host.
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    tracing::debug!(%error, %beside, "mesh DNS answers over IPv4 only");
+                }
+                Err(error) => return Err(io::Error::new(error.kind(), format!("{beside}: {error}"))),
+            }
+        }
+        Ok(Self(pairs))
     }
 
     /// Where they are bound.
@@ -91,6 +108,19 @@ impl Sockets {
     /// # Errors
     /// The system's.
     pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.first().expect("bound with one").address()
+    }
+}
+
+impl Pair {
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = listen::bind(address).map_err(|error| of("TCP", &error))?;
+        let udp = StdSocket::bind(tcp.local_addr()?).map_err(|error| of("UDP", &error))?;
+        udp.set_nonblocking(true)?;
+        Ok(Self { udp, tcp })
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
         self.udp.local_addr()
     }
 }
@@ -146,6 +176,12 @@ impl Dns {
     /// # Errors
     /// The system's: then nothing is answered any more.
     pub async fn serve(self: Rc<Self>, sockets: Sockets) -> io::Result<()> {
+        let open = Open::default();
+        let pairs = sockets.0.into_iter().map(|pair| self.clone().serve_pair(pair, open.clone()));
+        futures_util::future::try_join_all(pairs).await.map(drop)
+    }
+
+    async fn serve_pair(self: Rc<Self>, Pair { udp, tcp }: Pair, open: Open) -> io::Result<()> {
         let dns = self.clone();
         let connection = move |stream, peer, open| {
             let dns = dns.clone();
@@ -156,9 +192,8 @@ impl Dns {
                 }
             }
         };
-        let never = std::future::pending();
-        let by_tcp = listen::accept(sockets.tcp, Open::default(), MAX_CONNECTIONS, never, connection);
-        let by_udp = self.datagrams(UdpSocket::from_std(sockets.udp)?);
+        let by_tcp = listen::accept(tcp, open, MAX_CONNECTIONS, std::future::pending(), connection);
+        let by_udp = self.datagrams(UdpSocket::from_std(udp)?);
         tokio::try_join!(by_tcp, by_udp)?;
         Ok(())
     }

@@ -32,8 +32,9 @@ use crate::error::{Reason, Refusal};
 pub const KEPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// The same for a name that has no address.
 pub const KEPT_NEGATIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-/// For one look-up, with all servers and search domains.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+/// For one look-up, with all servers and search domains: less than those wait who then connect, so that they hear that it was
+/// the name.
+pub const DEADLINE: Duration = Duration::from_millis(4500);
 /// For one server, or fewer where `resolv.conf` says so: within the deadline, there must be time for others.
 const PER_SERVER: Duration = Duration::from_millis(1500);
 /// Answers kept at a time.

@@ -96,6 +96,7 @@ async fn check(settings: &Settings) -> Result<String, Vec<String>> {
     };
     let by_nft = known(by_nft, settings.backend == Backend::Nft);
     let by_iptables = known(by_iptables, settings.backend == Backend::Iptables);
+    let all_known = faults.is_empty();
     let wanted = match (settings.backend, &by_nft) {
         (Backend::Nft, _) | (Backend::Auto, Some(_)) => Backend::Nft,
         (Backend::Iptables, _) | (Backend::Auto, None) => Backend::Iptables,
@@ -112,8 +113,7 @@ async fn check(settings: &Settings) -> Result<String, Vec<String>> {
         Some(differences) => {
             faults.extend(differences.into_iter().map(|difference| format!("{name}: {difference}")));
         }
-        // Where the programs fail, nobody knows.
-        None if !faults.is_empty() => {}
+        None if !all_known => {}
         None if settings.backend == Backend::Auto => {
             faults.push("nothing is redirected: there are no rules".into());
         }
