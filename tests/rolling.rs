@@ -15,7 +15,7 @@ const RATE: u32 = 300;
 /// Says how often every workload is restarted; once, where it is not set.
 const ROUNDS: &str = "PILLION_ROLLING_ROUNDS";
 /// For a whole shutdown; a sixth of it is for word to spread.
-const DRAIN: &str = "3s";
+const DRAIN: &str = "9s";
 
 /// How an application and its sidecar belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Server {
             application.terminate();
         }
         for process in [&mut sidecar.process].into_iter().chain(application) {
-            let status = process.wait(Duration::from_secs(10)).await.expect("it ends");
+            let status = process.wait(Duration::from_secs(15)).await.expect("it ends");
             assert!(status.success(), "{} ended with {status}:\n{}", process.name(), process.last_words());
         }
         (self.sidecar, self.application) = Self::run(mesh, *how, role, name, *address).await;
@@ -119,7 +119,7 @@ impl Client {
         let (sidecar, load) = Self::run(mesh, &self.name, &self.method).await;
         let ended = std::mem::replace(&mut self.load, load).finish().await;
         let mut old = std::mem::replace(&mut self.sidecar, sidecar);
-        let status = old.process.wait(Duration::from_secs(10)).await.expect("it ends");
+        let status = old.process.wait(Duration::from_secs(15)).await.expect("it ends");
         assert!(status.success(), "{} ended with {status}", self.name);
         self.good += ended.good;
         self.failures.extend(ended.failures);

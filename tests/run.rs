@@ -135,8 +135,13 @@ async fn without_redirection_it_is_told_of_the_proxy_and_never_of_the_token() {
     assert_eq!(seen, format!("{proxy} {proxy} here "));
     let (seen, _) = shown(&[], &[("HTTP_PROXY", "http://its-own:1")]).await;
     assert_eq!(seen, " http://its-own:1  ");
-    let (seen, _) = shown(&["--redirected"], &[]).await;
-    assert_eq!(seen, "   ");
+}
+
+#[tokio::test]
+async fn an_application_that_would_bypass_the_mesh_is_not_started() {
+    let left = Wrapped::start(&["--redirected"], &["sh", "-c", "echo started"]).end().await;
+    assert_eq!((left.code, left.output.as_str()), (Some(125), ""), "{}", left.log);
+    assert!(left.log.contains("the application was not started: not ready within 10s"), "{}", left.log);
 }
 
 #[tokio::test]

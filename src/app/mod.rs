@@ -50,6 +50,9 @@ const SHOW_AGAIN: Duration = Duration::from_secs(60);
 /// Between tries for a first certificate: the first, and the longest.
 const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// For the sidecar to become ready, before its application is not started at all.
+const READY: Duration = Duration::from_secs(10);
+
 /// The sockets of one sidecar, bound.
 struct Listeners {
     /// Where it is redirected to, in both IP versions, the one of the settings first.
@@ -91,7 +94,7 @@ async fn main_thread(
     addresses: Addresses,
     command: &[OsString],
 ) -> Result<u8, String> {
-    let signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
+    let mut signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
     let registry = Arc::new(Registry::new());
     let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
@@ -145,7 +148,7 @@ async fn main_thread(
         registry: registry.clone(),
         gathered: gathered.clone(),
         drain: drain.clone(),
-        unready,
+        unready: unready.clone(),
         config: shown_config,
         refresh,
         shut_down,
@@ -174,6 +177,10 @@ async fn main_thread(
         Some((name, arguments)) => {
             // Redirected, it needs no telling.
             let proxy = (!config.redirected).then_some(addresses.outbound);
+            tokio::select! {
+                ready = until_ready(unready) => ready?,
+                signal = signals.next() => return Ok(128 | signal.as_raw() as u8),
+            }
             match Application::start(name, arguments, proxy) {
                 Ok(application) => Some(application),
                 Err(error) => {
@@ -193,6 +200,20 @@ async fn main_thread(
         application: application.as_ref(),
     };
     shutdown::run(reasons, trigger, served, config.drain_timeout).await
+}
+
+/// Waits until what the application says is carried: one that says it before would bypass the mesh.
+async fn until_ready(mut unready: watch::Receiver<Option<String>>) -> Result<(), String> {
+    if let Some(reason) = unready.borrow().as_deref() {
+        tracing::info!(reason, within = ?READY, "the application is started when the sidecar is ready");
+    }
+    let waited = tokio::time::timeout(READY, unready.wait_for(Option::is_none)).await;
+    if matches!(waited, Ok(Ok(_))) {
+        return Ok(());
+    }
+    drop(waited);
+    let reason = unready.borrow().clone().unwrap_or_default();
+    Err(format!("the application was not started: not ready within {READY:?}: {reason}"))
 }
 
 /// Binds every listener; reports every one that cannot be.

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pillion_api::{model::OutboundMode, name::ServiceName};
+use pillion_api::{
+    model::OutboundMode,
+    name::{ServiceName, is_host},
+};
 use tokio::net::TcpStream;
 
 use super::{Outbound, Target};
@@ -62,9 +65,10 @@ impl Outbound {
         let host = host.trim_end_matches('.');
         // Before it is known who we are there is nobody to ask.
         let known = self.needs.mesh.borrow().is_some();
-        let name = known && !super::target::is_this_host(host) && host.parse::<IpAddr>().is_err();
-        if name {
-            let question = Question::Host(host.to_ascii_lowercase().into());
+        let name = host.to_ascii_lowercase();
+        // What is no DNS name is no host that the mesh could know, and may be of any length.
+        if known && is_host(&name) && !super::target::is_this_host(host) && host.parse::<IpAddr>().is_err() {
+            let question = Question::Host(name.into());
             if let Ok(Some(answer)) = self.needs.directory.resolve(question).await {
                 return Ok(Some(Target::new(answer.service, port)));
             }

@@ -241,18 +241,23 @@ impl Assembled {
             endpoints: serving.map(endpoint).collect(),
         };
         // Workloads come and go; what a service is seldom depends on them.
-        let config = match &self.compiled {
-            Some(compiled) if ports == self.config.ports => compiled.config.clone(),
+        let (config, reach) = match &self.compiled {
+            Some(compiled) if ports == self.config.ports => {
+                (compiled.config.clone(), Arc::clone(&compiled.reach))
+            }
             _ => {
                 self.config.ports = ports;
-                Encoded::new(&self.config)
+                (Encoded::new(&self.config), Arc::new(self.reach()))
             }
         };
-        let reach = Reach {
+        CompiledService { config, endpoints: Encoded::new(&endpoints), reach }
+    }
+
+    fn reach(&self) -> Reach {
+        Reach {
             address: self.spec.virtual_address().map(Into::into),
             host: self.config.external.as_ref().map(|external| external.host.as_str().into()),
             ports: self.config.ports.iter().map(|port| (port.port, port.target_port)).collect(),
-        };
-        CompiledService { config, endpoints: Encoded::new(&endpoints), reach }
+        }
     }
 }

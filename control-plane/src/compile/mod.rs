@@ -52,7 +52,7 @@ pub struct CompiledService {
     /// Who serves it.
     pub endpoints: Encoded,
     /// By what applications find it.
-    pub reach: Reach,
+    pub reach: Arc<Reach>,
 }
 
 /// By what applications find a service, beside its name.

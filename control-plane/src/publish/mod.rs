@@ -107,12 +107,16 @@ impl Publisher {
             if let Some(subscribers) = state.subscribers.get(&name) {
                 woken.push((Name::clone(&name), subscribers.values().cloned().collect()));
             }
-            let reach = service.as_ref().map(|service| service.reach.clone());
+            let reach = service.as_ref().map(|service| Arc::clone(&service.reach));
             let before = match service {
                 Some(service) => compiled.insert(Name::clone(&name), service),
                 None => compiled.remove(&name),
             };
-            state.destinations.service(&name, before.as_ref().map(|service| &service.reach), reach.as_ref());
+            state.destinations.service(
+                &name,
+                before.as_ref().map(|service| &*service.reach),
+                reach.as_deref(),
+            );
         }
         for (uid, location) in locations {
             state.destinations.workload(uid, location);

@@ -204,10 +204,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::{
-        compile::{Changed, Reach},
-        publish::LastCompile,
-    };
+    use crate::{compile::Changed, publish::LastCompile};
 
     /// Services as they are after a change, by name and port; port 0: there is none any more.
     fn changed(services: &[(&str, u32)]) -> Changed {
@@ -220,7 +217,7 @@ mod tests {
             let compiled = CompiledService {
                 config: Encoded::new(&config),
                 endpoints: Encoded::new(&endpoints),
-                reach: Reach::default(),
+                reach: Arc::default(),
             };
             (Name::from(*name), (*port > 0).then(|| Arc::new(compiled)))
         };

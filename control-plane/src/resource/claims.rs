@@ -211,7 +211,7 @@ pub async fn complete(store: &dyn Store) -> Result<usize, StoreError> {
             tracing::warn!(document = %lacking[index].key(), %fault, "a stored document cannot be as it is");
         }
         let given = lacking.iter().filter(|document| document.cluster_ip().is_some());
-        let mut changes: Vec<Change> = given.map(|document| replacement(document)).collect();
+        let mut changes: Vec<Change> = given.map(replacement).collect();
         let count = changes.len();
         if count == 0 {
             return Ok(0);

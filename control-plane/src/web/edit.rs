@@ -182,7 +182,11 @@ impl Editor {
             missing.map(move |fault| place(*index, document, fault))
         });
         let mut settled: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
-        let unsettled = claims::settle(&mut settled, &current).into_iter().map(|(at, fault)| {
+        // Nor can be said which addresses there will be, where that is what has faults.
+        let block_unknown = unknown.iter().any(|key| key.kind == Kind::MeshConfig);
+        let unsettled = claims::settle(&mut settled, &current).into_iter();
+        let unsettled = unsettled.filter(|(_, fault)| !block_unknown || fault.field != "spec.clusterIP");
+        let unsettled = unsettled.map(|(at, fault)| {
             let (index, document) = &documents[at];
             place(*index, document, fault)
         });

@@ -128,6 +128,9 @@ async fn a_host_outside_is_one_service_and_all_that_is_wrong_is_told() {
             format!("ExternalService demo/second: spec.host: {taken}"),
         ]
     );
+    let unknown_block = mesh("{outbound: x, serviceCidr: 10.0.0.0/8}")
+        + &service("web").replace("spec:\n", "spec:\n  clusterIP: 10.0.0.5\n");
+    assert_eq!(faults(&server, unknown_block).await.len(), 1, "the address may be right once the block is");
     assert_eq!(
         faults(&server, service("web") + &route("r", "web", "api")).await,
         [
