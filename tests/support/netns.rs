@@ -179,7 +179,7 @@ impl World {
     /// The same, which must succeed; gives its output.
     pub(crate) async fn must(&self, place: &Place, program: &str, arguments: &[&str]) -> String {
         let ran = self.run(place, program, arguments).await;
-        assert!(ran.succeeded, "{program} {arguments:?} in {}: {ran:?}", place.name());
+        assert!(ran.succeeded, "{program} {arguments:?} in {}: {}{}", place.name(), ran.output, ran.errors);
         ran.output
     }
 
