@@ -80,7 +80,7 @@ fn ten_thousand_idle_connections_take_little_and_stay() {
         let web = world.place("web");
         let _app = HttpApp::on(listen_on(&web, 8080), "web", Version::Http1);
         let (caller, _callee) = pair(world, web).await;
-        let to: SocketAddr = (world.virtual_address("services", "web").await, 80).into();
+        let to: SocketAddr = (world.virtual_address("web").await, 80).into();
         // What the first connections need, all later ones share.
         let mut open = connected(&caller, to, ASKING).await;
         let before = caller.resident_memory();

@@ -63,7 +63,7 @@ fn databases_and_servers_that_speak_first_work_by_mutual_tls() {
             use_postgres(world, &client, mode).await;
         }
         use_mariadb(world, &client).await;
-        let to = (world.virtual_address("services", "greeter").await, GREETER).into();
+        let to = (world.virtual_address("greeter").await, GREETER).into();
         let greeted = Instant::now();
         let mut stream = connect(&client, to).await.expect("the sidecar accepts for any service");
         let mut greeting = [0; 13];

@@ -45,7 +45,7 @@ fn every_client_reaches_its_service_by_mutual_tls() {
         let capture = world.capture(&client).await;
 
         // By every name that it has.
-        let address = world.virtual_address("services", "web").await;
+        let address = world.virtual_address("web").await;
         let hosts = [
             "web".into(),
             "web.demo".into(),
@@ -70,8 +70,8 @@ fn every_client_reaches_its_service_by_mutual_tls() {
         assert_eq!(shown, format!("{SECRET} by HTTP/2"));
         assert_eq!(modern_app.requests(), 1);
 
-        grpc_calls(&client, (world.virtual_address("services", "counter").await, 80).into()).await;
-        web_socket(&client, (world.virtual_address("services", "chat").await, 80).into()).await;
+        grpc_calls(&client, (world.virtual_address("counter").await, 80).into()).await;
+        web_socket(&client, (world.virtual_address("chat").await, 80).into()).await;
         world.assert_mutual_tls(&capture, &client, &web, &[SECRET, "/test.Counter/Count"]).await;
     });
 }

@@ -203,10 +203,8 @@ impl World {
     }
 
     /// The virtual address of a service of the tests' namespace.
-    pub(crate) async fn virtual_address(&self, kind: &str, name: &str) -> IpAddr {
-        let document = self.mesh.api.document(NAMESPACE, kind, name).await.expect("the document is there");
-        let address = document["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok());
-        address.unwrap_or_else(|| panic!("it has a virtual address: {document}"))
+    pub(crate) async fn virtual_address(&self, service: &str) -> IpAddr {
+        self.mesh.api.virtual_address(NAMESPACE, service).await.expect("the service has an address")
     }
 
     /// Waits until the control plane knows these workloads as ready.

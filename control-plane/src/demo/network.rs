@@ -263,15 +263,21 @@ impl Namespace {
         ("ip".into(), all)
     }
 
-    /// Moves the calling thread, and the threads and processes that it starts from now on, in here.
+    /// A way in, for another thread.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn entrance(&self) -> Result<Entrance, NetworkError> {
+        let file = File::open(Path::new(NAMESPACES).join(&self.name));
+        file.map(Entrance).map_err(NetworkError::system(format!("opening {}", self.name)))
+    }
+
+    /// Moves the calling thread in here; see [`Entrance::enter`].
     ///
     /// # Errors
     /// Those of the system.
     pub fn enter(&self) -> Result<(), NetworkError> {
-        let what = format!("entering {}", self.name);
-        let file = File::open(Path::new(NAMESPACES).join(&self.name)).map_err(NetworkError::system(&what))?;
-        let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
-        entered.map_err(|error| NetworkError::system(&what)(error.into()))
+        self.entrance()?.enter()
     }
 
     /// Does `work` in here, on a thread of its own. A socket stays where it was made, whoever uses it later.
@@ -290,6 +296,20 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         remove(&self.name);
         self.guard.forget_namespace(&self.name);
+    }
+}
+
+/// A way into a namespace.
+pub struct Entrance(File);
+
+impl Entrance {
+    /// Moves the calling thread, and the threads and processes that it starts from now on, in there.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn enter(&self) -> Result<(), NetworkError> {
+        let entered = move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network));
+        entered.map_err(|error| NetworkError::system("entering a network namespace")(error.into()))
     }
 }
 
