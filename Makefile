@@ -11,7 +11,7 @@ PILLION := $(TARGET)/debug/pillion
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
 .PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
-	lint-rust lint-dashboard lint-dependencies bench bench-scale bench-micro bench-check bench-baseline release setup-bench setup-bench-check
+	lint-rust lint-dashboard lint-dependencies images bench bench-scale bench-micro bench-check bench-baseline release setup-bench setup-bench-check
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -56,6 +56,9 @@ release: setup-build setup-dashboard ## Builds both programs as they are shipped
 	done
 	@ls -l $(TARGET)/dist
 
+images: release ## Builds the images of both programs and of the redirection, FROM scratch; needs a running Docker
+	deploy/images $(TARGET)/dist
+
 bench: setup-bench release ## Measures the sidecar beside Envoy and HAProxy; quick: BENCH_ROUNDS=1 BENCH_SECONDS=3 make bench
 	cargo build --release -p pillion-load
 	@python3 benches/mesh $(TARGET) $(HOST)
@@ -99,8 +102,13 @@ setup-build: ## What building needs: Rust, a C compiler, Node
 	@deploy/setup/debian gcc:gcc make:make
 	@deploy/setup/require cargo "Rust 1.92 or later: https://rustup.rs" node "Node 20.19 or later: https://nodejs.org"
 
-setup-tests: ## What testing needs on top: curl, Chromium, and for network namespaces ip, nft, iptables
-	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 /usr/sbin/nft:nftables /usr/sbin/iptables:iptables
+# PostgreSQL's programs are not on the PATH.
+POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) /usr/lib/postgresql/bin/postgres)
+
+setup-tests: $(TARGET)/tools/bin/envoy ## What testing needs on top: curl, Chromium; for namespaces ip, nft, iptables, tcpdump, databases; for framing Envoy, HAProxy; for images busybox
+	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 nft:nftables iptables:iptables haproxy:haproxy strip:binutils \
+		busybox:busybox-static tcpdump:tcpdump setpriv:util-linux redis-server:redis-server redis-cli:redis-tools \
+		$(POSTGRES):postgresql psql:postgresql-client /usr/sbin/mariadbd:mariadb-server mariadb:mariadb-client
 
 setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
 

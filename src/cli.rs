@@ -1,8 +1,11 @@
 //! The command line of `pillion-proxy`.
 
+mod ready;
+
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app,
@@ -39,15 +42,27 @@ enum Verb {
     CheckConfig,
     /// Print the settings in force as YAML, without secrets
     PrintConfig,
+    /// Ask the sidecar on this host whether it takes connections; fail, with the reason, if it does not
+    Ready(ready::Ready),
     /// Lead this network namespace's traffic to its sidecar, by rules of nftables or iptables
     ///
     /// TCP that processes here open goes to the sidecar's outbound port, TCP that arrives to its inbound port. The sidecar's own
     /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
     /// settings. To do it again replaces the rules.
-    Redirect(Box<redirect::settings::Raw>),
+    Redirect(Box<Redirect>),
     /// Run an application with this sidecar, both as one: it is started when the sidecar is ready, gets the signals that
     /// come, and its exit code is the sidecar's. Takes all settings of `pillion-proxy`
     Run(Box<Run>),
+}
+
+/// Which rules, and what then.
+#[derive(Debug, Args)]
+struct Redirect {
+    #[command(flatten)]
+    rules: redirect::settings::Raw,
+    /// Stay afterwards until told to end: for a container that others share the network namespace of
+    #[arg(long, conflicts_with_all = ["check", "remove", "dry_run"])]
+    hold: bool,
 }
 
 /// What to run, and how.
@@ -79,7 +94,14 @@ pub fn run() -> ExitCode {
         }
     };
     match verb {
-        Some(Verb::Redirect(raw)) => redirect(*raw),
+        Some(Verb::Redirect(redirect)) => lead(*redirect),
+        Some(Verb::Ready(ready)) => match ready::run(&ready, settings.admin_listen.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                complain(&[reason]);
+                ExitCode::from(FAILED)
+            }
+        },
         Some(Verb::CheckConfig) => configured(settings, &|_| {
             say("the settings are valid");
             ExitCode::SUCCESS
@@ -108,7 +130,7 @@ fn serve(config: Config, application: &[OsString]) -> ExitCode {
     }
 }
 
-fn redirect(raw: redirect::settings::Raw) -> ExitCode {
+fn lead(Redirect { rules, hold }: Redirect) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -117,10 +139,16 @@ fn redirect(raw: redirect::settings::Raw) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match runtime.block_on(redirect::run(raw)) {
+    match runtime.block_on(redirect::run(rules)) {
         Ok(said) => {
             say(said.trim_end());
-            ExitCode::SUCCESS
+            match if hold { runtime.block_on(until_told()) } else { Ok(()) } {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&[format!("signals: {error}")]);
+                    ExitCode::from(FAILED)
+                }
+            }
         }
         Err(Failure::Settings(faults)) => {
             complain(&faults);
@@ -131,6 +159,17 @@ fn redirect(raw: redirect::settings::Raw) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A first process of a container gets no signal that it does not ask for.
+async fn until_told() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// The verb `run` takes all settings as flags, which win over those before it; the environment is read once, for both.

@@ -46,7 +46,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["clock", "error", "shutdown", "telemetry"],
             &["config", "store"],
             &["resource", "token"],
-            &["authority", "compile"],
+            &["authority", "compile", "inject"],
             &["history", "registry"],
             &["publish"],
             &["mesh_api", "serve", "web"],

@@ -8,7 +8,7 @@ use tokio::time::{Instant, interval};
 
 use crate::support::apps::{App, HttpApp, Version};
 use crate::support::pair::Pair;
-use crate::support::{http2, raw, soon, stalled};
+use crate::support::{http2, raw, resident, soon, stalled};
 
 #[tokio::test]
 async fn downloads_that_nobody_reads_do_not_hold_up_others() {
@@ -94,4 +94,42 @@ async fn a_connection_in_steady_use_is_not_closed_as_idle() {
         assert_eq!(http2::content(response).await, b"word");
     }
     assert_eq!(app.connections(), 1);
+}
+
+#[tokio::test]
+async fn bodies_larger_than_memory_go_through_little_of_it() {
+    const BODY: usize = 256 << 20;
+    const ROOM: u64 = 32 << 20;
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair = Pair::around(app.address(), "http").await;
+    let before = [resident(&pair.caller), resident(&pair.callee)];
+    let download = format!("GET /bytes/{BODY} HTTP/1.1\r\nhost: app.demo.mesh\r\nconnection: close\r\n\r\n");
+    let upload = format!(
+        "POST /sum HTTP/1.1\r\nhost: app.demo.mesh\r\ncontent-length: {BODY}\r\nconnection: close\r\n\r\n"
+    );
+    let mut down = raw::begin(pair.caller.outbound(), &download).await;
+    let (mut answer, mut up) = raw::begin(pair.caller.outbound(), &upload).await.into_split();
+    let uploading = async {
+        let piece = vec![b'u'; 1 << 20];
+        for _ in 0..BODY / piece.len() {
+            up.write_all(&piece).await.expect("it is taken");
+        }
+        let mut text = String::new();
+        answer.read_to_string(&mut text).await.expect("an answer");
+        assert!(raw::body(&text).contains(&BODY.to_string()), "{text}");
+    };
+    let downloading = async {
+        let (mut buffer, mut received) = (vec![0; 1 << 20], 0);
+        while let length @ 1.. = down.read(&mut buffer).await.expect("it goes on") {
+            received += length;
+        }
+        assert!(received > BODY, "{received} bytes");
+    };
+    // Longer than others may take: so much goes slowly through programs that are not optimised.
+    let both = async { tokio::join!(uploading, downloading) };
+    tokio::time::timeout(Duration::from_secs(120), both).await.expect("both bodies within two minutes");
+    for (sidecar, before) in [&pair.caller, &pair.callee].into_iter().zip(before) {
+        let grown = resident(sidecar).saturating_sub(before);
+        assert!(grown < ROOM, "{}: {} MiB more", sidecar.workload, grown >> 20);
+    }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod history;
+pub mod inject;
 pub mod mesh_api;
 pub mod publish;
 pub mod registry;

@@ -19,6 +19,8 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    config::{AppPort, HealthCheck},
+    control::health,
     drain::{Drain, Phase},
     net::listen,
     telemetry::{gather::Gathered, prometheus::Registry},
@@ -42,6 +44,8 @@ pub struct Admin {
     pub unready: watch::Receiver<Option<String>>,
     /// The settings in force, as YAML without secrets.
     pub config: String,
+    /// What the application serves.
+    pub ports: Vec<AppPort>,
     /// Asks for a fresh round of reports before something is shown.
     pub refresh: mpsc::Sender<oneshot::Sender<()>>,
     /// Asks for a shutdown.
@@ -110,10 +114,25 @@ impl Admin {
                 response.headers_mut().insert(header::CONTENT_TYPE, format);
                 response
             }
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints /drain\n",
-            ),
+            _ => match path.strip_prefix("/accepts/").and_then(|port| port.parse().ok()) {
+                Some(port) => self.accepts(port).await,
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "pillion-proxy's operators' port: /live /ready /metrics /config /endpoints /accepts/PORT /drain\n",
+                ),
+            },
+        }
+    }
+
+    /// Whether the application takes connections on a port: for probes that would try themselves, and be answered by the
+    /// sidecar that the connection is redirected to.
+    async fn accepts(&self, port: u16) -> Response<Full<Bytes>> {
+        let Some(served) = self.ports.iter().find(|served| served.port == port) else {
+            return text(StatusCode::NOT_FOUND, format!("{port} is no port of the application\n"));
+        };
+        match health::once(&HealthCheck::Tcp(served.address)).await {
+            Ok(()) => text(StatusCode::OK, "it takes connections\n"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
     }
 

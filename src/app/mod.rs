@@ -150,6 +150,7 @@ async fn main_thread(
         drain: drain.clone(),
         unready: unready.clone(),
         config: shown_config,
+        ports: config.ports.clone(),
         refresh,
         shut_down,
     });

@@ -293,7 +293,7 @@ fn items(text: Option<&str>) -> impl Iterator<Item = &str> {
 }
 
 /// A duration in the Gateway API's format (GEP-2257): `1h30m`, `10s`, `500ms`.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

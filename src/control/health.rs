@@ -21,11 +21,7 @@ const FAILURES: u32 = 2;
 pub async fn check(how: HealthCheck, health: watch::Sender<Health>) {
     let mut failures = FAILURES - 1;
     loop {
-        let result = match tokio::time::timeout(TIMEOUT, once(&how)).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
-        };
-        let next = match result {
+        let next = match once(&how).await {
             Ok(()) => {
                 failures = 0;
                 Some(Health { ready: true, reason: String::new() })
@@ -51,7 +47,17 @@ pub async fn check(how: HealthCheck, health: watch::Sender<Health>) {
     }
 }
 
-async fn once(how: &HealthCheck) -> Result<(), String> {
+/// Checks once.
+///
+/// # Errors
+/// What is wrong, in words.
+pub async fn once(how: &HealthCheck) -> Result<(), String> {
+    tokio::time::timeout(TIMEOUT, answer(how))
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
+}
+
+async fn answer(how: &HealthCheck) -> Result<(), String> {
     match how {
         HealthCheck::None => Ok(()),
         HealthCheck::Tcp(address) => connect(*address).await.map(drop),

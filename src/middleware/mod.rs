@@ -137,7 +137,9 @@ fn prepare(
     hop: Hop,
     changes: Option<&HeaderModifier>,
 ) -> Option<upgrade::Pending> {
-    let upgrade = headers::is_upgrade(request.headers()).then(|| upgrade::Pending::of(request));
+    // Not from HTTP/1.0 (RFC 9110 7.8).
+    let upgrade = request.version() != http::Version::HTTP_10 && headers::is_upgrade(request.headers());
+    let upgrade = upgrade.then(|| upgrade::Pending::of(request));
     // What comes in from another sidecar was cleaned there; what it says of itself is taken by the tail.
     if hop == Hop::Outbound {
         let http1 = request.version() != http::Version::HTTP_2;

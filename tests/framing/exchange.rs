@@ -11,6 +11,7 @@ use super::{
     requests, responses, streams,
     upstream::{Arrived, contains, replaced},
 };
+use crate::support::http2::{self, Field, frame};
 
 const HOST: &str = "app.demo.mesh";
 
@@ -200,25 +201,10 @@ pub(super) async fn stream(proxy: &Proxy, index: usize, case: streams::Case) -> 
     Finding { cell, outcome, evidence: format!("{answered:?}; {}", evidence(&said, &arrived)) }
 }
 
-/// One frame (RFC 9113 4.1).
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("frames are short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// Fields as HPACK literals that are not indexed (RFC 7541 6.2.2), which say any bytes there are.
-fn block(fields: &[(&[u8], &[u8])], path: &str) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        let value = replaced(&replaced(value, b"/CASE", path.as_bytes()), b"HOST", HOST.as_bytes());
-        block.push(0);
-        for text in [*name, &value] {
-            block
-                .push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("names are short"));
-            block.extend_from_slice(text);
-        }
-    }
-    block
+/// Fields for this case's path.
+fn block(fields: &[Field<'_>], path: &str) -> Vec<u8> {
+    let written = |value| replaced(&replaced(value, b"/CASE", path.as_bytes()), b"HOST", HOST.as_bytes());
+    fields.iter().flat_map(|(name, value)| http2::block(&[(name, &written(value))])).collect()
 }
 
 /// What the frames say of stream 1, or of all of them.

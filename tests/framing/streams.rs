@@ -3,8 +3,7 @@
 
 use super::Due::{self, CutOff, Refused, Taken};
 
-/// A field: its name and its value.
-type Field = (&'static [u8], &'static [u8]);
+type Field = crate::support::http2::Field<'static>;
 
 /// One request.
 #[derive(Clone, Copy, Debug)]

@@ -180,7 +180,10 @@ impl HttpApp {
                         builder.serve_connection(stream, service).await
                     }
                     Version::Http2 => {
-                        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        // Callers share connections to an application: it should not end one because some of them have
+                        // given up at once, as it does by default after 20.
+                        builder.max_pending_accept_reset_streams(2048);
                         builder.serve_connection(stream, service).await
                     }
                 };

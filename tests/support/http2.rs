@@ -49,3 +49,25 @@ pub(crate) async fn content(response: Response<RecvStream>) -> Vec<u8> {
     })
     .await
 }
+
+/// A field: its name and its value, any bytes there are.
+pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// One frame (RFC 9113 4.1).
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("frames are short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Fields as HPACK literals that are not indexed (RFC 7541 6.2.2).
+pub(crate) fn block(fields: &[Field<'_>]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [*name, *value] {
+            block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("they are short"));
+            block.extend_from_slice(text);
+        }
+    }
+    block
+}

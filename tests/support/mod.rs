@@ -50,6 +50,13 @@ pub(crate) async fn stalled(counter: impl Fn() -> u64) -> u64 {
     last
 }
 
+/// Resident memory of a sidecar, bytes.
+pub(crate) fn resident(sidecar: &mesh::Sidecar) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
 /// Who may run beside whom.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 

@@ -15,6 +15,8 @@ mod describe;
 mod failure;
 mod files;
 mod get;
+mod inject;
+mod join;
 mod server;
 mod table;
 mod tokens;
@@ -73,6 +75,10 @@ enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Put sidecars into a Compose file or Kubernetes manifests
+    Inject(Box<inject::InjectArgs>),
+    /// Wait for a server, apply documents, and write a join token for each of some workloads into a folder
+    Join(join::JoinArgs),
     /// Run a whole mesh on this machine, with traffic, to look at or to check
     Demo(demo::DemoArgs),
     /// One instance of a sample service of the demo
@@ -121,6 +127,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Delete(args) => delete::run(&args, &client()?).await,
             Command::Describe(args) => describe::run(&args, &client()?).await,
             Command::Token(command) => tokens::run(&command, &client()?).await,
+            Command::Inject(args) => inject::run(*args),
+            Command::Join(args) => join::run(&args, &cli.connection).await,
             Command::Demo(args) => demo::run(args).await.map_err(|error| Failure::Local(error.to_string())),
             Command::DemoService(args) => {
                 demo::sample::run(*args).await.map_err(|error| Failure::Local(error.to_string()))
