@@ -39,6 +39,9 @@ async fn old() -> (App, Arc<Mutex<Vec<String>>>) {
     (app, heads)
 }
 
+/// What the callee's sidecar says of the caller, after everything that the caller says.
+const CALLER: &str = "x-forwarded-client-cert: By=spiffe://test.local/ns/demo/sa/app;URI=spiffe://test.local/ns/demo/sa/client\r\n";
+
 #[tokio::test]
 async fn case_and_order_of_fields_through_http2_and_http1() {
     let (app, heads) = old().await;
@@ -58,8 +61,8 @@ async fn case_and_order_of_fields_through_http2_and_http1() {
 
     let heads = heads.lock().expect("nothing panics while holding it").clone();
     let expected = [
-        format!("GET /a?b HTTP/1.1\r\n{fields}\r\n"),
-        format!("GET /a?b HTTP/1.1\r\nUpgrade: chat\r\n{fields}CONNECTION: upgrade\r\n\r\n"),
+        format!("GET /a?b HTTP/1.1\r\n{fields}{CALLER}\r\n"),
+        format!("GET /a?b HTTP/1.1\r\nUpgrade: chat\r\n{fields}CONNECTION: upgrade\r\n{CALLER}\r\n"),
     ];
     assert_eq!(heads, expected);
 }
@@ -79,6 +82,7 @@ async fn many_requests_on_one_connection_keep_their_own_names() {
         .collect();
     let answer = raw::exchange(pair.caller.outbound(), &requests.concat()).await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK\r\nX-zulu: 1\r\n").count(), names.len(), "{answer}");
-    let expected = names.map(|name| format!("GET / HTTP/1.1\r\n{name}: 1\r\nHost: app.demo.mesh\r\n\r\n"));
+    let expected =
+        names.map(|name| format!("GET / HTTP/1.1\r\n{name}: 1\r\nHost: app.demo.mesh\r\n{CALLER}\r\n"));
     assert_eq!(*heads.lock().expect("nothing panics while holding it"), expected);
 }

@@ -20,7 +20,7 @@ async fn of_the_command_line() {
     let mut page = String::from(
         "# The command line\n\nMade from the programs' own help by `make reference`.\n\n## pillion\n",
     );
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["server"],
         &["apply"],
@@ -31,13 +31,16 @@ async fn of_the_command_line() {
         &["token", "create"],
         &["token", "list"],
         &["token", "revoke"],
+        &["inject"],
+        &["join"],
         &["demo"],
     ];
     for command in commands {
         page += &section(&pillion(), command).await;
     }
     page += "\n## pillion-proxy\n";
-    for command in [&[] as &[&str], &["check-config"], &["print-config"], &["redirect"], &["run"]] {
+    for command in [&[] as &[&str], &["check-config"], &["print-config"], &["ready"], &["redirect"], &["run"]]
+    {
         page += &section(&pillion_proxy(), command).await;
     }
     compare("command-line.md", &page);
