@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
+use pillion::demo::guard::Guard;
+use pillion::demo::network::{Hub, Network, Place};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::support::mesh::pillion;
 use crate::support::{alone, eventually};
@@ -21,53 +23,108 @@ fn demo(arguments: &[&str]) -> Command {
 #[tokio::test]
 async fn does_what_it_claims() {
     let _alone = alone().await;
-    let run = demo(&["--check"]).output();
-    let output =
-        tokio::time::timeout(Duration::from_secs(120), run).await.expect("it ends").expect("it starts");
+    holds_its_claims(demo(&["--check"]).spawn().expect("it starts")).await;
+}
+
+#[tokio::test]
+async fn does_what_it_claims_in_network_namespaces() {
+    let _alone = alone().await;
+    let host = Host::new();
+    holds_its_claims(host.spawn(demo(&["--netns", "--check"]))).await;
+}
+
+async fn holds_its_claims(demo: Child) {
+    let run = tokio::time::timeout(Duration::from_secs(120), demo.wait_with_output());
+    let output = run.await.expect("it ends").expect("it is our child");
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text.lines().filter(|line| line.ends_with("  yes")).count(), 10, "{text}");
 }
 
+/// What a demo in namespaces takes for the host: a namespace itself, so that nothing of ours is touched.
+struct Host {
+    place: Place,
+    _network: Network,
+}
+
+impl Host {
+    fn new() -> Self {
+        let guard = Guard::start(&pillion()).expect("`pillion demo-guard` starts");
+        let network = Network::start(Hub::Bridge, &guard).unwrap_or_else(|error| panic!("{error}"));
+        let place = network.place("host").unwrap_or_else(|error| panic!("{error}"));
+        Self { place, _network: network }
+    }
+
+    fn spawn(&self, mut command: Command) -> Child {
+        let runtime = tokio::runtime::Handle::current();
+        let spawned = self.place.inside(|| {
+            let _entered = runtime.enter();
+            command.spawn()
+        });
+        spawned.expect("the place is there").expect("it starts")
+    }
+}
+
 #[tokio::test]
 async fn leaves_nobody_behind_even_when_killed() {
     let _alone = alone().await;
     for signal in [Signal::INT, Signal::KILL] {
-        let mut process = demo(&["--dashboard-port", "0"]).spawn().expect("it starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
-        let dashboard = tokio::time::timeout(Duration::from_secs(60), async {
-            let mut said = Vec::new();
-            while let Some(line) = lines.next_line().await.expect("text") {
-                if let Some((_, address)) = line.split_once("The dashboard: ") {
-                    return address.to_owned();
-                }
-                said.push(line);
-            }
-            panic!("it ended before it was up:\n{}", said.join("\n"));
-        });
-        let dashboard = dashboard.await.expect("it comes up");
-        assert!(dashboard.starts_with("http://127.0.0.1:"), "{dashboard}");
+        leaves_nobody(demo(&["--dashboard-port", "0"]).spawn().expect("it starts"), signal).await;
+    }
+}
 
-        let pid = process.id().expect("it runs").cast_signed();
-        let family = descendants(pid);
-        // A guard, a control plane, seven applications and eight sidecars.
-        assert_eq!(family.len(), 17, "{family:?}");
-        let folders = data_folders(&family);
-        assert_eq!(folders.len(), 1, "{folders:?}");
-        // Read on, as a terminal would.
-        let reader = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        kill_process(Pid::from_raw(pid).expect("a valid number"), signal).expect("it runs");
-        let status = process.wait().await.expect("it is our child");
-        assert_eq!(status.success(), signal == Signal::INT, "{status}");
-        eventually(&format!("after {signal:?} nobody is left of {family:?}"), async || {
-            (!family.iter().copied().any(runs)).then_some(())
+#[tokio::test]
+async fn leaves_no_network_namespace_behind_even_when_killed() {
+    let _alone = alone().await;
+    for signal in [Signal::INT, Signal::KILL] {
+        let host = Host::new();
+        let process = host.spawn(demo(&["--netns", "--dashboard-port", "0"]));
+        let names = format!("pillion-{}-", process.id().expect("it runs"));
+        leaves_nobody(process, signal).await;
+        eventually("its namespaces and their files are gone", async || {
+            let left =
+                ["/run/netns", "/etc/netns"].into_iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+            let mut left = left.flatten().flatten().map(|entry| entry.file_name());
+            (!left.any(|name| name.to_string_lossy().starts_with(&names))).then_some(())
         })
         .await;
-        eventually("its temporary data is gone", async || folders.iter().all(|f| !f.exists()).then_some(()))
-            .await;
-        reader.await.expect("no panic");
     }
+}
+
+async fn leaves_nobody(mut process: Child, signal: Signal) {
+    let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+    let dashboard = tokio::time::timeout(Duration::from_secs(60), async {
+        let mut said = Vec::new();
+        while let Some(line) = lines.next_line().await.expect("text") {
+            if let Some((_, address)) = line.split_once("The dashboard: ") {
+                return address.to_owned();
+            }
+            said.push(line);
+        }
+        panic!("it ended before it was up:\n{}", said.join("\n"));
+    });
+    let dashboard = dashboard.await.expect("it comes up");
+    assert!(dashboard.starts_with("http://127.0.0.1:"), "{dashboard}");
+
+    let pid = process.id().expect("it runs").cast_signed();
+    let family = descendants(pid);
+    // A guard, a control plane, seven applications and eight sidecars.
+    assert_eq!(family.len(), 17, "{family:?}");
+    let folders = data_folders(&family);
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    // Read on, as a terminal would.
+    let reader = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    kill_process(Pid::from_raw(pid).expect("a valid number"), signal).expect("it runs");
+    let status = process.wait().await.expect("it is our child");
+    assert_eq!(status.success(), signal == Signal::INT, "{status}");
+    eventually(&format!("after {signal:?} nobody is left of {family:?}"), async || {
+        (!family.iter().copied().any(runs)).then_some(())
+    })
+    .await;
+    eventually("its temporary data is gone", async || folders.iter().all(|f| !f.exists()).then_some(()))
+        .await;
+    reader.await.expect("no panic");
 }
 
 /// One that has ended and is not waited for yet does not run: whoever adopts an orphan may take its time.

@@ -14,34 +14,32 @@ use crate::support::soon;
 
 /// Asks for so many numbers, and for the status at the end.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Count {
+pub(crate) struct Count {
     #[prost(uint32, tag = "1")]
-    to: u32,
+    pub(crate) to: u32,
     #[prost(int32, tag = "2")]
-    then_status: i32,
+    pub(crate) then_status: i32,
 }
 
 /// One number.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Number {
+pub(crate) struct Number {
     #[prost(uint32, tag = "1")]
-    value: u32,
+    pub(crate) value: u32,
 }
 
 const METHOD: &str = "/test.Counter/Count";
 
-async fn counter() -> App {
-    App::start(|stream| async move {
-        let service = service_fn(|request: http::Request<hyper::body::Incoming>| async {
-            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Number, Count>::default());
-            let count =
-                tower::service_fn(|request: Request<Count>| async move { Ok(numbers(request.into_inner())) });
-            Ok::<_, std::convert::Infallible>(grpc.server_streaming(count, request).await)
-        });
-        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-    })
-    .await
+/// A server of one connection.
+pub(crate) async fn serve(stream: tokio::net::TcpStream) {
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| async {
+        let mut grpc = tonic::server::Grpc::new(ProstCodec::<Number, Count>::default());
+        let count =
+            tower::service_fn(|request: Request<Count>| async move { Ok(numbers(request.into_inner())) });
+        Ok::<_, std::convert::Infallible>(grpc.server_streaming(count, request).await)
+    });
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
 type Numbers = std::pin::Pin<Box<dyn Stream<Item = Result<Number, Status>> + Send>>;
@@ -70,7 +68,15 @@ async fn call(
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", caller.outbound()))
         .expect("a valid address")
         .origin(format!("http://{host}").parse().expect("a valid origin"));
-    let mut client = tonic::client::Grpc::new(endpoint.connect_lazy());
+    call_over(endpoint.connect_lazy(), count).await
+}
+
+/// A client's call.
+pub(crate) async fn call_over(
+    channel: tonic::transport::Channel,
+    count: Count,
+) -> Result<Response<tonic::Streaming<Number>>, Status> {
+    let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
     let codec = ProstCodec::<Count, Number>::default();
     client.server_streaming(Request::new(count), PathAndQuery::from_static(METHOD), codec).await
@@ -85,7 +91,7 @@ struct Pair {
 
 async fn pair() -> Pair {
     let mesh = Mesh::start().await;
-    let app = counter().await;
+    let app = App::start(serve).await;
     mesh.apply_service("counter", "grpc").await;
     let callee = mesh.sidecar(SidecarSpec::serving("counter-1", "counter", app.address)).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;

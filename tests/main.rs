@@ -24,6 +24,7 @@ mod keep_alive;
 mod loops;
 mod metrics;
 mod mtls;
+mod netns;
 mod redirect;
 mod reference;
 mod resets;

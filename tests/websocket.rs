@@ -11,17 +11,18 @@ use crate::support::mesh::{Mesh, SidecarSpec};
 use crate::support::pair::Pair;
 use crate::support::{PATIENCE, soon};
 
-/// Sends every message back.
 async fn echo() -> App {
-    App::start(|stream| async move {
-        let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
-        while let Some(Ok(message)) = socket.next().await {
-            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
-                return;
-            }
+    App::start(serve).await
+}
+
+/// Sends every message of one connection back.
+pub(crate) async fn serve(stream: TcpStream) {
+    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+    while let Some(Ok(message)) = socket.next().await {
+        if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+            return;
         }
-    })
-    .await
+    }
 }
 
 #[tokio::test]

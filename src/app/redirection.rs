@@ -69,7 +69,10 @@ impl Redirection {
                 _ => {}
             }
             let wait = if now.is_none() { INTERVAL } else { AGAIN };
-            unready.send_if_modified(|unready| std::mem::replace(unready, now) != before);
+            unready.send_if_modified(|unready| {
+                *unready = now;
+                *unready != before
+            });
             tokio::time::sleep(wait).await;
         }
     }
@@ -113,12 +116,11 @@ async fn tell(
             None => own,
         };
         told.send_if_modified(|told| std::mem::replace(told, all.clone()) != all);
-        let changed = tokio::select! {
-            changed = health.changed() => changed,
-            changed = unready.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
+        // Either may be as it is for good: an application without a health check is always well.
+        tokio::select! {
+            Ok(()) = health.changed() => {}
+            Ok(()) = unready.changed() => {}
+            else => return,
         }
     }
 }
@@ -155,6 +157,20 @@ mod tests {
         told.wait_for(|told| *told == ready).await.expect("both are well");
         app.send_replace(Health { ready: false, reason: "ill".into() });
         told.wait_for(|told| !told.ready && told.reason == "ill").await.expect("the application is ill");
+        telling.abort();
+    }
+
+    #[tokio::test]
+    async fn an_application_that_is_not_checked_is_ready_once_its_sidecar_is() {
+        let ready = Health { ready: true, reason: String::new() };
+        let (app, health) = watch::channel(ready.clone());
+        let (sidecar, unready) = watch::channel(Redirection::untested());
+        let (sender, mut told) = watch::channel(Health::default());
+        let telling = tokio::spawn(tell(health, unready, sender));
+        drop(app);
+        told.wait_for(|told| !told.reason.is_empty()).await.expect("it is told");
+        sidecar.send_replace(None);
+        told.wait_for(|told| *told == ready).await.expect("the sidecar is well");
         telling.abort();
     }
 }

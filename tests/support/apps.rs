@@ -46,7 +46,15 @@ impl App {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (listener, address) = listener().await;
+        Self::on(listener().await.0, serve)
+    }
+
+    /// The same, on a listener that there is already.
+    pub(crate) fn on<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let address = listener.local_addr().expect("it is bound");
         let connections = Arc::new(AtomicU64::new(0));
         let accepted = Arc::clone(&connections);
         let task = tokio::spawn(async move {
@@ -145,6 +153,11 @@ struct HttpState {
 
 impl HttpApp {
     pub(crate) async fn start(name: &str, version: Version) -> Self {
+        Self::on(listener().await.0, name, version)
+    }
+
+    /// The same, on a listener that there is already.
+    pub(crate) fn on(listener: TcpListener, name: &str, version: Version) -> Self {
         let state = Arc::new(HttpState {
             name: name.into(),
             requests: AtomicU64::new(0),
@@ -153,7 +166,7 @@ impl HttpApp {
             unhealthy: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
-        let app = App::start(move |stream| {
+        let app = App::on(listener, move |stream| {
             let state = Arc::clone(&shared);
             async move {
                 let service = service_fn(move |request| answer(Arc::clone(&state), request));
@@ -175,8 +188,7 @@ impl HttpApp {
                     }
                 };
             }
-        })
-        .await;
+        });
         Self { app, state }
     }
 

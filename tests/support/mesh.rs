@@ -1,7 +1,7 @@
 //! A control plane and sidecars, each a real process, ended when the test ends.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -44,8 +44,9 @@ pub(crate) struct Mesh {
     http: SocketAddr,
     /// The root that the control plane signs with, so that a test can be any peer it likes.
     authority: Authority,
-    guard: Guard,
+    // Before the guard, who removes it: a failing test prints what is in it.
     folder: Folder,
+    guard: Guard,
     settings: Vec<String>,
     _machine: Option<Shared>,
 }
@@ -100,6 +101,11 @@ impl Mesh {
 
     /// The same, with further flags for `pillion server`, in a test that has the machine [alone](super::alone).
     pub(crate) async fn start_with(settings: &[&str]) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), settings).await
+    }
+
+    /// The same, with sidecars finding the control plane at `address`.
+    pub(crate) async fn start_at(address: IpAddr, settings: &[&str]) -> Self {
         let folder = Folder::new();
         let guard = Guard::start(&pillion()).expect("`pillion demo-guard` starts");
         guard.remove_folder(folder.path());
@@ -108,12 +114,11 @@ impl Mesh {
         let pem = authority.to_pem();
         std::fs::write(folder.path().join("ca.crt"), pem.chain).expect("the folder is ours");
         std::fs::write(folder.path().join("ca.key"), pem.key).expect("the folder is ours");
-        let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut mesh = Self {
             server: None,
             api: Api::new("http://127.0.0.1:0", ""),
-            control_plane: unset,
-            http: unset,
+            control_plane: (address, 0).into(),
+            http: (Ipv4Addr::LOCALHOST, 0).into(),
             authority,
             guard,
             folder,

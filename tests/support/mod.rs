@@ -6,6 +6,7 @@ pub(crate) mod http2;
 pub(crate) mod load;
 pub(crate) mod mesh;
 pub(crate) mod nameserver;
+pub(crate) mod netns;
 pub(crate) mod pair;
 pub(crate) mod raw;
 

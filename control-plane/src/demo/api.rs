@@ -1,5 +1,6 @@
 //! The control plane as seen by a person with an HTTP client: its REST API and any process's `/metrics`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -107,6 +108,16 @@ impl Api {
         name: &str,
     ) -> Result<serde_json::Value, ApiError> {
         self.json(self.http.get(self.url(&format!("/v1/namespaces/{namespace}/{kind}/{name}")))).await
+    }
+
+    /// The virtual address of a service.
+    pub async fn virtual_address(&self, namespace: &str, service: &str) -> Result<IpAddr, ApiError> {
+        let document = self.document(namespace, "services", service).await?;
+        let address = document["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok());
+        address.ok_or_else(|| ApiError::Malformed {
+            url: self.url(&format!("/v1/namespaces/{namespace}/services/{service}")),
+            what: "no address in spec.clusterIP".into(),
+        })
     }
 
     /// The whole mesh as it is now.

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::network;
+
 /// The hidden subcommand that runs [`watch`].
 pub const SUBCOMMAND: &str = "demo-guard";
 
@@ -27,6 +29,10 @@ enum Order {
     Remove(PathBuf),
     /// …or is to be kept.
     Keep,
+    /// This network namespace is to be removed if the pipe closes.
+    Namespace(String),
+    /// It has been removed already.
+    ForgetNamespace(String),
 }
 
 impl Order {
@@ -35,6 +41,8 @@ impl Order {
             Some(("watch", pid)) => pid.parse().ok().map(Self::Watch),
             Some(("forget", pid)) => pid.parse().ok().map(Self::Forget),
             Some(("remove", folder)) => Some(Self::Remove(folder.into())),
+            Some(("namespace", name)) => Some(Self::Namespace(name.into())),
+            Some(("forget-namespace", name)) => Some(Self::ForgetNamespace(name.into())),
             None if line == "keep" => Some(Self::Keep),
             _ => None,
         }
@@ -46,13 +54,16 @@ impl Order {
             Self::Forget(pid) => format!("forget {pid}\n"),
             Self::Remove(folder) => format!("remove {}\n", folder.display()),
             Self::Keep => "keep\n".into(),
+            Self::Namespace(name) => format!("namespace {name}\n"),
+            Self::ForgetNamespace(name) => format!("forget-namespace {name}\n"),
         }
     }
 }
 
-/// Reads orders until the pipe closes, then ends every process group still watched and removes the folder.
+/// Reads orders until the pipe closes, then ends every process group still watched and removes folder and namespaces.
 pub fn watch(orders: impl BufRead) {
     let mut groups = BTreeSet::new();
+    let mut namespaces = BTreeSet::new();
     let mut folder = None;
     for line in orders.lines().map_while(Result::ok) {
         match Order::parse(&line) {
@@ -64,12 +75,21 @@ pub fn watch(orders: impl BufRead) {
             }
             Some(Order::Remove(path)) => folder = Some(path),
             Some(Order::Keep) => folder = None,
+            Some(Order::Namespace(name)) => {
+                namespaces.insert(name);
+            }
+            Some(Order::ForgetNamespace(name)) => {
+                namespaces.remove(&name);
+            }
             None => {}
         }
     }
     for pid in groups.into_iter().filter_map(Pid::from_raw) {
         // It may be gone already, which is what is wanted.
         let _ = kill_process_group(pid, Signal::KILL);
+    }
+    for name in &namespaces {
+        network::remove(name);
     }
     if let Some(folder) = folder {
         remove(&folder);
@@ -136,6 +156,16 @@ impl Guard {
         self.tell(&Order::Keep);
     }
 
+    /// From now on this network namespace goes with us.
+    pub fn remove_namespace(&self, name: &str) {
+        self.tell(&Order::Namespace(name.into()));
+    }
+
+    /// The network namespace has been removed.
+    pub fn forget_namespace(&self, name: &str) {
+        self.tell(&Order::ForgetNamespace(name.into()));
+    }
+
     fn tell(&self, order: &Order) {
         let mut orders = self.0.orders.lock().expect("no panic while telling the guard");
         if let Some(pipe) = orders.as_mut() {
@@ -162,9 +192,15 @@ mod tests {
 
     #[test]
     fn orders_survive_the_pipe() {
-        for order in
-            [Order::Watch(12), Order::Forget(12), Order::Remove("/tmp/with space".into()), Order::Keep]
-        {
+        let orders = [
+            Order::Watch(12),
+            Order::Forget(12),
+            Order::Remove("/tmp/with space".into()),
+            Order::Keep,
+            Order::Namespace("pillion-1-2-web".into()),
+            Order::ForgetNamespace("pillion-1-2-web".into()),
+        ];
+        for order in orders {
             assert_eq!(Order::parse(order.to_line().trim_end()), Some(order));
         }
         assert_eq!(Order::parse("watch everything"), None);

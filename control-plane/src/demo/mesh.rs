@@ -11,6 +11,8 @@ use super::api::{Api, ApiError};
 use super::children::{Child, ChildError, Spec};
 use super::console::Console;
 use super::guard::Guard;
+use super::network::{NetworkError, Place};
+use super::pods::Pods;
 use super::sample::{self, Role, SampleAddress};
 use super::sidecar::Addresses;
 
@@ -69,6 +71,17 @@ pub enum DemoError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A network of namespaces.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A workload's traffic cannot be redirected.
+    #[error("redirecting the traffic of {workload}: {said}")]
+    Redirect {
+        /// Whose.
+        workload: String,
+        /// What `pillion-proxy redirect` says.
+        said: String,
+    },
     /// Some claims did not hold.
     #[error("{broken} of {of} claims did not hold")]
     Claims {
@@ -83,7 +96,7 @@ pub enum DemoError {
 }
 
 impl DemoError {
-    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(super) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::System { what, source }
     }
@@ -117,6 +130,8 @@ pub struct Setting {
     pub certificate_life: Duration,
     /// How long `payments-3` is failing, slow, and well.
     pub phases: [Duration; 3],
+    /// Each workload in a network namespace of its own, with its traffic redirected.
+    pub netns: bool,
 }
 
 /// `<data folder>/server.json`, written by the server once it listens.
@@ -138,6 +153,8 @@ pub struct Workload {
     pub sidecar: Child,
     /// Where the sidecar listens.
     pub addresses: Addresses,
+    /// Its network namespace, if it has one of its own.
+    pub place: Option<Place>,
 }
 
 /// All of the demo's processes. Dropping it kills them.
@@ -150,6 +167,8 @@ pub struct Mesh {
     pub api: Api,
     /// Holds a token that may change things.
     pub admin_token_file: PathBuf,
+    /// What the places of the workloads are plugged in to, if they have any.
+    _pods: Option<Pods>,
 }
 
 impl Mesh {
@@ -161,7 +180,12 @@ impl Mesh {
         setting: &Setting,
         console: &Console,
     ) -> Result<Self, DemoError> {
-        let starter = Starter { programs, folder, guard, setting };
+        let mut starter = Starter { programs, folder, guard, setting, pods: None };
+        let mut places: Vec<Option<Place>> = CAST.iter().map(|_| None).collect();
+        if setting.netns {
+            let what = format!("making {} network namespaces, with redirection", CAST.len());
+            places = console.step(&what, async { starter.places() }).await?;
+        }
         let port = free_or_any(setting.dashboard_port, console);
         let (server, file) = console.step("starting the control plane", starter.server(port)).await?;
         let token = std::fs::read_to_string(&file.admin_token_file)
@@ -170,11 +194,13 @@ impl Mesh {
         console.step("applying the sample shop's documents", api.apply(DOCUMENTS)).await?;
 
         let applications = console
-            .step(&format!("starting {} sample services", CAST.len() - 1), starter.applications())
+            .step(&format!("starting {} sample services", CAST.len() - 1), starter.applications(&places))
             .await?;
         let what = format!("starting {} sidecars, each with a certificate of its own", CAST.len());
-        let workloads = console.step(&what, starter.sidecars(&api, file.grpc_address, applications)).await?;
-        let mut mesh = Self { server, workloads, api, admin_token_file: file.admin_token_file };
+        let sidecars = starter.sidecars(&api, file.grpc_address, applications, places);
+        let workloads = console.step(&what, sidecars).await?;
+        let admin_token_file = file.admin_token_file;
+        let mut mesh = Self { server, workloads, api, admin_token_file, _pods: starter.pods };
         console.step("waiting until all are registered and ready", mesh.until_ready()).await?;
         Ok(mesh)
     }
@@ -215,6 +241,8 @@ impl Mesh {
 
 /// What starting one process needs to know.
 struct Starter<'a> {
+    /// Where workloads are, if not on loopback.
+    pods: Option<Pods>,
     programs: &'a Programs,
     folder: &'a Path,
     guard: &'a Guard,
@@ -222,8 +250,17 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
+    /// A namespace for everybody.
+    fn places(&mut self) -> Result<Vec<Option<Place>>, DemoError> {
+        let pods = Pods::start(&self.programs.proxy, self.folder, self.guard)?;
+        let places = CAST.iter().map(|member| pods.place(member.name).map(Some)).collect();
+        self.pods = Some(pods);
+        places
+    }
+
     async fn server(&self, http_port: u16) -> Result<(Child, ServerFile), DemoError> {
         let data = self.folder.join("control-plane");
+        let listen = self.pods.as_ref().map_or(Ipv4Addr::LOCALHOST, Pods::host);
         let life = humantime::format_duration(self.setting.certificate_life).to_string();
         let mut server = self.child(
             "control-plane",
@@ -233,7 +270,7 @@ impl Starter<'_> {
                 "--data-dir".into(),
                 data.clone().into(),
                 "--grpc-listen".into(),
-                "127.0.0.1:0".into(),
+                format!("{listen}:0").into(),
                 "--http-listen".into(),
                 format!("127.0.0.1:{http_port}").into(),
                 "--leaf-ttl".into(),
@@ -244,11 +281,22 @@ impl Starter<'_> {
         Ok((server, file))
     }
 
-    async fn applications(&self) -> Result<Vec<Option<(Child, SocketAddr)>>, DemoError> {
-        futures_util::future::try_join_all(CAST.iter().map(|member| self.application(member))).await
+    async fn applications(
+        &self,
+        places: &[Option<Place>],
+    ) -> Result<Vec<Option<(Child, SocketAddr)>>, DemoError> {
+        let members = CAST.iter().zip(places);
+        futures_util::future::try_join_all(
+            members.map(|(member, place)| self.application(member, place.as_ref())),
+        )
+        .await
     }
 
-    async fn application(&self, member: &Member) -> Result<Option<(Child, SocketAddr)>, DemoError> {
+    async fn application(
+        &self,
+        member: &Member,
+        place: Option<&Place>,
+    ) -> Result<Option<(Child, SocketAddr)>, DemoError> {
         let Some(role) = member.role else { return Ok(None) };
         let address_file = self.folder.join(format!("{}.address.json", member.name));
         let role = clap::ValueEnum::to_possible_value(&role).expect("no role is hidden");
@@ -262,9 +310,12 @@ impl Starter<'_> {
             member.version.into(),
             "--address-file".into(),
             address_file.clone().into(),
-            "--sidecar".into(),
-            self.addresses_file(member).into(),
         ];
+        // In a place of its own it listens where it likes, and calls others by their names.
+        match place {
+            Some(_) => arguments.extend(["--listen".into(), format!("127.0.0.1:{PORT}").into()]),
+            None => arguments.extend(["--sidecar".into(), self.addresses_file(member).into()]),
+        }
         if member.name == super::check::TROUBLED {
             arguments.push("--troubled".into());
             let phases = ["--failing-for", "--slow-for", "--well-for"].iter().zip(self.setting.phases);
@@ -272,7 +323,13 @@ impl Starter<'_> {
                 arguments.extend([flag.into(), format!("{}ms", length.as_millis()).into()]);
             }
         }
-        let mut child = self.child(member.name, &self.programs.pillion, arguments)?;
+        let mut child = match place {
+            Some(place) => {
+                let (program, arguments) = place.command(&self.programs.pillion, arguments);
+                self.child(member.name, Path::new(&program), arguments)?
+            }
+            None => self.child(member.name, &self.programs.pillion, arguments)?,
+        };
         let address: SampleAddress = child.until_file(&address_file, PATIENCE).await?;
         Ok(Some((child, address.address)))
     }
@@ -282,14 +339,16 @@ impl Starter<'_> {
         api: &Api,
         control_plane: SocketAddr,
         applications: Vec<Option<(Child, SocketAddr)>>,
+        places: Vec<Option<Place>>,
     ) -> Result<Vec<Workload>, DemoError> {
-        let pairs = CAST.iter().zip(applications);
-        futures_util::future::try_join_all(pairs.map(async |(member, application)| {
+        let parts = CAST.iter().zip(applications).zip(places);
+        futures_util::future::try_join_all(parts.map(async |((member, application), place)| {
             let token = api.join_token(NAMESPACE, member.app).await?;
             let port = application.as_ref().map(|(_, address)| *address);
-            let (sidecar, addresses) = self.sidecar(member, port, control_plane, &token).await?;
+            let (sidecar, addresses) =
+                self.sidecar(member, port, control_plane, &token, place.as_ref()).await?;
             let application = application.map(|(child, _)| child);
-            Ok(Workload { member: *member, application, sidecar, addresses })
+            Ok(Workload { member: *member, application, sidecar, addresses, place })
         }))
         .await
     }
@@ -300,9 +359,10 @@ impl Starter<'_> {
         application: Option<SocketAddr>,
         control_plane: SocketAddr,
         token: &str,
+        place: Option<&Place>,
     ) -> Result<(Child, Addresses), DemoError> {
         // In a file: a command line can be read by anyone on the machine.
-        let token_file = self.folder.join(format!("{}.token", member.name));
+        let token_file = self.sidecars_folder().join(format!("{}.token", member.name));
         std::fs::write(&token_file, token)
             .map_err(DemoError::system(format!("writing {}", token_file.display())))?;
         let addresses_file = self.addresses_file(member);
@@ -320,8 +380,10 @@ impl Starter<'_> {
             "--drain-timeout".into(),
             "3s".into(),
         ];
-        for flag in ["--inbound-listen", "--outbound-listen", "--admin-listen"] {
-            arguments.extend([flag.into(), "127.0.0.1:0".into()]);
+        if place.is_none() {
+            for flag in ["--inbound-listen", "--outbound-listen", "--admin-listen"] {
+                arguments.extend([flag.into(), "127.0.0.1:0".into()]);
+            }
         }
         arguments.push("--health".into());
         match application {
@@ -333,17 +395,32 @@ impl Starter<'_> {
             None => arguments.push("none".into()),
         }
         let name = format!("{}.sidecar", member.name);
-        let mut child = self.child(&name, &self.programs.proxy, arguments)?;
+        let (Some(pods), Some(place)) = (&self.pods, place) else {
+            let mut child = self.child(&name, &self.programs.proxy, arguments)?;
+            let addresses = child.until_file(&addresses_file, PATIENCE).await?;
+            return Ok((child, addresses));
+        };
+        let (program, arguments) = pods.sidecar(place, arguments);
+        let mut child = self.child(&name, Path::new(&program), arguments)?;
         let addresses = child.until_file(&addresses_file, PATIENCE).await?;
-        Ok((child, addresses))
+        Ok((child, Pods::reached(place, addresses)))
     }
 
     fn addresses_file(&self, member: &Member) -> PathBuf {
-        self.folder.join(format!("{}.sidecar.json", member.name))
+        self.sidecars_folder().join(format!("{}.sidecar.json", member.name))
+    }
+
+    fn sidecars_folder(&self) -> &Path {
+        self.pods.as_ref().map_or(self.folder, Pods::folder)
     }
 
     fn child(&self, name: &str, program: &Path, arguments: Vec<OsString>) -> Result<Child, ChildError> {
-        let spec = Spec { name: name.into(), program: program.into(), arguments, environment: Vec::new() };
+        // In its namespace an application finds nobody where the shell's `http_proxy` is.
+        let environment = match self.pods {
+            Some(_) => ["no_proxy", "NO_PROXY"].map(|name| (name.into(), "*".into())).into(),
+            None => Vec::new(),
+        };
+        let spec = Spec { name: name.into(), program: program.into(), arguments, environment };
         Child::start(spec, self.folder, self.guard)
     }
 }

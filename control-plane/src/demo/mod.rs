@@ -9,6 +9,8 @@ pub mod guard;
 mod measure;
 pub mod mesh;
 mod narrate;
+pub mod network;
+mod pods;
 pub mod sample;
 pub mod scrape;
 pub mod sidecar;
@@ -24,6 +26,7 @@ use tokio::sync::watch;
 use console::Console;
 use guard::Guard;
 use mesh::{DemoError, Mesh, Programs, Setting};
+use sample::{client_through, client_to};
 use traffic::Tally;
 
 /// Where the dashboard is, unless somebody else is there.
@@ -41,6 +44,9 @@ pub struct DemoArgs {
     /// For the dashboard; 0: any free one. [default: 15080, with --check 0]
     #[arg(long)]
     pub dashboard_port: Option<u16>,
+    /// Each workload in a network namespace of its own, with all its traffic redirected to its sidecar; needs root.
+    #[arg(long)]
+    pub netns: bool,
     /// Keep logs and data when it ends.
     #[arg(long)]
     pub keep_data: bool,
@@ -94,8 +100,7 @@ async fn started(
     };
     let tally = Arc::new(Tally::default());
     let (end_traffic, traffic_ends) = watch::channel(false);
-    let sidecar = mesh.workload("traffic").addresses.outbound;
-    let traffic = tokio::spawn(traffic::generate(sidecar, Arc::clone(&tally), traffic_ends));
+    let traffic = start_traffic(&mesh, Arc::clone(&tally), traffic_ends).await?;
     console.say(&format!("sending {} requests per second", traffic::RATE));
 
     let outcome = if args.check {
@@ -133,19 +138,52 @@ async fn started(
     outcome
 }
 
+/// Users, as the workload `traffic`: through its sidecar's port, or in its namespace, where they need not know of a sidecar.
+async fn start_traffic(
+    mesh: &Mesh,
+    tally: Arc<Tally>,
+    ends: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>, DemoError> {
+    let workload = mesh.workload("traffic");
+    let Some(place) = &workload.place else {
+        let client = client_through(workload.addresses.outbound).expect("an address makes a valid proxy URL");
+        return Ok(tokio::spawn(traffic::generate(client, tally, ends)));
+    };
+    let web = mesh.api.virtual_address(mesh::NAMESPACE, "web").await?;
+    let client = client_to("web.demo.mesh", web).expect("nothing in these settings can fail");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(DemoError::system("starting the traffic"))?;
+    let entrance = place.entrance()?;
+    let (done, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own, since it stays in that namespace for good.
+    std::thread::spawn(move || {
+        match entrance.enter() {
+            Ok(()) => runtime.block_on(traffic::generate(client, tally, ends)),
+            Err(error) => tally.fail(error.to_string()),
+        }
+        let _ = done.send(());
+    });
+    Ok(tokio::spawn(async {
+        let _ = ended.await;
+    }))
+}
+
 fn setting(args: &DemoArgs) -> Setting {
     let seconds = |all: [u64; 3]| all.map(Duration::from_secs);
+    let netns = args.netns;
     match args.check {
         // Everything there is to see, within twenty seconds.
         true => Setting {
             dashboard_port: args.dashboard_port.unwrap_or(0),
             certificate_life: Duration::from_secs(30),
             phases: seconds([9, 2, 60]),
+            netns,
         },
         false => Setting {
             dashboard_port: args.dashboard_port.unwrap_or(DASHBOARD_PORT),
             certificate_life: Duration::from_secs(60),
             phases: seconds([15, 7, 15]),
+            netns,
         },
     }
 }
@@ -174,14 +212,18 @@ fn introduce(mesh: &Mesh, programs: &Programs, folder: &Path, console: &Console)
     let half = write("canary-50.yaml", &canary_at(50))?;
     let pillion = programs.pillion.display();
     let base = mesh.api.base();
-    let outbound = mesh.workload("traffic").addresses.outbound;
+    let traffic = mesh.workload("traffic");
+    let how = match &traffic.place {
+        Some(place) => format!("ip netns exec {} curl", place.name()),
+        None => format!("curl -x http://{}", traffic.addresses.outbound),
+    };
     let token = mesh.admin_token_file.display();
     console.say(&format!(
         "
 The dashboard: {base}/
 
 To try in another terminal:
-  curl -x http://{outbound} http://catalog.demo.mesh/products
+  {how} http://catalog.demo.mesh/products
   {pillion} --server {base} describe service payments -n demo
   {pillion} --server {base} --token-file {token} apply -f {half}
 

@@ -1,7 +1,7 @@
 //! `pillion demo-service`: one instance of a sample service. It knows nothing of the mesh but its sidecar's address, as any
 //! application that honours `http_proxy`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,6 +205,12 @@ pub fn client_through(sidecar: SocketAddr) -> reqwest::Result<reqwest::Client> {
         .proxy(reqwest::Proxy::http(format!("http://{sidecar}"))?)
         .timeout(PATIENCE)
         .build()
+}
+
+/// A client that knows nothing of a sidecar, and one host without asking for its address.
+pub(super) fn client_to(host: &str, address: IpAddr) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().no_proxy().resolve(host, (address, 0).into());
+    builder.timeout(PATIENCE).build()
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,11 @@
 //! The traffic generator: requests at a steady rate, sent whether or not earlier ones have been answered.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
-
-use super::sample::client_through;
 
 /// Requests per second.
 pub(super) const RATE: u32 = 40;
@@ -39,15 +36,14 @@ impl Tally {
         self.last_failure.lock().expect("no panic while noting a failure").clone()
     }
 
-    fn fail(&self, what: String) {
+    pub(super) fn fail(&self, what: String) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         *self.last_failure.lock().expect("no panic while noting a failure") = Some(what);
     }
 }
 
-/// Calls the `web` service through `sidecar` until `stop` turns true, then waits for what is under way.
-pub(super) async fn generate(sidecar: SocketAddr, tally: Arc<Tally>, mut stop: watch::Receiver<bool>) {
-    let client = client_through(sidecar).expect("an address makes a valid proxy URL");
+/// Calls the `web` service until `stop` turns true, then waits for what is under way.
+pub(super) async fn generate(client: reqwest::Client, tally: Arc<Tally>, mut stop: watch::Receiver<bool>) {
     let under_way = Arc::new(Semaphore::new(MOST_UNDER_WAY));
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
     // After a stall the missed requests are sent at once: what users do does not wait for us.
