@@ -240,7 +240,9 @@ async fn build_applications(docker: &Docker, folder: &Path, tag: &str) {
     std::fs::create_dir_all(&programs).expect("the folder is ours");
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
     let busybox = busybox.expect("busybox is missing: run `make setup-tests`");
-    let libraries = said(&run(Command::new("ldd").arg(busybox).stdin(Stdio::null())).await);
+    std::fs::create_dir(context.join("root")).expect("the folder is ours");
+    // A static one has none, which is an error to ldd.
+    let libraries = said(&finish(Command::new("ldd").arg(busybox).stdin(Stdio::null())).await);
     for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
         let inside = context.join("root").join(file.strip_prefix("/").expect("it begins so"));
         std::fs::create_dir_all(inside.parent().expect("a file is in a folder")).expect("the folder is ours");
@@ -250,8 +252,8 @@ async fn build_applications(docker: &Docker, folder: &Path, tag: &str) {
     for applet in APPLETS {
         symlink("busybox", programs.join(applet)).expect("the folder is ours");
     }
-    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY bin/ /bin/\nENV PATH=/bin\n")
-        .expect("as above");
+    let dockerfile = "FROM scratch\nCOPY root/ /\nCOPY bin/ /bin/\nENV PATH=/bin\n";
+    std::fs::write(context.join("Dockerfile"), dockerfile).expect("the folder is ours");
     let image = format!("pillion/shop:{tag}");
     let mut build = docker.command("docker");
     build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", &image]).arg(&context);

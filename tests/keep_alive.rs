@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::apps::App;
 use crate::support::pair::Pair;
+use crate::support::{eventually, soon};
 
 /// What an application does with its first connection once it has answered one request there.
 #[derive(Clone, Copy, Debug)]
@@ -112,4 +113,21 @@ async fn a_request_that_may_have_been_processed_is_not_repeated() {
     assert!(reason.starts_with("reset; hop=inbound"), "{reason}");
     assert_eq!(requests.load(Ordering::Relaxed), 2, "each was processed once");
     assert_eq!(post().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn what_an_application_that_ends_had_not_accepted_yet_may_go_elsewhere() {
+    let application = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = application.local_addr().expect("it is bound");
+    let pair = Pair::around(address, "http").await;
+    let waiting = tokio::spawn(pair.caller.client().get("http://app.demo.mesh/").send());
+    eventually("the request waits at the application", async || {
+        (pair.in_flight().await == (1.0, 1.0)).then_some(())
+    })
+    .await;
+    // Its kernel had taken the connection for it, and resets it now.
+    drop(application);
+    let answer = soon("an answer", waiting).await.expect("no panic").expect("an answer");
+    let reason = answer.headers()["pillion-error"].to_str().expect("text");
+    assert!(reason.starts_with("application-unreachable; hop=inbound"), "{reason}");
 }

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use pillion_proxy::net::original::{Kernel, OriginalDestination};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -280,6 +281,54 @@ fn stray_packets_are_not_answered() {
     }
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the program's answers are polled for")]
+fn a_sidecar_that_is_bypassed_is_not_ready() {
+    for backend in BACKENDS {
+        let pod = Namespace::new();
+        let started = pod.inside(|| {
+            Command::new(pillion_proxy())
+                .args(["--redirected", "--join-token", "none", "--workload", "w", "--health", "none"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+        });
+        let _sidecar = Running(started.expect("the program is built"));
+        let until = |words: &str| {
+            let began = Instant::now();
+            let mut answer = String::new();
+            while !answer.contains(words) {
+                assert!(began.elapsed() < PATIENCE, "{backend}: {words:?} is not in {answer:?}");
+                answer = pod.get(socket_address("127.0.0.1", 15020), "/ready").unwrap_or_default();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            answer
+        };
+        let bypassed = until("traffic is not redirected to this sidecar");
+        assert!(bypassed.starts_with("HTTP/1.1 503"), "{bypassed}");
+        for address in ["127.0.0.1:15002", "[::1]:15002", "pillion-proxy redirect"] {
+            assert!(bypassed.contains(address), "{address} is not in {bypassed}");
+        }
+        let gauge = || pod.get(socket_address("127.0.0.1", 15020), "/metrics").expect("it is listened on");
+        assert!(gauge().contains("\npillion_redirected 0"));
+        pod.redirect(&["--backend", backend]).works();
+        let ready = until("ready\n");
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        assert!(gauge().contains("\npillion_redirected 1"));
+    }
+}
+
+/// A program, ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 
@@ -437,6 +486,16 @@ impl Namespace {
     fn listen_beyond(&self, address: SocketAddr) -> TcpListener {
         self.run(&["ip", "addr", "replace", &format!("{}/32", address.ip()), "dev", "eth"], "").works();
         self.listen(&address.to_string())
+    }
+
+    /// What is answered to a `GET`, whole; `None`: nobody answers.
+    fn get(&self, address: SocketAddr, path: &str) -> Option<String> {
+        let mut stream = self.connect(address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
     }
 
     fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {

@@ -164,7 +164,7 @@ mod tests {
     async fn an_application_that_is_not_checked_is_ready_once_its_sidecar_is() {
         let ready = Health { ready: true, reason: String::new() };
         let (app, health) = watch::channel(ready.clone());
-        let (sidecar, unready) = watch::channel(Redirection::untested());
+        let (sidecar, unready) = watch::channel(untested());
         let (sender, mut told) = watch::channel(Health::default());
         let telling = tokio::spawn(tell(health, unready, sender));
         drop(app);

@@ -131,7 +131,9 @@ impl<C: Connect> Client<C> {
     /// Sends a request already in the version's own form, and waits for the head of its response.
     ///
     /// A request that a kept HTTP/1 connection turned out not to take goes once more, on a fresh connection: unsent
-    /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2).
+    /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2). The latter
+    /// also when a fresh connection ended before the response began: a server that stops listening resets those that it
+    /// had not accepted yet, and whoever tries again learns that it is gone.
     ///
     /// # Errors
     /// With the request, if nothing of it was sent.
@@ -175,12 +177,24 @@ impl<C: Connect> Client<C> {
 
     async fn send_on_fresh(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         interim: &dyn InterimSink,
     ) -> Result<Response<Body>, Failure> {
-        match self.0.connector.connect(Version::Http1).await {
-            Ok(io) => Http1::new(io).send(request, interim, self.home()).await.map_err(Failure::from),
-            Err(refusal) => Err(Failure { refusal, unsent: Some(request), shared: false }),
+        let mut again = true;
+        loop {
+            let io = match self.0.connector.connect(Version::Http1).await {
+                Ok(io) => io,
+                Err(refusal) => return Err(Failure { refusal, unsent: Some(request), shared: false }),
+            };
+            match Http1::new(io).send(request, interim, self.home()).await {
+                Err(Failed { refusal, request: Some(unanswered) })
+                    if again && refusal.reason == Reason::Reset && harmless_to_repeat(&unanswered) =>
+                {
+                    request = unanswered;
+                    again = false;
+                }
+                result => return result.map_err(Failure::from),
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod control_plane;
 mod member;
+mod networks;
 mod ports;
 
 use super::{

@@ -1,5 +1,6 @@
 //! Kubernetes manifests: which documents have pods, and where.
 
+mod parts;
 mod pod;
 mod probes;
 
