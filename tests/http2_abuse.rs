@@ -186,8 +186,14 @@ impl Others {
             let connection = http2::connect(outbound).await;
             while !answers.is_closed() {
                 let response = http2::request(&connection, Method::GET, "http://app.demo.mesh/who").await;
-                assert_eq!(response.status(), 200, "after {} good ones", *answers.borrow());
-                assert_eq!(http2::content(response).await, b"app-1");
+                let (status, content) = (response.status(), http2::content(response).await);
+                let content = String::from_utf8_lossy(&content).into_owned();
+                assert_eq!(
+                    (status.as_u16(), &*content),
+                    (200, "app-1"),
+                    "after {} good ones",
+                    *answers.borrow()
+                );
                 answers.send_modify(|answered| *answered += 1);
             }
         });

@@ -134,21 +134,23 @@ pub(super) async fn response(proxy: &Proxy, index: usize, case: responses::Case)
     let status = statuses(&said.answer);
     let poisoned = contains(&said.answer, b"POISON");
     let next = contains(&said.answer, format!("next-{index}-").as_bytes());
-    let cut_off = !next && status.len() == 1 && said.end != End::Open;
     let marked = contains(&said.answer, case.mark);
+    let ended = !next && status.len() <= 1 && said.end != End::Open;
     let outcome = match status.first() {
         Some(502) if !poisoned && next => Some(Due::Refused),
-        // With a reset: a clean end would be a body's, for those who wait for one.
-        Some(200) if !poisoned && cut_off && said.end == End::Reset => Some(Due::CutOff),
+        // With a reset, which may overtake all of it: a clean end would be a body's, for those who wait for one.
+        None | Some(200) if !poisoned && ended && said.end == End::Reset => Some(Due::CutOff),
         Some(200..=399) if !poisoned && next => Some(Due::Taken),
         _ => None,
     };
     let cell = match status.first() {
+        // How much of it has gone when the rest turns out to be none is a matter of microseconds.
+        Some(500..) if case.due == Due::CutOff => "cut off".into(),
+        None | Some(200) if case.due == Due::CutOff && ended => "cut off".into(),
         None if said.end == End::Open => "waits for more".into(),
         None => "connection closed".into(),
         Some(code @ 500..) => format!("refused {code}"),
-        Some(_) if cut_off && said.end == End::Reset => "cut off by a reset".into(),
-        Some(_) if cut_off => "connection closed amid it".into(),
+        Some(_) if ended => "connection closed amid it".into(),
         Some(_) if poisoned => "forwarded, with what it hides".into(),
         Some(_) if marked => "forwarded".into(),
         Some(_) => "forwarded, normalised".into(),

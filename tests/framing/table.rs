@@ -16,7 +16,8 @@ pair of sidecars, and through Envoy and HAProxy as plain reverse proxies with no
 *Refused* comes with the status that the sender was told; the connection ends with it. *Forwarded* came out as it was;
 *normalised* came out whole, but without what was peculiar about it. Chunks, and data that is not as long as its length, are
 noticed after the head may have gone: what comes out then is cut off, and never a whole message. An answer
-that breaks after its head has gone is cut off by a reset (resets.rs): nobody can take what had come of it for all of it.
+that breaks amid its body is a 502 while its head has not gone, and is *cut off* after that; by the sidecars with a reset, so
+that nobody can take what had come of it for all of it.
 
 The sidecars refuse wherever RFC 9112 leaves the choice, with these exceptions. A repeated Content-Length of the same value
 comes out once (RFC 9110 8.6); a chunk's extensions are read over (RFC 9112 7.1.1); fields that are no trailers are dropped

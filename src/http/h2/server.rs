@@ -29,8 +29,10 @@ use crate::{
 const MAX_STREAMS: u32 = 1024;
 /// A peer has so long to complete the preface and settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams reset by the peer that are remembered before it counts as an attack (CVE-2023-44487).
-const MAX_RESET_STREAMS: usize = 128;
+/// Streams reset by the peer before they were looked at that are remembered before it counts as an attack (CVE-2023-44487).
+/// As many as may be open: another sidecar gives up all that it has when one of its callers goes away, and its other callers'
+/// streams are on the same connection.
+const MAX_RESET_STREAMS: usize = MAX_STREAMS as usize;
 
 /// Serves requests until the peer leaves or, after the drain began, until the last one is answered.
 pub async fn serve<H: Handler>(io: Prefixed<Io>, handler: Rc<H>, mut drain: Drain) -> Result<(), h2::Error> {
