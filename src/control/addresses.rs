@@ -13,7 +13,8 @@ use super::directory::{Answer, Ask, Question};
 /// An answer older than this is asked for again when it is next needed.
 const FRESH: Duration = Duration::from_secs(5);
 /// An answer older than this is not given any more while the control plane can be asked: the destination may have
-/// become another's.
+/// become another's. That the mesh does not know a destination is believed for [`FRESH`] only: it may have become a
+/// workload's, which is not to be called as if it were outside.
 const STALE: Duration = Duration::from_secs(60);
 /// A workload that restarts is nobody for a while. So long, its address is still taken for its own: what is sent there must
 /// not go past the mesh as if it had never been one.
@@ -52,21 +53,29 @@ impl Addresses {
     /// Answers at once, or when the answer comes; not at all where it is not to be expected. Gives what there is to ask
     /// the control plane.
     pub fn ask(&mut self, ask: Ask, now: Instant) -> Option<Resolve> {
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&ask.question) {
-            self.make_room(now);
+        let outage = self.away.is_some_and(|since| now - since >= AWAY);
+        if !self.known.contains_key(&ask.question) {
+            if outage {
+                // Its asker hears at once that there is no answer.
+                return None;
+            }
+            if self.known.len() >= MAX_KNOWN {
+                self.make_room(now);
+            }
         }
         let connected = self.away.is_none();
         let wire = to_wire(&ask.question);
         let known = self.known.entry(ask.question).or_default();
         let age = known.answer.as_ref().map(|(at, _)| now - *at);
         match &known.answer {
-            Some((_, answer)) if !connected || !ask.anew && age.is_some_and(|age| age < STALE) => {
+            Some((_, answer))
+                if !connected || !ask.anew && age < Some(if answer.is_some() { STALE } else { FRESH }) =>
+            {
                 // Nobody may wait for it any more.
                 let _ = ask.reply.send(answer.clone());
             }
             _ if known.waiting.len() >= MAX_WAITING => {}
-            // Its asker hears at once that there is no answer.
-            _ if self.away.is_some_and(|since| now - since >= AWAY) => {}
+            _ if outage => {}
             _ => known.waiting.push(ask.reply),
         }
         let due = (ask.anew || age.is_none_or(|age| age >= FRESH))
@@ -213,10 +222,10 @@ mod tests {
         let now = Instant::now();
         let mut known = connected(now);
         assert!(ask(&mut known, now).1.is_some());
-        known.answered(resolved(""), now).expect("an answer");
+        known.answered(resolved("a.n"), now).expect("an answer");
         let old = now + FRESH;
         let (mut answer, asked) = ask(&mut known, old);
-        assert_eq!(answer.try_recv(), Ok(None));
+        assert!(answer.try_recv().expect("answered").is_some());
         assert!(asked.is_some());
         assert!(ask(&mut known, old).1.is_none(), "it is being asked already");
         let stale = now + STALE;
@@ -224,6 +233,17 @@ mod tests {
         assert!(answer.try_recv().is_err() && asked.is_some());
         known.answered(resolved("b.n"), stale).expect("an answer");
         assert!(answer.try_recv().expect("answered").is_some());
+    }
+
+    #[test]
+    fn that_a_destination_is_unknown_is_believed_for_a_short_time_only() {
+        let now = Instant::now();
+        let mut known = connected(now);
+        ask(&mut known, now);
+        known.answered(resolved(""), now).expect("an answer");
+        assert_eq!(ask(&mut known, now + FRESH / 2).0.try_recv(), Ok(None));
+        let (mut answer, asked) = ask(&mut known, now + FRESH);
+        assert!(answer.try_recv().is_err() && asked.is_some(), "it may have joined since");
     }
 
     #[test]

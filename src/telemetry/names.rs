@@ -71,7 +71,7 @@ metrics! {
     ClockSkew = "pillion_clock_skew_seconds", Gauge, [], "The control plane's clock minus this host's.";
     Subscriptions = "pillion_subscriptions", Gauge, [], "Services that this sidecar follows.";
     AppHealthy = "pillion_application_ready", Gauge, [], "1 while the application passes its health check.";
-    Redirected = "pillion_redirected", Gauge, [], "1 while the workload's traffic is redirected to this sidecar; absent where the settings do not ask for it.";
+    Redirected = "pillion_redirected", Gauge, [], "1 while what the workload sends is redirected to this sidecar, and the sidecar's own connections are not; absent where the settings do not ask for it.";
     DnsQueries = "pillion_dns_queries_total", Counter, ["outcome"], "Questions to mesh DNS by what came of them: mesh, no-such-name, forwarded, failed, malformed, overload.";
     BuildInfo = "pillion_build_info", Gauge, ["version"], "Always 1.";
     StartTime = "process_start_time_seconds", Gauge, [], "When this process started, seconds since the Unix epoch.";
