@@ -162,7 +162,8 @@ mod tests {
     fn names_are_unique_and_fit_for_labels() {
         let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         for name in &names {
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            assert!(name.bytes().all(fits), "{name}");
         }
         names.sort_unstable();
         names.dedup();

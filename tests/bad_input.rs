@@ -47,11 +47,11 @@ async fn documents() {
     assert!((400..500).contains(&status), "{status}");
     assert_fault(&faults, &["line 3", "not YAML"]);
 
-    let unknown = web.replace("  selector:", "  colour: green\n  clusterIP: 10.0.0.1\n  selector:");
+    let unknown = web.replace("  selector:", "  colour: green\n  externalName: a.example\n  selector:");
     let (status, faults) = refused(&mesh, &unknown).await;
     assert!((400..500).contains(&status), "{status}");
     assert_fault(&faults, &["spec.colour"]);
-    assert_fault(&faults, &["spec.clusterIP"]);
+    assert_fault(&faults, &["spec.externalName"]);
 
     let negative = ROUTE.replace("WEIGHT", "-1").replace("BACKEND", "web");
     let (_, faults) = refused(&mesh, &format!("{web}---\n{negative}")).await;

@@ -149,7 +149,10 @@ impl<'docker> Shop<'docker> {
         let programs = programs.parent().expect("a program is in a folder");
         let mut build = docker.command(deploy("images"));
         let sizes = said(&run(build.arg(programs).arg(&tag)).await);
-        println!("{sizes}");
+        #[expect(clippy::print_stdout, reason = "the sizes are a result")]
+        {
+            println!("{sizes}");
+        }
         assert_eq!(sizes.lines().count(), 3, "{sizes}");
 
         let file = folder.path().join("meshed.yaml");
@@ -216,6 +219,7 @@ impl<'docker> Shop<'docker> {
 
 impl Drop for Shop<'_> {
     /// Also when the test fails: the Docker may be somebody's own.
+    #[expect(clippy::print_stdout, reason = "it is for whoever reads why a test failed")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let logs = self.compose_command(&["logs", "--no-color", "--tail", "20"]).into_std().output();

@@ -23,23 +23,24 @@ fn demo(arguments: &[&str]) -> Command {
 #[tokio::test]
 async fn does_what_it_claims() {
     let _alone = alone().await;
-    holds_its_claims(demo(&["--check"]).spawn().expect("it starts")).await;
+    println!("{}", claims_that_hold(demo(&["--check"]).spawn().expect("it starts")).await);
 }
 
 #[tokio::test]
 async fn does_what_it_claims_in_network_namespaces() {
     let _alone = alone().await;
     let host = Host::new();
-    holds_its_claims(host.spawn(demo(&["--netns", "--check"]))).await;
+    println!("{}", claims_that_hold(host.spawn(demo(&["--netns", "--check"]))).await);
 }
 
-async fn holds_its_claims(demo: Child) {
+/// The table of a demo that ends well.
+async fn claims_that_hold(demo: Child) -> String {
     let run = tokio::time::timeout(Duration::from_secs(120), demo.wait_with_output());
     let output = run.await.expect("it ends").expect("it is our child");
     let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}");
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text.lines().filter(|line| line.ends_with("  yes")).count(), 10, "{text}");
+    text.into_owned()
 }
 
 /// What a demo in namespaces takes for the host: a namespace itself, so that nothing of ours is touched.

@@ -10,7 +10,8 @@ use crate::support::pair::Pair;
 use crate::support::{PATIENCE, eventually, raw};
 
 /// Label names that may occur. Their values come from closed sets or are names that the mesh itself gave.
-const LABELS: [&str; 17] = [
+const LABELS: [&str; 18] = [
+    "answer",
     "backend",
     "direction",
     "flow",

@@ -141,6 +141,11 @@ impl<T> Balancer<T> {
         Ok(Pick::new(self.clone(), chosen, now))
     }
 
+    /// Whether there is such an endpoint, ready or not.
+    pub fn has(&self, uid: &str) -> bool {
+        self.all.borrow().contains_key(uid)
+    }
+
     /// Takes the one endpoint that the caller has named itself.
     ///
     /// # Errors

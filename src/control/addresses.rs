@@ -15,6 +15,9 @@ const FRESH: Duration = Duration::from_secs(5);
 /// An answer older than this is not given any more while the control plane can be asked: the destination may have
 /// become another's.
 const STALE: Duration = Duration::from_secs(60);
+/// A workload that restarts is nobody for a while. So long, its address is still taken for its own: what is sent there must
+/// not go past the mesh as if it had never been one.
+const GONE: Duration = Duration::from_secs(60);
 /// Destinations remembered at a time.
 const MAX_KNOWN: usize = 8192;
 /// Those who may wait for one answer.
@@ -57,7 +60,7 @@ impl Addresses {
         let known = self.known.entry(ask.question).or_default();
         let age = known.answer.as_ref().map(|(at, _)| now - *at);
         match &known.answer {
-            Some((_, answer)) if !connected || age.is_some_and(|age| age < STALE) => {
+            Some((_, answer)) if !connected || !ask.anew && age.is_some_and(|age| age < STALE) => {
                 // Nobody may wait for it any more.
                 let _ = ask.reply.send(answer.clone());
             }
@@ -66,7 +69,8 @@ impl Addresses {
             _ if self.away.is_some_and(|since| now - since >= AWAY) => {}
             _ => known.waiting.push(ask.reply),
         }
-        let due = age.is_none_or(|age| age >= FRESH) && known.asked.is_none_or(|asked| now - asked >= FRESH);
+        let due = (ask.anew || age.is_none_or(|age| age >= FRESH))
+            && known.asked.is_none_or(|asked| now - asked >= FRESH);
         if !due || !connected {
             return None;
         }
@@ -83,10 +87,16 @@ impl Addresses {
         // One that was not asked is not wanted.
         if let Some(known) = self.known.get_mut(&question) {
             known.asked = None;
-            for waiting in known.waiting.drain(..) {
-                let _ = waiting.send(answer.clone());
+            let left = answer.is_none()
+                && known.answer.as_ref().is_some_and(|(at, before)| before.is_some() && now - *at < GONE);
+            if !left {
+                known.answer = Some((now, answer));
             }
-            known.answer = Some((now, answer));
+            if let Some((_, answer)) = &known.answer {
+                for waiting in known.waiting.drain(..) {
+                    let _ = waiting.send(answer.clone());
+                }
+            }
         }
         Ok(())
     }
@@ -169,7 +179,7 @@ mod tests {
 
     fn ask(known: &mut Addresses, now: Instant) -> (oneshot::Receiver<Option<Answer>>, Option<Resolve>) {
         let (reply, answer) = oneshot::channel();
-        (answer, known.ask(Ask { question: address(), reply }, now))
+        (answer, known.ask(Ask { question: address(), anew: false, reply }, now))
     }
 
     fn connected(now: Instant) -> Addresses {
@@ -214,6 +224,24 @@ mod tests {
         assert!(answer.try_recv().is_err() && asked.is_some());
         known.answered(resolved("b.n"), stale).expect("an answer");
         assert!(answer.try_recv().expect("answered").is_some());
+    }
+
+    #[test]
+    fn who_has_left_is_not_taken_for_one_outside_at_once() {
+        let now = Instant::now();
+        let mut known = connected(now);
+        let after = |known: &mut Addresses, service, later| {
+            let now = now + later;
+            let (reply, mut answer) = oneshot::channel();
+            assert!(known.ask(Ask { question: address(), anew: true, reply }, now).is_some());
+            assert!(answer.try_recv().is_err(), "it is asked anew");
+            known.answered(resolved(service), now).expect("an answer");
+            answer.try_recv().expect("answered").map(|answer| answer.service.to_string())
+        };
+        assert_eq!(after(&mut known, "a.n", Duration::ZERO).as_deref(), Some("a.n"));
+        assert_eq!(after(&mut known, "", GONE / 2).as_deref(), Some("a.n"));
+        assert_eq!(after(&mut known, "b.n", GONE / 2).as_deref(), Some("b.n"));
+        assert_eq!(after(&mut known, "", GONE / 2 + GONE), None);
     }
 
     #[test]
@@ -273,7 +301,7 @@ mod tests {
             let question = Question::Host(host);
             let (reply, _gone) = oneshot::channel();
             let now = now + Duration::from_micros(i.into());
-            known.ask(Ask { question: question.clone(), reply }, now);
+            known.ask(Ask { question: question.clone(), anew: false, reply }, now);
             let resolved = Resolved { question: Some(to_wire(&question)), ..Resolved::default() };
             known.answered(resolved, now).expect("an answer");
             assert!(known.known.len() <= MAX_KNOWN);

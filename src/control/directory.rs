@@ -63,6 +63,8 @@ pub struct Answer {
 pub struct Ask {
     /// What it wants to know.
     pub question: Question,
+    /// What is known already is of no use.
+    pub anew: bool,
     /// `None`: the mesh does not know the destination.
     pub reply: oneshot::Sender<Option<Answer>>,
 }
@@ -117,13 +119,25 @@ impl Directory {
     /// # Errors
     /// [`Reason::DiscoveryTimeout`]: it was never answered, and the control plane does not answer now.
     pub async fn resolve(&self, question: Question) -> Result<Option<Answer>, Refusal> {
+        self.ask(question, false).await
+    }
+
+    /// The same, where what was answered before has turned out to hold no more.
+    ///
+    /// # Errors
+    /// As those of [`resolve`](Self::resolve).
+    pub async fn resolve_anew(&self, question: Question) -> Result<Option<Answer>, Refusal> {
+        self.ask(question, true).await
+    }
+
+    async fn ask(&self, question: Question, anew: bool) -> Result<Option<Answer>, Refusal> {
         let unknown = |question: &Question| {
             let detail = format_args!("{question}: nothing heard within {:?}", self.patience);
             Refusal::new(Reason::DiscoveryTimeout, detail)
         };
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.wishes.send(Wish::Resolve(Ask { question: question.clone(), reply })).await.ok()?;
+            self.wishes.send(Wish::Resolve(Ask { question: question.clone(), anew, reply })).await.ok()?;
             answer.await.ok()
         };
         match tokio::time::timeout(self.patience, asked).await {

@@ -6,11 +6,11 @@ use pillion_api::{
     model::OutboundMode,
     name::{ServiceName, is_host},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{Outbound, Target};
 use crate::{
-    control::directory::Question,
+    control::directory::{Answer, Question},
     error::{Reason, Refusal},
     net::{
         io::{Abort, Io},
@@ -41,7 +41,19 @@ impl Outbound {
 
     /// What an address is. `None`: nothing that the mesh knows.
     async fn at(&self, address: SocketAddr) -> Result<Option<Target>, Refusal> {
-        match self.needs.directory.resolve(Question::Address(address)).await {
+        let question = Question::Address(address);
+        let mut answer = self.needs.directory.resolve(question.clone()).await;
+        if let Ok(Some(Answer { service, uid: Some(uid), .. })) = &answer
+            && self
+                .services
+                .get(service, Instant::now())
+                .await
+                .is_ok_and(|service| !service.has_endpoint(uid))
+        {
+            // Its workload has restarted, and is another one at the same address.
+            answer = self.needs.directory.resolve_anew(question).await;
+        }
+        match answer {
             Ok(Some(answer)) => {
                 Ok(Some(Target { endpoint: answer.uid, ..Target::new(answer.service, answer.port) }))
             }

@@ -386,6 +386,11 @@ impl Service {
         }
     }
 
+    /// Whether there is such an endpoint, ready or not.
+    pub(super) fn has_endpoint(&self, uid: &str) -> bool {
+        self.balancer.has(uid)
+    }
+
     /// Whether it is outside the mesh, where nobody speaks as a sidecar.
     pub(super) fn is_outside(&self) -> bool {
         self.outside.borrow().is_some()

@@ -314,11 +314,9 @@ mod tests {
     fn what_is_there_is_replaced() {
         let settings = everything();
         let fresh = script(&settings, Family::Ipv4, &Saved::default());
-        let found = format!(
-            "*nat\n:OUTPUT ACCEPT [0:0]\n:PILLION_OUTBOUND - [0:0]\n:PILLION_OLD - [0:0]\n-A OUTPUT -j DOCKER\n\
-             -A OUTPUT -p tcp -j PILLION_OUTBOUND\n-A PILLION_OLD -j RETURN\nCOMMIT\n"
-        );
-        let found = Saved::parse(&found);
+        let found = "*nat\n:OUTPUT ACCEPT [0:0]\n:PILLION_OUTBOUND - [0:0]\n:PILLION_OLD - [0:0]\n-A OUTPUT -j DOCKER\n\
+             -A OUTPUT -p tcp -j PILLION_OUTBOUND\n-A PILLION_OLD -j RETURN\nCOMMIT\n";
+        let found = Saved::parse(found);
         let again = script(&settings, Family::Ipv4, &found);
         for line in ["-D OUTPUT -p tcp -j PILLION_OUTBOUND", ":PILLION_OLD - [0:0]", "-X PILLION_OLD"] {
             assert!(again.lines().any(|other| other == line), "{line} is not in\n{again}");

@@ -6,3 +6,4 @@ mod http;
 mod inbound;
 mod outside;
 mod partition;
+mod restart;

@@ -114,9 +114,13 @@ impl Destinations {
         // knows whom the caller means.
         let certain = |(_, ports): &&(Resolved, &Vec<u32>)| fit.len() == 1 || ports.contains(&port);
         let mut certain = fit.iter().filter(certain);
-        match (certain.next(), certain.next()) {
-            (Some((only, _)), None) => Some(only.clone()),
-            _ => None,
+        let (first, _) = certain.next()?;
+        let same = |(other, _): &(Resolved, _)| (&other.service, other.port) == (&first.service, first.port);
+        match certain.clone().next() {
+            None => Some(first.clone()),
+            // One that restarts is listed twice until the old one is known to be gone: either way the service is meant.
+            Some(_) if certain.all(same) => Some(Resolved { uid: String::new(), ..first.clone() }),
+            Some(_) => None,
         }
     }
 

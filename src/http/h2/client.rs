@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use http::{Request, Response};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
@@ -29,6 +30,9 @@ use crate::{
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Without an answer to a ping for so long the connection counts as lost.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that a request has waited on in vain is asked at once. Without an answer for so long it gets no more requests:
+/// a new connection tells sooner that the network has healed than this one, whose packets TCP repeats ever more seldom.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// A handle to one connection; clones share it. The connection ends when the last one is gone.
 #[derive(Debug, Clone)]
@@ -43,6 +47,17 @@ struct State {
     closed: AtomicBool,
     streams: AtomicUsize,
     used: AtomicBool,
+    /// A request was given up before its answer began.
+    doubted: Notify,
+}
+
+/// Doubts the connection if it is dropped.
+struct Unanswered<'a>(&'a State);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.doubted.notify_one();
+    }
 }
 
 /// One stream of a connection, from the request's head until both bodies have ended.
@@ -84,7 +99,7 @@ impl Http2 {
         let driven = state.clone();
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection);
-            let mut alive = pin!(watch_for_life(ping));
+            let mut alive = pin!(watch_for_life(ping, &driven));
             // Whichever ends first ends the connection: dropping it closes every stream with an error.
             poll_fn(|cx| {
                 if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -173,6 +188,7 @@ impl Ready {
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin + 'static,
     {
         let Self { mut sender, share } = self;
+        let unanswered = Unanswered(&share.0);
         let (head, mut body) = request.into_parts();
         let bodiless = body.is_end_stream();
         let (mut response, mut stream) = sender
@@ -201,6 +217,7 @@ impl Ready {
         })
         .await
         .map_err(|error| Refusal::new(failure_reason(&error), error))?;
+        std::mem::forget(unanswered);
         let (head, stream) = response.into_parts();
         let body = RecvBody::new(stream, &head.headers, Some((share, upload)));
         Ok(Response::from_parts(head, body))
@@ -236,12 +253,22 @@ fn failure_reason(error: &h2::Error) -> Reason {
     if refused || left_out { Reason::NotProcessed } else { Reason::Reset }
 }
 
-/// Pings now and then; ends when an answer stays out.
-async fn watch_for_life(ping: Option<h2::PingPong>) {
+/// Pings now and then, and when there is doubt; ends when an answer stays out.
+async fn watch_for_life(ping: Option<h2::PingPong>, state: &State) {
     let Some(mut ping) = ping else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(PING_INTERVAL).await;
-        match tokio::time::timeout(PING_TIMEOUT, ping.ping(h2::Ping::opaque())).await {
+        // Nobody minds which of the two it was.
+        let _ = timeout(PING_INTERVAL, state.doubted.notified()).await;
+        let mut pong = pin!(ping.ping(h2::Ping::opaque()));
+        let answered = match timeout(DOUBT, &mut pong).await {
+            Ok(answered) => Ok(answered),
+            Err(_) => {
+                // Requests that are under way may still be answered.
+                state.closed.store(true, Relaxed);
+                timeout(PING_TIMEOUT - DOUBT, pong).await
+            }
+        };
+        match answered {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return,
             Err(_) => {
