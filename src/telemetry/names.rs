@@ -57,7 +57,7 @@ metrics! {
     OpaqueConnections = "pillion_opaque_connections_total", Counter, ["direction", "source", "target", "backend", "workload"], "Connections carried as bytes.";
     OpaqueBytes = "pillion_opaque_bytes_total", Counter, ["direction", "source", "target", "flow"], "Bytes of opaque connections, from the caller (sent) and to it (received).";
     Detections = "pillion_protocol_detections_total", Counter, ["direction", "outcome"], "What connections were found to carry: http1, http2, tls (the application's own), opaque, server-first (opaque, the server spoke first), undecided (in time), nothing (ended without a byte).";
-    DetectionTime = "pillion_protocol_detection_duration_seconds", Histogram, ["direction", "outcome"], "How long it took to tell what a connection carries.";
+    DetectionTime = "pillion_protocol_detection_duration_seconds", Histogram, ["direction", "outcome"], "From a connection's beginning until it was told what it carries, its client's silence included.";
     Handshakes = "pillion_tls_handshakes_total", Counter, ["side", "result"], "TLS handshakes: full, resumed, or why they failed.";
     BreakerState = "pillion_breaker_state", Gauge, ["target", "workload"], "Circuit breaker of an endpoint: 0 closed, 1 open, 2 half-open; the worst of the workers.";
     BreakerOpened = "pillion_breaker_opened_total", Counter, ["target", "workload"], "Times that an endpoint's circuit breaker opened.";

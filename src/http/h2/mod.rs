@@ -185,7 +185,8 @@ where
                 (stream.send_data(data, last).is_ok() && !last).then_some(length)
             }
             Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
+                if let Ok(mut trailers) = frame.into_trailers() {
+                    super::headers::clean_trailers(&mut trailers);
                     let _ = stream.send_trailers(trailers);
                 }
                 None
