@@ -191,7 +191,10 @@ impl Checker {
             match pair.split_once('=') {
                 Some((key, value)) => {
                     if !is_label_key(key) {
-                        self.say("labels", format_args!("{key:?} in {pair:?} is no label's key (as Kubernetes has them)"));
+                        self.say(
+                            "labels",
+                            format_args!("{key:?} in {pair:?} is no label's key (as Kubernetes has them)"),
+                        );
                     }
                     if !is_label_value(value) {
                         let what = "is no label's value (up to 63 letters, digits, '-', '_' and '.')";

@@ -1,6 +1,9 @@
 //! What people say about one workload's sidecar: annotations of a pod template, labels of a Compose service.
 
-use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use pillion_api::network::Network;
 
@@ -248,7 +251,11 @@ mod tests {
         for ((name, _), fault) in wrong.iter().zip(&faults) {
             assert!(fault.starts_with(&format!("[{name:?}]: ")), "{fault}");
         }
-        assert!(faults[4].contains("bits; \"10.0.0.1/8\" 10.0.0.1 is not the first address"), "{}", faults[4]);
+        assert!(
+            faults[4].contains("bits; \"10.0.0.1/8\" 10.0.0.1 is not the first address"),
+            "{}",
+            faults[4]
+        );
         let (tuning, faults) = read(
             Place::Compose,
             &[("pillion.dev/labels", "app=x,version=v2"), ("pillion.dev/proxy-cpu-limit", "1")],
