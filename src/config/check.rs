@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pillion_api::name::is_label;
+use pillion_api::name::{is_label, is_label_key, is_label_value, is_port_name};
 
 use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw};
 use crate::telemetry::log::{self, Format};
@@ -189,12 +189,22 @@ impl Checker {
         let mut labels = BTreeMap::new();
         for pair in items(text) {
             match pair.split_once('=') {
-                Some((key, value)) if !key.is_empty() => {
+                Some((key, value)) => {
+                    if !is_label_key(key) {
+                        self.say(
+                            "labels",
+                            format_args!("{key:?} in {pair:?} is no label's key (as Kubernetes has them)"),
+                        );
+                    }
+                    if !is_label_value(value) {
+                        let what = "is no label's value (up to 63 letters, digits, '-', '_' and '.')";
+                        self.say("labels", format_args!("{value:?} in {pair:?} {what}"));
+                    }
                     if labels.insert(key.to_owned(), value.to_owned()).is_some() {
                         self.say("labels", format_args!("{key:?} twice"));
                     }
                 }
-                _ => self.say("labels", format_args!("{pair:?} is not KEY=VALUE")),
+                None => self.say("labels", format_args!("{pair:?} is not KEY=VALUE")),
             }
         }
         labels
@@ -216,6 +226,12 @@ impl Checker {
             let address = self.parse("ports", address.map(str::to_owned), default);
             if ports.iter().any(|known| known.port == port) {
                 self.say("ports", format_args!("{port} twice"));
+            }
+            if !name.is_empty() && !is_port_name(name) {
+                let form = "is no port's name (RFC 6335: 1 to 15 of a-z, 0-9 and -, with a letter)";
+                self.say("ports", format_args!("{name:?} in {item:?} {form}"));
+            } else if !name.is_empty() && ports.iter().any(|known| known.name == name) {
+                self.say("ports", format_args!("the name {name:?} twice"));
             }
             ports.push(AppPort { port, address, name: name.to_owned() });
         }
@@ -376,8 +392,8 @@ mod tests {
     fn all_faults_together() {
         let raw = Raw {
             workload: Some("No_Label".into()),
-            labels: Some("a=1,a=2,b".into()),
-            ports: Some("0,80,80,x:y".into()),
+            labels: Some("a=1,a=2,b,=c,d=e f".into()),
+            ports: Some("0,80,80,x:y,1:a_much_too_long_name,2:a,3:a".into()),
             inbound_listen: Some("nowhere".into()),
             outbound_listen: Some("0.0.0.0:1".into()),
             listeners: Some("127.0.0.1:1,127.0.0.1:2=x:3,127.0.0.1:2=a.b:0,0.0.0.0:4=a.b:5".into()),
@@ -398,8 +414,8 @@ mod tests {
         let Faults(faults) = check(raw, "h").expect_err("nothing in it is right");
         for (field, count) in [
             ("workload", 1),
-            ("labels", 2),
-            ("ports", 3),
+            ("labels", 4),
+            ("ports", 5),
             ("inboundListen", 1),
             ("outboundListen", 1),
             ("listeners", 4),

@@ -1,6 +1,8 @@
 //! What is wanted, as chains of rules that every backend can write: who is left alone, who is redirected, what is dropped.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
+
+use pillion_api::network::Network;
 
 use super::settings::{Ports, Settings};
 use crate::net::self_test;
@@ -67,33 +69,6 @@ pub(super) enum Verdict {
     Redirect(u16),
     /// It goes nowhere.
     Drop,
-}
-
-/// Addresses that share their first bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Network {
-    /// The first of them.
-    pub(super) first: IpAddr,
-    /// How many bits they share.
-    pub(super) bits: u8,
-}
-
-impl Network {
-    fn host(address: impl Into<IpAddr>) -> Self {
-        let first = address.into();
-        Self { first, bits: if first.is_ipv4() { 32 } else { 128 } }
-    }
-
-    /// One address only.
-    pub(super) fn is_host(self) -> bool {
-        self == Self::host(self.first)
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.bits)
-    }
 }
 
 impl Rule {

@@ -105,9 +105,62 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+/// Whether a text is a port's name (RFC 6335 5.1, in lower case as Kubernetes has it): 1 to 15 of `a-z`, `0-9` and `-`, with a
+/// letter among them, and no `-` at an end or beside another.
+pub fn is_port_name(text: &str) -> bool {
+    text.len() <= 15
+        && is_label(text)
+        && !text.contains("--")
+        && text.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// Whether a text is a label's key as Kubernetes has them: a word like a value that is not empty, after a DNS name and `/` or
+/// by itself.
+pub fn is_label_key(text: &str) -> bool {
+    let (prefix, word) = text.split_once('/').map_or((None, text), |(prefix, word)| (Some(prefix), word));
+    prefix.is_none_or(is_host) && !word.is_empty() && is_label_value(word)
+}
+
+/// Whether a text is a label's value as Kubernetes has them: empty, or up to 63 of `A-Z`, `a-z`, `0-9`, `-`, `_` and `.`, with a
+/// letter or digit at both ends.
+pub fn is_label_value(text: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let bytes = text.as_bytes();
+    bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && text.bytes().all(allowed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_ports() {
+        for good in ["http", "a", "8080-x", "h2", "abcdefghijklmno"] {
+            assert!(is_port_name(good), "{good}");
+        }
+        for bad in ["", "8080", "HTTP", "a_b", "-a", "a-", "a--b", "abcdefghijklmnop", "é"] {
+            assert!(!is_port_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        let longest = "x".repeat(63);
+        for good in ["app", "app.kubernetes.io/name", "A_b.c-d", &longest] {
+            assert!(is_label_key(good), "{good}");
+        }
+        let too_long = "x".repeat(64);
+        for bad in ["", "/name", "Example.com/x", "a/b/c", "-a", "app/", "a b", "a=b", &too_long] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+        for good in ["", "v1", "A_b.c-d", &longest] {
+            assert!(is_label_value(good), "{good}");
+        }
+        for bad in ["-x", "x.", "a b", "a/b", "a,b", "é", &too_long] {
+            assert!(!is_label_value(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn hosts_that_mean_a_service() {

@@ -24,12 +24,15 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// Wait for a server, apply documents, and write a join token for each of some workloads into a folder.
 #[derive(Debug, Args)]
 pub(super) struct JoinArgs {
-    /// NAMESPACE/SERVICE_ACCOUNT of each workload; its token is written to a file of the service account's name
+    /// NAMESPACE/SERVICE_ACCOUNT of each workload; its token is written to the file SERVICE_ACCOUNT/token in the folder
     #[arg(required = true, value_name = "IDENTITY", value_parser = identity)]
     identities: Vec<(String, String)>,
     /// Where the tokens go
     #[arg(long, value_name = "DIR")]
     tokens_dir: PathBuf,
+    /// The user, by number, who alone is to read them [default: who runs this]
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
     /// How long they work
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     ttl: String,
@@ -73,8 +76,8 @@ pub(super) async fn run(args: &JoinArgs, connection: &Connection) -> Result<(), 
         let answer = client.change(Method::POST, &tokens(), &[], Some(&body)).await?;
         let created: Created = serde_json::from_value(answer)
             .map_err(|error| Failure::Local(format!("the server's answer is not understood: {error}")))?;
-        let file = args.tokens_dir.join(account);
-        write(&file, &created.token)
+        let file = args.tokens_dir.join(account).join("token");
+        write(&file, &created.token, args.owner)
             .map_err(|error| Failure::Local(format!("cannot write {}: {error}", file.display())))?;
         print(&format!("token for {namespace}/{account} in {}\n", file.display()))?;
     }
@@ -86,11 +89,15 @@ fn tokens() -> [String; 2] {
 }
 
 /// Whole or not at all, and for its owner only.
-fn write(file: &Path, token: &str) -> std::io::Result<()> {
+fn write(file: &Path, token: &str, owner: Option<u32>) -> std::io::Result<()> {
     use std::io::Write as _;
     let folder = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
     let mut whole = tempfile::NamedTempFile::new_in(folder)?;
     whole.write_all(token.as_bytes())?;
+    if owner.is_some() {
+        std::os::unix::fs::fchown(whole.as_file(), owner, None)?;
+    }
     whole.persist(file)?;
     Ok(())
 }

@@ -25,6 +25,20 @@ pub(super) struct ServedPort {
     pub(super) protocol: Option<String>,
 }
 
+/// Takes a port in, unless its number is known. The control plane wants each name once: one that another port has is left
+/// out, which is noted.
+pub(super) fn add_port(ports: &mut Vec<ServedPort>, mut served: ServedPort, notes: &mut Vec<String>) {
+    if ports.iter().any(|known| known.port == served.port) {
+        return;
+    }
+    if let Some(first) = ports.iter().find(|known| !served.name.is_empty() && known.name == served.name) {
+        let (port, name) = (served.port, &served.name);
+        notes.push(format!("port {port} goes without its name: {name:?} is that of port {}", first.port));
+        served.name.clear();
+    }
+    ports.push(served);
+}
+
 /// What is known of a workload.
 #[derive(Debug, Default)]
 pub(super) struct Workload<'a> {

@@ -136,7 +136,7 @@ spec:
     spec:
       securityContext: {runAsUser: 15000}
       containers:
-      - {name: pillion-proxy, ports: [{containerPort: 15006}, {containerPort: 0}]}
+      - {name: pillion-proxy, ports: [{containerPort: 15006}, {containerPort: 0, name: much-too-long-a-name}]}
       - {name: a, readinessProbe: {httpGet: {port: nowhere}}, livenessProbe: {httpGet: {port: 80, path: '/a,b'}}}
       volumes: [{name: pillion-token}]
 ---
@@ -148,6 +148,11 @@ apiVersion: v1
 kind: Pod
 metadata: {name: odd, annotations: [1]}
 spec: {containers: {a: 1}, volumes: [x]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: labelled, labels: {app: a b, 'a,b': c, d: 1}}
+spec: {containers: [{name: a}]}
 ";
     let found = faults(text, &elsewhere());
     let expected = [
@@ -157,6 +162,7 @@ spec: {containers: {a: 1}, volumes: [x]}
         "StatefulSet shop/db: spec.template.spec.securityContext.runAsUser: 15000 is the sidecar's user",
         "StatefulSet shop/db: spec.template.spec.containers[0].name: \"pillion-proxy\" is the name",
         "StatefulSet shop/db: spec.template.spec.containers[0].ports[0].containerPort: 15006 is a port of the sidecar's",
+        "StatefulSet shop/db: spec.template.spec.containers[0].ports[1].name: must be the name of a port",
         "StatefulSet shop/db: spec.template.spec.containers[0].ports[1].containerPort: must be a number",
         "StatefulSet shop/db: spec.template.spec.containers[1].livenessProbe.httpGet.path: cannot be exempted",
         "StatefulSet shop/db: spec.template.spec.containers[1].readinessProbe.httpGet.port: must be a port's number",
@@ -165,6 +171,9 @@ spec: {containers: {a: 1}, volumes: [x]}
         "Pod odd: metadata.annotations: must be an object",
         "Pod odd: spec.containers: must be a list of objects",
         "Pod odd: spec.volumes: must be a list of objects",
+        "Pod labelled: metadata.labels.app: the value must be",
+        "Pod labelled: metadata.labels[\"a,b\"]: the key must be",
+        "Pod labelled: metadata.labels.d: must be a text",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (fault, start) in found.iter().zip(expected) {
@@ -175,6 +184,7 @@ spec: {containers: {a: 1}, volumes: [x]}
 #[test]
 fn every_fault_of_a_compose_file_at_once() {
     let text = "
+volumes: {web-pillion-token: {}, pillion-data: {}, other: {}}
 services:
   web: {image: a, ports: ['80:x', '80:15020'], deploy: {replicas: 2}, labels: {pillion.dev/log: debug}}
   WEB: {image: a, networks: 1, user: '15000', extends: {service: web}}
@@ -197,6 +207,8 @@ services:
         "services.WEB: is \"web\" to the mesh, as \"web\" is",
         "services[\"bad name\"]: cannot be a service of the mesh",
         "services.pillion: is a name that the control plane takes",
+        "volumes.pillion-data: is a name that",
+        "volumes.web-pillion-token: is a name that",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (fault, start) in found.iter().zip(expected) {
@@ -204,6 +216,37 @@ services:
     }
     let unsaid = faults("services: {a: {image: a}}", &Options::default());
     assert_eq!(unsaid.len(), 2, "how it joins, and whom: {unsaid:?}");
+}
+
+/// Who has another's token can become that service.
+#[test]
+fn a_sidecar_sees_no_token_but_its_own() {
+    let result = injected(include_str!("testdata/compose.yaml"), &with_control_plane()).documents.remove(0);
+    let services = result.get("services").and_then(Node::object).expect("services");
+    for service in ["web", "cart", "data_base"] {
+        let volume = format!("{service}-pillion-token");
+        let seeing: Vec<&str> = services
+            .iter()
+            .filter(|(_, it)| {
+                let mounts = it.get("volumes").map(Node::items).unwrap_or_default();
+                mounts.iter().filter_map(Node::text).any(|mount| mount.starts_with(&format!("{volume}:")))
+            })
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(seeing, ["pillion-join", &format!("{service}-pillion")]);
+    }
+}
+
+#[test]
+fn containers_of_a_pod_may_name_their_ports_alike() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, ports: [{containerPort: 80, name: \
+                http}]}, {name: b, ports: [{containerPort: 81, name: http}]}]}\n";
+    let result = injected(text, &elsewhere());
+    assert_eq!(result.notes, ["Pod a: port 81 goes without its name: \"http\" is that of port 80"]);
+    let sidecar = &result.documents[0].at(&["spec", "initContainers"]).expect("ours").items()[1];
+    let told = sidecar.get("env").expect("settings").items();
+    let ports = told.iter().find(|it| it.get("name").and_then(Node::text) == Some("PILLION_PORTS"));
+    assert_eq!(ports.and_then(|it| it.get("value")?.text()), Some("80:http,81"));
 }
 
 #[test]

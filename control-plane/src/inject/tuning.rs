@@ -1,8 +1,13 @@
 //! What people say about one workload's sidecar: annotations of a pod template, labels of a Compose service.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use crate::resource::{Faults, Path, duration};
+use pillion_api::network::Network;
+
+use crate::resource::{Faults, Path, duration, label_key, label_value};
 
 /// Before every name.
 const PREFIX: &str = "pillion.dev/";
@@ -123,7 +128,15 @@ impl Tuning {
                 crate::resource::dns_subdomain(value)?;
                 self.join_token_secret = Some(value.to_owned());
             }
-            "labels" => self.labels = Some(checked(value, label)?),
+            "labels" => {
+                let labels = checked(value, label)?;
+                let mut keys = BTreeSet::new();
+                let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+                if let Some((twice, _)) = pairs.find(|(key, _)| !keys.insert(*key)) {
+                    return Err(format!("has {twice:?} twice"));
+                }
+                self.labels = Some(labels);
+            }
             "proxy-cpu-request" => self.resource("requests", "cpu", value)?,
             "proxy-cpu-limit" => self.resource("limits", "cpu", value)?,
             "proxy-memory-request" => self.resource("requests", "memory", value)?,
@@ -147,7 +160,7 @@ impl Tuning {
 }
 
 /// A comma-separated list, without spaces. Every wrong item is named.
-fn checked(text: &str, check: fn(&str) -> Result<(), &'static str>) -> Result<String, String> {
+fn checked(text: &str, check: fn(&str) -> Result<(), String>) -> Result<String, String> {
     let items: Vec<&str> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
     let wrong: Vec<String> = items
         .iter()
@@ -159,33 +172,28 @@ fn checked(text: &str, check: fn(&str) -> Result<(), &'static str>) -> Result<St
     if wrong.is_empty() { Ok(items.join(",")) } else { Err(wrong.join("; ")) }
 }
 
-fn port(text: &str) -> Result<(), &'static str> {
-    text.parse::<std::num::NonZeroU16>().map(drop).map_err(|_| "is no port")
+fn port(text: &str) -> Result<(), String> {
+    text.parse::<std::num::NonZeroU16>().map(drop).map_err(|_| "is no port".into())
 }
 
 /// One, or a range of them.
-fn ports(text: &str) -> Result<(), &'static str> {
+fn ports(text: &str) -> Result<(), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let numbers = (first.parse::<std::num::NonZeroU16>(), last.parse::<std::num::NonZeroU16>());
     match numbers {
         (Ok(first), Ok(last)) if first <= last => Ok(()),
-        _ => Err("is neither a port nor a range such as 8000-8010"),
+        _ => Err("is neither a port nor a range such as 8000-8010".into()),
     }
 }
 
-fn cidr(text: &str) -> Result<(), &'static str> {
-    let wrong = "is no network such as 10.0.0.0/8 or fd00::/8";
-    let (address, bits) = text.split_once('/').ok_or(wrong)?;
-    let address: IpAddr = address.parse().map_err(|_| wrong)?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    bits.parse::<u8>().ok().filter(|bits| *bits <= most).map(drop).ok_or(wrong)
+fn cidr(text: &str) -> Result<(), String> {
+    text.parse::<Network>().map(drop)
 }
 
-fn label(text: &str) -> Result<(), &'static str> {
-    match text.split_once('=') {
-        Some((key, _)) if !key.is_empty() => Ok(()),
-        _ => Err("is not KEY=VALUE"),
-    }
+fn label(text: &str) -> Result<(), String> {
+    let (key, value) = text.split_once('=').ok_or("is not KEY=VALUE")?;
+    label_key(key)?;
+    label_value(value)
 }
 
 #[cfg(test)]
@@ -230,7 +238,7 @@ mod tests {
             ("pillion.dev/injekt", "enabled"),
             ("pillion.dev/exclude-inbound-ports", "0,80,9-8"),
             ("pillion.dev/exclude-outbound-ports", ""),
-            ("pillion.dev/exclude-outbound-cidrs", "10.0.0.0/33"),
+            ("pillion.dev/exclude-outbound-cidrs", "10.0.0.0/33,10.0.0.1/8"),
             ("pillion.dev/drain-timeout", "10"),
             ("pillion.dev/redirect-dns", "yes"),
             ("pillion.dev/log-level", "pillion=loud"),
@@ -243,11 +251,20 @@ mod tests {
         for ((name, _), fault) in wrong.iter().zip(&faults) {
             assert!(fault.starts_with(&format!("[{name:?}]: ")), "{fault}");
         }
+        assert!(
+            faults[4].contains("bits; \"10.0.0.1/8\" 10.0.0.1 is not the first address"),
+            "{}",
+            faults[4]
+        );
         let (tuning, faults) = read(
             Place::Compose,
             &[("pillion.dev/labels", "app=x,version=v2"), ("pillion.dev/proxy-cpu-limit", "1")],
         );
         assert_eq!(tuning.labels.as_deref(), Some("app=x,version=v2"));
         assert_eq!(faults.len(), 1, "what Compose says in other words: {faults:?}");
+        for wrong in ["app", "=x", "app=a b", "a b=x", "app=-x", "app=x,app=y"] {
+            let (tuning, faults) = read(Place::Compose, &[("pillion.dev/labels", wrong)]);
+            assert_eq!((tuning.labels, faults.len()), (None, 1), "{wrong}: {faults:?}");
+        }
     }
 }

@@ -27,6 +27,7 @@ pub mod text;
 
 pub use fault::{Fault, Faults, Path};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata, dns_label, dns_subdomain, service_name};
+pub(crate) use metadata::{label_key, label_value};
 
 use crate::store::{Bucket, Entry, Store, StoreError};
 

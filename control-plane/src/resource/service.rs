@@ -5,6 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
+use pillion_api::name::is_port_name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -150,14 +151,11 @@ impl ServicePort {
     }
 }
 
-/// RFC 6335, as Kubernetes asks of a named port: 1 to 15, with a letter among them.
+/// What a text must be that names a workload's port.
 fn port_name(name: &str) -> Result<(), String> {
-    if name.len() > 15
-        || metadata::dns_label(name).is_err()
-        || !name.bytes().any(|it| it.is_ascii_lowercase())
-    {
+    if !is_port_name(name) {
         return Err(format!(
-            "must be a port number, or the name of a workload's port (1 to 15 lower-case letters, digits or \"-\", at \
+            "must be a port number, or the name of a workload's port (RFC 6335: 1 to 15 lower-case letters, digits or \"-\", at \
              least one letter), is {name:?}"
         ));
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pillion_api::{
-    name::is_label,
+    name::{is_label, is_label_key, is_label_value, is_port_name},
     wire::{Health, Hello, WorkloadPort},
 };
 
@@ -81,7 +81,7 @@ fn check_labels(hello: &Hello, faults: &mut Vec<String>) {
         if !is_label_key(key) {
             wrong.push(format!("label key {:?} is not as Kubernetes has them", start(key)));
         }
-        if !value.is_empty() && !is_label_value(value) {
+        if !is_label_value(value) {
             wrong.push(format!(
                 "label {:?} has a value not as Kubernetes has them: {:?}",
                 start(key),
@@ -91,25 +91,6 @@ fn check_labels(hello: &Hello, faults: &mut Vec<String>) {
     }
     wrong.sort();
     faults.append(&mut wrong);
-}
-
-/// `[prefix/]name`: a DNS subdomain, and a label value.
-fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => {
-            prefix.len() <= 253 && prefix.split('.').all(is_label) && is_label_value(name)
-        }
-        None => is_label_value(key),
-    }
-}
-
-/// 1 to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
-fn is_label_value(value: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=63).contains(&value.len())
-        && value.bytes().all(allowed)
-        && value.starts_with(|char: char| char.is_ascii_alphanumeric())
-        && value.ends_with(|char: char| char.is_ascii_alphanumeric())
 }
 
 fn check_ports(ports: &[WorkloadPort], faults: &mut Vec<String>) {
@@ -127,9 +108,9 @@ fn check_ports(ports: &[WorkloadPort], faults: &mut Vec<String>) {
         if port.name.is_empty() {
             continue;
         }
-        if port.name.len() > 15 || !is_label(&port.name) {
+        if !is_port_name(&port.name) {
             faults.push(format!(
-                "ports[{index}].name must be a port name of at most 15 characters, is {:?}",
+                "ports[{index}].name must be a port name (RFC 6335, at most 15 characters), is {:?}",
                 start(&port.name)
             ));
         } else if !names.insert(&port.name) {

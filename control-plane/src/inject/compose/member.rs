@@ -125,6 +125,11 @@ impl Member {
         format!("{}-pillion", self.name)
     }
 
+    /// What only its sidecar sees, and who fills it.
+    pub(super) fn token_volume(&self) -> String {
+        format!("{}-pillion-token", self.name)
+    }
+
     fn ready(&self) -> String {
         format!("{}-pillion-ready", self.name)
     }
@@ -190,10 +195,7 @@ impl Member {
     }
 
     fn write_sidecar(&self, options: &Options) -> Object {
-        let token_file = match options.with_control_plane {
-            true => format!("{TOKEN_FOLDER}/{}", self.workload),
-            false => format!("{TOKEN_FOLDER}/token"),
-        };
+        let token_file = format!("{TOKEN_FOLDER}/token");
         let workload = Workload {
             labels: self.labels(),
             ports: &self.ports,
@@ -218,7 +220,7 @@ impl Member {
             ]),
             None => {
                 dependencies.set(control_plane::JOIN, condition("service_completed_successfully"));
-                format!("{}:{TOKEN_FOLDER}:ro", control_plane::TOKENS).into()
+                format!("{}:{TOKEN_FOLDER}:ro", self.token_volume()).into()
             }
         };
         let drain = self.tuning.drain_timeout.map_or(DRAIN_SECONDS, |timeout| timeout.as_secs() + 1);

@@ -66,7 +66,10 @@ pub(super) fn inject(document: &mut Node, options: &Options, report: &mut Report
             Err(why) => report.note(name, format_args!("not injected: {why}")),
         }
     }
-    check_names(&services, &members, options.with_control_plane, &at, &mut faults);
+    check_names(&services, &members, &at, &mut faults);
+    if options.with_control_plane {
+        control_plane::check_names(document, &services, &members, &mut faults);
+    }
 
     let mut injected = Object::default();
     if options.with_control_plane && !members.is_empty() {
@@ -125,13 +128,7 @@ fn rejoined(mut service: Node, members: &[Member]) -> Node {
 }
 
 /// Names that injected services take must be free, and no two services be the same to the mesh.
-fn check_names(
-    services: &Object,
-    members: &[Member],
-    with_control_plane: bool,
-    at: &Path,
-    faults: &mut Faults,
-) {
+fn check_names(services: &Object, members: &[Member], at: &Path, faults: &mut Faults) {
     for (index, member) in members.iter().enumerate() {
         for helper in member.helpers() {
             if services.get(&helper).is_some() {
@@ -148,11 +145,6 @@ fn check_names(
         if let Some(same) = members[..index].iter().find(|other| other.workload == member.workload) {
             let message = format!("is {:?} to the mesh, as {:?} is", member.workload, same.name);
             faults.add(&at.field(&member.name), message);
-        }
-    }
-    for name in [control_plane::SERVER, control_plane::JOIN] {
-        if with_control_plane && services.get(name).is_some() {
-            faults.add(&at.field(name), "is a name that the control plane takes");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The ports that a Compose service says it serves: the container's side of `ports`, and `expose`.
 
+use pillion_api::name::is_port_name;
+
 use crate::{
     inject::{
         Node, Object,
-        sidecar::{ServedPort, TAKEN_PORTS},
+        sidecar::{ServedPort, TAKEN_PORTS, add_port},
     },
     resource::{Faults, Path, service::APP_PROTOCOLS},
 };
@@ -24,11 +26,18 @@ pub(super) fn served(
             let at = at.field(list).index(index);
             match one(item) {
                 Ok(found) => {
-                    for served in found {
+                    for mut served in found {
+                        if !served.name.is_empty() && !is_port_name(&served.name) {
+                            notes.push(format!(
+                                "port {} goes without its name: {:?} is not 1 to 15 of a-z, 0-9 and \"-\" (RFC 6335)",
+                                served.port, served.name
+                            ));
+                            served.name.clear();
+                        }
                         if TAKEN_PORTS.contains(&served.port) {
                             faults.add(&at, format!("{} is a port of the sidecar's", served.port));
-                        } else if !ports.iter().any(|known| known.port == served.port) {
-                            ports.push(served);
+                        } else {
+                            add_port(&mut ports, served, notes);
                         }
                     }
                 }
@@ -79,9 +88,11 @@ fn one(item: &Node) -> Result<Vec<ServedPort>, Wrong> {
     }
     let member = |name: &str| item.get(name).and_then(Node::text).map(str::to_owned);
     let app_protocol = member("app_protocol").filter(|protocol| APP_PROTOCOLS.contains(&protocol.as_str()));
-    let name = member("name").filter(|name| crate::resource::dns_label(name).is_ok()).unwrap_or_default();
+    let name = member("name").unwrap_or_default();
+    // A name is one port's: of a range, the first's.
+    let of = |port| if port == first { name.clone() } else { String::new() };
     Ok((first..=last)
-        .map(|port| ServedPort { port, name: name.clone(), protocol: app_protocol.clone() })
+        .map(|port| ServedPort { port, name: of(port), protocol: app_protocol.clone() })
         .collect())
 }
 
@@ -141,5 +152,22 @@ mod tests {
         let item = text::read("{target: 8080, name: web, app_protocol: http}").expect("YAML").remove(0);
         let Ok(ports) = one(&item) else { panic!("it is right") };
         assert_eq!(ports, [ServedPort { port: 8080, name: "web".into(), protocol: Some("http".into()) }]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_left_out_with_a_note() {
+        let text = "ports:\n- {target: 80, name: web}\n- {target: 81, name: web}\n- {target: 82, name: Admin UI}\n\
+                    - {target: 83, name: sixteen-is-a-lot}\n- {target: 80, name: again}\n- {target: 90-91, name: many}\n";
+        let service = text::read(text).expect("YAML").remove(0);
+        let (mut faults, mut notes) = (Faults::default(), Vec::new());
+        let ports = served(service.object().expect("it is"), &Path::root(), &mut faults, &mut notes);
+        let named: Vec<(u16, &str)> =
+            ports.iter().map(|served| (served.port, served.name.as_str())).collect();
+        assert_eq!(named, [(80, "web"), (81, ""), (82, ""), (83, ""), (90, "many"), (91, "")]);
+        assert_eq!(notes.len(), 3, "{notes:#?}");
+        for (note, start) in notes.iter().zip(["port 81 ", "port 82 ", "port 83 "]) {
+            assert!(note.starts_with(start), "{note}");
+        }
+        assert!(faults.into_vec().is_empty());
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use pillion_api::name::is_port_name;
+
 use super::{
     parts::{PROXY, REDIRECT, TOKEN, proxy_container, redirect_container, token_volume},
     probes::{self, Probes},
@@ -13,10 +15,10 @@ use crate::{
     inject::{
         Node, Object, Options,
         node::list,
-        sidecar::{ServedPort, TAKEN_PORTS, TOKEN_FOLDER, USER, Workload},
+        sidecar::{ServedPort, TAKEN_PORTS, TOKEN_FOLDER, USER, Workload, add_port},
         tuning::{INJECTED, Place, Tuning},
     },
-    resource::{Faults, Path},
+    resource::{Faults, Path, label_key, label_value},
 };
 
 /// Where `pillion install` would put it.
@@ -207,9 +209,8 @@ impl Found {
                 let own = served(container, &at.field("ports"), faults);
                 self.probes.take(container, &own, &at, faults);
                 for served in own {
-                    if !self.ports.iter().any(|known| known.port == served.port) {
-                        self.ports.push(served);
-                    }
+                    // Two containers of a pod may give the same name to ports of theirs.
+                    add_port(&mut self.ports, served, &mut self.probes.notes);
                 }
             }
         }
@@ -236,7 +237,12 @@ fn served(container: &Node, at: &Path, faults: &mut Faults) -> Vec<ServedPort> {
         if port.get("protocol").and_then(Node::text).is_some_and(|protocol| protocol != "TCP") {
             continue;
         }
-        let at = at.index(index).field("containerPort");
+        let (at_name, at) = (at.index(index).field("name"), at.index(index).field("containerPort"));
+        let name = port.get("name").and_then(Node::text).unwrap_or_default();
+        if !name.is_empty() && !is_port_name(name) {
+            let form = "(RFC 6335: 1 to 15 lower-case letters, digits or \"-\", at least one letter)";
+            faults.add(&at_name, format!("must be the name of a port {form}, is {name:?}"));
+        }
         let number =
             port.get("containerPort").and_then(Node::whole).and_then(|number| u16::try_from(number).ok());
         match number {
@@ -245,8 +251,7 @@ fn served(container: &Node, at: &Path, faults: &mut Faults) -> Vec<ServedPort> {
                 faults.add(&at, format!("{number} is a port of the sidecar's"));
             }
             Some(number) => {
-                let name = port.get("name").and_then(Node::text).unwrap_or_default().to_owned();
-                ports.push(ServedPort { port: number, name, protocol: None });
+                ports.push(ServedPort { port: number, name: name.to_owned(), protocol: None });
             }
         }
     }
@@ -274,12 +279,16 @@ fn labels(template: &Node, at: &Path, faults: &mut Faults) -> String {
     let labels = template.at(&["metadata", "labels"]).and_then(Node::object);
     let mut pairs = Vec::new();
     for (key, value) in labels.into_iter().flat_map(|labels| labels.iter()) {
-        match value.text() {
-            Some(value) if !value.contains(',') && !key.contains([',', '=']) => {
-                pairs.push(format!("{key}={value}"))
-            }
-            _ => faults.add(&at.field(key), "is no label that Kubernetes would take"),
-        }
+        let at = at.field(key);
+        let Some(value) = value.text() else {
+            faults.add(&at, "must be a text");
+            continue;
+        };
+        [label_key(key), label_value(value)]
+            .into_iter()
+            .filter_map(Result::err)
+            .for_each(|it| faults.add(&at, it));
+        pairs.push(format!("{key}={value}"));
     }
     pairs.join(",")
 }
