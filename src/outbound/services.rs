@@ -305,8 +305,11 @@ impl Service {
             }
             // The addresses that it had may still be good, which their breakers will tell.
             Err(refusal) => {
-                tracing::warn!(service = %self.name, %refusal, "a service outside the mesh");
-                (Some(refusal.to_string()), LOOK_AGAIN)
+                let known = self.outside.borrow().as_ref().is_some_and(|outside| outside.fault.is_some());
+                if !known {
+                    tracing::warn!(service = %self.name, %refusal, "a service outside the mesh");
+                }
+                (Some(refusal.detail), LOOK_AGAIN)
             }
         };
         if let Some(outside) = &mut *self.outside.borrow_mut() {
@@ -385,8 +388,11 @@ impl Service {
     }
 
     fn nobody(&self, reason: Reason, waited: Duration) -> Refusal {
-        match self.outside.borrow().as_ref().and_then(|outside| outside.fault.as_ref()) {
-            Some(fault) => Refusal::new(Reason::NoAddress, fault),
+        match self.outside.borrow().as_ref() {
+            Some(Outside { fault: Some(fault), .. }) => Refusal::new(Reason::NoAddress, fault),
+            Some(Outside { host, .. }) => {
+                Refusal::new(Reason::NoAddress, format_args!("{host}: no answer yet, waited {waited:?}"))
+            }
             None => Refusal::new(reason, format_args!("{}, waited {waited:?}", self.name)),
         }
     }
