@@ -111,6 +111,20 @@ async fn a_sidecar_says_whether_it_is_ready_and_whether_its_application_takes_co
     };
     assert!(ready(&["--wait", "10s"], &admin).await.status.success());
 
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sidecar.yaml");
+    let by_file = async |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        let mut ready = Command::new(pillion_proxy());
+        ready.arg("ready").env("PILLION_CONFIG", &file).stdin(Stdio::null());
+        soon("ready ends", ready.output()).await.expect("it starts")
+    };
+    assert!(by_file(&format!("adminListen: {admin}\n")).await.status.success());
+    assert_eq!(by_file("adminListen: 127.0.0.1:1\n").await.status.code(), Some(1));
+    let unreadable = by_file("adminLisen: 127.0.0.1:1\n").await;
+    assert_eq!(unreadable.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&unreadable.stderr).contains("adminLisen"), "{unreadable:?}");
+
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let accepts = async |port: u16| {
         let answer = client.get(format!("http://{admin}/accepts/{port}")).send().await.expect("it answers");
