@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
+use pillion::inject::Node;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::support::mesh::{Mesh, SidecarSpec, pillion, pillion_proxy};
@@ -92,6 +93,36 @@ async fn what_is_wrong_is_told_with_its_place_and_nothing_is_written() {
         let said = inject(arguments, input).await;
         assert_eq!(said.code, Some(code), "{arguments:?}: {}", said.errors);
         assert!(said.errors.contains(words), "{arguments:?}: {}", said.errors);
+    }
+}
+
+#[tokio::test]
+async fn what_is_injected_the_sidecars_program_takes() {
+    let compose = "services:\n  web:\n    image: web:1\n    ports:\n    - {target: 80, name: web}\n    - {target: 81, name: web}\n    \
+                   - {target: 82, name: A very long name}\n    labels:\n      pillion.dev/labels: app=web,example.com/tier=\n      \
+                   pillion.dev/exclude-outbound-cidrs: 10.0.0.0/8\n      pillion.dev/plaintext-ports: \"80\"\n";
+    let said = inject(&["-f", "-", "--with-control-plane"], compose).await;
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    assert_eq!(said.errors.matches("goes without its name").count(), 2, "{}", said.errors);
+    let file = pillion::inject::text::read(&said.output).expect("YAML").remove(0);
+    let sidecar =
+        file.at(&["services", "web-pillion", "environment"]).and_then(Node::object).expect("settings");
+    let mut check = Command::new(pillion_proxy());
+    check.arg("check-config").envs(sidecar.iter().map(|(name, value)| (name, value.text().expect("a text"))));
+    let redirect = file.at(&["services", "web-pillion-net", "command"]).expect("arguments").items();
+    let mut dry_run = Command::new(pillion_proxy());
+    dry_run.args(redirect.iter().filter_map(Node::text).filter(|it| *it != "--hold")).arg("--dry-run");
+    for mut command in [check, dry_run] {
+        let output = soon("it ends", command.stdin(Stdio::null()).output()).await.expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    let refused = "services:\n  web:\n    image: web:1\n    labels:\n      pillion.dev/labels: app=a b\n      \
+                   pillion.dev/exclude-outbound-cidrs: 10.0.0.1/8\n";
+    let said = inject(&["-f", "-", "--with-control-plane"], refused).await;
+    assert_eq!(said.code, Some(1));
+    for words in ["the value must be", "10.0.0.1 is not the first address of its network of 8 bits"] {
+        assert!(said.errors.contains(words), "{words:?} in {}", said.errors);
     }
 }
 
