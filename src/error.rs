@@ -96,6 +96,7 @@ reasons! {
     NoBackend = "no-backend", INTERNAL_SERVER_ERROR, Unavailable, unprocessed: true, "the matched route has no backend that exists";
     NoIdentity = "no-identity", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "this sidecar has no certificate yet";
     DiscoveryTimeout = "discovery-timeout", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the control plane has not told this sidecar about the service yet";
+    ControlPlaneAway = "control-plane-away", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the control plane cannot be asked what the destination is";
     NoEndpoints = "no-endpoints", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no workload serves the service";
     NoReadyEndpoints = "no-ready-endpoints", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "workloads serve the service, but none of them is ready";
     BreakersOpen = "breakers-open", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the circuit breakers of all ready workloads are open";
@@ -117,7 +118,7 @@ reasons! {
     UriTooLong = "uri-too-long", URI_TOO_LONG, ResourceExhausted, unprocessed: true, "the request's URI is too long";
     Http2Abuse = "http2-abuse", TOO_MANY_REQUESTS, ResourceExhausted, unprocessed: false, "an HTTP/2 connection asked for too much that carries nothing, or took too much room";
     UpgradeFailed = "upgrade-failed", BAD_GATEWAY, Internal, unprocessed: false, "the connection could not be upgraded";
-    PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "the mesh's port speaks mutual TLS only";
+    PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "only mutual TLS of the mesh is taken here";
 }
 
 /// One refusal: what, where it was noticed, and the particulars.

@@ -78,7 +78,7 @@ async fn with_dns(sources: Sources, test: impl AsyncFnOnce(Rc<Served>)) {
                         uid: None,
                         virtual_address: address.map(|text| text.parse().expect("an address")),
                     });
-                    let _ = ask.reply.send(answer);
+                    let _ = ask.reply.send(Ok(answer));
                 }
             }
         });

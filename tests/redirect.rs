@@ -336,8 +336,13 @@ fn a_sidecar_that_is_bypassed_is_not_ready() {
         }
         let gauge = || pod.get(socket_address("127.0.0.1", 15020), "/metrics").expect("it is listened on");
         assert!(gauge().contains("\npillion_redirected 0"));
+        // As a user whose connections are not left alone, it would call itself without end.
         pod.redirect(&["--backend", backend]).works();
-        let ready = until("ready\n");
+        let looped = until("runs as user 0");
+        assert!(looped.starts_with("HTTP/1.1 503") && looped.contains("--proxy-uid"), "{looped}");
+        assert!(gauge().contains("\npillion_redirected 0"));
+        pod.redirect(&["--backend", backend, "--proxy-uid", "0"]).works();
+        let ready = until("\nready\n");
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
         assert!(gauge().contains("\npillion_redirected 1"));
     }

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,12 +12,19 @@ use std::{
 use pillion_api::wire::{Health, Hello, WorkloadPort};
 use pillion_certs::{Identity, RenewalStatus, rotate::keep_fresh};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::changed_or_due;
 use crate::{
     config::{Config, JoinToken},
-    control::{Mesh, certify, directory::Wish, stream::Stream},
+    control::{
+        Mesh, certify,
+        directory::Wish,
+        stream::{Known, Stream},
+    },
     drain::Drain,
     net::resolve::Resolver,
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
@@ -40,9 +48,19 @@ pub(super) struct Member {
 
 impl Member {
     /// For ever.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let address = self.config.control_plane.clone();
-        let identity = join(&address, &self.resolver, &self.config.join_token, &self.registry).await;
+        let mut known = Known::new(Instant::now());
+        let identity = {
+            let mut joining = pin!(join(&address, &self.resolver, &self.config.join_token, &self.registry));
+            loop {
+                tokio::select! {
+                    identity = &mut joining => break identity,
+                    // Nobody can be asked yet; but who has waited long enough must hear so.
+                    Some(wish) = self.wishes.recv() => drop(known.grant(wish, Instant::now())),
+                }
+            }
+        };
         tracing::info!(identity = %identity.spiffe_id(), "certified");
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
         tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
@@ -71,6 +89,7 @@ impl Member {
             gathered: self.gathered,
             renewals,
             mesh: self.mesh,
+            known,
         };
         stream.run().await;
     }

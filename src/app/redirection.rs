@@ -12,7 +12,7 @@ use pillion_api::wire::Health;
 use tokio::sync::watch;
 
 use crate::{
-    net::self_test::{ADDRESSES, Found, SelfTest},
+    net::self_test::{ADDRESSES, EXEMPT, Found, SelfTest},
     telemetry::{names::Metric, prometheus::Registry},
 };
 
@@ -39,7 +39,11 @@ impl Redirection {
             let same = |listener: &TcpListener| listener.local_addr().map(|own| own.is_ipv4()).ok();
             listeners.iter().any(|listener| same(listener) == Some(address.is_ipv4()))
         };
-        Self { self_test, addresses: ADDRESSES.into_iter().filter(listened).collect(), registry }
+        Self {
+            self_test,
+            addresses: ADDRESSES.into_iter().chain(EXEMPT).filter(listened).collect(),
+            registry,
+        }
     }
 
     /// Tests from now on. Gives the workload's health as others are to see it, where `health` is its application's, and why
@@ -86,13 +90,21 @@ fn untested() -> Unready {
 /// What tests of all addresses say, where `before` was known.
 fn judge(before: Unready, found: Vec<Found>) -> Unready {
     let mut bypassed = Vec::new();
-    let mut nothing = false;
+    let (mut nothing, mut looped) = (false, false);
     for found in found {
         match found {
             Found::Redirected => {}
             Found::Bypassed(how) => bypassed.push(how),
+            Found::Looped => looped = true,
             Found::Nothing => nothing = true,
         }
+    }
+    if looped {
+        let user = rustix::process::geteuid().as_raw();
+        return Some(format!(
+            "this sidecar runs as user {user}, whose own connections are redirected to it: run it as the user of \
+             `pillion-proxy redirect --proxy-uid`, or name its user there"
+        ));
     }
     if !bypassed.is_empty() {
         let how = bypassed.join(", ");

@@ -105,8 +105,9 @@ async fn drain(trigger: &Trigger, served: Served<'_>, signal: Signal, deadline: 
             ended = application.ended() => ended,
         };
     }
-    let known = served.serves || served.application.is_some();
-    let closed = until_closed(served, |open| open.all() == 0, if known { LOOK } else { QUIET });
+    // Of another process nobody knows whether it has ended.
+    let quiet = if served.application.is_some() { LOOK } else { QUIET };
+    let closed = until_closed(served, |open| open.all() == 0, quiet);
     match timeout_at(deadline, closed).await {
         Ok(()) => 0,
         Err(_) => open(served.workers).await.all(),

@@ -146,16 +146,16 @@ impl<T> Balancer<T> {
         self.all.borrow().contains_key(uid)
     }
 
-    /// Takes the one endpoint that the caller has named itself.
+    /// Takes the one endpoint that the caller has named itself. Its breaker does not matter: there is no other to call instead.
     ///
     /// # Errors
-    /// [`Reason::NoEndpoints`]: it is not there (any more); [`Reason::NoReadyEndpoints`]; [`Reason::BreakersOpen`].
+    /// [`Reason::NoEndpoints`]: it is not there (any more); [`Reason::NoReadyEndpoints`].
     pub fn pick_named(self: &Rc<Self>, now: Instant, uid: &str) -> Result<Pick<T>, Reason> {
         let endpoint = self.all.borrow().get(uid).cloned().ok_or(Reason::NoEndpoints)?;
-        match (endpoint.is_ready(), endpoint.available(now)) {
-            (false, _) => Err(Reason::NoReadyEndpoints),
-            (true, false) => Err(Reason::BreakersOpen),
-            (true, true) => Ok(Pick::new(self.clone(), endpoint, now)),
+        if endpoint.is_ready() {
+            Ok(Pick::new(self.clone(), endpoint, now))
+        } else {
+            Err(Reason::NoReadyEndpoints)
         }
     }
 

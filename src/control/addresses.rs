@@ -8,12 +8,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use pillion_api::wire::{Resolve, Resolved, resolve::Destination};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::directory::{Answer, Ask, Question};
+use super::directory::{Answer, Ask, Away, Question};
 
 /// An answer older than this is asked for again when it is next needed.
 const FRESH: Duration = Duration::from_secs(5);
 /// An answer older than this is not given any more while the control plane can be asked: the destination may have
-/// become another's.
+/// become another's. That the mesh does not know a destination is believed for [`FRESH`] only: it may have become a
+/// workload's, which is not to be called as if it were outside.
 const STALE: Duration = Duration::from_secs(60);
 /// A workload that restarts is nobody for a while. So long, its address is still taken for its own: what is sent there must
 /// not go past the mesh as if it had never been one.
@@ -40,7 +41,7 @@ struct Known {
     answer: Option<(Instant, Option<Answer>)>,
     /// When it was asked last, if that is not answered yet.
     asked: Option<Instant>,
-    waiting: Vec<oneshot::Sender<Option<Answer>>>,
+    waiting: Vec<oneshot::Sender<Result<Option<Answer>, Away>>>,
 }
 
 impl Addresses {
@@ -52,22 +53,35 @@ impl Addresses {
     /// Answers at once, or when the answer comes; not at all where it is not to be expected. Gives what there is to ask
     /// the control plane.
     pub fn ask(&mut self, ask: Ask, now: Instant) -> Option<Resolve> {
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&ask.question) {
-            self.make_room(now);
+        let outage = self.away.is_some_and(|since| now - since >= AWAY);
+        if !self.known.contains_key(&ask.question) {
+            if outage {
+                let _ = ask.reply.send(Err(Away));
+                return None;
+            }
+            if self.known.len() >= MAX_KNOWN {
+                self.make_room(now);
+            }
         }
         let connected = self.away.is_none();
         let wire = to_wire(&ask.question);
         let known = self.known.entry(ask.question).or_default();
         let age = known.answer.as_ref().map(|(at, _)| now - *at);
         match &known.answer {
-            Some((_, answer)) if !connected || !ask.anew && age.is_some_and(|age| age < STALE) => {
+            Some((_, answer))
+                if !connected || !ask.anew && age < Some(if answer.is_some() { STALE } else { FRESH }) =>
+            {
                 // Nobody may wait for it any more.
-                let _ = ask.reply.send(answer.clone());
+                let _ = ask.reply.send(Ok(answer.clone()));
             }
-            _ if known.waiting.len() >= MAX_WAITING => {}
-            // Its asker hears at once that there is no answer.
-            _ if self.away.is_some_and(|since| now - since >= AWAY) => {}
-            _ => known.waiting.push(ask.reply),
+            _ if outage => drop(ask.reply.send(Err(Away))),
+            _ => {
+                known.waiting.retain(|waiting| !waiting.is_closed());
+                // Beyond, its asker is dropped, and hears that too many wait.
+                if known.waiting.len() < MAX_WAITING {
+                    known.waiting.push(ask.reply);
+                }
+            }
         }
         let due = (ask.anew || age.is_none_or(|age| age >= FRESH))
             && known.asked.is_none_or(|asked| now - asked >= FRESH);
@@ -94,7 +108,7 @@ impl Addresses {
             }
             if let Some((_, answer)) = &known.answer {
                 for waiting in known.waiting.drain(..) {
-                    let _ = waiting.send(answer.clone());
+                    let _ = waiting.send(Ok(answer.clone()));
                 }
             }
         }
@@ -177,9 +191,23 @@ mod tests {
         Question::Address("10.1.0.7:80".parse().expect("an address"))
     }
 
-    fn ask(known: &mut Addresses, now: Instant) -> (oneshot::Receiver<Option<Answer>>, Option<Resolve>) {
+    struct Answered(oneshot::Receiver<Result<Option<Answer>, Away>>);
+
+    impl Answered {
+        /// `None`: not yet, or never.
+        fn now(&mut self) -> Option<Result<Option<Answer>, Away>> {
+            self.0.try_recv().ok()
+        }
+
+        fn service(&mut self) -> Option<String> {
+            let answer = self.now().expect("answered").expect("not away");
+            answer.map(|answer| answer.service.to_string())
+        }
+    }
+
+    fn ask(known: &mut Addresses, now: Instant) -> (Answered, Option<Resolve>) {
         let (reply, answer) = oneshot::channel();
-        (answer, known.ask(Ask { question: address(), anew: false, reply }, now))
+        (Answered(answer), known.ask(Ask { question: address(), anew: false, reply }, now))
     }
 
     fn connected(now: Instant) -> Addresses {
@@ -200,10 +228,10 @@ mod tests {
         let (mut first, asked) = ask(&mut known, now);
         assert!(asked.is_some());
         let (mut second, asked) = ask(&mut known, now);
-        assert!(asked.is_none() && first.try_recv().is_err());
+        assert!(asked.is_none() && first.now().is_none());
         known.answered(resolved("a.n"), now).expect("an answer");
         for answer in [&mut first, &mut second, &mut ask(&mut known, now).0] {
-            let answer = answer.try_recv().expect("answered").expect("known");
+            let answer = answer.now().expect("answered").expect("not away").expect("known");
             assert_eq!((answer.service.as_str(), answer.port, answer.uid), ("a.n", 80, None));
         }
     }
@@ -213,17 +241,28 @@ mod tests {
         let now = Instant::now();
         let mut known = connected(now);
         assert!(ask(&mut known, now).1.is_some());
-        known.answered(resolved(""), now).expect("an answer");
+        known.answered(resolved("a.n"), now).expect("an answer");
         let old = now + FRESH;
         let (mut answer, asked) = ask(&mut known, old);
-        assert_eq!(answer.try_recv(), Ok(None));
+        assert!(answer.service().is_some());
         assert!(asked.is_some());
         assert!(ask(&mut known, old).1.is_none(), "it is being asked already");
         let stale = now + STALE;
         let (mut answer, asked) = ask(&mut known, stale);
-        assert!(answer.try_recv().is_err() && asked.is_some());
+        assert!(answer.now().is_none() && asked.is_some());
         known.answered(resolved("b.n"), stale).expect("an answer");
-        assert!(answer.try_recv().expect("answered").is_some());
+        assert!(answer.service().is_some());
+    }
+
+    #[test]
+    fn that_a_destination_is_unknown_is_believed_for_a_short_time_only() {
+        let now = Instant::now();
+        let mut known = connected(now);
+        ask(&mut known, now);
+        known.answered(resolved(""), now).expect("an answer");
+        assert_eq!(ask(&mut known, now + FRESH / 2).0.service(), None);
+        let (mut answer, asked) = ask(&mut known, now + FRESH);
+        assert!(answer.now().is_none() && asked.is_some(), "it may have joined since");
     }
 
     #[test]
@@ -232,11 +271,12 @@ mod tests {
         let mut known = connected(now);
         let after = |known: &mut Addresses, service, later| {
             let now = now + later;
-            let (reply, mut answer) = oneshot::channel();
+            let (reply, answer) = oneshot::channel();
             assert!(known.ask(Ask { question: address(), anew: true, reply }, now).is_some());
-            assert!(answer.try_recv().is_err(), "it is asked anew");
+            let mut answer = Answered(answer);
+            assert!(answer.now().is_none(), "it is asked anew");
             known.answered(resolved(service), now).expect("an answer");
-            answer.try_recv().expect("answered").map(|answer| answer.service.to_string())
+            answer.service()
         };
         assert_eq!(after(&mut known, "a.n", Duration::ZERO).as_deref(), Some("a.n"));
         assert_eq!(after(&mut known, "", GONE / 2).as_deref(), Some("a.n"));
@@ -249,18 +289,17 @@ mod tests {
         let now = Instant::now();
         let mut known = Addresses::new(now);
         let (mut first, asked) = ask(&mut known, now);
-        assert!(asked.is_none() && first.try_recv().is_err());
+        assert!(asked.is_none() && first.now().is_none());
         assert_eq!(known.connected(now).len(), 1, "asked when a stream opens");
         known.answered(resolved("a.n"), now).expect("an answer");
-        assert!(first.try_recv().is_ok());
+        assert!(first.now().is_some());
         known.lost(now);
         let (mut later, asked) = ask(&mut known, now + STALE * 10);
-        assert!(later.try_recv().expect("answered").is_some() && asked.is_none());
+        assert!(later.service().is_some() && asked.is_none());
     }
 
     #[test]
     fn a_first_answer_is_waited_for_through_a_restart_but_not_through_an_outage() {
-        use oneshot::error::TryRecvError::{Closed, Empty};
         let now = Instant::now();
         for lost_again in [false, true] {
             let mut known = Addresses::new(now);
@@ -269,8 +308,8 @@ mod tests {
                 known.lost(now);
                 known.lost(now + AWAY * 2);
             }
-            assert_eq!(ask(&mut known, now + AWAY / 2).0.try_recv(), Err(Empty));
-            assert_eq!(ask(&mut known, now + AWAY).0.try_recv(), Err(Closed));
+            assert_eq!(ask(&mut known, now + AWAY / 2).0.now(), None);
+            assert_eq!(ask(&mut known, now + AWAY).0.now(), Some(Err(Away)));
         }
     }
 

@@ -65,9 +65,13 @@ pub struct Ask {
     pub question: Question,
     /// What is known already is of no use.
     pub anew: bool,
-    /// `None`: the mesh does not know the destination.
-    pub reply: oneshot::Sender<Option<Answer>>,
+    /// `None`: the mesh does not know the destination. Dropped: too many wait for it.
+    pub reply: oneshot::Sender<Result<Option<Answer>, Away>>,
 }
+
+/// There is no control plane to ask, and has not been for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Away;
 
 /// What workers want of the main thread.
 #[derive(Debug)]
@@ -117,7 +121,7 @@ impl Directory {
     /// [`super::addresses`]), also while the control plane is away.
     ///
     /// # Errors
-    /// [`Reason::DiscoveryTimeout`]: it was never answered, and the control plane does not answer now.
+    /// For one that was never answered: [`Reason::ControlPlaneAway`], [`Reason::DiscoveryTimeout`], [`Reason::QueueFull`].
     pub async fn resolve(&self, question: Question) -> Result<Option<Answer>, Refusal> {
         self.ask(question, false).await
     }
@@ -141,8 +145,10 @@ impl Directory {
             answer.await.ok()
         };
         match tokio::time::timeout(self.patience, asked).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) | Err(_) => Err(unknown(&question)),
+            Ok(Some(Ok(answer))) => Ok(answer),
+            Ok(Some(Err(Away))) => Err(Refusal::new(Reason::ControlPlaneAway, question)),
+            Ok(None) => Err(Refusal::new(Reason::QueueFull, question)),
+            Err(_) => Err(unknown(&question)),
         }
     }
 }

@@ -75,24 +75,46 @@ pub struct Stream {
     pub renewals: watch::Receiver<RenewalStatus>,
     /// Where workers see who we are.
     pub mesh: watch::Sender<Option<Mesh>>,
+    /// What workers have wished for already.
+    pub known: Known,
+}
+
+/// What is known of services and destinations, and what workers wait for.
+#[derive(Debug)]
+pub struct Known {
+    holdings: Holdings,
+    addresses: Addresses,
+}
+
+impl Known {
+    /// Nothing yet.
+    pub fn new(now: Instant) -> Self {
+        Self { holdings: Holdings::default(), addresses: Addresses::new(now) }
+    }
+
+    /// Gives what there is to ask the control plane; what is asked while it is not there, is when it is.
+    pub fn grant(&mut self, wish: Wish, now: Instant) -> Option<Message> {
+        match wish {
+            Wish::Follow(wish) => {
+                let (seen, subscribe) = self.holdings.follow(&wish.service);
+                // A worker that no longer waits asks again when it needs to.
+                let _ = wish.reply.send(seen);
+                subscribe.map(Message::Subscribe)
+            }
+            Wish::Resolve(ask) => self.addresses.ask(ask, now).map(Message::Resolve),
+        }
+    }
 }
 
 struct State {
     stream: Stream,
-    holdings: Holdings,
-    addresses: Addresses,
     heard: Instant,
 }
 
 impl Stream {
     /// Runs for ever.
     pub async fn run(self) {
-        let mut state = State {
-            stream: self,
-            holdings: Holdings::default(),
-            addresses: Addresses::new(Instant::now()),
-            heard: Instant::now(),
-        };
+        let mut state = State { stream: self, heard: Instant::now() };
         let mut wait = BACKOFF.0;
         loop {
             let began = Instant::now();
@@ -100,7 +122,7 @@ impl Stream {
                 Ok(client) => {
                     state.connects("ok");
                     let ended = state.session(client).await;
-                    state.addresses.lost(Instant::now());
+                    state.stream.known.addresses.lost(Instant::now());
                     state.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
                     ended
                 }
@@ -150,22 +172,13 @@ impl State {
         self.meanwhile(async move { channel::connect(&address, &resolver, config).await }).await
     }
 
-    /// Gives what there is to ask the control plane.
     fn grant(&mut self, wish: Wish) -> Option<Message> {
-        match wish {
-            Wish::Follow(wish) => {
-                let (seen, subscribe) = self.holdings.follow(&wish.service);
-                // A worker that no longer waits asks again when it needs to.
-                let _ = wish.reply.send(seen);
-                subscribe.map(Message::Subscribe)
-            }
-            Wish::Resolve(ask) => self.addresses.ask(ask, Instant::now()).map(Message::Resolve),
-        }
+        self.stream.known.grant(wish, Instant::now())
     }
 
     /// Shows what holds at this moment.
     fn stale(&self) {
-        self.stream.registry.gauge(Metric::Subscriptions, &[]).set(self.holdings.len() as f64);
+        self.stream.registry.gauge(Metric::Subscriptions, &[]).set(self.stream.known.holdings.len() as f64);
         let stale = self.heard.elapsed().as_secs_f64();
         self.stream.registry.gauge(Metric::ControlPlaneStale, &[]).set(stale);
     }
@@ -197,14 +210,14 @@ impl State {
         self.heard = Instant::now();
         let silence = Duration::from_millis(welcome.heartbeat_interval_ms.max(100).into()) * 3;
         self.welcome(welcome)?;
-        for subscribe in self.holdings.subscriptions() {
+        for subscribe in self.stream.known.holdings.subscriptions() {
             // More than a queue of them is normal here, so this waits for room.
             let subscribe = SidecarMessage { message: Some(Message::Subscribe(subscribe)) };
             let sent = tokio::time::timeout(OPENING, out.send(subscribe)).await;
             sent.map_err(|_| "the control plane does not take our messages")?
                 .map_err(|error| error.to_string())?;
         }
-        for resolve in self.addresses.connected(Instant::now()) {
+        for resolve in self.stream.known.addresses.connected(Instant::now()) {
             send(Message::Resolve(resolve))?;
         }
         tracing::info!(address = self.stream.address, "connected to the control plane");
@@ -239,7 +252,7 @@ impl State {
                     if self.heard.elapsed() > silence {
                         return Err(format!("nothing heard for {silence:?}"));
                     }
-                    for service in self.holdings.sweep() {
+                    for service in self.stream.known.holdings.sweep() {
                         send(Message::Unsubscribe(Unsubscribe { service: service.to_string() }))?;
                     }
                     send(Message::Telemetry(self.telemetry()))?;
@@ -285,21 +298,26 @@ impl State {
     fn take(&mut self, message: ControlMessage) -> Vec<Message> {
         use control_message::Message::{Heartbeat, Resolved, TrustAnchors, Update, Welcome};
         match message.message {
-            Some(Update(update)) => {
-                self.holdings.apply(update).map(|answer| self.acknowledge(answer)).into_iter().collect()
-            }
+            Some(Update(update)) => self
+                .stream
+                .known
+                .holdings
+                .apply(update)
+                .map(|answer| self.acknowledge(answer))
+                .into_iter()
+                .collect(),
             Some(Heartbeat(heartbeat)) => {
                 show_skew(heartbeat.server_time_ms, &self.stream.registry);
                 let reply = Message::HeartbeatReply(HeartbeatReply { sequence: heartbeat.sequence });
                 let mut answers = vec![reply];
-                if heartbeat.digest != self.holdings.digest() {
+                if heartbeat.digest != self.stream.known.holdings.digest() {
                     // An update may just be under way; asking again costs little, missing one costs much.
-                    answers.extend(self.holdings.subscriptions().map(Message::Subscribe));
+                    answers.extend(self.stream.known.holdings.subscriptions().map(Message::Subscribe));
                 }
                 answers
             }
             Some(Resolved(resolved)) => {
-                if let Err(error) = self.addresses.answered(resolved, Instant::now()) {
+                if let Err(error) = self.stream.known.addresses.answered(resolved, Instant::now()) {
                     tracing::error!(error, "an answer about a destination was refused");
                 }
                 Vec::new()

@@ -36,6 +36,8 @@ const STREAMS_PER_CONNECTION: usize = 100;
 pub(super) const MAX_HTTP2: usize = 4;
 /// Requests that may be under way to one place over HTTP/2, however few its connections take each.
 pub(super) const MAX_STREAMS: usize = 1024;
+/// Requests on one connection, while another one can be opened: its window has room for so many that stand still.
+pub(super) const MOST_STREAMS_PER_CONNECTION: usize = MAX_STREAMS / MAX_HTTP2;
 /// Idle HTTP/1 connections kept to one place.
 const MAX_IDLE_HTTP1: usize = 256;
 
@@ -228,7 +230,7 @@ impl<C: Connect> Client<C> {
             match best {
                 Some(best) => {
                     let (streams, allowed) = (best.streams(), best.most_streams());
-                    let full = streams >= allowed;
+                    let full = streams >= allowed.min(MOST_STREAMS_PER_CONNECTION);
                     // More connections where the peer allows few requests on each; no more where it allows none.
                     let most =
                         if full && allowed > 0 { MAX_HTTP2.max(MAX_STREAMS / allowed) } else { MAX_HTTP2 };

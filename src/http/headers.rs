@@ -148,8 +148,18 @@ pub fn is_no_trailer(name: &HeaderName) -> bool {
     NEVER.contains(name) || is_private(name)
 }
 
+/// Takes out what must not be a trailer.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let never: Vec<HeaderName> = trailers.keys().filter(|name| is_no_trailer(name)).cloned().collect();
+    for name in never {
+        trailers.remove(name);
+    }
+}
+
 fn is_private(name: &HeaderName) -> bool {
-    name.as_str().starts_with(PRIVATE) || *name == CLIENT_CERTIFICATE
+    // With underscores it would be the same to CGI and WSGI, which make one of both.
+    let name = name.as_str();
+    name.starts_with(PRIVATE) || name == CLIENT_CERTIFICATE.as_str() || name == "x_forwarded_client_cert"
 }
 
 /// What stands in [`CLIENT_CERTIFICATE`]. Without `Hash`: certificates are renewed every few hours, identities stay.

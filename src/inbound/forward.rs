@@ -71,6 +71,8 @@ impl FromPeer {
         let method = request.method();
         let path = request.uri().path();
         (method == http::Method::GET || method == http::Method::HEAD)
+            && http_body::Body::is_end_stream(request.body())
+            && !headers::is_upgrade(request.headers())
             && request.uri().query().is_none()
             && self.inbound.needs.probes.iter().any(|probe| probe.port == self.port && probe.path == path)
     }

@@ -3,7 +3,6 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use bytes::Bytes;
 use pillion_api::model::InboundMode;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
@@ -52,18 +51,24 @@ impl Inbound {
         let outcome = match &spoken {
             Spoken::Client(detected, ..) => detected.as_str(),
             Spoken::Server(..) => "server-first",
+            Spoken::Nobody(..) => Detected::Undecided.as_str(),
         };
         self.detected(outcome, began);
         match spoken {
-            Spoken::Client(Detected::Nothing, ..) => Ok(()),
+            Spoken::Client(Detected::Nothing, ..) if !open => Ok(()),
+            Spoken::Nobody(mut io, refusal) => {
+                self.edge("outside", false).refusal(refusal.reason);
+                io.abort();
+                Err(refusal.into())
+            }
             Spoken::Client(Detected::Tls, io, opened) => {
-                let (hello, io) = hello::read(io, within).await?;
-                match (hello.is_ours, open) {
+                let (hello, io) = hello::read(io, within).await;
+                match (hello.is_ok_and(|hello| hello.is_ours), open) {
                     (true, _) => {
                         drop((opened, application));
                         self.from_sidecar(io).await
                     }
-                    (false, true) => self.carry(io.map(Io::Tcp), Bytes::new(), opened, &application).await,
+                    (false, true) => self.carry(io.map(Io::Tcp), opened, &application).await,
                     (false, false) => Err(self.refuse(io.map(Io::Tcp), Detected::Tls, port).await),
                 }
             }
@@ -87,13 +92,8 @@ impl Inbound {
                 serve::serve(io.map(Io::Tcp), version, Rc::new(handler), self.needs.drain.clone()).await?;
                 Ok(())
             }
-            Spoken::Client(_, io, opened) if open => {
-                self.carry(io.map(Io::Tcp), Bytes::new(), opened, &application).await
-            }
-            Spoken::Server(io, upstream) => {
-                let (answered, opened) = upstream.into_parts();
-                self.carry(io.map(Io::Tcp), answered, Some(opened), &application).await
-            }
+            Spoken::Client(_, io, opened) if open => self.carry(io.map(Io::Tcp), opened, &application).await,
+            Spoken::Server(io, upstream) => self.carry(io.map(Io::Tcp), Some(upstream), &application).await,
             Spoken::Client(detected, io, _) => Err(self.refuse(io.map(Io::Tcp), detected, port).await),
         }
     }
@@ -120,23 +120,21 @@ impl Inbound {
         declared.unwrap_or_else(|| Client::new(ToApplication(destination), IDLE_TIMEOUT))
     }
 
-    /// Copies bytes between a caller and the application. `answered` was read from the latter already.
+    /// Copies bytes between a caller and the application.
     async fn carry(
         &self,
         mut io: Prefixed<Io>,
-        answered: Bytes,
-        opened: Option<Io>,
+        opened: Option<Prefixed<Io>>,
         application: &Client<ToApplication>,
     ) -> Result<(), Closed> {
         let edge = self.edge("outside", false);
         let opened = match opened {
             Some(opened) => Ok(opened),
-            None => application.connector().connect(Version::Http1).await,
+            None => application.connector().connect(Version::Http1).await.map(Prefixed::fresh),
         };
         match opened {
-            Ok(opened) => {
+            Ok(mut opened) => {
                 let _under_way = edge.enter();
-                let mut opened = Prefixed::with(answered, opened);
                 let copied = copy::both_ways(&mut io, &mut opened).await;
                 edge.connection(copied.sent, copied.received);
                 Ok(())

@@ -119,8 +119,10 @@ where
         super::connect::prepare(&stream);
         // Boxed first: a task's future is moved about before it has its place.
         tokio::task::spawn_local(Box::pin(handle(stream, peer, open.enter())));
-        while open.count() >= limit {
+        if open.count() >= limit {
             tracing::warn!(limit, "as many connections as allowed are open; new ones wait");
+        }
+        while open.count() >= limit {
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),

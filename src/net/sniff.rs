@@ -49,13 +49,18 @@ impl Detected {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest method in use is `UPDATEREDIRECTREF` (17); nothing longer is taken for one.
 const LONGEST_METHOD: usize = 24;
+/// A request line that is longer is one, whatever it ends with.
+const LONGEST_LINE: usize = 2048;
 /// Room for the first bytes: more than any decision needs, so that a whole request head comes with one read.
 const FIRST_READ: usize = 4096;
 
-/// Decides from the bytes so far; `None`: more are needed.
+/// Decides from the bytes so far; `None`: more are needed. However they come in pieces, it is the same.
 pub fn decide(bytes: &[u8]) -> Option<Detected> {
+    // Servers of HTTP ignore empty lines before a request (RFC 9112 2.2). What they take for HTTP must not pass as bytes.
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let bytes = &bytes[blank..];
     if bytes.is_empty() {
-        return None;
+        return (blank > LONGEST_METHOD).then_some(Detected::Opaque);
     }
     if bytes.len() >= PREFACE.len() && bytes.starts_with(PREFACE) {
         return Some(Detected::Http2);
@@ -73,29 +78,41 @@ pub fn decide(bytes: &[u8]) -> Option<Detected> {
     if bytes.starts_with(&PREFACE[..6]) {
         return Some(Detected::Http2);
     }
-    let method = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
+    let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
     if method == 0 || method > LONGEST_METHOD {
         return Some(Detected::Opaque);
     }
     match &bytes[method..] {
-        [] | [b' '] => None,
-        [b' ', target, ..] if target.is_ascii_graphic() => {
+        [] | [b' ' | b'\t'] => None,
+        [b' ' | b'\t', target, ..] if target.is_ascii_graphic() || matches!(target, b' ' | b'\t') => {
             // `GET /x HTTP/1.1` and `ok hello` differ only at the line's end: wait for it, within reason.
-            match bytes.iter().position(|byte| *byte == b'\n') {
+            let line = bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n');
+            match line {
                 Some(end) => {
                     Some(if is_request_line(&bytes[..end]) { Detected::Http1 } else { Detected::Opaque })
                 }
-                None if bytes[method + 1] == b'/' || bytes.len() > 512 => Some(Detected::Http1),
-                None => None,
+                None => (bytes.len() >= LONGEST_LINE).then_some(Detected::Http1),
             }
         }
         _ => Some(Detected::Opaque),
     }
 }
 
+/// RFC 9110 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What was begun and not gone on with in time: more likely a slow request than anything else that begins like one.
+fn unfinished(bytes: &[u8]) -> Detected {
+    let method = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    if method > 0 && bytes[method..].starts_with(b" /") { Detected::Http1 } else { Detected::Undecided }
+}
+
 fn is_request_line(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    line.windows(8).any(|window| window.starts_with(b" HTTP/") || window.starts_with(b" http/"))
+    line.windows(6)
+        .any(|window| matches!(window[0], b' ' | b'\t') && window[1..].eq_ignore_ascii_case(b"HTTP/"))
 }
 
 /// How long a connection may take to show what it carries.
@@ -131,7 +148,7 @@ async fn read_first<T: AsyncRead + Unpin>(
             None => reading.await?,
             Some(until) => match tokio::time::timeout_at(until, reading).await {
                 Ok(read) => read?,
-                Err(_) => return Ok(Detected::Undecided),
+                Err(_) => return Ok(unfinished(first)),
             },
         };
         match decide(first) {
@@ -158,11 +175,23 @@ pub fn early(port: u16) -> Duration {
 
 /// Which of the two sides of a connection spoke first.
 #[derive(Debug)]
-pub enum Spoken<T, U> {
+pub enum Spoken<T, U, E> {
     /// The client, or nobody in time. The server's side may have been opened meanwhile.
-    Client(Detected, Prefixed<T>, Option<U>),
+    Client(Detected, Prefixed<T>, Option<Prefixed<U>>),
     /// The server, which no client of HTTP or TLS would have waited for: bytes.
     Server(Prefixed<T>, Prefixed<U>),
+    /// Nobody: the client waits, and there is no server.
+    Nobody(Prefixed<T>, E),
+}
+
+/// Whether a server's first bytes are, or may become, the SETTINGS frame of an HTTP/2 connection (RFC 9113 3.4, 6.5): many
+/// send it before they have heard anything, and their clients have the first word all the same.
+fn is_settings(bytes: &[u8]) -> bool {
+    let kind = bytes.get(3).is_none_or(|kind| *kind == 4);
+    let flags = bytes.get(4).is_none_or(|flags| *flags == 0);
+    // A multiple of 6, and not many.
+    let length = bytes.len() < 3 || bytes[..2] == [0, 0] && bytes[2] % 6 == 0;
+    kind && flags && length && bytes.iter().skip(5).take(4).all(|byte| *byte == 0)
 }
 
 /// Tells a connection's protocol where the server may be the first to speak: after `early`, the server's side is opened
@@ -172,14 +201,17 @@ pub async fn either<T, U, E>(
     patience: Patience,
     early: Duration,
     open: impl Future<Output = Result<U, E>>,
-) -> io::Result<Spoken<T, U>>
+) -> io::Result<Spoken<T, U, E>>
 where
     T: AsyncRead + Unpin,
     U: AsyncRead + Unpin,
 {
     let (mut first, mut answer) = (BytesMut::new(), BytesMut::new());
-    let mut upstream = None;
+    let (mut upstream, mut fault) = (None, None);
     let mut opened = false;
+    // The server's first bytes say no more than that it speaks HTTP/2, or it has ended before anything was said.
+    let mut waits = false;
+    let mut give_up = pin!(tokio::time::sleep(Duration::MAX));
     let told = {
         let mut reading = pin!(read_first(&mut io, &mut first, patience));
         let mut opening = pin!(async {
@@ -192,21 +224,34 @@ where
                 detected = &mut reading => break Some(detected?),
                 result = &mut opening, if !opened => {
                     opened = true;
-                    upstream = result.ok();
+                    match result {
+                        Ok(server) => upstream = Some(server),
+                        // A client that has something to say may yet, and hears by name what is wrong.
+                        Err(error) => {
+                            fault = Some(error);
+                            let patience = if early.is_zero() { Duration::ZERO } else { patience.partial };
+                            give_up.as_mut().reset(Instant::now() + patience);
+                        }
+                    }
                 }
-                read = read_some(&mut upstream, &mut answer), if upstream.is_some() => {
-                    // That it ended or failed without a word is its word, too: copying finds the same.
-                    let _ = read;
-                    break None;
+                // That it ended or failed without a word is its word, too: copying finds the same.
+                read = read_some(&mut upstream, &mut answer), if upstream.is_some() && !waits => {
+                    waits = read.is_ok_and(|read| read > 0) && is_settings(&answer);
+                    if !waits {
+                        break None;
+                    }
                 }
+                () = &mut give_up, if fault.is_some() => break None,
             }
         }
     };
     let io = Prefixed { prefix: first.freeze(), io };
-    Ok(match (told, upstream) {
-        (Some(detected), upstream) => Spoken::Client(detected, io, upstream),
-        (None, Some(upstream)) => Spoken::Server(io, Prefixed { prefix: answer.freeze(), io: upstream }),
-        (None, None) => unreachable!("it was read from"),
+    let upstream = upstream.map(|io| Prefixed { prefix: answer.freeze(), io });
+    Ok(match (told, upstream, fault) {
+        (Some(detected), upstream, _) => Spoken::Client(detected, io, upstream),
+        (None, Some(upstream), _) => Spoken::Server(io, upstream),
+        (None, None, Some(fault)) => Spoken::Nobody(io, fault),
+        (None, None, None) => unreachable!("either it was read from, or it failed"),
     })
 }
 
@@ -288,7 +333,12 @@ mod tests {
         let table: &[(&[u8], Option<Detected>)] = &[
             (b"", None),
             (b"GET", None),
-            (b"GET /", Some(Detected::Http1)),
+            (b"GET /", None),
+            (b"GET / HTTP/1.1\r\n", Some(Detected::Http1)),
+            (b"\r\nGET / HTTP/1.1\r\n", Some(Detected::Http1)),
+            (b"GET\t/ HTTP/1.1\r\n", Some(Detected::Http1)),
+            (b"G_3T / HTTP/1.1\r\n", Some(Detected::Http1)),
+            (b"get /key\r\n", Some(Detected::Opaque)),
             (b"GET http://x/ HTTP/1.1\r\n", Some(Detected::Http1)),
             (b"CONNECT a:1 HTTP/1.1\r\n", Some(Detected::Http1)),
             (b"OPTIONS * HTTP/1.1\r\n", Some(Detected::Http1)),
@@ -304,7 +354,8 @@ mod tests {
             (b"PING\r\n", Some(Detected::Opaque)),
             (b"EHLO example.com\r\n", Some(Detected::Opaque)),
             (b"SET key value\r\n", Some(Detected::Opaque)),
-            (b"\r\n", Some(Detected::Opaque)),
+            (b"\r\n", None),
+            (&[b'\n'; 40], Some(Detected::Opaque)),
         ];
         for (bytes, expected) in table {
             assert_eq!(decide(bytes), *expected, "{:?}", String::from_utf8_lossy(bytes));
@@ -377,6 +428,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_server_of_http2_leaves_the_first_word_to_the_client() {
+        for settings in [&b"\0\0\0\x04\0\0\0\0\0"[..], b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64"] {
+            let (mut client, io) = tokio::io::duplex(64);
+            let (mut server, upstream) = tokio::io::duplex(64);
+            server.write_all(settings).await.expect("room");
+            let late = async {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                client.write_all(PREFACE).await.expect("room");
+            };
+            let patience = Patience { silent: None, ..PATIENCE };
+            let open = async { Ok::<_, ()>(upstream) };
+            let (spoken, ()) = tokio::join!(either(io, patience, EARLY, open), late);
+            assert!(matches!(spoken, Ok(Spoken::Client(Detected::Http2, ..))));
+        }
+        assert!(!is_settings(b"220 ready\r\n") && !is_settings(b"\x4a\0\0\0\x0a8.0.36"), "SMTP, MySQL");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_speaks_at_once_costs_no_connection() {
         let (mut client, io) = tokio::io::duplex(64);
         client.write_all(b"GET / HTTP/1.1\r\n").await.expect("room");
@@ -402,12 +471,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_nobody_answers_the_client_decides() {
+    async fn where_nobody_answers_the_client_may_yet_speak_but_not_wait_for_ever() {
         let (client, io) = tokio::io::duplex(64);
-        let refused = async { Err::<tokio::io::DuplexStream, _>(()) };
-        let spoken = either(io, PATIENCE, EARLY, refused).await.expect("no error");
-        assert!(matches!(spoken, Spoken::Client(Detected::Undecided, _, None)));
-        drop(client);
+        let refused = || async { Err::<tokio::io::DuplexStream, _>("closed") };
+        let patience = Patience { silent: None, ..PATIENCE };
+        for (early, waited) in [(EARLY, EARLY + PATIENCE.partial), (Duration::ZERO, Duration::ZERO)] {
+            let began = Instant::now();
+            let (_client, io) = tokio::io::duplex(64);
+            let spoken = either(io, patience, early, refused()).await.expect("no error");
+            assert!(matches!(spoken, Spoken::Nobody(_, "closed")));
+            assert!(began.elapsed() <= waited + Duration::from_millis(1), "{:?}", began.elapsed());
+        }
+        drop((client, io));
         let (_client, io) = tokio::io::duplex(64);
         let (server, upstream) = tokio::io::duplex(64);
         drop(server);
@@ -417,11 +492,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_bytes_never_change_a_decision(bytes in proptest::collection::vec(any::<u8>(), 1..64)) {
+        fn more_bytes_never_change_a_decision(bytes in "(\r\n)?(GET|PRI|ok|\\*1)?[ \t/*\r\nA-Z.0-9]{0,40}".prop_map(String::into_bytes)) {
             let mut decided = None;
             for end in 1..=bytes.len() {
                 let now = decide(&bytes[..end]);
-                if decided.is_some() { prop_assert!(now.is_some()); }
+                if decided.is_some() { prop_assert_eq!(now, decided); }
                 decided = now;
             }
         }

@@ -63,18 +63,30 @@ impl Outbound {
             }
             Err(refusal) if self.is_virtual(address.ip()) => Err(refusal),
             Ok(None) => Ok(None),
-            // An application must not depend on the control plane for what is outside the mesh; and a peer that wants mutual
-            // TLS refuses plaintext itself.
-            Err(refusal) => {
+            // In an outage an application must not lose what is outside the mesh, as far as the mesh lets it out. Who has never
+            // heard what holds in the mesh, or is only not answered in time, does not guess.
+            Err(refusal)
+                if refusal.reason == Reason::ControlPlaneAway && self.needs.mesh.borrow().is_some() =>
+            {
                 tracing::warn!(%address, %refusal, "taken for a destination outside the mesh");
                 Ok(None)
             }
+            Err(refusal) => Err(refusal),
         }
     }
 
     /// What a host is that is no service's name. `None`: one outside, which may be called.
     pub(super) async fn host(&self, host: &str, port: u16) -> Result<Option<Target>, Refusal> {
         let host = host.trim_end_matches('.');
+        if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>()
+            && !address.is_loopback()
+        {
+            let known = self.needs.mesh.borrow().is_some();
+            let target = if known { self.at((address, port).into()).await? } else { None };
+            if let Some(target) = target {
+                return Ok(Some(target));
+            }
+        }
         // Before it is known who we are there is nobody to ask.
         let known = self.needs.mesh.borrow().is_some();
         let name = host.to_ascii_lowercase();
@@ -104,8 +116,8 @@ impl Outbound {
             // Each request says whom it is for.
             Detected::Http1 | Detected::Http2 => return self.proxied(detected, io).await,
             Detected::Tls => {
-                let (hello, io) = hello::read(io, within).await?;
-                let target = match hello.server_name {
+                let (hello, io) = hello::read(io, within).await;
+                let target = match hello.ok().and_then(|hello| hello.server_name) {
                     Some(name) => self.host(&name, destination.port()).await,
                     None => Err(refused("TLS without a server name")),
                 };

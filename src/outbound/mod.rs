@@ -11,7 +11,6 @@ mod target;
 
 use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use pillion_api::{model::Protocol, name::ServiceName};
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
@@ -184,8 +183,9 @@ impl Outbound {
     async fn connection(self: Rc<Self>, mut io: Io, target: Target) -> Result<(), Refusal> {
         let began = Instant::now();
         let found = self.services.get(&target.service, began).await;
-        let found = found.and_then(|service| Ok((service.config()?, service.protocol(target.port)?)));
-        let (config, declared) = match found {
+        let found =
+            found.and_then(|service| Ok((service.config()?, service.protocol(target.port)?, service)));
+        let (config, declared, service) = match found {
             Ok(found) => found,
             Err(refusal) => {
                 io.abort();
@@ -205,24 +205,29 @@ impl Outbound {
         let patience = Patience { silent: None, partial: self.needs.detection_timeout };
         // Routes must hold for every connection, so what is not HTTP is not opened, nor taken, where there are any.
         let routed = target.endpoint.is_none() && config.has_routes(target.port);
-        let spoken = if routed {
-            sniff(io, patience).await.map(|(detected, io)| Spoken::Client(detected, io, None))
-        } else {
-            Box::pin(either(io, patience, early(target.port), self.open_opaque(&target))).await
+        let spoken = match service.early.enter() {
+            Ok(_place) if !routed => {
+                Box::pin(either(io, patience, early(target.port), self.open_opaque(&target))).await
+            }
+            // Or where too many are open already to clients that have not said anything.
+            _ => sniff(io, patience).await.map(|(detected, io)| Spoken::Client(detected, io, None)),
         };
         // A caller that is gone is no fault of anybody.
         let Ok(spoken) = spoken else { return Ok(()) };
         match spoken {
             Spoken::Server(io, upstream) => {
                 self.detected("server-first", began);
-                let (answered, opened) = upstream.into_parts();
-                Box::pin(opened.carry(io, answered)).await;
-                Ok(())
+                Box::pin(self.forward_opaque(io, &target, Some(upstream))).await
+            }
+            Spoken::Nobody(mut io, refusal) => {
+                self.detected(Detected::Undecided.as_str(), began);
+                io.abort();
+                Err(refusal)
             }
             Spoken::Client(detected, mut io, opened) => {
                 self.detected(detected.as_str(), began);
                 match detected {
-                    Detected::Nothing => Ok(()),
+                    Detected::Nothing if routed => Ok(()),
                     Detected::Http1 => self.http(io, Version::Http1, Some(target)).await,
                     Detected::Http2 => self.http(io, Version::Http2, Some(target)).await,
                     Detected::Tls | Detected::Opaque | Detected::Undecided if routed => {
@@ -230,7 +235,8 @@ impl Outbound {
                         let detail = format_args!("{}:{}", target.service, target.port);
                         Err(Refusal::new(Reason::OpaqueRefused, detail))
                     }
-                    Detected::Tls | Detected::Opaque | Detected::Undecided => {
+                    // A client that only listens has ended its side.
+                    Detected::Nothing | Detected::Tls | Detected::Opaque | Detected::Undecided => {
                         Box::pin(self.forward_opaque(io, &target, opened)).await
                     }
                 }
@@ -255,15 +261,19 @@ impl Outbound {
         &self,
         mut io: Prefixed<Io>,
         target: &Target,
-        opened: Option<Opened>,
+        opened: Option<Prefixed<Opened>>,
     ) -> Result<(), Refusal> {
-        let opened = match opened {
-            Some(opened) => Ok(opened),
-            None => self.open_opaque(target).await,
+        let opened = async {
+            let place = self.services.get(&target.service, Instant::now()).await?.requests.enter()?;
+            match opened {
+                Some(opened) => Ok((opened, place)),
+                None => self.open_opaque(target).await.map(|opened| (Prefixed::fresh(opened), place)),
+            }
         };
-        match opened {
-            Ok(opened) => {
-                opened.carry(io, Bytes::new()).await;
+        match opened.await {
+            Ok((opened, place)) => {
+                let (answered, opened) = opened.into_parts();
+                opened.carry(io, answered, place).await;
                 Ok(())
             }
             Err(refusal) => {

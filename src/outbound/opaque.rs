@@ -29,7 +29,6 @@ pub(super) struct Opened {
     peer: Io,
     edge: Rc<Edge>,
     _endpoint: Pick<Reach>,
-    _place: Place,
 }
 
 /// Only read from, while it is not known which side speaks first.
@@ -44,8 +43,10 @@ impl AsyncRead for Opened {
 }
 
 impl Opened {
-    /// Copies until both sides have ended. `answered` was read from the endpoint already.
-    pub(super) async fn carry(self, mut io: Prefixed<Io>, answered: Bytes) {
+    /// Copies until both sides have ended. `answered` was read from the endpoint already; `place` is among the connections
+    /// that the service may have.
+    pub(super) async fn carry(self, mut io: Prefixed<Io>, answered: Bytes, place: Place) {
+        let _place = place;
         let mut peer = Prefixed::with(answered, self.peer);
         let _under_way = self.edge.enter();
         let copied = copy::both_ways(&mut io, &mut peer).await;
@@ -61,7 +62,6 @@ impl Outbound {
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
-        let place = service.requests.enter()?;
         let mut failed: Option<(Rc<Endpoint<Reach>>, Refusal)> = None;
         for _ in 0..TRIES {
             let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
@@ -79,7 +79,7 @@ impl Outbound {
                     // It has an application behind it, which is all that can be told of bytes.
                     pick.settle(true, now);
                     let edge = pick.endpoint().reach().edge(&service.name);
-                    return Ok(Opened { peer, edge, _endpoint: pick, _place: place });
+                    return Ok(Opened { peer, edge, _endpoint: pick });
                 }
                 Err(refusal) => {
                     failed = Some((pick.endpoint().clone(), refusal));

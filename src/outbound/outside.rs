@@ -99,8 +99,10 @@ impl Outside {
                 Ok(())
             }
             Err(refusal) => {
+                tracing::info!(reason = refusal.reason.as_str(), %refusal, "outside the mesh");
+                self.edge.refusal(refusal.reason);
                 io.abort();
-                Err(refusal)
+                Ok(())
             }
         }
     }

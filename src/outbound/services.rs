@@ -43,6 +43,8 @@ const MAX_SERVICES: usize = 3072;
 const IDLE: Duration = Duration::from_secs(600);
 /// The same for a name that turned out to be no service, such as a host outside.
 const ABSENT_IDLE: Duration = Duration::from_secs(30);
+/// Connections of one service opened at a time for clients that have not said anything yet.
+const MAX_EARLY: u32 = 128;
 /// Between look-ups of a name outside the mesh that fail.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a request waits for a first ready endpoint.
@@ -67,6 +69,8 @@ pub(super) struct Service {
     pub(super) requests: Limit,
     /// On requests that wait for a connection.
     pub(super) pending: Limit,
+    /// On connections opened for clients that have not said anything yet.
+    pub(super) early: Limit,
     /// For requests that reach no endpoint.
     pub(super) edge: Rc<Edge>,
     timeouts: Rc<Timeouts>,
@@ -220,6 +224,7 @@ impl Service {
             config: RefCell::default(),
             requests: Limit::new(policy.max_requests, Reason::TooManyRequests),
             pending: Limit::new(policy.max_pending, Reason::QueueFull),
+            early: Limit::new(MAX_EARLY, Reason::QueueFull),
             timeouts: Rc::new(Timeouts {
                 connect: Cell::new(policy.connect_timeout),
                 idle: Cell::new(policy.idle_timeout),

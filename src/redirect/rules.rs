@@ -107,6 +107,14 @@ fn outbound(settings: &Settings) -> Vec<Rule> {
         ));
     }
     rules.push(rule([Match::User(settings.proxy_uid)], Verdict::Leave, "the sidecar itself"));
+    for address in self_test::EXEMPT {
+        let port = Match::TcpPort(address.port().into());
+        rules.push(rule(
+            [Match::To(Network::host(address.ip())), port],
+            to_sidecar,
+            "the sidecar's test that it is of that user",
+        ));
+    }
     if settings.redirect_dns {
         // Before loopback is left alone: many resolvers listen there.
         let (why, to_dns) = ("host names", Verdict::Redirect(settings.dns_port));

@@ -57,7 +57,7 @@ metrics! {
     OpaqueConnections = "pillion_opaque_connections_total", Counter, ["direction", "source", "target", "backend", "workload"], "Connections carried as bytes.";
     OpaqueBytes = "pillion_opaque_bytes_total", Counter, ["direction", "source", "target", "flow"], "Bytes of opaque connections, from the caller (sent) and to it (received).";
     Detections = "pillion_protocol_detections_total", Counter, ["direction", "outcome"], "What connections were found to carry: http1, http2, tls (the application's own), opaque, server-first (opaque, the server spoke first), undecided (in time), nothing (ended without a byte).";
-    DetectionTime = "pillion_protocol_detection_duration_seconds", Histogram, ["direction", "outcome"], "How long it took to tell what a connection carries.";
+    DetectionTime = "pillion_protocol_detection_duration_seconds", Histogram, ["direction", "outcome"], "From a connection's beginning until it was told what it carries, its client's silence included.";
     Handshakes = "pillion_tls_handshakes_total", Counter, ["side", "result"], "TLS handshakes: full, resumed, or why they failed.";
     BreakerState = "pillion_breaker_state", Gauge, ["target", "workload"], "Circuit breaker of an endpoint: 0 closed, 1 open, 2 half-open; the worst of the workers.";
     BreakerOpened = "pillion_breaker_opened_total", Counter, ["target", "workload"], "Times that an endpoint's circuit breaker opened.";
@@ -71,7 +71,7 @@ metrics! {
     ClockSkew = "pillion_clock_skew_seconds", Gauge, [], "The control plane's clock minus this host's.";
     Subscriptions = "pillion_subscriptions", Gauge, [], "Services that this sidecar follows.";
     AppHealthy = "pillion_application_ready", Gauge, [], "1 while the application passes its health check.";
-    Redirected = "pillion_redirected", Gauge, [], "1 while the workload's traffic is redirected to this sidecar; absent where the settings do not ask for it.";
+    Redirected = "pillion_redirected", Gauge, [], "1 while what the workload sends is redirected to this sidecar, and the sidecar's own connections are not; absent where the settings do not ask for it.";
     DnsQueries = "pillion_dns_queries_total", Counter, ["outcome"], "Questions to mesh DNS by what came of them: mesh, no-such-name, forwarded, failed, malformed, overload.";
     BuildInfo = "pillion_build_info", Gauge, ["version"], "Always 1.";
     StartTime = "process_start_time_seconds", Gauge, [], "When this process started, seconds since the Unix epoch.";

@@ -24,14 +24,12 @@ pub struct Hello {
     pub is_ours: bool,
 }
 
-/// Reads a connection's `ClientHello`, and gives it back to be read again.
-///
-/// # Errors
-/// [`Reason::TlsHandshake`]: it is none, too large, or did not come in time.
+/// Reads a connection's `ClientHello`, and gives it back to be read again. An error is why it is none of ours: it cannot be
+/// understood, is too large, or did not come in time. To its receiver it may mean something all the same.
 pub async fn read<T: AsyncRead + Unpin>(
     io: Prefixed<T>,
     within: Duration,
-) -> Result<(Hello, Prefixed<T>), Refusal> {
+) -> (Result<Hello, Refusal>, Prefixed<T>) {
     let (prefix, mut io) = io.into_parts();
     let mut read = BytesMut::from(prefix);
     let reading = async {
@@ -60,13 +58,13 @@ pub async fn read<T: AsyncRead + Unpin>(
         }
     };
     let hello = match tokio::time::timeout(within, reading).await {
-        Ok(hello) => hello.map_err(|error| Refusal::new(Reason::TlsHandshake, error))?,
+        Ok(hello) => hello.map_err(|error| Refusal::new(Reason::TlsHandshake, error)),
         Err(_) => {
             let detail = format_args!("no whole ClientHello within {within:?}");
-            return Err(Refusal::new(Reason::TlsHandshake, detail));
+            Err(Refusal::new(Reason::TlsHandshake, detail))
         }
     };
-    Ok((hello, Prefixed::with(Bytes::from(read), io)))
+    (hello, Prefixed::with(Bytes::from(read), io))
 }
 
 #[cfg(test)]
@@ -92,11 +90,11 @@ mod tests {
     }
 
     async fn read_of(bytes: &[u8]) -> Result<Hello, Refusal> {
-        let (hello, mut io) = read(Prefixed::fresh(bytes), Duration::from_secs(1)).await?;
+        let (hello, mut io) = read(Prefixed::fresh(bytes), Duration::from_secs(1)).await;
         let mut again = Vec::new();
         io.read_to_end(&mut again).await.expect("readable");
-        assert_eq!(again, bytes, "what was read is read again");
-        Ok(hello)
+        assert_eq!(again, bytes, "what was read is read again, be it understood or not");
+        hello
     }
 
     #[tokio::test(start_paused = true)]
@@ -114,7 +112,7 @@ mod tests {
             assert_eq!(read_of(wrong).await.expect_err("no hello").reason, Reason::TlsHandshake);
         }
         let (_peer, io) = tokio::io::duplex(64);
-        let silent = read(Prefixed::fresh(io), Duration::from_secs(1)).await;
+        let (silent, _io) = read(Prefixed::fresh(io), Duration::from_secs(1)).await;
         assert_eq!(silent.expect_err("no hello").reason, Reason::TlsHandshake);
     }
 }

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod databases;
+mod first_words;
 mod http;
 mod inbound;
 mod outside;

@@ -13,7 +13,7 @@ use pillion_proxy::{
     control::{
         certify,
         directory::{Directory, Snapshot},
-        stream::Stream,
+        stream::{Known, Stream},
     },
     drain::{self, Phase, Trigger},
     net::resolve::Resolver,
@@ -109,6 +109,7 @@ impl Sidecar {
             gathered: Rc::new(RefCell::new(Gathered::new(Arc::clone(registry)))),
             renewals: watch::channel(RenewalStatus::new(&workload.identity)).1,
             mesh: watch::Sender::new(None),
+            known: Known::new(tokio::time::Instant::now()),
         };
         let stream = spawn_local(stream.run()).abort_handle();
         let registry = Arc::clone(registry);

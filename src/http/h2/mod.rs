@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     body::{BodyError, Progress},
-    client::{MAX_HTTP2, MAX_STREAMS},
+    client::MOST_STREAMS_PER_CONNECTION,
 };
 
 pub mod client;
@@ -28,7 +28,7 @@ mod tests;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// The connection's window, bytes: room for more stalled streams than our client puts on one connection, so that readers
 /// who take nothing cannot starve the others.
-const CONNECTION_WINDOW: u32 = (MAX_STREAMS / MAX_HTTP2 + 1) as u32 * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = (MOST_STREAMS_PER_CONNECTION + 1) as u32 * STREAM_WINDOW;
 /// Data that one stream may have waiting to be written, bytes.
 const SEND_BUFFER: usize = 256 * 1024;
 /// The largest header section taken, bytes (RFC 9113 6.5.2).
@@ -185,7 +185,8 @@ where
                 (stream.send_data(data, last).is_ok() && !last).then_some(length)
             }
             Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
+                if let Ok(mut trailers) = frame.into_trailers() {
+                    super::headers::clean_trailers(&mut trailers);
                     let _ = stream.send_trailers(trailers);
                 }
                 None

@@ -114,7 +114,12 @@ fn of_workloads_that_share_an_address_only_the_one_that_says_so_is_meant() {
     assert_eq!(address(&all, "10.1.0.1:8080"), is("web.demo", 80, "a"));
     assert_eq!(address(&all, "10.1.0.1:8081"), is("", 0, ""), "neither of the two says that it is there");
     let both = publisher(&[shared[0].clone(), workload("c", "10.1.0.1:15036", labels, &[8080])]);
-    assert_eq!(address(&both, "10.1.0.1:8080"), is("", 0, ""), "both say so");
+    assert_eq!(address(&both, "10.1.0.1:8080"), is("web.demo", 80, ""), "both say so, of one service");
+    let claimed = publisher(&[
+        shared[0].clone(),
+        workload("c", "10.1.0.1:15036", &[("app", "web"), ("tier", "front")], &[8080]),
+    ]);
+    assert_eq!(address(&claimed, "10.1.0.1:8080"), is("web.demo", 80, "a"), "never one outside");
 }
 
 #[test]
