@@ -190,7 +190,7 @@ fn is_settings(bytes: &[u8]) -> bool {
     let kind = bytes.get(3).is_none_or(|kind| *kind == 4);
     let flags = bytes.get(4).is_none_or(|flags| *flags == 0);
     // A multiple of 6, and not many.
-    let length = bytes.len() < 3 || bytes[..2] == [0, 0] && bytes[2] % 6 == 0;
+    let length = bytes.len() < 3 || bytes[..2] == [0, 0] && bytes[2].is_multiple_of(6);
     kind && flags && length && bytes.iter().skip(5).take(4).all(|byte| *byte == 0)
 }
 
