@@ -95,12 +95,19 @@ pub fn run() -> ExitCode {
     };
     match verb {
         Some(Verb::Redirect(redirect)) => lead(*redirect),
-        Some(Verb::Ready(ready)) => match ready::run(&ready, settings.admin_listen.as_deref()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => {
-                complain(&[reason]);
-                ExitCode::from(FAILED)
+        // Only where to ask is wanted of the settings: the others may be right for the sidecar's container alone.
+        Some(Verb::Ready(ready)) => match check::read(config.as_deref()) {
+            Err(fault) => {
+                complain(&[fault]);
+                ExitCode::from(BAD_CONFIG)
             }
+            Ok(file) => match ready::run(&ready, settings.over(file).admin_listen.as_deref()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    complain(&[reason]);
+                    ExitCode::from(FAILED)
+                }
+            },
         },
         Some(Verb::CheckConfig) => configured(settings, &|_| {
             say("the settings are valid");

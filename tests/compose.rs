@@ -49,9 +49,21 @@ async fn a_shop_that_knows_nothing_of_the_mesh_is_in_it() {
         .await;
     }
 
+    // From then on, nobody calls past the mesh.
+    let others = shop.calls_from_outside().await;
+    for _ in 0..10 {
+        shop.get("customer", SHOP).await.expect("the shop answers");
+    }
+    assert_eq!(
+        shop.calls_from_outside().await,
+        others,
+        "calls in plaintext of services that know each other"
+    );
+
     // Somebody without a sidecar is served until that is forbidden.
     let stranger = "http://payments:8080/cgi-bin/shop";
     assert!(shop.get_as_stranger(stranger).await.is_some(), "plaintext is taken at first");
+    assert!(shop.calls_from_outside().await > others, "and counted as what it is");
     shop.make_strict().await;
     eventually("plaintext is refused", async || shop.get_as_stranger(stranger).await.is_none().then_some(()))
         .await;
@@ -97,9 +109,15 @@ impl Docker {
         let status =
             tokio::time::timeout(LONG, holder.wait()).await.expect("it ends").expect("it is our child");
         let required = std::env::var("PILLION_REQUIRE_DOCKER").is_ok_and(|value| value == "1");
-        assert!(status.code() == Some(UNAVAILABLE) && !required, "{status}");
+        assert_eq!(
+            status.code(),
+            Some(UNAVAILABLE),
+            "Docker could be here, but something is broken: see above"
+        );
+        assert!(!required, "PILLION_REQUIRE_DOCKER is 1, and there is no Docker, for the reason above");
         // Not by a macro, which would not be shown of a test that passes. The script has said why.
-        let _ = writeln!(std::io::stderr(), "NOT RUN: the Compose demo, for the reason above");
+        let _ =
+            writeln!(std::io::stderr(), "NOT RUN: tests/compose.rs, the Compose demo, for the reason above");
         None
     }
 
@@ -200,6 +218,17 @@ impl<'docker> Shop<'docker> {
     async fn metrics(&self, service: &str) -> Option<Samples> {
         let text = self.get(service, "http://127.0.0.1:15020/metrics").await?;
         Some(Samples::parse(&text).expect("well-formed metrics"))
+    }
+
+    /// By each service that is called: how many requests came without an identity.
+    async fn calls_from_outside(&self) -> [f64; 3] {
+        let mut calls = [0.0; 3];
+        for (service, calls) in ["web", "cart", "payments"].into_iter().zip(&mut calls) {
+            let metrics = self.metrics(service).await.expect("the sidecar answers");
+            *calls =
+                metrics.sum("pillion_requests_total", &[("direction", "inbound"), ("source", "outside")]);
+        }
+        calls
     }
 
     async fn make_strict(&self) {

@@ -38,7 +38,7 @@ const CRATES: [(&str, Floors); 4] = [
     ),
     (
         "control-plane/api/src",
-        &[&["codec", "digest", "latency", "name", "wire"], &["model"], &["route"], &["lib"]],
+        &[&["codec", "digest", "latency", "name", "network", "wire"], &["model"], &["route"], &["lib"]],
     ),
     (
         "control-plane/src",

@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
+use pillion::inject::Node;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::support::mesh::{Mesh, SidecarSpec, pillion, pillion_proxy};
@@ -96,6 +97,36 @@ async fn what_is_wrong_is_told_with_its_place_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn what_is_injected_the_sidecars_program_takes() {
+    let compose = "services:\n  web:\n    image: web:1\n    ports:\n    - {target: 80, name: web}\n    - {target: 81, name: web}\n    \
+                   - {target: 82, name: A very long name}\n    labels:\n      pillion.dev/labels: app=web,example.com/tier=\n      \
+                   pillion.dev/exclude-outbound-cidrs: 10.0.0.0/8\n      pillion.dev/plaintext-ports: \"80\"\n";
+    let said = inject(&["-f", "-", "--with-control-plane"], compose).await;
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    assert_eq!(said.errors.matches("goes without its name").count(), 2, "{}", said.errors);
+    let file = pillion::inject::text::read(&said.output).expect("YAML").remove(0);
+    let sidecar =
+        file.at(&["services", "web-pillion", "environment"]).and_then(Node::object).expect("settings");
+    let mut check = Command::new(pillion_proxy());
+    check.arg("check-config").envs(sidecar.iter().map(|(name, value)| (name, value.text().expect("a text"))));
+    let redirect = file.at(&["services", "web-pillion-net", "command"]).expect("arguments").items();
+    let mut dry_run = Command::new(pillion_proxy());
+    dry_run.args(redirect.iter().filter_map(Node::text).filter(|it| *it != "--hold")).arg("--dry-run");
+    for mut command in [check, dry_run] {
+        let output = soon("it ends", command.stdin(Stdio::null()).output()).await.expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    let refused = "services:\n  web:\n    image: web:1\n    labels:\n      pillion.dev/labels: app=a b\n      \
+                   pillion.dev/exclude-outbound-cidrs: 10.0.0.1/8\n";
+    let said = inject(&["-f", "-", "--with-control-plane"], refused).await;
+    assert_eq!(said.code, Some(1));
+    for words in ["the value must be", "10.0.0.1 is not the first address of its network of 8 bits"] {
+        assert!(said.errors.contains(words), "{words:?} in {}", said.errors);
+    }
+}
+
+#[tokio::test]
 async fn a_sidecar_says_whether_it_is_ready_and_whether_its_application_takes_connections() {
     let mesh = Mesh::start().await;
     let app = apps::App::tcp_echo().await;
@@ -110,6 +141,20 @@ async fn a_sidecar_says_whether_it_is_ready_and_whether_its_application_takes_co
         soon("ready ends", run).await.expect("it starts")
     };
     assert!(ready(&["--wait", "10s"], &admin).await.status.success());
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sidecar.yaml");
+    let by_file = async |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        let mut ready = Command::new(pillion_proxy());
+        ready.arg("ready").env("PILLION_CONFIG", &file).stdin(Stdio::null());
+        soon("ready ends", ready.output()).await.expect("it starts")
+    };
+    assert!(by_file(&format!("adminListen: {admin}\n")).await.status.success());
+    assert_eq!(by_file("adminListen: 127.0.0.1:1\n").await.status.code(), Some(1));
+    let unreadable = by_file("adminLisen: 127.0.0.1:1\n").await;
+    assert_eq!(unreadable.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&unreadable.stderr).contains("adminLisen"), "{unreadable:?}");
 
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let accepts = async |port: u16| {

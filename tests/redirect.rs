@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -121,6 +122,29 @@ fn to_change_the_backend_removes_the_others_rules() {
         assert!(pod.redirect(&["--check", "--backend", other]).fails().contains("nothing is redirected"));
     }
     assert!(pod.rules().contains("table inet pillion"), "auto prefers nft");
+}
+
+#[test]
+fn where_nft_does_not_work_what_was_installed_is_what_is_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nft = folder.path().join("nft");
+    std::fs::write(&nft, "#!/bin/sh\necho no such kernel >&2\nexit 1\n").expect("written");
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = format!("PATH={}:/usr/sbin:/usr/bin:/sbin:/bin", folder.path().display());
+    let program = pillion_proxy().display().to_string();
+    let pod = Namespace::new();
+    let redirect =
+        |arguments: &[&str]| pod.run(&[&["env", &path, &program, "redirect"], arguments].concat(), "");
+    let nothing = redirect(&["--check"]).fails();
+    assert!(nothing.contains("no such kernel"), "{nothing}");
+    for said in [redirect(&[]).works(), redirect(&["--check"]).works()] {
+        assert!(said.contains("redirected by iptables") && said.contains("no such kernel"), "{said}");
+    }
+    redirect(&["--check", "--backend", "iptables"]).works();
+    // What else is not as asked is told together with it.
+    let wrong = redirect(&["--check", "--outbound-port", "1"]).fails();
+    assert!(wrong.contains("--to-ports 1`") && wrong.contains("no such kernel"), "{wrong}");
+    assert!(redirect(&["--check", "--backend", "nft"]).fails().contains("no such kernel"));
 }
 
 #[test]

@@ -27,24 +27,23 @@ pub struct Faults(pub Vec<String>);
 /// # Errors
 /// All faults together.
 pub fn load(given: Raw, file: Option<&Path>, host: &str) -> Result<Config, Faults> {
-    let mut faults = Vec::new();
-    let under = match file.map(|path| (path, std::fs::read_to_string(path))) {
-        None => Raw::default(),
-        Some((_, Ok(text))) => Raw::from_yaml(&text).unwrap_or_else(|error| {
-            faults.push(format!("{}: {error}", file.unwrap_or(Path::new("")).display()));
-            Raw::default()
-        }),
-        Some((path, Err(error))) => {
-            faults.push(format!("{}: {error}", path.display()));
-            Raw::default()
+    match read(file) {
+        Ok(under) => check(given.over(under), host),
+        Err(fault) => {
+            let more = check(given, host).err().map(|faults| faults.0).unwrap_or_default();
+            Err(Faults([vec![fault], more].concat()))
         }
-    };
-    let checked = check(given.over(under), host);
-    match checked {
-        Ok(config) if faults.is_empty() => Ok(config),
-        Ok(_) => Err(Faults(faults)),
-        Err(Faults(more)) => Err(Faults([faults, more].concat())),
     }
+}
+
+/// Settings as a file has them, none without a file.
+///
+/// # Errors
+/// Why it cannot be read, with its name.
+pub fn read(file: Option<&Path>) -> Result<Raw, String> {
+    let Some(path) = file else { return Ok(Raw::default()) };
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    text.and_then(|text| Raw::from_yaml(&text)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Checks settings.

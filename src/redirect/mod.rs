@@ -84,6 +84,17 @@ async fn iptables_instead(settings: &Settings) -> Result<String, Fault> {
 
 async fn check(settings: &Settings) -> Result<String, Vec<String>> {
     let (by_nft, by_iptables) = (nft::differences(settings).await, iptables::differences(settings).await);
+    let mut note = String::new();
+    let by_nft = match (by_nft, &by_iptables) {
+        // As an installation falls back to iptables: where nft does not work, it has not loaded anything.
+        (Err(fault), Ok(Some(differences)))
+            if settings.backend != Backend::Nft && !fault.is_missing() && differences.is_empty() =>
+        {
+            note = format!("; not by nft: {fault}");
+            Ok(None)
+        }
+        (found, _) => found,
+    };
     let mut faults = Vec::new();
     // A program that is not there holds nothing, as far as anybody can tell.
     let mut known = |found: Result<Option<Vec<String>>, Fault>, asked: bool| match found {
@@ -119,7 +130,7 @@ async fn check(settings: &Settings) -> Result<String, Vec<String>> {
         }
         None => faults.push(format!("nothing is redirected by {name}: there are no rules")),
     }
-    if faults.is_empty() { Ok(format!("redirected by {name}, exactly as asked")) } else { Err(faults) }
+    if faults.is_empty() { Ok(format!("redirected by {name}, exactly as asked{note}")) } else { Err(faults) }
 }
 
 async fn remove(backend: Backend) -> Result<String, Vec<String>> {
