@@ -13,6 +13,7 @@ use pillion_api::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::addresses::ASK_AGAIN;
 use crate::error::{Reason, Refusal};
 
 /// What is known about a service.
@@ -139,12 +140,20 @@ impl Directory {
             let detail = format_args!("{question}: nothing heard within {:?}", self.patience);
             Refusal::new(Reason::DiscoveryTimeout, detail)
         };
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            self.wishes.send(Wish::Resolve(Ask { question: question.clone(), anew, reply })).await.ok()?;
-            answer.await.ok()
+        let asking = async {
+            loop {
+                let (reply, answer) = oneshot::channel();
+                let ask = Ask { question: question.clone(), anew, reply };
+                if self.wishes.send(Wish::Resolve(ask)).await.is_err() {
+                    return None;
+                }
+                // Asked again now and then: one question that is lost must not cost all the patience there is.
+                if let Ok(answer) = tokio::time::timeout(ASK_AGAIN, answer).await {
+                    return answer.ok();
+                }
+            }
         };
-        match tokio::time::timeout(self.patience, asked).await {
+        match tokio::time::timeout(self.patience, asking).await {
             Ok(Some(Ok(answer))) => Ok(answer),
             Ok(Some(Err(Away))) => Err(Refusal::new(Reason::ControlPlaneAway, question)),
             Ok(None) => Err(Refusal::new(Reason::QueueFull, question)),

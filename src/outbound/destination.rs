@@ -1,12 +1,15 @@
 //! What a destination is: from the address that the application connects to, or the host that it names.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use pillion_api::{
     model::OutboundMode,
     name::{ServiceName, is_host},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 use super::{Outbound, Target};
 use crate::{
@@ -19,6 +22,9 @@ use crate::{
     tls::hello,
 };
 
+/// Whoever is turned away has so long to say that an answer is of use.
+const TURNING_AWAY: Duration = Duration::from_secs(1);
+
 impl Outbound {
     /// Serves a connection whose destination the kernel has told.
     pub(super) async fn redirected(
@@ -27,16 +33,28 @@ impl Outbound {
         destination: SocketAddr,
     ) -> Result<(), Refusal> {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-        let mut io = Io::Tcp(stream);
+        let io = Io::Tcp(stream);
         match self.at(destination).await {
             Ok(Some(target)) => self.connection(io, target).await,
             Ok(None) if self.registry_only() => self.registered(io, destination).await,
             Ok(None) => self.outside.pass(io, destination).await,
-            Err(refusal) => {
-                io.abort();
-                Err(refusal)
-            }
+            Err(refusal) => Err(self.turn_away(io, refusal).await),
         }
+    }
+
+    /// Answers an HTTP/1 request with the reason why it goes nowhere, and cuts everything else off.
+    pub(super) async fn turn_away(&self, io: Io, refusal: Refusal) -> Refusal {
+        let patience = Patience { silent: Some(TURNING_AWAY), partial: TURNING_AWAY };
+        let Ok((detected, mut io)) = sniff(io, patience).await else { return refusal };
+        if detected == Detected::Http1 {
+            let answer = self.voice.http1_text(refusal.reason.status(), &refusal);
+            // Who does not stay to hear it does not need it.
+            let _ = io.write_all(&answer).await;
+            let _ = io.shutdown().await;
+        } else {
+            io.abort();
+        }
+        refusal
     }
 
     /// What an address is. `None`: nothing that the mesh knows.

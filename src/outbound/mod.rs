@@ -180,17 +180,14 @@ impl Outbound {
     }
 
     /// A connection to a service.
-    async fn connection(self: Rc<Self>, mut io: Io, target: Target) -> Result<(), Refusal> {
+    async fn connection(self: Rc<Self>, io: Io, target: Target) -> Result<(), Refusal> {
         let began = Instant::now();
         let found = self.services.get(&target.service, began).await;
         let found =
             found.and_then(|service| Ok((service.config()?, service.protocol(target.port)?, service)));
         let (config, declared, service) = match found {
             Ok(found) => found,
-            Err(refusal) => {
-                io.abort();
-                return Err(refusal);
-            }
+            Err(refusal) => return Err(self.turn_away(io, refusal).await),
         };
         match declared {
             Protocol::Http1 => return self.http(Prefixed::fresh(io), Version::Http1, Some(target)).await,

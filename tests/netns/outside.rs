@@ -50,7 +50,8 @@ fn what_the_mesh_does_not_know_is_passed_through_or_refused_by_name() {
         assert_eq!(web.requests(), 3);
 
         // An address that is the mesh's to give, and that it has not given.
-        assert_eq!(request(&client, (Ipv4Addr::new(240, 240, 200, 200), 80).into(), "nobody").await, "");
+        let nobody = request(&client, (Ipv4Addr::new(240, 240, 200, 200), 80).into(), "nobody").await;
+        assert_eq!(raw::refusal(&nobody), "unknown-service", "{nobody}");
         eventually_refused(&client, "unknown-service", 1.0).await;
 
         registry_only(world, &client, &outside, &web).await;

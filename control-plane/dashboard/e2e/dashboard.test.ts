@@ -128,8 +128,8 @@ describe("a service's page", () => {
     await page.keyboard.press("Enter");
     await page.locator("h1", { hasText: "payments" }).waitFor();
     expect(page.url()).toContain("#/services/demo/payments");
-    expect(await page.title()).toBe("payments.demo · pillion");
-    expect(await page.evaluate(() => document.activeElement?.id)).toBe("main");
+    // Both follow the heading, a moment later.
+    await page.waitForFunction(() => document.title === "payments.demo · pillion" && document.activeElement?.id === "main");
     await page.goBack();
     await node.waitFor();
   });
