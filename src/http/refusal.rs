@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{body::Body, headers};
 use crate::error::{Hop, Refusal};
@@ -48,6 +49,14 @@ impl Voice {
         *response.status_mut() = refusal.reason.status();
         *response.body_mut() = Body::Full(Bytes::from(text + "\n"));
         response
+    }
+
+    /// Says it to a caller whose HTTP/1 never gets as far as the codec, and ends the connection.
+    pub async fn end_http1<T: AsyncWrite + Unpin>(&self, io: &mut T, refusal: &Refusal) {
+        let answer = self.http1_text(refusal.reason.status(), refusal);
+        // Who does not stay to hear it does not need it.
+        let _ = io.write_all(&answer).await;
+        let _ = io.shutdown().await;
     }
 
     /// The same as HTTP/1 text, for the few refusals that are made below the codec. The connection ends with it.

@@ -6,7 +6,7 @@ mod redirected;
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::rustls::ServerConfig;
 
 use self::forward::{Admits, FromPeer, ToApplication};
@@ -136,9 +136,7 @@ impl Inbound {
                 self.handshake(Reason::PlaintextRefused.as_str());
                 let refusal = Refusal::from(Reason::PlaintextRefused);
                 if matches!(other, Detected::Http1) {
-                    let answer = self.voice.http1_text(refusal.reason.status(), &refusal);
-                    let _ = io.write_all(&answer).await;
-                    let _ = io.shutdown().await;
+                    self.voice.end_http1(&mut io, &refusal).await;
                 }
                 return Err(refusal.into());
             }

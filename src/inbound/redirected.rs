@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, rc::Rc};
 
 use pillion_api::model::InboundMode;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Closed, Inbound,
@@ -156,9 +156,7 @@ impl Inbound {
         self.handshake(refusal.reason.as_str());
         self.edge("outside", false).refusal(refusal.reason);
         if detected == Detected::Http1 {
-            let answer = self.voice.http1_text(refusal.reason.status(), &refusal);
-            let _ = io.write_all(&answer).await;
-            let _ = io.shutdown().await;
+            self.voice.end_http1(&mut io, &refusal).await;
         } else {
             io.abort();
         }

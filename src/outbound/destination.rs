@@ -9,7 +9,7 @@ use pillion_api::{
     model::OutboundMode,
     name::{ServiceName, is_host},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{Outbound, Target};
 use crate::{
@@ -47,10 +47,7 @@ impl Outbound {
         let patience = Patience { silent: Some(TURNING_AWAY), partial: TURNING_AWAY };
         let Ok((detected, mut io)) = sniff(io, patience).await else { return refusal };
         if detected == Detected::Http1 {
-            let answer = self.voice.http1_text(refusal.reason.status(), &refusal);
-            // Who does not stay to hear it does not need it.
-            let _ = io.write_all(&answer).await;
-            let _ = io.shutdown().await;
+            self.voice.end_http1(&mut io, &refusal).await;
         } else {
             io.abort();
         }
