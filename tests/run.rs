@@ -219,10 +219,12 @@ async fn a_terminals_signals_are_not_passed_on_a_second_time() {
     inside.args(["--", "sh", "-c", script]);
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
     let std = inside.as_std();
-    let line: Vec<_> = [std.get_program()].into_iter().chain(std.get_args()).map(quoted).collect();
-    // script(1) gives it a terminal, whose keys are what we write.
+    let words: Vec<_> = [std.get_program()].into_iter().chain(std.get_args()).map(quoted).collect();
+    // script(1) gives it a terminal, whose keys are what we write. It asks the user's shell for it, and not every shell makes
+    // way for the one program that it is to run: Ctrl-C would end such a shell, and the terminal with it.
+    let line = format!("exec {}", words.join(" "));
     let mut terminal = Command::new("script")
-        .args(["--quiet", "--return", "--echo", "never", "--command", &line.join(" "), "/dev/null"])
+        .args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"])
         .env("PILLION_JOIN_TOKEN", "secret")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -234,7 +236,8 @@ async fn a_terminals_signals_are_not_passed_on_a_second_time() {
     let mut seen = Vec::new();
     let mut until = async |word: &str| {
         soon(word, async {
-            while let Some(line) = lines.next_line().await.expect("text") {
+            loop {
+                let line = lines.next_line().await.expect("text").expect("the terminal is open");
                 let line = line.trim().to_owned();
                 let found = line.ends_with(word);
                 seen.push(line);
