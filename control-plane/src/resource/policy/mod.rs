@@ -1,10 +1,17 @@
 //! `TrafficPolicy` (`pillion.dev/v1alpha1`): how calls to a service are balanced, limited, and kept from what fails.
 
+mod balancer;
+mod breaker;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    balancer::LoadBalancer,
+    breaker::{CircuitBreaker, FailureRatio, OpenTime},
+};
 use super::{
     Key, Kind, duration,
     fault::{Faults, Path},
@@ -41,69 +48,6 @@ pub struct TargetReference {
     pub kind: String,
     /// The service's name.
     pub name: String,
-}
-
-/// Peak-EWMA: the less loaded of two endpoints picked at random.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LoadBalancer {
-    /// `PeakEwma`. Default: PeakEwma.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub r#type: Option<String>,
-    /// Time constant of the latency average. Default: 10s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decay: Option<String>,
-}
-
-/// Per endpoint: closed, then open, then half-open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CircuitBreaker {
-    /// Opens after so many failures in a row. Default: 7.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub consecutive_failures: Option<u32>,
-    /// Opens when too large a part of a window's requests failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure_ratio: Option<FailureRatio>,
-    /// How long it stays open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub open_time: Option<OpenTime>,
-    /// Requests let through at a time to try an endpoint again. Default: 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub half_open_requests: Option<u32>,
-    /// When less than this percentage of endpoints is available, breakers are ignored; 0: never. Default: 50.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub panic_percent: Option<u32>,
-    /// Leaves every endpoint in use, whatever it answers. Default: false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disabled: Option<bool>,
-}
-
-/// A share of failures over a time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FailureRatio {
-    /// 1 to 100. Default: 50.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub percent: Option<u32>,
-    /// The time looked at. Default: 10s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<String>,
-    /// With fewer requests in the window the ratio means nothing. Default: 10.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub minimum_requests: Option<u32>,
-}
-
-/// Doubles from `base` with each opening, up to `max`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OpenTime {
-    /// The first time. Default: 1s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<String>,
-    /// The longest time. Default: 1m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<String>,
 }
 
 /// Of each sidecar, to the whole service.
@@ -213,58 +157,6 @@ impl TargetReference {
     }
 }
 
-impl LoadBalancer {
-    fn check(&self, faults: &mut Faults, at: &Path) {
-        if let Some(other) = self.r#type.as_deref().filter(|it| *it != "PeakEwma") {
-            faults.add(&at.field("type"), format!("must be \"PeakEwma\", is {other:?}"));
-        }
-        duration::check(faults, &at.field("decay"), self.decay.as_ref(), 10 * MILLISECOND, HOUR);
-    }
-}
-
-impl CircuitBreaker {
-    fn check(&self, faults: &mut Faults, at: &Path) {
-        check_number(faults, &at.field("consecutiveFailures"), self.consecutive_failures, 1, MANY);
-        check_number(faults, &at.field("halfOpenRequests"), self.half_open_requests, 1, MANY);
-        check_number(faults, &at.field("panicPercent"), self.panic_percent, 0, 100);
-        if let Some(ratio) = &self.failure_ratio {
-            let at = at.field("failureRatio");
-            check_number(faults, &at.field("percent"), ratio.percent, 1, 100);
-            check_number(faults, &at.field("minimumRequests"), ratio.minimum_requests, 1, MANY);
-            duration::check(faults, &at.field("window"), ratio.window.as_ref(), SECOND, 10 * MINUTE);
-        }
-        if let Some(open) = &self.open_time {
-            let at = at.field("openTime");
-            // What is absent has its default, so one alone can be wrong too.
-            let default = pillion_api::model::CircuitBreaker::default();
-            let base = match &open.base {
-                None => Some(default.base_open),
-                base => duration::check(faults, &at.field("base"), base.as_ref(), MILLISECOND, HOUR),
-            };
-            let max = match &open.max {
-                None => Some(default.max_open),
-                max => duration::check(faults, &at.field("max"), max.as_ref(), MILLISECOND, DAY),
-            };
-            if let (Some(base), Some(max)) = (base, max)
-                && max < base
-            {
-                let [base, max] = [base, max].map(humantime::format_duration);
-                match (&open.base, &open.max) {
-                    (_, None) => faults.add(
-                        &at.field("base"),
-                        format!("must not be longer than max, which is {max} by default"),
-                    ),
-                    (None, _) => faults.add(
-                        &at.field("max"),
-                        format!("must not be less than base, which is {base} by default"),
-                    ),
-                    _ => faults.add(&at.field("max"), "must not be less than base"),
-                }
-            }
-        }
-    }
-}
-
 impl Connections {
     fn check(&self, faults: &mut Faults, at: &Path) {
         duration::check(
@@ -290,7 +182,6 @@ fn check_number(faults: &mut Faults, at: &Path, number: Option<u32>, minimum: i6
 mod tests {
     use pillion_api::model;
 
-    use super::*;
     use crate::resource::{Kind, schema};
 
     #[test]
@@ -344,25 +235,5 @@ mod tests {
             let text = found["description"].as_str().unwrap_or_default();
             assert!(text.ends_with(&format!(" Default: {default}.")), "{field}: {text:?}, not {default}");
         }
-    }
-
-    #[test]
-    fn one_end_of_the_open_time_is_held_against_the_others_default() {
-        let faults = |base: Option<&str>, max: Option<&str>| {
-            let open = OpenTime { base: base.map(Into::into), max: max.map(Into::into) };
-            let breaker = CircuitBreaker { open_time: Some(open), ..CircuitBreaker::default() };
-            let mut faults = Faults::default();
-            breaker.check(&mut faults, &Path::root());
-            faults.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(faults(Some("30s"), None), [""; 0]);
-        assert_eq!(
-            faults(Some("2m"), None),
-            ["openTime.base: must not be longer than max, which is 1m by default"]
-        );
-        assert_eq!(
-            faults(None, Some("500ms")),
-            ["openTime.max: must not be less than base, which is 1s by default"]
-        );
     }
 }
