@@ -4,10 +4,11 @@
 mod mesh;
 mod policy;
 mod route;
+mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{mesh::*, policy::*, route::*};
+pub use self::{mesh::*, policy::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
