@@ -8,14 +8,16 @@ use pillion_api::{
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
     Outbound, Target,
     services::{Reach, Service},
+    steer::Steering,
 };
 use crate::{
-    balance::{Endpoint, Pick},
+    balance::{Endpoint, Pick, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, client,
@@ -69,6 +71,8 @@ struct Destination<'a> {
     port: u16,
     /// The one that the caller has named.
     endpoint: Option<&'a str>,
+    /// For a balancer that hashes.
+    key: Option<u64>,
 }
 
 /// How long a request may take.
@@ -136,8 +140,11 @@ impl Outbound {
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
                     let endpoint = target.endpoint.as_deref();
-                    let to = Destination { called: &service, backend: &backend, port, endpoint };
-                    self.send(request, authority, now, to, times, interim).await
+                    let source = &*self.needs.workload;
+                    let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
+                    let key = steering.key;
+                    let to = Destination { called: &service, backend: &backend, port, endpoint, key };
+                    steering.mark(self.send(request, authority, now, to, times, interim).await)
                 }
                 Err(refusal) => Served::refused(refusal),
             }
@@ -191,7 +198,7 @@ impl Outbound {
         times: Times,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let Destination { called, backend, port, endpoint } = to;
+        let Destination { called, backend, port, endpoint, key } = to;
         let outside = backend.is_outside();
         let carry = carry(&request, outside);
         match carry {
@@ -203,11 +210,11 @@ impl Outbound {
             }
         }
         let again = if carry == Version::Http2 { client::copy(&request) } else { None };
-        let mut avoid: Option<Rc<Endpoint<Reach>>> = None;
+        let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         let mut failed = None;
         for tried in 1.. {
-            let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let mut pick = match backend.pick(&self.random, now, endpoint, avoided).await {
+            let wanted = Wanted { key, session: None, avoid: &avoid };
+            let mut pick = match backend.pick(&self.random, now, endpoint, &wanted).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
                 Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),
@@ -263,7 +270,7 @@ impl Outbound {
                 Some(next) if tried < TRIES => {
                     request = next;
                     failed = Some(Served { result, edge, end: None });
-                    avoid = Some(pick.endpoint().clone());
+                    avoid.push(pick.endpoint().clone());
                     if counts {
                         pick.settle(false, now);
                     }
