@@ -9,6 +9,7 @@ pub mod channel;
 pub mod directory;
 pub mod health;
 pub mod holdings;
+pub mod own;
 pub mod stream;
 
 use std::{sync::Arc, time::Duration};

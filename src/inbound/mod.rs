@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ServerConfig;
 use self::forward::{Admits, FromPeer, ToApplication};
 use crate::{
     config::{AppPort, Probe},
-    control::{self, Mesh},
+    control::{self, Mesh, own::OwnPolicies},
     drain::Drain,
     error::{Hop, Reason, Refusal},
     http::{
@@ -49,6 +49,8 @@ pub struct Needs {
     pub ports: Vec<AppPort>,
     /// Who we are, once it is known.
     pub mesh: watch::Receiver<Option<Mesh>>,
+    /// What our services say of our ports.
+    pub policies: watch::Receiver<OwnPolicies>,
     /// Where requests are counted.
     pub edges: Rc<Edges>,
     /// Where connections are counted.

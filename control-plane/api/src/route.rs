@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 
 use crate::model::{Backend, RouteMatch, RouteRule, Service, StringMatch};
 
@@ -33,15 +33,34 @@ pub enum Decision<'a> {
 pub fn choose<'a>(service: &'a Service, port: u16, head: RequestHead<'_>) -> Decision<'a> {
     let mut decision = Decision::Direct;
     for rule in &service.routes {
-        if rule.parent_port.is_some_and(|parent| parent != port) {
-            continue;
+        match miss(rule, port, head) {
+            None => return Decision::Rule(rule),
+            Some(Miss::Port(_)) => {}
+            Some(_) => decision = Decision::NoMatch,
         }
-        if fits(&rule.matches, head) {
-            return Decision::Rule(rule);
-        }
-        decision = Decision::NoMatch;
     }
     decision
+}
+
+/// The first condition of a rule that a request fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss<'a> {
+    /// The rule is for requests to this port only.
+    Port(u16),
+    /// It is for another method.
+    Method,
+    /// It is for other paths.
+    Path,
+    /// Of this header.
+    Header(&'a HeaderName),
+    /// Of this query parameter.
+    Query(&'a str),
+}
+
+/// Why a rule is not for a request to `port`; `None`: it is.
+pub fn miss<'a>(rule: &'a RouteRule, port: u16, head: RequestHead<'_>) -> Option<Miss<'a>> {
+    let elsewhere = rule.parent_port.filter(|parent| *parent != port);
+    elsewhere.map(Miss::Port).or_else(|| mismatch(&rule.matches, head))
 }
 
 /// The backend that a random number in `0..total weight` falls to. `None`: no backend has any weight.
@@ -61,17 +80,30 @@ pub fn backend(backends: &[Backend], random: impl FnOnce(u64) -> u64) -> Option<
 
 /// Whether all of a match's conditions hold.
 pub fn fits(matches: &RouteMatch, head: RequestHead<'_>) -> bool {
+    mismatch(matches, head).is_none()
+}
+
+/// The first of a match's conditions that does not hold.
+fn mismatch<'a>(matches: &'a RouteMatch, head: RequestHead<'_>) -> Option<Miss<'a>> {
     let RouteMatch { path, method, headers, query } = matches;
-    method.as_ref().is_none_or(|method| method == head.method)
-        && path.as_ref().is_none_or(|path| path.fits(head.uri.path()))
-        && headers.iter().all(|(name, value)| {
-            let first = head.headers.get(name).and_then(|first| first.to_str().ok());
-            first.is_some_and(|first| value.fits(first))
-        })
-        && query.iter().all(|(name, value)| {
-            let first = parameter(head.uri.query().unwrap_or_default(), name);
-            first.is_some_and(|first| value.fits(&first))
-        })
+    if method.as_ref().is_some_and(|method| method != head.method) {
+        return Some(Miss::Method);
+    }
+    if path.as_ref().is_some_and(|path| !path.fits(head.uri.path())) {
+        return Some(Miss::Path);
+    }
+    let header = headers.iter().find(|(name, value)| {
+        let first = head.headers.get(name).and_then(|first| first.to_str().ok());
+        !first.is_some_and(|first| value.fits(first))
+    });
+    if let Some((name, _)) = header {
+        return Some(Miss::Header(name));
+    }
+    let parameter = query.iter().find(|(name, value)| {
+        let first = parameter(head.uri.query().unwrap_or_default(), name);
+        !first.is_some_and(|first| value.fits(&first))
+    });
+    parameter.map(|(name, _)| Miss::Query(name))
 }
 
 impl StringMatch {
@@ -87,7 +119,7 @@ impl StringMatch {
 }
 
 /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded`.
-pub(crate) fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key) == name).then(|| decode(value))
@@ -216,6 +248,39 @@ mod tests {
         assert_eq!(decide(&service(vec![]), Method::GET, "/", &[]), "direct");
         let other_port = wire::RouteRule { parent_port: 81, ..rule("other", wire::RouteMatch::default()) };
         assert_eq!(decide(&service(vec![other_port]), Method::GET, "/", &[]), "direct");
+    }
+
+    #[test]
+    fn a_miss_names_the_first_condition_that_fails() {
+        let named = |name: &str| wire::NamedMatch {
+            name: name.into(),
+            value: Some(wire::StringMatch { r#type: 0, value: "1".into() }),
+        };
+        let matches = wire::RouteMatch {
+            method: "GET".into(),
+            headers: vec![named("x-a"), named("x-b")],
+            query: vec![named("q")],
+            ..path(wire::string_match::Type::PathPrefix, "/a")
+        };
+        let service = service(vec![wire::RouteRule { parent_port: 80, ..rule("r", matches) }]);
+        let rule = &service.routes[0];
+        let b = HeaderName::from_static("x-b");
+        let both = [("x-a", "1"), ("x-b", "1")];
+        for (port, method, uri, headers, expected) in [
+            (81, Method::GET, "/a?q=1", &both[..], Some(Miss::Port(80))),
+            (80, Method::PUT, "/a?q=1", &both[..], Some(Miss::Method)),
+            (80, Method::GET, "/b?q=1", &both[..], Some(Miss::Path)),
+            (80, Method::GET, "/a?q=1", &both[..1], Some(Miss::Header(&b))),
+            (80, Method::GET, "/a?q=2", &both[..], Some(Miss::Query("q"))),
+            (80, Method::GET, "/a?q=1", &both[..], None),
+        ] {
+            let headers: HeaderMap = (headers.iter())
+                .map(|(name, value)| (HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+                .collect();
+            let uri = uri.parse().expect("a URI");
+            let head = RequestHead { method: &method, uri: &uri, headers: &headers };
+            assert_eq!(miss(rule, port, head), expected, "{port} {method} {uri}");
+        }
     }
 
     #[test]

@@ -181,9 +181,11 @@ fn a_service_is_served_by_workloads_of_its_namespace_with_all_its_labels() {
     assert_eq!(endpoints(&compiled, "none.demo"), [""; 0]);
     assert_eq!(config(&compiled, "web.demo").ports[0].target_port, 8080, "a name is the workloads' number");
 
-    assert_eq!(source_of(&workloads[0], &documents), "all.demo", "alphabetically the first");
-    assert_eq!(source_of(&workloads[3], &documents), "d-name.demo");
-    assert_eq!(source_of(&workloads[2], &documents), "c-name.other");
+    assert_eq!(services_of(&workloads[0], &documents), ["all.demo", "web.demo"]);
+    let source = |workload| source_of(workload, &services_of(workload, &documents));
+    assert_eq!(source(&workloads[0]), "all.demo", "alphabetically the first");
+    assert_eq!(source(&workloads[3]), "d-name.demo");
+    assert_eq!(source(&workloads[2]), "c-name.other");
 }
 
 #[test]

@@ -132,6 +132,9 @@ pub struct Welcome {
     /// What holds for the whole mesh. Absent: a control plane of an older release; then plaintext is refused.
     #[prost(message, optional, tag = "7")]
     pub settings: ::core::option::Option<MeshSettings>,
+    /// The services that this workload belongs to, by name. It follows what they say of its own ports.
+    #[prost(string, repeated, tag = "8")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What `MeshConfig` says that every sidecar must know.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -277,6 +280,9 @@ pub struct Subscribe {
     pub config_version: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub endpoints_version: ::prost::alloc::string::String,
+    /// Only its configuration: a workload that belongs to the service has no use for the list of its endpoints.
+    #[prost(bool, tag = "4")]
+    pub config_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unsubscribe {
