@@ -1,6 +1,7 @@
 //! What the application sends: redirected here on its way to an address, or accepted on a forward-proxy port
 //! (absolute-form, `Host`, CONNECT) or on ports that stand for one service each; and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
 
+mod attempt;
 mod destination;
 mod http;
 mod opaque;
