@@ -3,6 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     services::{Reach, Service},
 };
 use crate::{
-    balance::{Endpoint, Pick},
+    balance::{Endpoint, Pick, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, client,
@@ -64,6 +65,8 @@ pub(super) struct Destination<'a> {
     pub(super) port: u16,
     /// The one that the caller has named.
     pub(super) endpoint: Option<&'a str>,
+    /// For a balancer that hashes.
+    pub(super) key: Option<u64>,
 }
 
 /// How long a request may take.
@@ -94,7 +97,7 @@ impl Outbound {
         times: Times,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let Destination { called, backend, port, endpoint } = to;
+        let Destination { called, backend, port, endpoint, key } = to;
         let outside = backend.is_outside();
         let carry = carry(&request, outside);
         match carry {
@@ -106,11 +109,11 @@ impl Outbound {
             }
         }
         let again = if carry == Version::Http2 { client::copy(&request) } else { None };
-        let mut avoid: Option<Rc<Endpoint<Reach>>> = None;
+        let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         let mut failed = None;
         for tried in 1.. {
-            let avoided = avoid.as_ref().map(|endpoint| endpoint.uid());
-            let mut pick = match backend.pick(&self.random, now, endpoint, avoided).await {
+            let wanted = Wanted { key, session: None, avoid: &avoid };
+            let mut pick = match backend.pick(&self.random, now, endpoint, &wanted).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.
                 Err(refusal) => return failed.unwrap_or_else(|| Served::refused(refusal)),
@@ -166,7 +169,7 @@ impl Outbound {
                 Some(next) if tried < TRIES => {
                     request = next;
                     failed = Some(Served { result, edge, end: None });
-                    avoid = Some(pick.endpoint().clone());
+                    avoid.push(pick.endpoint().clone());
                     if counts {
                         pick.settle(false, now);
                     }

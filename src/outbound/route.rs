@@ -14,6 +14,7 @@ use super::{
     Outbound, Target,
     attempt::{Destination, Held, Times},
     services::Service,
+    steer::Steering,
 };
 use crate::{
     error::{Reason, Refusal},
@@ -69,8 +70,11 @@ impl Outbound {
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
                     let endpoint = target.endpoint.as_deref();
-                    let to = Destination { called: &service, backend: &backend, port, endpoint };
-                    self.send(request, authority, now, to, times, interim).await
+                    let source = &*self.needs.workload;
+                    let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
+                    let key = steering.key;
+                    let to = Destination { called: &service, backend: &backend, port, endpoint, key };
+                    steering.mark(self.send(request, authority, now, to, times, interim).await)
                 }
                 Err(refusal) => Served::refused(refusal),
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Faults, milliseconds};
+use super::{Faults, is_cookie_name, milliseconds};
 use crate::wire::{self, session_persistence::Type};
 
 /// A rule's `retry`; what it leaves open is the policy's.
@@ -88,12 +88,6 @@ impl Faults {
             idle_timeout: milliseconds(session.idle_timeout_ms),
         })
     }
-}
-
-/// Whether a text can name a cookie (RFC 6265 4.1.1: a token of HTTP). What admits a route asks this, too.
-pub fn is_cookie_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]
