@@ -22,6 +22,7 @@ mod http2_abuse;
 mod identity;
 mod inject;
 mod keep_alive;
+mod logs;
 mod loops;
 mod metrics;
 mod mtls;
