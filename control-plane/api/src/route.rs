@@ -29,15 +29,21 @@ pub enum Decision<'a> {
     NoMatch,
 }
 
-/// Decides on one request to `port` of `service`.
-pub fn choose<'a>(service: &'a Service, port: u16, head: RequestHead<'_>) -> Decision<'a> {
+/// Decides on one request to `port` of `service`, of a caller of `namespace`.
+///
+/// A caller whose own namespace has routes for the service is concerned by those alone (GEP-1294, "Multiple routes for a
+/// Service"); they stand first.
+pub fn choose<'a>(service: &'a Service, port: u16, namespace: &str, head: RequestHead<'_>) -> Decision<'a> {
     let mut decision = Decision::Direct;
+    let mut consumer = false;
     for rule in &service.routes {
-        match miss(rule, port, head) {
+        match miss(rule, port, namespace, head) {
+            Some(Miss::Port(_) | Miss::Namespace(_)) => continue,
+            _ if consumer && rule.consumer_namespace.is_none() => break,
             None => return Decision::Rule(rule),
-            Some(Miss::Port(_)) => {}
             Some(_) => decision = Decision::NoMatch,
         }
+        consumer |= rule.consumer_namespace.is_some();
     }
     decision
 }
@@ -47,6 +53,8 @@ pub fn choose<'a>(service: &'a Service, port: u16, head: RequestHead<'_>) -> Dec
 pub enum Miss<'a> {
     /// The rule is for requests to this port only.
     Port(u16),
+    /// It is for callers of this namespace only.
+    Namespace(&'a str),
     /// It is for another method.
     Method,
     /// It is for other paths.
@@ -57,10 +65,15 @@ pub enum Miss<'a> {
     Query(&'a str),
 }
 
-/// Why a rule is not for a request to `port`; `None`: it is.
-pub fn miss<'a>(rule: &'a RouteRule, port: u16, head: RequestHead<'_>) -> Option<Miss<'a>> {
-    let elsewhere = rule.parent_port.filter(|parent| *parent != port);
-    elsewhere.map(Miss::Port).or_else(|| mismatch(&rule.matches, head))
+/// Why a rule is not for a request of a caller of `namespace` to `port`; `None`: it is.
+pub fn miss<'a>(rule: &'a RouteRule, port: u16, namespace: &str, head: RequestHead<'_>) -> Option<Miss<'a>> {
+    if let Some(parent) = rule.parent_port.filter(|parent| *parent != port) {
+        return Some(Miss::Port(parent));
+    }
+    if let Some(consumers) = rule.consumer_namespace.as_deref().filter(|it| *it != namespace) {
+        return Some(Miss::Namespace(consumers));
+    }
+    mismatch(&rule.matches, head)
 }
 
 /// The backend that a random number in `0..total weight` falls to. `None`: no backend has any weight.
@@ -93,7 +106,12 @@ fn mismatch<'a>(matches: &'a RouteMatch, head: RequestHead<'_>) -> Option<Miss<'
         return Some(Miss::Path);
     }
     let header = headers.iter().find(|(name, value)| {
-        let first = head.headers.get(name).and_then(|first| first.to_str().ok());
+        // HTTP/2 has no such field, and in HTTP/1 an absolute target stands over it.
+        let authority = head.uri.authority().filter(|_| *name == http::header::HOST);
+        let first = match authority {
+            Some(authority) => Some(authority.as_str()),
+            None => head.headers.get(name).and_then(|first| first.to_str().ok()),
+        };
         !first.is_some_and(|first| value.fits(first))
     });
     if let Some((name, _)) = header {
@@ -184,7 +202,7 @@ mod tests {
             .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
             .collect();
         let uri = uri.parse().expect("a URI");
-        match choose(service, 80, RequestHead { method: &method, uri: &uri, headers: &headers }) {
+        match choose(service, 80, "n", RequestHead { method: &method, uri: &uri, headers: &headers }) {
             Decision::Direct => "direct".into(),
             Decision::Rule(rule) => rule.rule.clone(),
             Decision::NoMatch => "none".into(),
@@ -244,10 +262,61 @@ mod tests {
     }
 
     #[test]
+    fn the_host_is_the_authority_where_there_is_one() {
+        let host = wire::NamedMatch {
+            name: "host".into(),
+            value: Some(wire::StringMatch { r#type: 0, value: "web".into() }),
+        };
+        let matches = wire::RouteMatch { headers: vec![host], ..Default::default() };
+        let service = service(vec![rule("host", matches)]);
+        for (uri, headers, expected) in [
+            ("/", &[("host", "web")][..], "host"),
+            ("http://web/", &[][..], "host"),
+            ("http://other/", &[("host", "web")][..], "none"),
+            ("/", &[][..], "none"),
+        ] {
+            assert_eq!(decide(&service, Method::GET, uri, headers), expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
     fn no_routes_for_a_port_is_direct() {
         assert_eq!(decide(&service(vec![]), Method::GET, "/", &[]), "direct");
         let other_port = wire::RouteRule { parent_port: 81, ..rule("other", wire::RouteMatch::default()) };
         assert_eq!(decide(&service(vec![other_port]), Method::GET, "/", &[]), "direct");
+    }
+
+    #[test]
+    fn a_caller_with_routes_of_its_own_namespace_has_no_others() {
+        use wire::string_match::Type::PathPrefix;
+        let of = |namespace: &str, rule: wire::RouteRule| wire::RouteRule {
+            consumer_namespace: namespace.into(),
+            ..rule
+        };
+        let elsewhere = wire::RouteRule { parent_port: 81, ..rule("port", wire::RouteMatch::default()) };
+        let service = service(vec![
+            of("mine", elsewhere),
+            of("mine", rule("own", path(PathPrefix, "/own"))),
+            of("port-81", wire::RouteRule { parent_port: 81, ..rule("81", wire::RouteMatch::default()) }),
+            rule("producer", path(PathPrefix, "/")),
+        ]);
+        let (method, headers) = (Method::GET, HeaderMap::new());
+        for (namespace, path, expected) in [
+            ("mine", "/own", "own"),
+            ("mine", "/", "none"),
+            ("theirs", "/own", "producer"),
+            ("port-81", "/own", "producer"),
+        ] {
+            let uri = path.parse().expect("a URI");
+            let head = RequestHead { method: &method, uri: &uri, headers: &headers };
+            let decided = match choose(&service, 80, namespace, head) {
+                Decision::Rule(rule) => rule.rule.as_str(),
+                Decision::NoMatch => "none",
+                Decision::Direct => "direct",
+            };
+            assert_eq!(decided, expected, "{namespace} {path}");
+        }
+        assert!(service.has_routes(80, "mine") && service.has_routes(80, "theirs"));
     }
 
     #[test]
@@ -279,7 +348,7 @@ mod tests {
                 .collect();
             let uri = uri.parse().expect("a URI");
             let head = RequestHead { method: &method, uri: &uri, headers: &headers };
-            assert_eq!(miss(rule, port, head), expected, "{port} {method} {uri}");
+            assert_eq!(miss(rule, port, "n", head), expected, "{port} {method} {uri}");
         }
     }
 
@@ -294,7 +363,7 @@ mod tests {
         #[test]
         fn each_backend_gets_its_weight(weights in proptest::collection::vec(0u32..5, 1..6)) {
             let backends: Vec<Backend> = weights.iter().enumerate().map(|(i, &weight)| Backend {
-                service: format!("b{i}.n").parse().expect("a name"), port: 80, weight,
+                service: format!("b{i}.n").parse().expect("a name"), port: 80, weight, filters: None,
             }).collect();
             let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
             let mut hits = vec![0u32; weights.len()];

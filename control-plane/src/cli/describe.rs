@@ -11,7 +11,7 @@ use crate::resource::Kind;
 /// Tell everything about one document in words.
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
-    /// Which kind: service, externalservice, httproute, trafficpolicy or meshconfig
+    /// Which kind: service, externalservice, httproute, grpcroute, trafficpolicy or meshconfig
     #[arg(value_parser = get::parse_kind)]
     kind: Kind,
     /// Which document
@@ -36,7 +36,7 @@ pub(super) async fn run(args: &DescribeArgs, client: &Client) -> Result<(), Fail
             let mesh = client.find(&["v1", "mesh"].map(str::to_owned)).await?;
             events(&mut text, &format!("{name}.{namespace}"), mesh.as_ref());
         }
-        Kind::HttpRoute => route(&mut text, &document),
+        Kind::HttpRoute | Kind::GrpcRoute => route(&mut text, &document),
         Kind::TrafficPolicy => policy(&mut text, &document),
     }
     print(&text.0)

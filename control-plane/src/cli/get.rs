@@ -92,7 +92,9 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
             Kind::ExternalService => {
                 vec![text(&spec["clusterIP"]), words::ports(&spec["ports"]), text(&spec["host"])]
             }
-            Kind::HttpRoute => vec![names(&spec["parentRefs"]), words::accepted(&item["status"])],
+            Kind::HttpRoute | Kind::GrpcRoute => {
+                vec![names(&spec["parentRefs"]), words::accepted(&item["status"])]
+            }
             Kind::TrafficPolicy => vec![names(&spec["targetRefs"]), words::accepted(&item["status"])],
         }
     };
@@ -100,7 +102,7 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
         Kind::MeshConfig => &["OUTBOUND", "INBOUND", "SERVICE-CIDR"],
         Kind::Service => &["ADDRESS", "PORTS", "SELECTOR"],
         Kind::ExternalService => &["ADDRESS", "PORTS", "HOST"],
-        Kind::HttpRoute => &["PARENTS", "ACCEPTED"],
+        Kind::HttpRoute | Kind::GrpcRoute => &["PARENTS", "ACCEPTED"],
         Kind::TrafficPolicy => &["TARGETS", "ACCEPTED"],
     };
     let row = |item: &Value| {

@@ -283,7 +283,8 @@ fn breaker(source: &str, workload: &str, gauge: &EndpointGauge) -> BreakerView {
 
 /// The documents that took part in a service's configuration.
 fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
-    let routes = config.routes.iter().map(|rule| ("HTTPRoute", rule.route.as_str()));
+    let kind = |rule: &wire::RouteRule| if rule.grpc { "GRPCRoute" } else { "HTTPRoute" };
+    let routes = config.routes.iter().map(|rule| (kind(rule), rule.route.as_str()));
     let policy = config.policy.iter().map(|policy| ("TrafficPolicy", policy.source.as_str()));
     let references: BTreeSet<PolicyReference> = routes
         .chain(policy)

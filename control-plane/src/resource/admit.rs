@@ -132,7 +132,11 @@ fn check_meaning(document: &Document, expected: Option<&Key>) -> Vec<Fault> {
         }
         Document::HttpRoute(route) => {
             metadata.check(&mut faults, metadata::dns_subdomain);
-            route::check(&route.spec, &metadata.namespace, &mut faults);
+            route::check(&route.spec, &mut faults);
+        }
+        Document::GrpcRoute(route) => {
+            metadata.check(&mut faults, metadata::dns_subdomain);
+            route::grpc::check(&route.spec, &mut faults);
         }
         Document::TrafficPolicy(policy) => {
             metadata.check(&mut faults, metadata::dns_subdomain);

@@ -1,14 +1,15 @@
 //! The documents that people write: what they may say, and what is wrong where they say something else.
 //!
 //! Read in this order: [`text`] (YAML or JSON into values, with lines), [`admit`] (values into typed [`Document`]s, with
-//! every fault), [`references`] (what documents say of each other), [`claims`] (what each has for itself), [`status`] (what the server says of them).
+//! every fault), [`references`] and [`attachments`] (what documents say of each other), [`claims`] (what each has for itself), [`status`] (what the server says of them).
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc};
 
-use gateway_api::experimental::httproutes::HttpRouteSpec;
+use gateway_api::experimental::{grpcroutes::GrpcRouteSpec, httproutes::HttpRouteSpec};
 use serde::{Deserialize, Serialize};
 
 pub mod admit;
+pub mod attachments;
 pub mod cache;
 pub mod cidr;
 pub mod claims;
@@ -42,14 +43,22 @@ pub enum Kind {
     ExternalService,
     /// The Gateway API's `HTTPRoute`.
     HttpRoute,
+    /// The Gateway API's `GRPCRoute`.
+    GrpcRoute,
     /// Our own `TrafficPolicy`.
     TrafficPolicy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::MeshConfig, Self::Service, Self::ExternalService, Self::HttpRoute, Self::TrafficPolicy];
+    pub const ALL: [Self; 6] = [
+        Self::MeshConfig,
+        Self::Service,
+        Self::ExternalService,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TrafficPolicy,
+    ];
 
     /// As in a document's `kind`.
     pub const fn name(self) -> &'static str {
@@ -58,6 +67,7 @@ impl Kind {
             Self::Service => "Service",
             Self::ExternalService => "ExternalService",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::TrafficPolicy => "TrafficPolicy",
         }
     }
@@ -66,7 +76,7 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Service => "v1",
-            Self::HttpRoute => "gateway.networking.k8s.io/v1",
+            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
             Self::MeshConfig | Self::ExternalService | Self::TrafficPolicy => "pillion.dev/v1alpha1",
         }
     }
@@ -78,6 +88,7 @@ impl Kind {
             Self::Service => "services",
             Self::ExternalService => "externalservices",
             Self::HttpRoute => "httproutes",
+            Self::GrpcRoute => "grpcroutes",
             Self::TrafficPolicy => "trafficpolicies",
         }
     }
@@ -104,6 +115,7 @@ impl Kind {
                 Self::Service => "svc",
                 Self::ExternalService => "external",
                 Self::HttpRoute => "route",
+                Self::GrpcRoute => "grpc",
                 Self::TrafficPolicy => "policy",
             };
             word == kind.plural() || word == kind.name().to_ascii_lowercase() || word == short
@@ -175,6 +187,9 @@ pub enum Document {
     /// See [`route`].
     #[serde(rename = "HTTPRoute")]
     HttpRoute(Resource<HttpRouteSpec>),
+    /// See [`route::grpc`].
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute(Resource<GrpcRouteSpec>),
     /// See [`policy`].
     TrafficPolicy(Resource<policy::TrafficPolicySpec>),
 }
@@ -187,6 +202,7 @@ impl Document {
             Self::Service(_) => Kind::Service,
             Self::ExternalService(_) => Kind::ExternalService,
             Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
         }
     }
@@ -204,6 +220,7 @@ impl Document {
             Self::Service(resource) => &resource.metadata,
             Self::ExternalService(resource) => &resource.metadata,
             Self::HttpRoute(resource) => &resource.metadata,
+            Self::GrpcRoute(resource) => &resource.metadata,
             Self::TrafficPolicy(resource) => &resource.metadata,
         }
     }
@@ -215,6 +232,7 @@ impl Document {
             Self::Service(resource) => &mut resource.metadata,
             Self::ExternalService(resource) => &mut resource.metadata,
             Self::HttpRoute(resource) => &mut resource.metadata,
+            Self::GrpcRoute(resource) => &mut resource.metadata,
             Self::TrafficPolicy(resource) => &mut resource.metadata,
         }
     }
@@ -226,6 +244,7 @@ impl Document {
             (Self::Service(one), Self::Service(other)) => one.spec == other.spec,
             (Self::ExternalService(one), Self::ExternalService(other)) => one.spec == other.spec,
             (Self::HttpRoute(one), Self::HttpRoute(other)) => one.spec == other.spec,
+            (Self::GrpcRoute(one), Self::GrpcRoute(other)) => one.spec == other.spec,
             (Self::TrafficPolicy(one), Self::TrafficPolicy(other)) => one.spec == other.spec,
             _ => false,
         }
@@ -387,12 +406,10 @@ impl Documents {
         }
     }
 
-    /// Routes of one namespace or of all.
-    pub fn routes(&self, namespace: Option<&str>) -> impl Iterator<Item = (&Key, &Resource<HttpRouteSpec>)> {
-        self.list(Kind::HttpRoute, namespace).filter_map(|(key, document)| match &**document {
-            Document::HttpRoute(route) => Some((key, route)),
-            _ => None,
-        })
+    /// Routes of either kind: first every `GRPCRoute`, which stand before the others where both are for one port.
+    pub fn routes(&self) -> impl Iterator<Item = (&Key, &Document)> {
+        let list = |kind| self.list(kind, None).map(|(key, document)| (key, &**document));
+        list(Kind::GrpcRoute).chain(list(Kind::HttpRoute))
     }
 
     /// Traffic policies of one namespace or of all.

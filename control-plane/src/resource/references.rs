@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Document, Documents, Fault, Key, Kind, Resource, policy::TrafficPolicySpec};
+use super::{Document, Documents, Fault, Key, Kind, Resource, policy::TrafficPolicySpec, route};
 
 /// A policy and which it is.
 pub type Policy<'documents> = (&'documents Key, &'documents Resource<TrafficPolicySpec>);
@@ -18,33 +18,9 @@ struct Reference {
 
 fn references(document: &Document) -> Vec<Reference> {
     let namespace = document.metadata().namespace.as_str();
-    let service = |name: &str| Key::new(Kind::Service, namespace, name);
     match document {
         Document::MeshConfig(_) | Document::Service(_) | Document::ExternalService(_) => Vec::new(),
-        Document::HttpRoute(route) => {
-            let parents =
-                route.spec.parent_refs.iter().flatten().enumerate().map(|(index, parent)| Reference {
-                    field: format!("spec.parentRefs[{index}]"),
-                    service: service(&parent.name),
-                    port: parent.port,
-                    section: parent.section_name.clone(),
-                });
-            let rules = route.spec.rules.iter().flatten().enumerate();
-            let backends = rules.flat_map(|(rule, it)| {
-                it.backend_refs
-                    .iter()
-                    .flatten()
-                    .enumerate()
-                    .map(move |(index, backend)| (rule, index, backend))
-            });
-            let backends = backends.map(|(rule, index, backend)| Reference {
-                field: format!("spec.rules[{rule}].backendRefs[{index}]"),
-                service: service(&backend.name),
-                port: backend.port,
-                section: None,
-            });
-            parents.chain(backends).collect()
-        }
+        Document::HttpRoute(_) | Document::GrpcRoute(_) => route_references(document),
         Document::TrafficPolicy(policy) => {
             let targets = policy.spec.target_refs.iter().enumerate();
             targets
@@ -57,6 +33,44 @@ fn references(document: &Document) -> Vec<Reference> {
                 .collect()
         }
     }
+}
+
+fn route_references(document: &Document) -> Vec<Reference> {
+    let route = route::of(document).expect("it is a route");
+    let key = document.key();
+    let service = |namespace: Option<&String>, name: &str| {
+        Key::new(Kind::Service, namespace.unwrap_or(&key.namespace).as_str(), name)
+    };
+    let parents = route.parent_refs.iter().flatten().enumerate();
+    let mut references: Vec<Reference> = parents
+        .map(|(index, parent)| Reference {
+            field: format!("spec.parentRefs[{index}]"),
+            service: service(parent.namespace.as_ref(), &parent.name),
+            port: parent.port,
+            section: parent.section_name.clone(),
+        })
+        .collect();
+    for (rule, it) in route.rules.iter().flatten().enumerate() {
+        let mirrors = it.filters.iter().flatten().enumerate();
+        let mirrors = mirrors.filter_map(|(index, filter)| {
+            let backend = &filter.request_mirror.as_ref()?.backend_ref;
+            Some(Reference {
+                field: format!("spec.rules[{rule}].filters[{index}].requestMirror.backendRef"),
+                service: service(backend.namespace.as_ref(), &backend.name),
+                port: backend.port,
+                section: None,
+            })
+        });
+        references.extend(mirrors);
+        let backends = it.backend_refs.iter().flatten().enumerate();
+        references.extend(backends.map(|(index, backend)| Reference {
+            field: format!("spec.rules[{rule}].backendRefs[{index}]"),
+            service: service(backend.namespace.as_ref(), &backend.name),
+            port: backend.port,
+            section: None,
+        }));
+    }
+    references
 }
 
 /// What a document names that is not among `documents`.
@@ -116,11 +130,16 @@ fn not_there(service: &Key, documents: &Documents) -> String {
     message
 }
 
+fn is_route(document: &Document) -> bool {
+    matches!(document, Document::HttpRoute(_) | Document::GrpcRoute(_))
+}
+
 /// The documents that name a Service or an ExternalService.
 pub fn users<'documents>(service: &Key, documents: &'documents Documents) -> Vec<&'documents Key> {
     documents
         .iter()
-        .filter(|(key, _)| key.namespace == service.namespace)
+        // Only routes name what is of another namespace.
+        .filter(|(key, document)| key.namespace == service.namespace || is_route(document))
         .filter(|(_, document)| references(document).iter().any(|reference| reference.service == *service))
         .map(|(key, _)| key)
         .collect()

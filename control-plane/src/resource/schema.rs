@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use gateway_api::experimental::httproutes::HttpRouteSpec;
+use gateway_api::experimental::{grpcroutes::GrpcRouteSpec, httproutes::HttpRouteSpec};
 use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
@@ -32,6 +32,7 @@ static SHAPES: LazyLock<BTreeMap<Kind, Shape>> = LazyLock::new(|| {
             Kind::Service => strict_schema::<ServiceSpec>(),
             Kind::ExternalService => strict_schema::<ExternalServiceSpec>(),
             Kind::HttpRoute => strict_schema::<HttpRouteSpec>(),
+            Kind::GrpcRoute => strict_schema::<GrpcRouteSpec>(),
             Kind::TrafficPolicy => strict_schema::<TrafficPolicySpec>(),
         };
         let schema = json!({

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Document, Documents, Key, Kind, references};
+use super::{
+    Document, Documents, Key,
+    attachments::{self, Attachments},
+    references, route,
+};
 
 /// The Gateway API asks each controller to name itself.
 pub const CONTROLLER: &str = "pillion.dev/control-plane";
@@ -22,13 +26,15 @@ pub type Refused = BTreeMap<String, String>;
 pub struct Shown<'documents> {
     documents: &'documents Documents,
     policies: BTreeMap<Key, references::Policy<'documents>>,
+    attachments: Attachments,
     refused: Refused,
 }
 
 impl<'documents> Shown<'documents> {
     /// Works out what is shared.
     pub fn new(documents: &'documents Documents, refused: Refused) -> Self {
-        Self { documents, policies: references::policies(documents).0, refused }
+        let policies = references::policies(documents).0;
+        Self { documents, policies, attachments: attachments::attachments(documents), refused }
     }
 
     /// A document as it is shown: with its `status`.
@@ -57,7 +63,6 @@ impl<'documents> Shown<'documents> {
             (!found.is_empty()).then(|| found.join("; "))
         };
         let own = document.key();
-        let service = |name: &str| Key::new(Kind::Service, own.namespace.as_str(), name);
         match document {
             Document::MeshConfig(config) => {
                 let addresses =
@@ -71,23 +76,24 @@ impl<'documents> Shown<'documents> {
             Document::Service(_) | Document::ExternalService(_) => {
                 json!({ "conditions": [self.usable(&own, generation)] })
             }
-            Document::HttpRoute(route) => {
+            Document::HttpRoute(_) | Document::GrpcRoute(_) => {
+                let spec = route::of(document).expect("it is a route");
                 let unresolved = fault_at("spec.rules");
-                let parents: Value = route
-                    .spec
-                    .parent_refs
-                    .iter()
-                    .flatten()
-                    .enumerate()
+                let parents = spec.parent_refs.iter().flatten().enumerate();
+                let parents: Value = parents
                     .map(|(index, parent)| {
-                        let accepted = fault_at(&format!("spec.parentRefs[{index}]."));
+                        let attached = self.attachments.get(&(own.clone(), index));
+                        let bad = attached.and_then(|attached| attached.as_ref().err());
+                        let (reason, why_not) =
+                            bad.map_or(("", None), |bad| (bad.reason, Some(bad.message.clone())));
+                        let service = attachments::parent(&own, parent);
                         json!({
                             "parentRef": parent,
                             "controllerName": CONTROLLER,
                             "conditions": [
-                                condition("Accepted", "Accepted", "NoMatchingParent", accepted, generation),
+                                condition("Accepted", "Accepted", reason, why_not, generation),
                                 condition("ResolvedRefs", "ResolvedRefs", "BackendNotFound", unresolved.clone(), generation),
-                                self.usable(&service(&parent.name), generation),
+                                self.usable(&service, generation),
                             ],
                         })
                     })

@@ -395,7 +395,7 @@ pub struct ServiceConfig {
     pub service: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]
     pub ports: ::prost::alloc::vec::Vec<ServicePort>,
-    /// By precedence: the first whose match fits is taken. None fits: 404. None there: the service itself.
+    /// Those of consumers first, then by precedence: the first whose match fits is taken. None fits: 404. None there: the service itself.
     #[prost(message, repeated, tag = "3")]
     pub routes: ::prost::alloc::vec::Vec<RouteRule>,
     #[prost(message, optional, tag = "4")]
@@ -428,7 +428,7 @@ pub struct ServicePort {
 /// One match with its rule's consequences; a rule with three matches is sent as three of these.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteRule {
-    /// "<namespace>/<HTTPRoute name>" and the rule's name or index, for people and for labels.
+    /// "<namespace>/<name>" of the HTTPRoute or GRPCRoute, and the rule's name or index, for people and for labels.
     #[prost(string, tag = "1")]
     pub route: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -450,12 +450,77 @@ pub struct RouteRule {
     /// Zero: every port of the service.
     #[prost(uint32, tag = "9")]
     pub parent_port: u32,
+    /// Answered by the sidecar; no backend is asked.
+    #[prost(message, optional, tag = "10")]
+    pub redirect: ::core::option::Option<Redirect>,
+    #[prost(message, optional, tag = "11")]
+    pub rewrite: ::core::option::Option<Rewrite>,
+    #[prost(message, repeated, tag = "12")]
+    pub mirrors: ::prost::alloc::vec::Vec<Mirror>,
     /// What the rule says of sending a request again; absent: nothing.
     #[prost(message, optional, tag = "13")]
     pub retry: ::core::option::Option<Retry>,
     /// Keeps a client with the endpoint that it had first; absent: it goes where the balancer says.
     #[prost(message, optional, tag = "14")]
     pub session: ::core::option::Option<SessionPersistence>,
+    /// Only for callers of this namespace, and before all rules without one: who has any is not concerned by those. Empty: for
+    /// everybody else.
+    #[prost(string, tag = "15")]
+    pub consumer_namespace: ::prost::alloc::string::String,
+    /// Of a GRPCRoute.
+    #[prost(bool, tag = "16")]
+    pub grpc: bool,
+}
+/// What `Location` says. What is empty stays as it was asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Redirect {
+    /// "http" or "https".
+    #[prost(string, tag = "1")]
+    pub scheme: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Zero: the scheme's own, or without one that of the request.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    #[prost(message, optional, tag = "4")]
+    pub path: ::core::option::Option<PathChange>,
+    #[prost(uint32, tag = "5")]
+    pub status: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rewrite {
+    #[prost(string, tag = "1")]
+    pub hostname: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub path: ::core::option::Option<PathChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathChange {
+    #[prost(oneof = "path_change::Change", tags = "1, 2")]
+    pub change: ::core::option::Option<path_change::Change>,
+}
+/// Nested message and enum types in `PathChange`.
+pub mod path_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(string, tag = "1")]
+        ReplaceFull(::prost::alloc::string::String),
+        /// Of what the rule's prefix matched.
+        #[prost(string, tag = "2")]
+        ReplacePrefix(::prost::alloc::string::String),
+    }
+}
+/// Copies of so many requests of each `denominator`; what is answered is thrown away.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mirror {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    #[prost(uint32, tag = "3")]
+    pub numerator: u32,
+    #[prost(uint32, tag = "4")]
+    pub denominator: u32,
 }
 /// A rule's `retry` (GEP-1731). What it leaves open is the service's policy's.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -597,7 +662,7 @@ pub struct NamedMatch {
     #[prost(message, optional, tag = "2")]
     pub value: ::core::option::Option<StringMatch>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Backend {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
@@ -605,6 +670,10 @@ pub struct Backend {
     pub port: u32,
     #[prost(uint32, tag = "3")]
     pub weight: u32,
+    #[prost(message, optional, tag = "4")]
+    pub request_headers: ::core::option::Option<HeaderModifier>,
+    #[prost(message, optional, tag = "5")]
+    pub response_headers: ::core::option::Option<HeaderModifier>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeaderModifier {

@@ -2,6 +2,7 @@
 //! every fault named, and the sidecar goes on with what it had.
 
 mod balancer;
+mod filters;
 mod mesh;
 mod policy;
 mod route;
@@ -9,7 +10,7 @@ mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, mesh::*, policy::*, route::*, session::*};
+pub use self::{balancer::*, filters::*, mesh::*, policy::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
@@ -24,7 +25,7 @@ pub struct Service {
     pub name: ServiceName,
     /// What it listens on, as callers see it.
     pub ports: Vec<Port>,
-    /// By precedence: the first that fits is taken; none fits: 404; none there: the service itself.
+    /// Those of consumers first, then by precedence: the first that fits is taken; none fits: 404; none there: the service itself.
     pub routes: Vec<RouteRule>,
     /// How to treat its endpoints.
     pub policy: TrafficPolicy,
@@ -40,9 +41,12 @@ impl Service {
         self.ports.iter().find(|candidate| candidate.port == port)
     }
 
-    /// Whether any route is for requests to a port.
-    pub fn has_routes(&self, port: u16) -> bool {
-        self.routes.iter().any(|route| route.parent_port.is_none_or(|parent| parent == port))
+    /// Whether any route is for requests of a caller of `namespace` to a port.
+    pub fn has_routes(&self, port: u16, namespace: &str) -> bool {
+        self.routes.iter().any(|route| {
+            let (parent, consumer) = (route.parent_port, route.consumer_namespace.as_deref());
+            parent.is_none_or(|parent| parent == port) && consumer.is_none_or(|it| it == namespace)
+        })
     }
 }
 
@@ -216,7 +220,7 @@ mod tests {
                     headers: vec![wire::NamedMatch { name: "a b".into(), value: Some(string(9, "")) }],
                     ..Default::default()
                 }),
-                backends: vec![wire::Backend { service: "x".into(), port: 0, weight: 1 }],
+                backends: vec![wire::Backend { service: "x".into(), weight: 1, ..Default::default() }],
                 ..Default::default()
             }],
             policy: Some(wire::TrafficPolicy {

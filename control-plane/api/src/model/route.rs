@@ -5,19 +5,22 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use regex::{Regex, RegexBuilder};
 
-use super::{Faults, RouteRetry, SessionPersistence, milliseconds};
+use super::{BackendFilters, Faults, Filters, RouteRetry, SessionPersistence, milliseconds};
 use crate::{
     name::ServiceName,
     wire::{self, string_match::Type},
 };
 
-/// One match of one rule of an `HTTPRoute`, and what follows from it.
+/// One match of one rule of an `HTTPRoute` or `GRPCRoute`, and what follows from it.
 #[derive(Debug, Clone)]
 pub struct RouteRule {
-    /// `<namespace>/<name>` of the `HTTPRoute`.
+    /// `<namespace>/<name>` of the route.
     pub route: String,
     /// The rule's name, else its index.
     pub rule: String,
+    /// Only for callers of this namespace, who are concerned by no rules without one if they have any. `None`: for all
+    /// who have no rules of their own.
+    pub consumer_namespace: Option<String>,
     /// Only for requests to this port; `None`: to all.
     pub parent_port: Option<u16>,
     /// Which requests it is for.
@@ -32,6 +35,8 @@ pub struct RouteRule {
     pub request_headers: HeaderModifier,
     /// Applied to responses.
     pub response_headers: HeaderModifier,
+    /// Redirect, rewrite and mirrors, where there are any.
+    pub filters: Option<Box<Filters>>,
     /// What it says of sending a request again; over what the service's policy says.
     pub retry: Option<RouteRetry>,
     /// Keeps a client with the endpoint that it had first.
@@ -71,6 +76,8 @@ pub struct Backend {
     pub port: u16,
     /// Its share is `weight / sum of weights`.
     pub weight: u32,
+    /// For the requests that it gets, where there are any.
+    pub filters: Option<Box<BackendFilters>>,
 }
 
 /// Changes to a header section, in this order: remove, set, add.
@@ -111,12 +118,15 @@ impl Faults {
             .filter_map(|(i, backend)| {
                 let port = self.port(&format!("{field}.backends[{i}].port"), backend.port);
                 let service = self.parse(&format!("{field}.backends[{i}].service"), &backend.service)?;
-                Some(Backend { service, port, weight: backend.weight })
+                let filters = self.backend_filters(&format!("{field}.backends[{i}]"), backend);
+                Some(Backend { service, port, weight: backend.weight, filters })
             })
             .collect();
         RouteRule {
             route: route.route.clone(),
             rule: route.rule.clone(),
+            consumer_namespace: (!route.consumer_namespace.is_empty())
+                .then(|| route.consumer_namespace.clone()),
             parent_port: (route.parent_port != 0)
                 .then(|| self.port(&format!("{field}.parent_port"), route.parent_port)),
             matches: matches.map(|m| self.route_match(&format!("{field}.match"), m)).unwrap_or_default(),
@@ -125,6 +135,7 @@ impl Faults {
             backend_request_timeout: milliseconds(route.backend_request_timeout_ms),
             request_headers: self.modifier(&format!("{field}.request_headers"), &route.request_headers),
             response_headers: self.modifier(&format!("{field}.response_headers"), &route.response_headers),
+            filters: self.filters(field, route),
             retry: route.retry.as_ref().map(|retry| self.route_retry(&format!("{field}.retry"), retry)),
             session: route
                 .session

@@ -11,7 +11,7 @@ use pillion_api::model::whole;
 
 use super::{
     super::fault::{Faults, Path},
-    check_header_name,
+    headers::check_name,
 };
 
 pub(super) fn check(one: &Match, at: &Path, faults: &mut Faults) {
@@ -23,7 +23,7 @@ pub(super) fn check(one: &Match, at: &Path, faults: &mut Faults) {
     let mut names = BTreeSet::new();
     for (index, header) in headers.iter().enumerate() {
         let at = at.field("headers").index(index);
-        check_header_name(&header.name, &mut names, &at.field("name"), faults);
+        check_name(&header.name, &mut names, &at.field("name"), faults);
         if matches!(header.r#type, Some(HeaderType::RegularExpression)) {
             check_regex(&header.value, &at.field("value"), faults);
         }
