@@ -3,6 +3,7 @@
 mod support;
 
 mod bad_input;
+mod balancing;
 mod breaker;
 mod cancellation;
 mod chaos;
