@@ -32,6 +32,7 @@ mod reference;
 mod resets;
 mod resolve;
 mod rolling;
+mod routes;
 mod run;
 mod streams;
 mod tcp;

@@ -99,7 +99,7 @@ fn of_documents() {
         page += "| field | type | meaning |\n|---|---|---|\n";
         rows(&mut page, "spec", &schema(kind)["properties"]["spec"]);
     }
-    page += HTTP_ROUTE;
+    page += ROUTES;
     compare("documents.md", &page);
 }
 
@@ -121,13 +121,25 @@ async fn of_the_front_page_the_documents_are_accepted() {
 }
 
 /// The Gateway API documents its own fields; what of them works here is checked document by document.
-const HTTP_ROUTE: &str = "
-## HTTPRoute (`gateway.networking.k8s.io/v1`)
+const ROUTES: &str = "
+## HTTPRoute and GRPCRoute (`gateway.networking.k8s.io/v1`)
 
-The Gateway API's own kind, with a `Service` as parent (GAMMA). What works: `parentRefs`; `rules` with a `name`, `matches` (path
-`Exact`, `PathPrefix` and `RegularExpression`, headers, query parameters, method), the filters `RequestHeaderModifier` and
-`ResponseHeaderModifier`, `backendRefs` with weights, `timeouts`, `retry` and `sessionPersistence`. An `ExternalService` cannot be routed yet. Anything else is refused by name, never ignored. Which rule
-wins when several match is what the Gateway API says.
+The Gateway API's own kinds, with a `Service` as parent (GAMMA), fields of its experimental channel included. Which rule wins when
+several match is what the Gateway API says; what does not work here is refused by name, never ignored.
+
+| what | here |
+|---|---|
+| `parentRefs` | Services, by `port` or `sectionName` or as a whole. Of another namespace: a consumer's route, for callers of the route's namespace alone, who then have no producer's routes. |
+| both kinds for one port | The `GRPCRoute` is used; the `HTTPRoute` says `Accepted: False`, reason `Conflicted`. |
+| `matches` | All of them. The header `host` is the authority. Without any match: 404, for gRPC `UNIMPLEMENTED`. |
+| `RequestHeaderModifier`, `ResponseHeaderModifier` | In a rule and with a backend: a backend's are made after the rule's in requests, before them in responses. Not for `host` (see `URLRewrite`), nor what frames a message. |
+| `RequestRedirect` | Answered by the caller's sidecar. Statuses 301, 302, 303, 307, 308. |
+| `URLRewrite` | Path and hostname. |
+| `RequestMirror` | Several to a rule, by `percent` or `fraction`. A mirror gets what the rule makes of a request, its host unchanged; nobody waits for it. One that is 256 KiB behind with a body loses the rest; 256 copies are under way at a time for each worker. |
+| `CORS`, `ExternalAuth`, `ExtensionRef` | Refused. |
+| `backendRefs` | Services, also of other namespaces (no `ReferenceGrant` is needed, as GEP-1294 says for a mesh); their share of requests is refused with 500 where they do not exist. An `ExternalService` cannot be routed yet. |
+| `timeouts`, `retry`, `sessionPersistence` | As GEP-1742, GEP-1731 and GEP-1619 say. A session's default name is `mesh-session`. |
+| `status.parents` | `Accepted` (`NoMatchingParent`, `Conflicted`), `ResolvedRefs` (`BackendNotFound`), `pillion.dev/Usable` (whether sidecars take it). |
 ";
 
 /// A row for each field, those of objects inside by their path.

@@ -8,7 +8,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{h1, h2::RecvBody};
+use super::{
+    h1,
+    h2::RecvBody,
+    tee::{Copied, Teed},
+};
 
 /// What a body failed with; only ever logged or turned into a reset.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +28,10 @@ pub enum Body {
     Http1(h1::Incoming),
     /// From an HTTP/2 connection.
     Http2(RecvBody),
+    /// One that somebody else reads as well.
+    Teed(Box<Teed>),
+    /// What that one reads.
+    Copied(Copied),
 }
 
 impl Body {
@@ -42,8 +50,10 @@ pub trait Progress {
 
 impl Progress for Body {
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        if let Self::Http1(incoming) = self {
-            incoming.poll_progress(cx);
+        match self {
+            Self::Http1(incoming) => incoming.poll_progress(cx),
+            Self::Teed(teed) => teed.poll_progress(cx),
+            _ => {}
         }
     }
 }
@@ -66,6 +76,8 @@ impl http_body::Body for Body {
             }
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
+            Self::Teed(teed) => Pin::new(&mut **teed).poll_frame(cx),
+            Self::Copied(copied) => Pin::new(copied).poll_frame(cx),
         }
     }
 
@@ -75,6 +87,8 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
+            Self::Teed(teed) => teed.is_end_stream(),
+            Self::Copied(copied) => copied.is_end_stream(),
         }
     }
 
@@ -84,6 +98,8 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
+            Self::Teed(teed) => teed.size_hint(),
+            Self::Copied(copied) => copied.size_hint(),
         }
     }
 }

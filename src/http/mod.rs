@@ -7,6 +7,7 @@ pub mod h2;
 pub mod headers;
 pub mod refusal;
 pub mod serve;
+pub mod tee;
 pub mod upgrade;
 
 pub use body::Body;

@@ -3,7 +3,9 @@
 
 mod attempt;
 mod destination;
+mod filters;
 mod http;
+mod mirror;
 mod opaque;
 mod outside;
 mod route;
@@ -11,13 +13,21 @@ mod services;
 mod steer;
 mod target;
 
-use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{OnceCell, RefCell},
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use pillion_api::{model::Protocol, name::ServiceName};
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
-use self::{opaque::Opened, outside::Outside, services::Services};
+use self::{mirror::Mirrors, opaque::Opened, outside::Outside, services::Services};
 use crate::{
     control::{self, Mesh, answers::Answers, directory::Directory},
     drain,
@@ -74,6 +84,9 @@ pub struct Outbound {
     /// What destinations are.
     answers: Answers,
     detections: Detections,
+    mirrors: Mirrors,
+    /// Ours, once it is known.
+    namespace: OnceCell<Box<str>>,
 }
 
 /// A port of a service, or of one of its endpoints: where a connection is known to go before it has said anything.
@@ -96,6 +109,8 @@ impl Outbound {
             outside: Outside::new(&needs),
             random: RefCell::new(SmallRng::from_os_rng()),
             open: Open::default(),
+            mirrors: Mirrors::new(needs.registry.clone()),
+            namespace: OnceCell::new(),
             answers: Answers::of(needs.directory.clone()),
             detections: Detections::new(needs.registry.clone(), Hop::Outbound),
             needs,
@@ -215,7 +230,7 @@ impl Outbound {
         }
         let patience = Patience { silent: None, partial: self.needs.detection_timeout };
         // Routes must hold for every connection, so what is not HTTP is not opened, nor taken, where there are any.
-        let routed = target.endpoint.is_none() && config.has_routes(target.port);
+        let routed = target.endpoint.is_none() && config.has_routes(target.port, self.namespace());
         let spoken = match service.early.enter() {
             Ok(_place) if !routed => {
                 Box::pin(either(io, patience, early(target.port), self.open_opaque(&target))).await
@@ -291,6 +306,17 @@ impl Outbound {
                 io.abort();
                 Err(refusal)
             }
+        }
+    }
+
+    /// Ours, which is that of the first certificate; empty before there is one, when no service is known either.
+    fn namespace(&self) -> &str {
+        if let Some(known) = self.namespace.get() {
+            return known;
+        }
+        match self.needs.mesh.borrow().as_ref() {
+            Some(mesh) => self.namespace.get_or_init(|| mesh.identity.spiffe_id().namespace().into()),
+            None => "",
         }
     }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, RouteRule},
+    model::{self, BackendFilters, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Outbound, Target,
     attempt::{Destination, Held, Times},
+    filters,
     services::Service,
     steer::Steering,
 };
@@ -43,7 +44,7 @@ impl Outbound {
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
         // Routes are for the service; whoever names an endpoint means that one.
         let decision = match target.endpoint {
-            None => route::choose(&config, target.port, head),
+            None => route::choose(&config, target.port, self.namespace(), head),
             Some(_) => Decision::Direct,
         };
         let rule = match decision {
@@ -59,22 +60,44 @@ impl Outbound {
             request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),
             response_headers: rule.map(|rule| &rule.response_headers).filter(|changes| !changes.is_empty()),
         };
+        let timeout = policy.timeout;
         let times = Times {
             whole: policy.timeout.map(|timeout| (now + timeout, timeout)),
             each: rule.and_then(|rule| rule.backend_request_timeout),
         };
-        let tail = |request| async {
+        let tail = |mut request: Request<Body>| async {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
             }
+            let mut authority = authority;
+            let filtered = rule.and_then(|rule| Some((rule, rule.filters.as_deref()?)));
+            if let Some((rule, filters)) = filtered
+                && let Some(redirect) = &filters.redirect
+            {
+                let answer = filters::redirect(redirect, rule, &request, &authority, target.port);
+                return Served { result: Ok(answer), edge: None, end: None };
+            }
             match self.backend(&service, &config, target.port, rule).await {
-                Ok((backend, port)) => {
+                Ok((backend, port, changes)) => {
+                    if let Some((rule, filters)) = filtered {
+                        if let Some(rewrite) = &filters.rewrite {
+                            filters::rewrite(rewrite, rule, &mut request, &mut authority);
+                        }
+                        request = self.mirror(&filters.mirrors, request, &authority, timeout);
+                    }
+                    if let Some(changes) = changes {
+                        changes.request_headers.apply(request.headers_mut());
+                    }
                     let endpoint = target.endpoint.as_deref();
                     let source = &*self.needs.workload;
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
                     let key = steering.key;
                     let to = Destination { called: &service, backend: &backend, port, endpoint, key };
-                    steering.mark(self.send(request, authority, now, to, times, interim).await)
+                    let mut served = self.send(request, authority, now, to, times, interim).await;
+                    if let (Some(changes), Ok(response)) = (changes, &mut served.result) {
+                        changes.response_headers.apply(response.headers_mut());
+                    }
+                    steering.mark(served)
                 }
                 Err(refusal) => Served::refused(refusal),
             }
@@ -82,16 +105,16 @@ impl Outbound {
         middleware::run(request, now, policy, tail).await
     }
 
-    /// The service that gets the request, and the application port there.
-    async fn backend(
+    /// The service that gets the request, the application port there, and what is changed for that one.
+    async fn backend<'rule>(
         &self,
         called: &Rc<Service>,
         config: &model::Service,
         port: u16,
-        rule: Option<&RouteRule>,
-    ) -> Result<(Rc<Service>, u16), Refusal> {
+        rule: Option<&'rule RouteRule>,
+    ) -> Result<(Rc<Service>, u16, Option<&'rule BackendFilters>), Refusal> {
         let Some(rule) = rule else {
-            let known = config.port(port).map(|port| (called.clone(), port.target_port));
+            let known = config.port(port).map(|port| (called.clone(), port.target_port, None));
             return known
                 .ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", called.name)));
         };
@@ -115,6 +138,6 @@ impl Outbound {
         let target_port = backend.config()?.port(chosen.port).map(|port| port.target_port);
         let target_port =
             target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
-        Ok((backend, target_port))
+        Ok((backend, target_port, chosen.filters.as_deref()))
     }
 }

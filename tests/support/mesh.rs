@@ -191,7 +191,7 @@ impl Mesh {
     pub(crate) async fn sidecar(&self, spec: SidecarSpec) -> Sidecar {
         let addresses_file = self.file(&format!("{}.json", spec.workload));
         let _ = std::fs::remove_file(&addresses_file);
-        let token = self.api.join_token(NAMESPACE, &spec.app).await.expect("a join token");
+        let token = self.api.join_token(&spec.namespace, &spec.app).await.expect("a join token");
         let mut arguments: Vec<OsString> = Vec::new();
         let mut settings = vec![
             ("--workload", spec.workload.clone()),
@@ -268,6 +268,7 @@ pub(crate) fn service(name: &str, app_protocol: &str) -> String {
 /// How a sidecar is to be started.
 pub(crate) struct SidecarSpec {
     workload: String,
+    namespace: String,
     app: String,
     labels: Vec<String>,
     ports: Vec<(u16, SocketAddr)>,
@@ -282,6 +283,7 @@ impl SidecarSpec {
     pub(crate) fn caller(workload: &str) -> Self {
         Self {
             workload: workload.into(),
+            namespace: NAMESPACE.into(),
             app: workload.into(),
             labels: vec![format!("app={workload}")],
             ports: Vec::new(),
@@ -296,6 +298,18 @@ impl SidecarSpec {
     pub(crate) fn serving(workload: &str, app: &str, application: SocketAddr) -> Self {
         let labels = vec![format!("app={app}")];
         Self { app: app.into(), labels, ports: vec![(8080, application)], ..Self::caller(workload) }
+    }
+
+    /// It is of another namespace.
+    pub(crate) fn of_namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Another port that it serves.
+    pub(crate) fn port(mut self, port: u16, application: SocketAddr) -> Self {
+        self.ports.push((port, application));
+        self
     }
 
     /// An explicit listener that leads to `<service>:<port>`.

@@ -51,6 +51,6 @@ impl Case for Choose {
 
     fn run(&mut self) -> bool {
         let head = RequestHead { method: &Method::GET, uri: &self.uri, headers: &self.headers };
-        matches!(route::choose(&self.service, 80, head), Decision::Rule(_))
+        matches!(route::choose(&self.service, 80, "bench", head), Decision::Rule(_))
     }
 }

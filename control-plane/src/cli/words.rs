@@ -84,7 +84,8 @@ pub(super) fn rule(rule: &Value) -> Vec<String> {
         .map(|it| (it["name"].as_str().unwrap_or("?"), &it["port"], it["weight"].as_u64().unwrap_or(1)))
         .collect();
     let total: u64 = backends.iter().map(|(_, _, weight)| weight).sum();
-    if total == 0 {
+    let redirects = list(&rule["filters"]).any(|filter| filter["requestRedirect"].is_object());
+    if total == 0 && !redirects {
         lines.push("→ nowhere: no backend has any weight, so the answer is 500".into());
     }
     for (name, port, weight) in backends.iter().filter(|_| total > 0) {
@@ -94,6 +95,20 @@ pub(super) fn rule(rule: &Value) -> Vec<String> {
     for filter in list(&rule["filters"]) {
         for (field, whose) in [("requestHeaderModifier", "request"), ("responseHeaderModifier", "response")] {
             lines.extend(header_changes(&filter[field], whose));
+        }
+        for (field, what) in [
+            ("requestRedirect", "→ redirects, with"),
+            ("urlRewrite", "rewrites, with"),
+            ("requestMirror", "mirrors, with"),
+        ] {
+            if filter[field].is_object() {
+                lines.push(format!("{what} {}", settings("", &filter[field]).join(", ")));
+            }
+        }
+    }
+    for (field, what) in [("retry", "tries again, with"), ("sessionPersistence", "keeps a session, with")] {
+        if rule[field].is_object() {
+            lines.push(format!("{what} {}", settings("", &rule[field]).join(", ")));
         }
     }
     for (field, what) in [("request", "the request may take"), ("backendRequest", "each try may take")] {
@@ -123,6 +138,13 @@ fn request_match(one: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if let Some(method) = one["method"].as_str() {
         parts.push(format!("method {method}"));
+    }
+    // A GRPCRoute's.
+    for field in ["service", "method"] {
+        if let Some(value) = one["method"][field].as_str() {
+            let like = if one["method"]["type"] == "RegularExpression" { "like " } else { "" };
+            parts.push(format!("gRPC {field} {like}{value}"));
+        }
     }
     if one["path"].is_object() {
         let value = one["path"]["value"].as_str().unwrap_or("/");

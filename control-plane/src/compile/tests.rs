@@ -125,6 +125,121 @@ fn precedence_is_that_of_the_gateway_api() {
     }
 }
 
+/// Each row: two matches of a GRPCRoute; the first must win over the second, which is of the older route.
+#[test]
+fn precedence_of_grpc_is_that_of_the_gateway_api() {
+    let cases = [
+        (
+            "{method: {service: aa.B}}",
+            "{method: {service: a.B, method: LongName}}",
+            "characters of a service",
+        ),
+        ("{method: {service: a.B, method: Get}}", "{method: {service: a.B}}", "characters of a method"),
+        ("{method: {method: Get}}", "{headers: [{name: x, value: '1'}]}", "a method before headers"),
+        (
+            "{headers: [{name: x, value: '1'}, {name: y, value: '1'}]}",
+            "{headers: [{name: x, value: '1'}]}",
+            "more headers",
+        ),
+        (
+            "{method: {method: Get}}",
+            "{method: {type: RegularExpression, service: 'long.+'}}",
+            "exact names before expressions",
+        ),
+        ("{method: {type: RegularExpression, method: 'G.*'}}", "{}", "an expression before anything"),
+    ];
+    for (winner, loser, why) in cases {
+        let grpc = |name: &str, created: &str, one: &str| {
+            route(name, created, &format!("[{{matches: [{one}]}}]")).replace("HTTPRoute", "GRPCRoute")
+        };
+        let routes = grpc("z", "2026-02-01T00:00:00Z", winner) + &grpc("a", "2026-01-01T00:00:00Z", loser);
+        let (compiled, faults) = compile(&documents(&(service("web", "[{port: 80}]", "{}") + &routes)), &[]);
+        assert_eq!(faults, []);
+        let rules = config(&compiled, "web.demo").routes;
+        assert_eq!(rules[0].route, "demo/z", "{why}");
+        assert!(rules.iter().all(|rule| rule.grpc), "{why}");
+    }
+}
+
+#[test]
+fn grpc_methods_are_paths() {
+    use wire::string_match::Type::{Exact, PathPrefix, RegularExpression};
+    for (method, expected) in [
+        ("{service: a.B, method: Get}", (Exact, "/a.B/Get")),
+        ("{service: a.B}", (PathPrefix, "/a.B")),
+        ("{method: Get}", (RegularExpression, "/(?:[^/]+)/(?:Get)")),
+        ("{type: RegularExpression, service: 'a|b'}", (RegularExpression, "/(?:a|b)/(?:[^/]+)")),
+    ] {
+        let rules = format!("[{{matches: [{{method: {method}}}]}}]");
+        let grpc = route("r", "", &rules).replace("HTTPRoute", "GRPCRoute");
+        let (compiled, _) = compile(&documents(&(service("web", "[{port: 80}]", "{}") + &grpc)), &[]);
+        let rule = config(&compiled, "web.demo").routes.remove(0);
+        let path = rule.r#match.unwrap().path.unwrap();
+        assert_eq!((path.r#type(), path.value.as_str()), expected, "{method}");
+    }
+}
+
+#[test]
+fn consumers_go_first_and_grpc_takes_its_port() {
+    let route_of = |kind: &str, name: &str, namespace: &str, more: &str| {
+        format!(
+            "---\n{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: {name}, namespace: {namespace}}}, \
+             spec: {{parentRefs: [{{group: '', kind: Service, name: web, namespace: demo{more}}}], rules: [{{backendRefs: [{{name: \
+             v1, port: 80}}]}}]}}}}\n"
+        )
+    };
+    let text = service("web", "[{name: a, port: 80}, {name: b, port: 81}]", "{}")
+        + &route_of("HTTPRoute", "producer", "demo", "")
+        + &route_of("GRPCRoute", "grpc", "demo", ", port: 80")
+        + &route_of("HTTPRoute", "loser", "demo", ", port: 80")
+        + &route_of("HTTPRoute", "consumer", "other", "");
+    let (compiled, faults) = compile(&documents(&text), &[]);
+    let told: Vec<_> = config(&compiled, "web.demo")
+        .routes
+        .into_iter()
+        .map(|rule| (rule.route, rule.parent_port, rule.consumer_namespace, rule.backends[0].service.clone()))
+        .collect();
+    let expected = [
+        ("other/consumer", 0, "other", "v1.other"),
+        ("demo/grpc", 80, "", "v1.demo"),
+        ("demo/producer", 81, "", "v1.demo"),
+    ];
+    let mut told: Vec<_> =
+        told.iter().map(|(route, port, of, to)| (route.as_str(), *port, of.as_str(), to.as_str())).collect();
+    assert_eq!(told[0], expected[0], "consumers first");
+    told.sort_unstable_by_key(|it| std::cmp::Reverse(it.2));
+    told[1..].sort_unstable();
+    assert_eq!(told, expected);
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        faults,
+        [
+            "HTTPRoute demo/loser: spec.parentRefs[0]: is not used: GRPCRoute demo/grpc is for the same port of Service demo/web, \
+          and a GRPCRoute goes before an HTTPRoute"
+        ]
+    );
+}
+
+#[test]
+fn filters_reach_the_wire() {
+    let rules = "[{matches: [{path: {value: /a}}], filters: [{type: RequestRedirect, requestRedirect: {scheme: https, path: {type: \
+                 ReplacePrefixMatch, replacePrefixMatch: /b}}}]}, {filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}, \
+                 {type: RequestMirror, requestMirror: {backendRef: {name: m, namespace: other, port: 81}, fraction: {numerator: \
+                 1, denominator: 3}}}], backendRefs: [{name: v1, port: 80, filters: [{type: ResponseHeaderModifier, \
+                 responseHeaderModifier: {remove: [X-A]}}]}]}]";
+    let (compiled, _) =
+        compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
+    let routes = config(&compiled, "web.demo").routes;
+    let redirect = routes[0].redirect.clone().unwrap();
+    assert_eq!((redirect.scheme.as_str(), redirect.status, redirect.port), ("https", 302, 0));
+    let change = redirect.path.unwrap().change.unwrap();
+    assert_eq!(change, wire::path_change::Change::ReplacePrefix("/b".into()));
+    assert_eq!(routes[1].rewrite.clone().unwrap().hostname, "a.example");
+    let mirror = wire::Mirror { service: "m.other".into(), port: 81, numerator: 1, denominator: 3 };
+    assert_eq!(routes[1].mirrors, [mirror]);
+    assert_eq!(routes[1].backends[0].response_headers.clone().unwrap().remove, ["x-a"]);
+}
+
 #[test]
 fn rules_and_matches_keep_their_order_where_nothing_else_decides() {
     let rules = "[{name: first, matches: [{path: {value: /a}}, {path: {value: /b}}]}, {matches: [{path: {value: /c}}]}]";

@@ -29,13 +29,17 @@ pub struct Unattached {
     pub message: String,
 }
 
+/// A `GRPCRoute` and its ports.
+type Taken = (Key, Option<BTreeSet<u16>>);
+
 /// Works it out for all routes.
 ///
 /// One kind of route is for a port (GEP-1294, "Route types"): where a `GRPCRoute` is, an `HTTPRoute` is not. Producers' routes
 /// and those of each namespace of consumers are apart.
 pub fn attachments(documents: &Documents) -> Attachments {
     let mut attachments = Attachments::new();
-    let mut taken: BTreeMap<(Key, Option<String>), Vec<(Key, Option<BTreeSet<u16>>)>> = BTreeMap::new();
+    // By Service and namespace of consumers.
+    let mut taken: BTreeMap<(Key, Option<String>), Vec<Taken>> = BTreeMap::new();
     for (key, document) in documents.routes() {
         let spec = route::of(document).expect("it is a route");
         for (index, parent) in spec.parent_refs.iter().flatten().enumerate() {
@@ -101,11 +105,7 @@ fn port(
 }
 
 /// Leaves to an `HTTPRoute` the ports that no `GRPCRoute` has.
-fn leave(
-    attached: &mut Attached,
-    others: &[(Key, Option<BTreeSet<u16>>)],
-    documents: &Documents,
-) -> Result<(), Unattached> {
+fn leave(attached: &mut Attached, others: &[Taken], documents: &Documents) -> Result<(), Unattached> {
     let Attached { service, ports, .. } = attached;
     let all = || {
         let found = documents.service(&service.namespace, &service.name);

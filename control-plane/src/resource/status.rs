@@ -145,7 +145,7 @@ fn condition(kind: &str, good: &str, bad: &str, why_not: Option<String>, generat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{admit, text};
+    use crate::resource::{Kind, admit, text};
 
     #[test]
     fn a_policy_says_for_each_service_whether_it_is_used() {

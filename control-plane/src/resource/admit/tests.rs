@@ -52,12 +52,12 @@ fn the_envelope_is_checked() {
         (
             "{metadata: {name: x}}".into(),
             &["kind: is required: one of MeshConfig (pillion.dev/v1alpha1), Service (v1), ExternalService \
-                 (pillion.dev/v1alpha1), HTTPRoute (gateway.networking.k8s.io/v1), TrafficPolicy (pillion.dev/v1alpha1)"],
+                 (pillion.dev/v1alpha1), HTTPRoute (gateway.networking.k8s.io/v1), GRPCRoute (gateway.networking.k8s.io/v1), TrafficPolicy (pillion.dev/v1alpha1)"],
         ),
         (
             "{kind: Pod}".into(),
             &["kind: must be one of MeshConfig (pillion.dev/v1alpha1), Service (v1), ExternalService \
-                 (pillion.dev/v1alpha1), HTTPRoute (gateway.networking.k8s.io/v1), TrafficPolicy (pillion.dev/v1alpha1), is \
+                 (pillion.dev/v1alpha1), HTTPRoute (gateway.networking.k8s.io/v1), GRPCRoute (gateway.networking.k8s.io/v1), TrafficPolicy (pillion.dev/v1alpha1), is \
                  \"Pod\""],
         ),
         (
@@ -250,9 +250,10 @@ fn routes_are_checked() {
     check(&[
         (route("{backendRefs: [{name: v1, port: 80}]}"), &[]),
         (
-            route("{filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestHeaderModifier}]}"),
+            route("{filters: [{type: CORS, cors: {}}, {type: RequestHeaderModifier}]}"),
             &[
-                "spec.rules[0].filters[0].type: RequestRedirect is not supported yet",
+                "spec.rules[0].filters[0].type: CORS is not supported: browsers do not call through sidecars, and services \
+                 do not ask",
                 "spec.rules[0].filters[1].requestHeaderModifier: is required for a filter of this type",
             ],
         ),
@@ -272,9 +273,8 @@ fn routes_are_checked() {
                    CORS}]}]}"),
             &[
                 "spec.rules[0].timeouts.request: must be a string, is 10",
-                "spec.rules[0].backendRefs[0].namespace: another namespace is not supported yet: must be \"demo\", is \
-                 \"other\"",
-                "spec.rules[0].backendRefs[0].filters: is not supported yet",
+                "spec.rules[0].backendRefs[0].filters[0].type: CORS is not supported: browsers do not call through \
+                 sidecars, and services do not ask",
             ],
         ),
         (
@@ -287,6 +287,113 @@ fn routes_are_checked() {
                 "spec.parentRefs[0].group: must be \"\", the group of Service, is \"gateway.networking.k8s.io\", the \
                  default",
                 "spec.rules: must have at least one rule",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn filters_are_checked_by_themselves_and_together() {
+    let redirect = |redirect: &str| format!("{{type: RequestRedirect, requestRedirect: {redirect}}}");
+    let rewrite = |rewrite: &str| format!("{{type: URLRewrite, urlRewrite: {rewrite}}}");
+    let mirror = |more: &str| {
+        format!("{{type: RequestMirror, requestMirror: {{backendRef: {{name: v2, port: 80}}, {more}}}}}")
+    };
+    let rule =
+        |more: &str, filters: &[String]| route(&format!("{{{more} filters: [{}]}}", filters.join(", ")));
+    let prefix = "{path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}";
+    check(&[
+        (rule("", &[redirect("{scheme: https, hostname: a.example, port: 8443, statusCode: 308}")]), &[]),
+        (rule("matches: [{path: {value: /old}}],", &[redirect(prefix)]), &[]),
+        (rule("", &[rewrite(prefix)]), &[]),
+        (
+            rule(
+                "backendRefs: [{name: v1, port: 80, namespace: other}],",
+                &[mirror("percent: 10"), mirror("")],
+            ),
+            &[],
+        ),
+        (
+            rule("", &[redirect("{hostname: A_b, port: 0, statusCode: 304, scheme: ftp}")]),
+            &[
+                "spec.rules[0].filters[0].requestRedirect.scheme: must be one of \"http\", \"https\", is the string \"ftp\"",
+                "spec.rules[0].filters[0].requestRedirect.hostname: must be a DNS name in lower case, is \"A_b\"",
+                "spec.rules[0].filters[0].requestRedirect.port: must be between 1 and 65535, is 0",
+                "spec.rules[0].filters[0].requestRedirect.statusCode: must be one of 301, 302, 303, 307, 308, is 304",
+            ],
+        ),
+        (
+            rule("backendRefs: [{name: v1, port: 80}],", &[redirect("{}"), rewrite("{}"), rewrite("{}")]),
+            &[
+                "spec.rules[0].filters[0].type: RequestRedirect cannot be together with URLRewrite",
+                "spec.rules[0].filters[0].type: a rule with RequestRedirect has no backendRefs: none is asked",
+                "spec.rules[0].filters[2].type: a rule can have a filter of this type once",
+            ],
+        ),
+        (
+            rule("matches: [{path: {type: Exact, value: /a}}],", &[rewrite(prefix)]),
+            &[
+                "spec.rules[0].filters[0].urlRewrite.path.type: ReplacePrefixMatch needs a rule with exactly one match, by \
+               PathPrefix",
+            ],
+        ),
+        (
+            rule("", &[rewrite("{path: {type: ReplaceFullPath, replacePrefixMatch: '/a?b'}}")]),
+            &[
+                "spec.rules[0].filters[0].urlRewrite.path.replaceFullPath: is required for this type",
+                "spec.rules[0].filters[0].urlRewrite.path.replacePrefixMatch: does not belong to this type",
+            ],
+        ),
+        (
+            rule("", &[mirror("percent: 101, fraction: {numerator: 3, denominator: 2}")]),
+            &[
+                "spec.rules[0].filters[0].requestMirror.percent: must be between 0 and 100, is 101",
+                "spec.rules[0].filters[0].requestMirror.fraction: cannot be together with percent",
+                "spec.rules[0].filters[0].requestMirror.fraction.numerator: must be between 0 and 2, is 3",
+            ],
+        ),
+        (
+            route(
+                "{backendRefs: [{name: v1, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: \
+                 [{name: Host, value: a}, {name: TE, value: a}]}}, {type: URLRewrite}]}]}",
+            ),
+            &[
+                "spec.rules[0].backendRefs[0].filters[0].requestHeaderModifier.set[0].name: is changed by a filter \
+                 URLRewrite, in its hostname",
+                "spec.rules[0].backendRefs[0].filters[0].requestHeaderModifier.set[1].name: \"TE\" belongs to the \
+                 connection or the mesh; no route changes it",
+                "spec.rules[0].backendRefs[0].filters[1].type: a backend can only modify headers; other filters belong to \
+                 its rule",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn grpc_routes_are_checked() {
+    let grpc = |rule: &str| route(rule).replace("HTTPRoute", "GRPCRoute");
+    check(&[
+        (
+            grpc(
+                "{matches: [{method: {service: foo.Bar, method: Get}, headers: [{name: a, value: b}]}], backendRefs: \
+                 [{name: v1, port: 80}], sessionPersistence: {}}",
+            ),
+            &[],
+        ),
+        (grpc("{matches: [{method: {type: RegularExpression, service: 'foo[.].*'}}]}"), &[]),
+        (
+            grpc(
+                "{matches: [{method: {}}, {method: {service: 'a b', method: 1x}}, {method: {type: RegularExpression, method: \
+                 '('}}], backendRefs: [{name: v1}], filters: [{type: RequestMirror}], timeouts: {request: 1s}}",
+            ),
+            &[
+                "spec.rules[0].timeouts: is not a known field",
+                "spec.rules[0].filters[0].requestMirror: is required for a filter of this type",
+                "spec.rules[0].backendRefs[0].port: is required: which port of the Service",
+                "spec.rules[0].matches[0].method: must have a service or a method",
+                "spec.rules[0].matches[1].method.service: is not the name of a service of gRPC: \"a b\"",
+                "spec.rules[0].matches[1].method.method: is not the name of a method of gRPC: \"1x\"",
+                "spec.rules[0].matches[2].method.method: is not a regular expression: unclosed group",
             ],
         ),
     ]);

@@ -1,0 +1,168 @@
+//! Copies of requests for those who are to see them, too: nobody waits for what becomes of one.
+
+use std::{cell::RefCell, collections::HashMap, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use ::http::{Request, uri::Authority};
+use http_body::Body as _;
+use metrics::Counter;
+use pillion_api::{model::Mirror, name::ServiceName};
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::{
+    Outbound,
+    attempt::{Destination, Times},
+    steer::Steering,
+};
+use crate::{
+    error::{Reason, Refusal},
+    http::{Body, NoInterim, headers, tee},
+    middleware::{
+        Served,
+        limit::{Limit, Place},
+        record::End,
+    },
+    telemetry::{edge::Outcome, names::Metric, prometheus::Registry},
+};
+
+/// Copies under way at a time on one worker.
+const MOST: u32 = 256;
+/// For one whose rule says nothing of time.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The copies of one worker.
+#[derive(Debug)]
+pub(super) struct Mirrors {
+    under_way: Limit,
+    registry: Arc<Registry>,
+    counters: RefCell<HashMap<(ServiceName, &'static str), Counter>>,
+}
+
+impl Mirrors {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        let under_way = Limit::new(MOST, Reason::TooManyRequests);
+        Self { under_way, registry, counters: RefCell::default() }
+    }
+
+    fn count(&self, service: &ServiceName, outcome: &'static str) {
+        let mut counters = self.counters.borrow_mut();
+        let counter = counters
+            .entry((service.clone(), outcome))
+            .or_insert_with(|| self.registry.counter(Metric::Mirrored, &[&service.to_string(), outcome]));
+        counter.increment(1);
+    }
+}
+
+impl Outbound {
+    /// Sends copies of a request to those of `mirrors` whose turn it is. Gives the request back, to be sent as ever.
+    pub(super) fn mirror(
+        self: &Rc<Self>,
+        mirrors: &[Mirror],
+        mut request: Request<Body>,
+        authority: &Authority,
+        timeout: Option<Duration>,
+    ) -> Request<Body> {
+        // What follows an upgrade is no request that could be copied.
+        if headers::is_upgrade(request.headers()) {
+            return request;
+        }
+        for mirror in mirrors {
+            if !mirror.takes(|denominator| self.random.borrow_mut().random_range(0..denominator)) {
+                continue;
+            }
+            match self.mirrors.under_way.enter() {
+                Ok(place) => {
+                    let (original, copy, whole) = copy(request);
+                    request = original;
+                    let timeout = timeout.unwrap_or(LONGEST);
+                    self.clone().send_copy(mirror.clone(), copy, whole, authority.clone(), timeout, place);
+                }
+                Err(_) => self.mirrors.count(&mirror.service, "overloaded"),
+            }
+        }
+        request
+    }
+
+    fn send_copy(
+        self: Rc<Self>,
+        mirror: Mirror,
+        copy: Request<Body>,
+        whole: Option<tee::Whole>,
+        authority: Authority,
+        timeout: Duration,
+        place: Place,
+    ) {
+        tokio::task::spawn_local(async move {
+            let _place = place;
+            let sent = tokio::time::timeout(timeout, self.sent(&mirror, copy, authority, timeout)).await;
+            let outcome = match sent {
+                _ if whole.is_some_and(|whole| !whole.is_it()) => "truncated",
+                Ok(Ok(true)) => "answered",
+                Ok(Ok(false)) => "failed",
+                Ok(Err(refusal)) => {
+                    tracing::debug!(reason = refusal.reason.as_str(), %refusal, "a mirrored request was refused");
+                    "refused"
+                }
+                Err(_) => "timeout",
+            };
+            self.mirrors.count(&mirror.service, outcome);
+        });
+    }
+
+    /// Sends one copy, and reads what is answered to its end. Gives whether that was no failure.
+    async fn sent(
+        &self,
+        mirror: &Mirror,
+        copy: Request<Body>,
+        authority: Authority,
+        timeout: Duration,
+    ) -> Result<bool, Refusal> {
+        let now = Instant::now();
+        let service = self.services.get(&mirror.service, now).await?;
+        let port = service.config()?.port(mirror.port).map(|port| port.target_port);
+        let port = port.ok_or_else(|| {
+            Refusal::new(Reason::UnknownPort, format_args!("{}:{}", mirror.service, mirror.port))
+        })?;
+        let _place = service.requests.enter()?;
+        let source = &*self.needs.workload;
+        let key = Steering::of(&service, &copy, source, &mut *self.random.borrow_mut()).key;
+        let to = Destination { called: &service, backend: &service, port, endpoint: None, key };
+        let times = Times { whole: Some((now + timeout, timeout)), each: None };
+        let Served { result, end, .. } = self.send(copy, authority, now, to, times, &NoInterim).await;
+        let (outcome, result) = match result {
+            Ok(response) => {
+                let outcome = Outcome::Status(response.status());
+                let mut body = response.into_body();
+                while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    if frame.is_err() {
+                        break;
+                    }
+                }
+                (outcome, Ok(!outcome.is_failure()))
+            }
+            Err(refusal) => (Outcome::Refused(refusal.reason), Err(refusal)),
+        };
+        if let Some(mut end) = end {
+            end.begun(outcome);
+            end.ended(outcome, Instant::now());
+        }
+        result
+    }
+}
+
+/// Makes two of a request; the copy's body comes as that of the original is read.
+fn copy(request: Request<Body>) -> (Request<Body>, Request<Body>, Option<tee::Whole>) {
+    let (parts, body) = request.into_parts();
+    let mut copy = Request::new(Body::Empty);
+    *copy.method_mut() = parts.method.clone();
+    *copy.uri_mut() = parts.uri.clone();
+    *copy.version_mut() = parts.version;
+    *copy.headers_mut() = parts.headers.clone();
+    if body.is_end_stream() {
+        return (Request::from_parts(parts, body), copy, None);
+    }
+    let (teed, copied) = tee::tee(body);
+    let whole = copied.whole();
+    *copy.body_mut() = Body::Copied(copied);
+    (Request::from_parts(parts, Body::Teed(Box::new(teed))), copy, Some(whole))
+}
