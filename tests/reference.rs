@@ -126,7 +126,7 @@ const HTTP_ROUTE: &str = "
 
 The Gateway API's own kind, with a `Service` as parent (GAMMA). What works: `parentRefs`; `rules` with a `name`, `matches` (path
 `Exact`, `PathPrefix` and `RegularExpression`, headers, query parameters, method), the filters `RequestHeaderModifier` and
-`ResponseHeaderModifier`, `backendRefs` with weights, and `timeouts`. An `ExternalService` cannot be routed yet. Anything else is refused by name, never ignored. Which rule
+`ResponseHeaderModifier`, `backendRefs` with weights, `timeouts`, `retry` and `sessionPersistence`. An `ExternalService` cannot be routed yet. Anything else is refused by name, never ignored. Which rule
 wins when several match is what the Gateway API says.
 ";
 

@@ -5,10 +5,11 @@ mod balancer;
 mod mesh;
 mod policy;
 mod route;
+mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, mesh::*, policy::*, route::*};
+pub use self::{balancer::*, mesh::*, policy::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
