@@ -26,6 +26,25 @@ const THERE: [&str; 2] = ["10.99.0.2", "fd99::2"];
 const BEYOND: [&str; 2] = ["203.0.113.9", "2001:db8:9::9"];
 
 #[test]
+fn udp_passes_by_and_is_counted() {
+    for backend in BACKENDS {
+        let pod = Namespace::new();
+        pod.redirect(&["--backend", backend, "--redirect-dns"]).works();
+        for (there, any) in THERE.into_iter().zip(["0.0.0.0:0", "[::]:0"]) {
+            let socket = pod.inside(|| UdpSocket::bind(any)).expect("a free port");
+            // Nobody needs to be there. What is redirected, and what stays inside, does not pass by.
+            for port in [123, 123, 53] {
+                socket.send_to(b"packet", socket_address(there, port)).expect("there is a route");
+            }
+            let own = if any.starts_with('[') { "[::1]:123" } else { "127.0.0.1:123" };
+            let _ = socket.send_to(b"packet", own);
+        }
+        let said = pod.redirect(&["--check"]).works();
+        assert!(said.contains("UDP passed by: 4 packets sent, 0 received"), "{backend}: {said}");
+    }
+}
+
+#[test]
 fn rules_are_installed_checked_and_removed() {
     for backend in BACKENDS {
         let pod = Namespace::new();
