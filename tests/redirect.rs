@@ -28,19 +28,23 @@ const BEYOND: [&str; 2] = ["203.0.113.9", "2001:db8:9::9"];
 #[test]
 fn udp_passes_by_and_is_counted() {
     for backend in BACKENDS {
-        let pod = Namespace::new();
+        let (pod, next) = Namespace::pair();
         pod.redirect(&["--backend", backend, "--redirect-dns"]).works();
-        for (there, any) in THERE.into_iter().zip(["0.0.0.0:0", "[::]:0"]) {
-            let socket = pod.inside(|| UdpSocket::bind(any)).expect("a free port");
+        let socket = |namespace: &Namespace, any| {
+            namespace.inside(|| UdpSocket::bind(any)).expect("a free port of its own")
+        };
+        for (version, any) in ["0.0.0.0:0", "[::]:0"].into_iter().enumerate() {
+            let ours = socket(&pod, any);
             // Nobody needs to be there. What is redirected, and what stays inside, does not pass by.
             for port in [123, 123, 53] {
-                socket.send_to(b"packet", socket_address(there, port)).expect("there is a route");
+                ours.send_to(b"packet", socket_address(THERE[version], port)).expect("there is a route");
             }
-            let own = if any.starts_with('[') { "[::1]:123" } else { "127.0.0.1:123" };
-            let _ = socket.send_to(b"packet", own);
+            ours.send_to(b"packet", socket_address(HERE[version], 123)).expect("it is our own");
+            let theirs = socket(&next, any);
+            theirs.send_to(b"packet", socket_address(HERE[version], 123)).expect("there is a route");
         }
-        let said = pod.redirect(&["--check"]).works();
-        assert!(said.contains("UDP passed by: 4 packets sent, 0 received"), "{backend}: {said}");
+        let said = pod.redirect(&["--check", "--redirect-dns"]).works();
+        assert!(said.contains("UDP passed by: 4 packets sent, 2 received"), "{backend}: {said}");
     }
 }
 

@@ -180,7 +180,8 @@ impl Saved {
                 }
             } else if let Some(rule) = line.strip_prefix("-A ").or_else(|| line.strip_prefix("-I ")) {
                 let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
-                let rule = rule.strip_prefix("1 ").unwrap_or(rule);
+                // The place that it is to have, as in what is given.
+                let rule = rule.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
                 if chain.starts_with(PREFIX) {
                     saved.rules.push((chain.into(), rule.into()));
                 } else {
@@ -282,8 +283,9 @@ fn script(settings: &Settings, family: Family, found: &Saved) -> String {
                 let _ = writeln!(script, "-A {name} {}", line(rule));
             }
         }
-        for (name, _, caller) in &chains {
-            let _ = writeln!(script, "-I {caller} 1 -j {name}");
+        for (at, (name, _, caller)) in chains.iter().enumerate() {
+            let place = 1 + chains[..at].iter().filter(|(.., other)| other == caller).count();
+            let _ = writeln!(script, "-I {caller} {place} -j {name}");
         }
         for name in stale {
             let _ = writeln!(script, "-X {name}");

@@ -87,9 +87,12 @@ impl Rule {
 
 /// Every chain.
 pub(super) fn chains(settings: &Settings) -> [Chain; 6] {
-    let udp = |inside| {
-        vec![rule([inside], Verdict::Leave, "what stays inside"), rule([Match::Udp], Verdict::Count, UDP)]
+    let udp = |inside: &[Match]| {
+        let inside = inside.iter().map(|inside| rule([*inside], Verdict::Leave, "what stays inside"));
+        inside.chain([rule([Match::Udp], Verdict::Count, UDP)]).collect()
     };
+    // What has been redirected is on its way to loopback by its address only.
+    let [v4, v6] = LOOPBACK.map(Match::To);
     let invalid =
         || vec![rule([Match::Tcp, Match::Invalid], Verdict::Drop, "a stray packet ends no connection")];
     [
@@ -97,8 +100,8 @@ pub(super) fn chains(settings: &Settings) -> [Chain; 6] {
         Chain { name: "inbound", hook: Hook::NatPrerouting, rules: inbound(settings) },
         Chain { name: "invalid_in", hook: Hook::FilterInput, rules: invalid() },
         Chain { name: "invalid_out", hook: Hook::FilterOutput, rules: invalid() },
-        Chain { name: UDP_IN, hook: Hook::FilterInput, rules: udp(Match::FromLoopback) },
-        Chain { name: UDP_OUT, hook: Hook::FilterOutput, rules: udp(Match::ToLoopback) },
+        Chain { name: UDP_IN, hook: Hook::FilterInput, rules: udp(&[Match::FromLoopback]) },
+        Chain { name: UDP_OUT, hook: Hook::FilterOutput, rules: udp(&[Match::ToLoopback, v4, v6]) },
     ]
 }
 
