@@ -42,7 +42,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["codec", "digest", "latency", "lines", "name", "network", "wire"],
             &["model"],
             &["route"],
-            &["hash"],
+            &["filter", "hash"],
             &["lib"],
         ],
     ),

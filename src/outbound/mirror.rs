@@ -126,7 +126,8 @@ impl Outbound {
         let _place = service.requests.enter()?;
         let source = &*self.needs.workload;
         let key = Steering::of(&service, &copy, source, &mut *self.random.borrow_mut()).key;
-        let to = Destination { called: &service, backend: &service, port, endpoint: None, key };
+        let to =
+            Destination { called: &service, backend: &service, port, endpoint: None, key, session: None };
         let times = Times { whole: Some((now + timeout, timeout)), each: None };
         let Served { result, end, .. } = self.send(copy, authority, now, to, times, &NoInterim).await;
         let (outcome, result) = match result {

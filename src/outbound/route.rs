@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, BackendFilters, RouteRule},
+    model::{self, Backend, BackendFilters, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -15,6 +15,7 @@ use super::{
     attempt::{Destination, Held, Times},
     filters,
     services::Service,
+    session::{self, Token},
     steer::Steering,
 };
 use crate::{
@@ -77,8 +78,10 @@ impl Outbound {
                 let answer = filters::redirect(redirect, rule, &request, &authority, target.port);
                 return Served { result: Ok(answer), edge: None, end: None };
             }
-            match self.backend(&service, &config, target.port, rule).await {
-                Ok((backend, port, changes)) => {
+            let session = rule.and_then(|rule| rule.session.as_ref());
+            let had = session.and_then(|session| Token::of(session, request.headers(), session::now()));
+            match self.backend(&service, &config, target.port, rule, had).await {
+                Ok(Chosen { backend, port, session: with, changes }) => {
                     if let Some((rule, filters)) = filtered {
                         if let Some(rewrite) = &filters.rewrite {
                             filters::rewrite(rewrite, rule, &mut request, &mut authority);
@@ -91,13 +94,24 @@ impl Outbound {
                     let endpoint = target.endpoint.as_deref();
                     let source = &*self.needs.workload;
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
-                    let key = steering.key;
-                    let to = Destination { called: &service, backend: &backend, port, endpoint, key };
+                    let (key, kept) = (steering.key, had.map(Token::endpoint));
+                    let to = Destination {
+                        called: &service,
+                        backend: &backend,
+                        port,
+                        endpoint,
+                        key,
+                        session: kept,
+                    };
                     let mut served = self.send(request, authority, now, to, times, interim).await;
                     if let (Some(changes), Ok(response)) = (changes, &mut served.result) {
                         changes.response_headers.apply(response.headers_mut());
                     }
-                    steering.mark(served)
+                    let served = steering.mark(served);
+                    match session {
+                        Some(session) => session::mark(session, had, with, served),
+                        None => served,
+                    }
                 }
                 Err(refusal) => Served::refused(refusal),
             }
@@ -105,23 +119,46 @@ impl Outbound {
         middleware::run(request, now, policy, tail).await
     }
 
-    /// The service that gets the request, the application port there, and what is changed for that one.
+    /// Who gets the request: the backend that its session is with, as long as that can go on, else one by weight.
     async fn backend<'rule>(
         &self,
         called: &Rc<Service>,
         config: &model::Service,
         port: u16,
         rule: Option<&'rule RouteRule>,
-    ) -> Result<(Rc<Service>, u16, Option<&'rule BackendFilters>), Refusal> {
+        had: Option<Token>,
+    ) -> Result<Chosen<'rule>, Refusal> {
         let Some(rule) = rule else {
-            let known = config.port(port).map(|port| (called.clone(), port.target_port, None));
+            let known = config.port(port).map(|port| Chosen {
+                backend: called.clone(),
+                port: port.target_port,
+                session: 0,
+                changes: None,
+            });
             return known
                 .ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", called.name)));
         };
+        if let Some(token) = had
+            && let Some(kept) = rule.backends.iter().find(|it| it.weight > 0 && token.is_with(it))
+            && let Ok(chosen) = Box::pin(self.chosen(called, rule, kept)).await
+            && chosen.backend.balancer.keeps(token.endpoint(), Instant::now())
+        {
+            return Ok(chosen);
+        }
         let chosen = route::backend(&rule.backends, |total| self.random.borrow_mut().random_range(0..total));
         let chosen = chosen.ok_or_else(|| {
             Refusal::new(Reason::NoBackend, format_args!("rule {} of route {}", rule.rule, rule.route))
         })?;
+        self.chosen(called, rule, chosen).await
+    }
+
+    /// The service that a backend of a rule means, and the application port there.
+    async fn chosen<'rule>(
+        &self,
+        called: &Rc<Service>,
+        rule: &RouteRule,
+        chosen: &'rule Backend,
+    ) -> Result<Chosen<'rule>, Refusal> {
         let absent = |detail: &dyn std::fmt::Display| {
             Refusal::new(Reason::NoBackend, format_args!("{detail}, named by route {}", rule.route))
         };
@@ -136,8 +173,19 @@ impl Outbound {
             })?
         };
         let target_port = backend.config()?.port(chosen.port).map(|port| port.target_port);
-        let target_port =
-            target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
-        Ok((backend, target_port, chosen.filters.as_deref()))
+        let port = target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
+        let session = if rule.session.is_some() { session::backend(chosen) } else { 0 };
+        Ok(Chosen { backend, port, session, changes: chosen.filters.as_deref() })
     }
+}
+
+/// Who gets a request.
+struct Chosen<'rule> {
+    backend: Rc<Service>,
+    /// The application's.
+    port: u16,
+    /// What sessions know the backend by, where the rule keeps any.
+    session: u64,
+    /// What is changed for that one alone.
+    changes: Option<&'rule BackendFilters>,
 }
