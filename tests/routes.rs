@@ -22,13 +22,16 @@ struct Echo {
 }
 
 impl Echo {
-    async fn start(name: &'static str, http2: bool) -> Self {
+    /// It takes HTTP/1 and HTTP/2: sidecars hand a request on in the version that it was made in.
+    async fn start(name: &'static str) -> Self {
         let seen = Arc::<Mutex<Vec<String>>>::default();
         let shared = Arc::clone(&seen);
         let app = App::start(move |stream| {
             let seen = Arc::clone(&shared);
             let service = service_fn(move |request| echo(name, request, Arc::clone(&seen)));
             async move {
+                let mut first = [0; 3];
+                let http2 = stream.peek(&mut first).await.is_ok() && first == *b"PRI";
                 let stream = TokioIo::new(stream);
                 // How a connection ends is for the test to see at its own end.
                 let _ = if http2 {
@@ -263,8 +266,8 @@ async fn ask(caller: &Sidecar, host: &str, line: &str, headers: &[&str], body: &
 #[tokio::test]
 async fn the_mesh_profile() {
     let mesh = Mesh::start().await;
-    let (v1, v2) = (Echo::start("v1", false).await, Echo::start("v2", false).await);
-    let (g1, g2) = (Echo::start("g1", true).await, Echo::start("g2", true).await);
+    let (v1, v2) = (Echo::start("v1").await, Echo::start("v2").await);
+    let (g1, g2) = (Echo::start("g1").await, Echo::start("g2").await);
     mesh.apply(&documents()).await;
     let v1_spec = SidecarSpec::serving("v1-1", "v1", v1.app.address).port(8081, g1.app.address);
     let v2_spec = SidecarSpec::serving("v2-1", "v2", v2.app.address).port(8081, g2.app.address);
@@ -408,7 +411,7 @@ async fn nowhere(caller: &Sidecar) {
     }
 }
 
-/// One gRPC call; who answered, and with which status.
+/// One call; who answered, and with which status of gRPC, else the reason of a refusal.
 async fn call(
     connection: &h2::client::SendRequest<Bytes>,
     host: &str,
@@ -426,7 +429,8 @@ async fn call(
     let header = |name: &str| {
         response.headers().get(name).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned()
     };
-    (header("x-app"), header("grpc-status"))
+    let status = header("grpc-status");
+    (header("x-app"), if status.is_empty() { header("pillion-error") } else { status })
 }
 
 /// grpcroute-exact-method-matching, -weight; and what there is no route for.
@@ -458,8 +462,8 @@ async fn spread(
     let calls = futures_util::stream::iter(0..requests).map(|_| call(connection, host, path, headers));
     let mut counts = BTreeMap::new();
     let mut answers = calls.buffer_unordered(64);
-    while let Some((app, _)) = soon("one of many answers", answers.next()).await {
-        *counts.entry(app).or_default() += 1;
+    while let Some((app, why_not)) = soon("one of many answers", answers.next()).await {
+        *counts.entry(if app.is_empty() { why_not } else { app }).or_default() += 1;
     }
     counts
 }

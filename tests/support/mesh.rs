@@ -204,7 +204,11 @@ impl Mesh {
             ("--outbound-listen", "127.0.0.1:0".into()),
             ("--admin-listen", "127.0.0.1:0".into()),
         ];
-        settings.extend(spec.ports.iter().map(|(port, address)| ("--ports", format!("{port}={address}"))));
+        if !spec.ports.is_empty() {
+            let ports: Vec<_> =
+                spec.ports.iter().map(|(port, address)| format!("{port}={address}")).collect();
+            settings.push(("--ports", ports.join(",")));
+        }
         if !spec.listeners.is_empty() {
             let listeners: Vec<_> =
                 spec.listeners.iter().map(|target| format!("127.0.0.1:0={target}")).collect();
