@@ -1,13 +1,15 @@
 //! The wire types made plain: checked, typed, defaults filled in. What cannot be understood is refused whole, with
 //! every fault named, and the sidecar goes on with what it had.
 
+mod fallback;
+mod health;
 mod mesh;
 mod policy;
 mod route;
 
 use std::{fmt, time::Duration};
 
-pub use self::{mesh::*, policy::*, route::*};
+pub use self::{fallback::*, health::*, mesh::*, policy::*, route::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
