@@ -125,7 +125,12 @@ async fn main_thread(
     let (refresh, refreshes) = mpsc::channel(16);
     let (shut_down, asked) = watch::channel(false);
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
-    tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
+    tokio::task::spawn_local(health::check(
+        config.health.clone(),
+        config.ports.clone(),
+        policies,
+        health_sender,
+    ));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
     let (health, unready) = match redirection {
         Some(redirection) => redirection.start(health),
