@@ -65,7 +65,9 @@ impl Holdings {
             held.own = services.contains(name);
         }
         let mut ask = Vec::new();
-        for service in services.iter().filter(|service| !self.services.contains_key(*service)).collect::<Vec<_>>() {
+        for service in
+            services.iter().filter(|service| !self.services.contains_key(*service)).collect::<Vec<_>>()
+        {
             let (seen, _) = watch::channel(Snapshot::Pending);
             let held = Held { own: true, config_only: true, ..Held::new(seen) };
             ask.push(held.subscription(service));

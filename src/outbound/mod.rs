@@ -1,12 +1,14 @@
 //! What the application sends: redirected here on its way to an address, or accepted on a forward-proxy port
 //! (absolute-form, `Host`, CONNECT) or on ports that stand for one service each; and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
 
+mod attempt;
 mod destination;
 mod http;
 mod opaque;
 mod outside;
 mod route;
 mod services;
+mod steer;
 mod target;
 
 use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
@@ -40,6 +42,8 @@ use crate::{
 pub struct Needs {
     /// What people call this workload.
     pub workload: Arc<str>,
+    /// Where it runs; empty: unknown.
+    pub zone: Arc<str>,
     /// Who we are, once it is known.
     pub mesh: watch::Receiver<Option<Mesh>>,
     /// How services become known.
@@ -106,6 +110,11 @@ impl Outbound {
     /// How this worker sees every endpoint.
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         self.services.endpoints()
+    }
+
+    /// Adds what has been counted in this worker alone to the registry.
+    pub fn count(&self) {
+        self.services.count();
     }
 
     /// Closes what has been idle for too long. To be called now and then.

@@ -7,6 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use pillion_api::hash;
+use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Instant,
@@ -14,7 +16,7 @@ use tokio::{
 
 use super::{Outbound, Target, services::Reach};
 use crate::{
-    balance::{Endpoint, Pick},
+    balance::{Endpoint, Pick, Wanted},
     error::{Reason, Refusal},
     middleware::limit::Place,
     net::{copy, io::Io, sniff::Prefixed},
@@ -62,15 +64,18 @@ impl Outbound {
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
-        let mut failed: Option<(Rc<Endpoint<Reach>>, Refusal)> = None;
+        let policy = service.balancer.policy();
+        let hashing = policy.load_balancer.algorithm.hashing();
+        let key = hashing.and_then(|hashing| hash::connection_key(&hashing.on, &self.needs.workload));
+        let mut failed = None;
+        let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {
-            let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
-            let avoided = avoided.map(|endpoint: &Rc<Endpoint<Reach>>| endpoint.uid());
+            let wanted = Wanted { key, session: None, avoid: &avoid };
             let picked =
-                service.pick(&self.random, Instant::now(), target.endpoint.as_deref(), avoided).await;
+                service.pick(&self.random, Instant::now(), target.endpoint.as_deref(), &wanted).await;
             let mut pick = match (picked, failed.take()) {
                 (Ok(pick), _) => pick,
-                (Err(_), Some((_, refusal))) | (Err(refusal), None) => return Err(refusal),
+                (Err(_), Some(refusal)) | (Err(refusal), None) => return Err(refusal),
             };
             match pick.endpoint().reach().to_peer(port).open_opaque().await {
                 Ok(peer) => {
@@ -82,11 +87,12 @@ impl Outbound {
                     return Ok(Opened { peer, edge, _endpoint: pick });
                 }
                 Err(refusal) => {
-                    failed = Some((pick.endpoint().clone(), refusal));
+                    failed = Some(refusal);
+                    avoid.push(pick.endpoint().clone());
                     pick.settle(false, Instant::now());
                 }
             }
         }
-        Err(failed.map_or(Reason::Connect.into(), |(_, refusal)| refusal))
+        Err(failed.unwrap_or_else(|| Reason::Connect.into()))
     }
 }

@@ -204,6 +204,7 @@ pub(crate) fn hello(app: &str, uid: &str) -> Hello {
         inbound_address: "0.0.0.0:15006".to_owned(),
         version: "0.1.0".to_owned(),
         zone: String::new(),
+        weight: 0,
         health: Some(Health { ready: true, reason: String::new() }),
     }
 }

@@ -200,7 +200,11 @@ mod tests {
     #[test]
     fn every_services_check_is_made_else_the_usual_one() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let ports = [(8080, 1), (9090, 2)].map(|(port, at)| AppPort { port, address: address(at), name: String::new() });
+        let ports = [(8080, 1), (9090, 2)].map(|(port, at)| AppPort {
+            port,
+            address: address(at),
+            name: String::new(),
+        });
         let asked = |services: Vec<Arc<Service>>| {
             plan(&OwnPolicies::new(services), &ports)
                 .into_iter()

@@ -56,7 +56,9 @@ impl Faults {
         for number in &fallback.on {
             match On::try_from(*number) {
                 Ok(one) => on.push(one),
-                Err(_) => self.say("policy.fallback.on", format_args!("{number} is not known to this version")),
+                Err(_) => {
+                    self.say("policy.fallback.on", format_args!("{number} is not known to this version"))
+                }
             }
         }
         if fallback.on.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fallback, On, Faults, HealthCheck, milliseconds, or};
+use super::{Fallback, Faults, HealthCheck, LoadBalancer, On, milliseconds, or};
 use crate::wire;
 
 /// How a service's endpoints are balanced, broken and limited.
@@ -10,8 +10,8 @@ use crate::wire;
 pub struct TrafficPolicy {
     /// `<namespace>/<name>` of the `TrafficPolicy`; empty: all defaults.
     pub source: String,
-    /// Time constant of an endpoint's latency average.
-    pub decay: Duration,
+    /// Which endpoint gets a request.
+    pub load_balancer: LoadBalancer,
     /// `None`: switched off.
     pub breaker: Option<CircuitBreaker>,
     /// For TCP and TLS together.
@@ -40,7 +40,7 @@ impl Default for TrafficPolicy {
     fn default() -> Self {
         Self {
             source: String::new(),
-            decay: Duration::from_secs(10),
+            load_balancer: LoadBalancer::default(),
             breaker: Some(CircuitBreaker::default()),
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
@@ -146,10 +146,9 @@ impl Faults {
         let connections = policy.connections.unwrap_or_default();
         let fallback = policy.fallback.and_then(|fallback| self.fallback(fallback));
         let broken = fallback.as_ref().is_some_and(|fallback| fallback.on.contains(&On::BreakersOpen));
-        let load_balancer = policy.load_balancer.unwrap_or_default();
         TrafficPolicy {
             source: policy.source,
-            decay: milliseconds(load_balancer.decay_ms).unwrap_or(default.decay),
+            load_balancer: self.load_balancer(policy.load_balancer.unwrap_or_default()),
             breaker: self.breaker(policy.circuit_breaker.unwrap_or_default(), broken),
             connect_timeout: milliseconds(connections.connect_timeout_ms).unwrap_or(default.connect_timeout),
             idle_timeout: milliseconds(connections.idle_timeout_ms).unwrap_or(default.idle_timeout),
@@ -182,9 +181,11 @@ impl Faults {
             }
         };
         let some = |percent: u32| (percent != 0).then_some(percent);
-        let ejected = some(breaker.max_ejected_percent).map(|percent| share("max_ejected_percent", Some(percent), 1.0));
+        let ejected =
+            some(breaker.max_ejected_percent).map(|percent| share("max_ejected_percent", Some(percent), 1.0));
         let slow = share("slow_percent", some(breaker.slow_percent), SlowCalls::SHARE);
-        let slow_calls = milliseconds(breaker.slow_threshold_ms).map(|threshold| SlowCalls { threshold, share: slow });
+        let slow_calls =
+            milliseconds(breaker.slow_threshold_ms).map(|threshold| SlowCalls { threshold, share: slow });
         let failure_percent = some(breaker.failure_percent);
         let checked = CircuitBreaker {
             consecutive_failures: or(breaker.consecutive_failures, default.consecutive_failures),
@@ -213,7 +214,10 @@ impl Faults {
                 if known.contains(number) {
                     checked.push(*number as u16);
                 } else {
-                    self.say(&format!("policy.circuit_breaker.{field}"), format_args!("{number} is no such status"));
+                    self.say(
+                        &format!("policy.circuit_breaker.{field}"),
+                        format_args!("{number} is no such status"),
+                    );
                 }
             }
             checked

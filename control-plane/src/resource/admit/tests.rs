@@ -304,12 +304,13 @@ fn traffic_policies_are_checked() {
         ),
         (
             policy(
-                "loadBalancer: {type: Random, decay: soon}, circuitBreaker: {consecutiveFailures: 0, failureRatio: \
+                "loadBalancer: {type: Fastest, decay: soon}, circuitBreaker: {consecutiveFailures: 0, failureRatio: \
                  {percent: 101}, openTime: {base: 5s, max: 1s}}, connections: {connectTimeout: 2m, maxRequests: -1}",
             ),
             &[
                 "spec.connections.maxRequests: must be at least 0, is -1",
-                "spec.loadBalancer.type: must be \"PeakEwma\", is \"Random\"",
+                "spec.loadBalancer.type: must be \"PeakEwma\", \"LeastRequest\", \"RoundRobin\", \"Random\", \"RingHash\" or \
+                 \"Maglev\", is \"Fastest\"",
                 "spec.loadBalancer.decay: must be a duration such as \"10s\", \"250ms\" or \"1h30m\", is \"soon\"",
                 "spec.circuitBreaker.consecutiveFailures: must be between 1 and 1000000, is 0",
                 "spec.circuitBreaker.failureRatio.percent: must be between 1 and 100, is 101",

@@ -1,9 +1,6 @@
 //! What takes over where a service cannot serve.
 
-use pillion_api::{
-    model::MAX_FIXED_BODY,
-    wire::fallback::On,
-};
+use pillion_api::{model::MAX_FIXED_BODY, wire::fallback::On};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -143,7 +140,10 @@ impl FixedResponse {
             let lower = header.name.to_ascii_lowercase();
             if http::HeaderName::try_from(&*header.name).is_err() {
                 faults.add(&at.field("name"), format!("{:?} is no header name", header.name));
-            } else if RESERVED.contains(&&*lower) || lower.starts_with("pillion-") || lower.starts_with("grpc-") {
+            } else if RESERVED.contains(&&*lower)
+                || lower.starts_with("pillion-")
+                || lower.starts_with("grpc-")
+            {
                 faults.add(&at.field("name"), format!("{:?} is not to be set here", header.name));
             }
             if !is_value(&header.value) {

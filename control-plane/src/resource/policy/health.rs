@@ -87,9 +87,13 @@ impl HealthCheck {
             (Some(http), None, None) => {
                 port(faults, "http", http.port);
                 let at = at.field("http");
-                let is_path = http.path.starts_with('/') && http.path.parse::<http::uri::PathAndQuery>().is_ok();
+                let is_path =
+                    http.path.starts_with('/') && http.path.parse::<http::uri::PathAndQuery>().is_ok();
                 if !is_path || http.path.len() > 1024 {
-                    faults.add(&at.field("path"), format!("must be a path such as /healthz, is {:?}", http.path));
+                    faults.add(
+                        &at.field("path"),
+                        format!("must be a path such as /healthz, is {:?}", http.path),
+                    );
                 }
                 if let Some(host) = &http.host
                     && (host.len() > 255 || host.parse::<http::uri::Authority>().is_err())
@@ -114,7 +118,13 @@ impl HealthCheck {
         }
         duration::check(faults, &at.field("interval"), self.interval.as_ref(), 10 * MILLISECOND, HOUR);
         duration::check(faults, &at.field("timeout"), self.timeout.as_ref(), MILLISECOND, MINUTE);
-        duration::check(faults, &at.field("initialDelay"), self.initial_delay.as_ref(), std::time::Duration::ZERO, DAY);
+        duration::check(
+            faults,
+            &at.field("initialDelay"),
+            self.initial_delay.as_ref(),
+            std::time::Duration::ZERO,
+            DAY,
+        );
         check_number(faults, &at.field("unhealthyThreshold"), self.unhealthy_threshold, 1, 1000);
         check_number(faults, &at.field("healthyThreshold"), self.healthy_threshold, 1, 1000);
     }
@@ -135,7 +145,8 @@ mod tests {
         assert_eq!(faults(r#"{"tcp":{}}"#), [""; 0]);
         assert_eq!(faults(r#"{"grpc":{"service":"a.B"},"initialDelay":"0s"}"#), [""; 0]);
         assert_eq!(faults("{}"), ["must have one of http, grpc and tcp"]);
-        let wrong = faults(r#"{"http":{"path":"x","port":0,"host":"a b","expectedStatuses":[42]},"interval":"1ms"}"#);
+        let wrong =
+            faults(r#"{"http":{"path":"x","port":0,"host":"a b","expectedStatuses":[42]},"interval":"1ms"}"#);
         let fields: Vec<_> = wrong.iter().map(|fault| fault.split(':').next().unwrap_or_default()).collect();
         let expected = ["http.port", "http.path", "http.host", "http.expectedStatuses[0]", "interval"];
         assert_eq!(fields, expected, "{wrong:?}");
