@@ -16,11 +16,11 @@ use tokio::{
 
 use super::{Outbound, Target, services::Reach};
 use crate::{
-    balance::{Endpoint, Pick, Wanted},
+    balance::{Endpoint, Pick, Verdict, Wanted},
     error::{Reason, Refusal},
     middleware::limit::Place,
     net::{copy, io::Io, sniff::Prefixed},
-    telemetry::edge::Edge,
+    telemetry::edge::{Edge, Outcome},
 };
 
 /// Endpoints tried for a connection.
@@ -82,14 +82,15 @@ impl Outbound {
                     let now = Instant::now();
                     pick.first_byte(now);
                     // It has an application behind it, which is all that can be told of bytes.
-                    pick.settle(true, now);
+                    pick.settle(Verdict::Good, now);
                     let edge = pick.endpoint().reach().edge(&service.name);
                     return Ok(Opened { peer, edge, _endpoint: pick });
                 }
                 Err(refusal) => {
+                    let reason = refusal.reason;
                     failed = Some(refusal);
                     avoid.push(pick.endpoint().clone());
-                    pick.settle(false, Instant::now());
+                    pick.settle(pick.verdict(Outcome::Refused(reason)), Instant::now());
                 }
             }
         }

@@ -409,6 +409,12 @@ impl Service {
     }
 
     fn count(&self) {
+        let (panics, spared) = self.balancer.counts().take_breakers();
+        for (metric, count) in [(Metric::PanicPicks, panics), (Metric::BreakersSpared, spared)] {
+            if count > 0 {
+                self.needs.registry.counter(metric, &[self.name.as_str()]).increment(count);
+            }
+        }
         for (by, zone, count) in self.balancer.counts().take() {
             let by = match by {
                 By::Algorithm => self.balancer.policy().load_balancer.algorithm.name(),
