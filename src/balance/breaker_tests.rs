@@ -163,7 +163,7 @@ fn each_way_of_opening_has_its_reason() {
     let (good, failed, unreached) = (call(Good, 1), call(Failed, 1), call(Unreached, 1));
     let slow = call(Good, 500);
     let table: &[(&[Call], Option<&str>)] = &[
-        (&[failed, failed, good, failed, failed], Some("4 of 5 requests failed within 10s")),
+        (&[failed, failed, good, failed, failed], Some("3 of 4 requests failed within 10s")),
         (&[failed, failed, failed], Some("3 consecutive failures")),
         // Attempts to connect are counted by themselves.
         (&[unreached, failed, unreached, failed, unreached], None),

@@ -144,6 +144,9 @@ async fn a_probe_that_goes_on_does_not_keep_its_endpoint_out() {
 async fn panic_keeps_balancing_and_can_be_switched_off() {
     let balancer = balancer(3);
     let mut rng = SmallRng::seed_from_u64(7);
+    let mut policy = TrafficPolicy::default();
+    policy.breaker.as_mut().expect("on by default").max_ejected_share = Some(1.0);
+    balancer.set_policy(Arc::new(policy));
     for uid in ["u0", "u1", "u2"] {
         fail(&balancer, uid, 7);
     }

@@ -47,8 +47,8 @@ const ABSENT_IDLE: Duration = Duration::from_secs(30);
 const MAX_EARLY: u32 = 128;
 /// Between look-ups of a name outside the mesh that fail.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long a request waits for a first ready endpoint.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Endpoints that a refusal names.
+const NAMED: usize = 5;
 
 /// All services of one worker.
 #[derive(Debug)]
@@ -349,8 +349,9 @@ impl Service {
         });
     }
 
-    /// Chooses an endpoint. While there is no ready one at all, waits for one to come, bounded in time and number:
-    /// a service that is just starting or restarting is worth a moment. The one that is `named`, where one is.
+    /// Chooses an endpoint. While there is no ready one at all, waits for one to come, each request by its own deadline, and
+    /// bounded in number: a service that is just starting or restarting is worth a moment. Where all breakers are open it does
+    /// not wait: that is to be told at once. The one that is `named`, where one is.
     ///
     /// # Errors
     /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
@@ -382,12 +383,13 @@ impl Service {
         let mut place = None;
         loop {
             if reason == Reason::BreakersOpen {
-                return Err(Refusal::new(reason, &self.name));
+                return Err(Refusal::new(reason, self.all_open(Instant::now())));
             }
             if place.is_none() {
-                place = Some(self.pending.enter()?);
+                place = Some(self.pending.enter().map_err(|refusal| self.full(refusal))?);
             }
-            let updated = tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await;
+            let deadline = began + self.balancer.policy().queue_timeout;
+            let updated = tokio::time::timeout_at(deadline, self.balancer.updated()).await;
             let now = Instant::now();
             updated.map_err(|_| self.nobody(reason, now - began))?;
             let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
@@ -404,8 +406,38 @@ impl Service {
             Some(Outside { host, .. }) => {
                 Refusal::new(Reason::NoAddress, format_args!("{host}: no answer yet, waited {waited:?}"))
             }
-            None => Refusal::new(reason, format_args!("{}, waited {waited:?}", self.name)),
+            None => {
+                let unready = self.balancer.endpoints();
+                let mut names: Vec<_> = unready.iter().map(|endpoint| &**endpoint.workload()).collect();
+                names.sort_unstable();
+                let names = listed(names);
+                let colon = if names.is_empty() { "" } else { ": " };
+                Refusal::new(reason, format_args!("{}{colon}{names}, waited {waited:?}", self.name))
+            }
         }
+    }
+
+    /// Which breakers are open, why, and until when.
+    fn all_open(&self, now: Instant) -> String {
+        let endpoints = self.balancer.endpoints();
+        let mut ready: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_ready()).collect();
+        ready.sort_by_key(|endpoint| endpoint.workload());
+        let each = ready.iter().map(|endpoint| {
+            let (_, _, reason) = endpoint.breaker();
+            match endpoint.open_until().map(|until| until.saturating_duration_since(now)) {
+                Some(left) => {
+                    format!("{} for {} ms more ({reason})", endpoint.workload(), left.as_millis())
+                }
+                None => format!("{} is being tried ({reason})", endpoint.workload()),
+            }
+        });
+        format!("{}: {}", self.name, listed(each))
+    }
+
+    /// The same with whose queue it is.
+    fn full(&self, refusal: Refusal) -> Refusal {
+        let detail = format_args!("{} waiting for {}", refusal.detail, self.name);
+        Refusal::new(refusal.reason, detail)
     }
 
     fn count(&self) {
@@ -452,6 +484,27 @@ impl Service {
         let known = config.port(port).map(|port| port.protocol);
         known.ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", self.name)))
     }
+}
+
+/// A few of them, and how many there are more.
+fn listed<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    use std::fmt::Write;
+    let (mut text, mut more) = (String::new(), 0);
+    for (index, one) in all.into_iter().enumerate() {
+        match index {
+            0 => write!(text, "{one}"),
+            ..NAMED => write!(text, ", {one}"),
+            _ => {
+                more += 1;
+                Ok(())
+            }
+        }
+        .expect("a String takes everything");
+    }
+    if more > 0 {
+        write!(text, " and {more} more").expect("a String takes everything");
+    }
+    text
 }
 
 /// An address of a host outside the mesh as an endpoint. People know it by the host's name; its port is the service's.
