@@ -16,7 +16,7 @@ pub mod slow_start;
 pub mod verdict;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::Arc,
@@ -151,8 +151,8 @@ impl<T> Balancer<T> {
     }
 
     /// The policy in force.
-    pub fn policy(&self) -> Arc<TrafficPolicy> {
-        self.policy.borrow().clone()
+    pub fn policy(&self) -> Ref<'_, TrafficPolicy> {
+        Ref::map(self.policy.borrow(), |policy| &**policy)
     }
 
     /// What has been chosen.

@@ -7,10 +7,11 @@ mod health;
 mod mesh;
 mod policy;
 mod route;
+mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, fallback::*, health::*, mesh::*, policy::*, route::*};
+pub use self::{balancer::*, fallback::*, health::*, mesh::*, policy::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
