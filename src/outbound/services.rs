@@ -493,7 +493,7 @@ fn listed<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
     for (index, one) in all.into_iter().enumerate() {
         match index {
             0 => write!(text, "{one}"),
-            ..NAMED => write!(text, ", {one}"),
+            1..NAMED => write!(text, ", {one}"),
             _ => {
                 more += 1;
                 Ok(())

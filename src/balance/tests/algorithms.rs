@@ -51,7 +51,7 @@ pub(super) fn spread(
     for number in 0..requests {
         let wanted = Wanted { key: key(number), ..Wanted::default() };
         let mut pick = balancer.pick(Instant::now(), rng, &wanted).expect("somebody is ready");
-        pick.settle(true, Instant::now());
+        pick.settle(Verdict::Good, Instant::now());
         *counts.entry(pick.endpoint().uid().to_owned()).or_insert(0) += 1;
     }
     counts
@@ -113,7 +113,7 @@ async fn every_algorithm_passes_over_broken_and_avoided_ones() {
         let probed = (0..400).any(|number| {
             let wanted = Wanted { key: key(number), ..Wanted::default() };
             let mut pick = balancer.pick(Instant::now(), &mut rng, &wanted).expect("somebody");
-            pick.settle(true, Instant::now());
+            pick.settle(Verdict::Good, Instant::now());
             pick.endpoint().uid() == "u1"
         });
         assert!(probed, "{}", algorithm.name());
