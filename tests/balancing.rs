@@ -20,6 +20,18 @@ fn balanced(name: &str, protocol: &str, balancer: &str) -> String {
     )
 }
 
+/// Keeps clients of `kept`, whose requests two other services serve.
+const SESSION: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: kept, namespace: demo }
+spec:
+  parentRefs: [{ group: \"\", kind: Service, name: kept }]
+  rules:
+    - sessionPersistence: { sessionName: session, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent } }
+      backendRefs: [{ name: turns, port: 80 }, { name: own, port: 80 }]
+";
+
 /// Who answers a request, and the cookie that the answer sets.
 async fn answer(request: reqwest::RequestBuilder) -> (String, Option<String>) {
     let response = soon("an answer", request.send()).await.expect("the sidecar answers");
@@ -61,6 +73,8 @@ async fn requests_go_where_the_policy_says() {
             ),
             balanced("table", "http", "{ type: Maglev, hashOn: [{ type: Cookie, name: sid, ttl: 1h }] }"),
             balanced("own", "http", &hash("{ type: Source }")),
+            balanced("kept", "http", "{}"),
+            SESSION.to_owned(),
             balanced("near", "http", "{ type: LeastRequest, locality: { mode: PreferZone } }"),
         ]
         .concat(),
@@ -78,7 +92,7 @@ async fn requests_go_where_the_policy_says() {
     }
     let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&["--zone", "a"])).await;
     mesh.until_ready(&sidecars.iter().chain([&caller]).collect::<Vec<_>>()).await;
-    for service in ["turns", "keyed", "table", "own", "near"] {
+    for service in ["turns", "keyed", "table", "own", "kept", "near"] {
         caller.until_endpoints(service, 3).await;
     }
     let client = caller.client();
@@ -123,6 +137,29 @@ async fn requests_go_where_the_policy_says() {
 
     // All that one workload sends goes to one endpoint, and is counted as that.
     assert_eq!(spread((0..10).map(|_| get("own", ""))).await.len(), 1);
+
+    // A session keeps to its backend and endpoint for as long as that is ready, and then begins anew with another.
+    let (first, cookie) = answer(get("kept", "")).await;
+    let cookie = cookie.expect("a session begins");
+    assert!(cookie.starts_with("session=") && cookie.contains("; Max-Age=3600; "), "{cookie}");
+    let with = |cookie: &str| get("kept", "").header("cookie", cookie.split(';').next().expect("a pair"));
+    for _ in 0..12 {
+        assert_eq!(answer(with(&cookie)).await, (first.clone(), None));
+    }
+    let app = apps.iter().position(|app| app.name() == first).expect("one of them");
+    apps[app].set_unhealthy(true);
+    let (second, cookie) = eventually("the session moves", async || {
+        let (second, cookie) = answer(with(&cookie)).await;
+        (second != first).then(|| (second, cookie.expect("and says so")))
+    })
+    .await;
+    apps[app].set_unhealthy(false);
+    caller.until_endpoints("kept", 3).await;
+    for _ in 0..12 {
+        assert_eq!(answer(with(&cookie)).await, (second.clone(), None));
+    }
+    let kept = caller.metrics().await.sum("pillion_balancer_picks_total", &[("by", "session")]);
+    assert!(kept >= 24.0, "{kept}");
 
     // The caller's zone; when that is lost, the others; and back.
     let near = async || spread((0..20).map(|_| get("near", ""))).await.into_keys().collect::<Vec<_>>();
