@@ -36,6 +36,7 @@ use crate::{
     dns::Dns,
     drain,
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
+    outbound::connections,
     run::{Application, Endings},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
@@ -92,6 +93,7 @@ async fn main_thread(
 
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
+    let connections = connections::Shared::default();
     let mut workers = Vec::new();
     for index in 0..config.workers {
         let needs = worker::Needs {
@@ -100,6 +102,7 @@ async fn main_thread(
             policies: policies.clone(),
             directory: directory.clone(),
             registry: registry.clone(),
+            connections: connections.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
             self_test,

@@ -155,6 +155,7 @@ impl Breaker {
                     Verdict::Failed => "the probe failed".into(),
                     Verdict::Unreached => "the probe could not connect".into(),
                     Verdict::Good if self.is_slow(call) => format!("the probe took {:?}", call.took),
+                    Verdict::Untried => return None,
                     Verdict::Good => {
                         self.close(now);
                         return Some(Change::Closed);

@@ -275,6 +275,9 @@ impl<T> Pick<T> {
     /// Takes in the result, once; the request may go on.
     pub fn settle(&mut self, verdict: Verdict, now: Instant) {
         let Some(permit) = self.permit.take() else { return };
+        if verdict == Verdict::Untried {
+            return self.change(now, |breaker| breaker.cancel(now, permit, Duration::ZERO, 0.0));
+        }
         if verdict != Verdict::Good {
             self.took_at_least(now);
         }

@@ -24,6 +24,8 @@ pub enum Verdict {
     Failed,
     /// No connection was made: the fault may be on our own side.
     Unreached,
+    /// It was not even tried: a limit of our own side.
+    Untried,
 }
 
 impl Verdict {
@@ -33,6 +35,7 @@ impl Verdict {
             (Outcome::Status(status), Some(breaker)) => breaker.failures.has_http(status.as_u16()),
             (Outcome::Grpc(code), Some(breaker)) => breaker.failures.has_grpc(code),
             (Outcome::Refused(reason), _) if is_unreached(reason) => return Self::Unreached,
+            (Outcome::Refused(Reason::ConnectionLimit | Reason::QueueFull), _) => return Self::Untried,
             _ => outcome.is_failure(),
         };
         if failed { Self::Failed } else { Self::Good }
@@ -61,7 +64,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_judged_by_the_policy() {
-        use Verdict::{Failed, Good, Unreached};
+        use Verdict::{Failed, Good, Unreached, Untried};
         let usual = CircuitBreaker::default();
         let failures = FailureStatuses { http: vec![429, 503], grpc: vec![8] };
         let own = CircuitBreaker { failures, ..usual.clone() };
@@ -88,6 +91,7 @@ mod tests {
             (Outcome::Refused(Reason::ConnectTimeout), Unreached, Unreached),
             (Outcome::Refused(Reason::PeerIdentity), Unreached, Unreached),
             (Outcome::Refused(Reason::HeadersTooLarge), Good, Good),
+            (Outcome::Refused(Reason::ConnectionLimit), Untried, Untried),
         ] {
             assert_eq!(Verdict::of(outcome, Some(&usual)), by_usual, "{outcome:?}");
             assert_eq!(Verdict::of(outcome, Some(&own)), by_own, "{outcome:?} by own rules");

@@ -10,13 +10,16 @@ use std::{
 
 use fnv::FnvHashMap;
 use pillion_api::{
-    model::{self, Endpoint, Protocol},
+    model::{self, Endpoint, Fallback, Protocol},
     name::ServiceName,
 };
 use rand::rngs::SmallRng;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use super::Needs;
+use super::{
+    Needs,
+    connections::{Connections, Placed},
+};
 use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
@@ -74,6 +77,11 @@ pub(super) struct Service {
     /// For requests that reach no endpoint.
     pub(super) edge: Rc<Edge>,
     timeouts: Rc<Timeouts>,
+    connections: Arc<Connections>,
+    /// What takes over where it cannot serve.
+    fallback: RefCell<Option<Arc<Fallback>>>,
+    /// When that last happened.
+    pub(super) fell_back: Cell<Option<Instant>>,
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
@@ -111,6 +119,9 @@ impl Drop for Background {
 struct Timeouts {
     connect: Cell<Duration>,
     idle: Cell<Duration>,
+    queue: Cell<Duration>,
+    /// Not a time, but of connections, too.
+    most_requests: Cell<Option<u32>>,
 }
 
 impl Services {
@@ -239,9 +250,14 @@ impl Service {
             timeouts: Rc::new(Timeouts {
                 connect: Cell::new(policy.connect_timeout),
                 idle: Cell::new(policy.idle_timeout),
+                queue: Cell::new(policy.queue_timeout),
+                most_requests: Cell::default(),
             }),
             balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
+            connections: needs.connections.of(name),
+            fallback: RefCell::default(),
+            fell_back: Cell::default(),
             mesh,
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
@@ -274,6 +290,10 @@ impl Service {
                 self.pending.set(config.policy.max_pending);
                 self.timeouts.connect.set(config.policy.connect_timeout);
                 self.timeouts.idle.set(config.policy.idle_timeout);
+                self.timeouts.queue.set(config.policy.queue_timeout);
+                self.timeouts.most_requests.set(config.policy.max_requests_per_connection);
+                self.connections.set(config.policy.max_connections);
+                (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.look_outside(config.external.as_deref(), &endpoints);
                 *self.config.borrow_mut() = Some(config);
@@ -342,6 +362,8 @@ impl Service {
             },
             source: self.mesh.source.clone(),
             timeouts: self.timeouts.clone(),
+            connections: self.connections.clone(),
+            all: Rc::downgrade(&self.balancer),
             edges: self.needs.edges.clone(),
             registry: self.needs.registry.clone(),
             clients: RefCell::default(),
@@ -457,6 +479,11 @@ impl Service {
         }
     }
 
+    /// What takes over where it cannot serve.
+    pub(super) fn fallback(&self) -> Option<Arc<Fallback>> {
+        self.fallback.borrow().clone()
+    }
+
     /// Whether there is such an endpoint, ready or not.
     pub(super) fn has_endpoint(&self, uid: &str) -> bool {
         self.balancer.has(uid)
@@ -538,6 +565,8 @@ pub(super) struct Reach {
     way: Way,
     source: Arc<str>,
     timeouts: Rc<Timeouts>,
+    connections: Arc<Connections>,
+    all: Weak<Balancer<Self>>,
     edges: Rc<Edges>,
     registry: Arc<Registry>,
     /// By port; a service has few.
@@ -554,6 +583,7 @@ impl Reach {
             return client.clone();
         }
         let client = Client::new(self.to_peer(port), self.timeouts.idle.get());
+        client.set_most_requests(self.timeouts.most_requests.get());
         clients.push((port, client.clone()));
         client
     }
@@ -565,6 +595,8 @@ impl Reach {
             service: self.service.clone(),
             port,
             timeouts: self.timeouts.clone(),
+            connections: self.connections.clone(),
+            all: self.all.clone(),
             registry: self.registry.clone(),
         }
     }
@@ -590,7 +622,14 @@ impl Reach {
     fn sweep(&self, idle_timeout: Duration) {
         for (_, client) in &*self.clients.borrow() {
             client.set_idle_timeout(idle_timeout);
+            client.set_most_requests(self.timeouts.most_requests.get());
             client.sweep();
+        }
+    }
+
+    fn close_idle(&self) {
+        for (_, client) in &*self.clients.borrow() {
+            client.close_idle();
         }
     }
 }
@@ -602,12 +641,32 @@ pub(super) struct ToPeer {
     service: ServiceName,
     port: u16,
     timeouts: Rc<Timeouts>,
+    connections: Arc<Connections>,
+    all: Weak<Balancer<Reach>>,
     registry: Arc<Registry>,
 }
 
 impl ToPeer {
-    /// Connects for what is to be carried.
+    /// Connects for what is to be carried, as soon as the service may have one more connection.
     pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
+        if self.connections.is_unbounded() {
+            return self.connect_to(carries).await;
+        }
+        // What is kept for later, to any of the endpoints, is less worth than what is needed now.
+        let make_room = || {
+            for endpoint in self.all.upgrade().iter().flat_map(|all| all.endpoints()) {
+                endpoint.reach().close_idle();
+            }
+        };
+        let place = Box::pin(self.connections.enter(self.timeouts.queue.get(), make_room)).await?;
+        let io = self.connect_to(carries).await?;
+        Ok(match place {
+            Some(place) => Io::Tunnel(Box::new(Placed { io, _place: place })),
+            None => io,
+        })
+    }
+
+    async fn connect_to(&self, carries: Carries) -> Result<Io, Refusal> {
         let timeout = self.timeouts.connect.get();
         let peer = match &self.way {
             Way::Mesh(peer) => peer,

@@ -31,7 +31,7 @@ pub struct TrafficPolicy {
     /// For the whole request where no route says otherwise. `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// What answers where the service cannot. `None`: a refusal that says why.
-    pub fallback: Option<Box<Fallback>>,
+    pub fallback: Option<std::sync::Arc<Fallback>>,
     /// For the sidecars of the service's own workloads.
     pub health_check: Option<Box<HealthCheck>>,
 }
@@ -159,7 +159,7 @@ impl Faults {
                 .then_some(connections.max_requests_per_connection),
             queue_timeout: milliseconds(connections.queue_timeout_ms).unwrap_or(default.queue_timeout),
             request_timeout: milliseconds(policy.request_timeout_ms),
-            fallback: fallback.map(Box::new),
+            fallback: fallback.map(std::sync::Arc::new),
             health_check: policy.health_check.and_then(|check| self.health_check(check)).map(Box::new),
         }
     }
