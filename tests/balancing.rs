@@ -71,6 +71,11 @@ async fn requests_go_where_the_policy_says() {
                 "http",
                 &hash("{ type: Header, name: x-user }, { type: QueryParameter, name: user }"),
             ),
+            balanced(
+                "bounded",
+                "http",
+                "{ type: RingHash, hashOn: [{ type: Header, name: x-user }], boundedLoadPercent: 125 }",
+            ),
             balanced("table", "http", "{ type: Maglev, hashOn: [{ type: Cookie, name: sid, ttl: 1h }] }"),
             balanced("own", "http", &hash("{ type: Source }")),
             balanced("kept", "http", "{}"),
@@ -92,7 +97,7 @@ async fn requests_go_where_the_policy_says() {
     }
     let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&["--zone", "a"])).await;
     mesh.until_ready(&sidecars.iter().chain([&caller]).collect::<Vec<_>>()).await;
-    for service in ["turns", "keyed", "table", "own", "kept", "near"] {
+    for service in ["turns", "keyed", "bounded", "table", "own", "kept", "near"] {
         caller.until_endpoints(service, 3).await;
     }
     let client = caller.client();
@@ -119,6 +124,13 @@ async fn requests_go_where_the_policy_says() {
         all.insert(by_header);
     }
     assert_eq!(all.len(), 3, "{all:?}");
+
+    // A key that is called too often gets more than one.
+    let crowd =
+        (0..8).map(|_| answer(client.get("http://bounded.demo.mesh/after-ms/200").header("x-user", "one")));
+    let crowd: BTreeSet<_> =
+        futures_util::future::join_all(crowd).await.into_iter().map(|(name, _)| name).collect();
+    assert!(crowd.len() > 1, "{crowd:?}");
 
     // A cookie is made once, and then kept to.
     let mut all = BTreeSet::new();
@@ -173,6 +185,25 @@ async fn requests_go_where_the_policy_says() {
     eventually("the other zone serves", async || (near().await == ["app-2", "app-3"]).then_some(())).await;
     apps[0].set_unhealthy(false);
     eventually("the own zone serves again", async || (near().await == ["app-1"]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_new_endpoint_starts_slowly() {
+    let mesh = Mesh::start().await;
+    let policy = "{ type: RoundRobin, slowStart: { window: 1h, minimumPercent: 1 } }";
+    mesh.apply(&balanced("slow", "http", policy)).await;
+    let (one, two) =
+        (HttpApp::start("app-1", Version::Http1).await, HttpApp::start("app-2", Version::Http1).await);
+    let _first = mesh.sidecar(SidecarSpec::serving("app-1", "app", one.address())).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
+    caller.until_endpoints("slow", 1).await;
+    let _second = mesh.sidecar(SidecarSpec::serving("app-2", "app", two.address())).await;
+    caller.until_endpoints("slow", 2).await;
+    let client = caller.client();
+    let counts = spread((0..60).map(|_| client.get("http://slow.demo.mesh/who"))).await;
+    assert!(counts["app-1"] >= 58, "{counts:?}");
+    let share = shown(&caller, "slow.demo", "app-2").await["share"].as_f64().expect("a number");
+    assert!((0.005..0.05).contains(&share), "{share}");
 }
 
 /// Says its name, and then keeps the connection for as long as its client does.
