@@ -200,8 +200,8 @@ impl<T> Balancer<T> {
             0.0
         } else {
             let (mut own, mut others) = self.zones(Endpoint::is_closed);
-            if own.well == 0 && others.well == 0 {
-                // Where none is well, breakers are no reason to prefer anybody.
+            if own.well == 0 && others.well == 0 || self.panics(&self.policy.borrow(), ready.len()) {
+                // Where breakers are ignored, or none is well, they are no reason to prefer anybody.
                 (own, others) = self.zones(|_| true);
             }
             locality::own_share(locality, own, others)

@@ -1,8 +1,9 @@
 //! A message body on its way through: whichever codec it comes from, as one type.
 
 use std::{
+    cell::RefCell,
     pin::Pin,
-    sync::{Arc, Mutex},
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -31,7 +32,7 @@ pub enum Body {
 
 /// What is left to whoever lent a body.
 #[derive(Debug, Clone)]
-pub struct Lent(Arc<Mutex<Option<Box<Body>>>>);
+pub struct Lent(Rc<RefCell<Option<Box<Body>>>>);
 
 impl Lent {
     /// The body, if nobody has begun to read it.
@@ -40,7 +41,7 @@ impl Lent {
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut Option<Box<Body>>) -> T) -> T {
-        what(&mut self.0.lock().expect("nobody panics in there"))
+        what(&mut self.0.borrow_mut())
     }
 }
 
@@ -52,7 +53,7 @@ impl Body {
 
     /// Makes it one that can be had back.
     pub fn lend(&mut self) -> Lent {
-        let lent = Lent(Arc::new(Mutex::new(Some(Box::new(std::mem::replace(self, Self::Empty))))));
+        let lent = Lent(Rc::new(RefCell::new(Some(Box::new(std::mem::replace(self, Self::Empty))))));
         *self = Self::Lent(lent.clone());
         lent
     }

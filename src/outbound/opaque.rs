@@ -105,7 +105,7 @@ impl Outbound {
         port: u16,
         endpoint: Option<&str>,
     ) -> Result<Opened, Refusal> {
-        let key = Steering::of_connection(&service, &self.needs.workload);
+        let key = Steering::of_connection(service, &self.needs.workload);
         let mut failed = None;
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {

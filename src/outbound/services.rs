@@ -204,11 +204,13 @@ impl Services {
 
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
         let known = self.known.borrow();
-        let mut all = Vec::new();
+        let (mut all, now) = (Vec::new(), Instant::now());
         for service in known.values() {
             let name: Arc<str> = service.name.as_str().into();
-            all.extend(service.balancer.shares(Instant::now()).iter().map(|(endpoint, share)| {
+            all.extend(service.balancer.shares(now).iter().map(|(endpoint, share)| {
                 let (breaker, opened, opened_reason) = endpoint.breaker();
+                let open_for = endpoint.open_until().map(|until| until.saturating_duration_since(now));
+                let open_ms = open_for.map_or(0, |left| left.as_millis() as u32);
                 EndpointStatus {
                     service: name.clone(),
                     uid: endpoint.uid().into(),
@@ -220,6 +222,7 @@ impl Services {
                     latency_us: endpoint.latency_us() as u32,
                     opened,
                     opened_reason,
+                    open_ms,
                     zone: endpoint.zone().clone(),
                     weight: endpoint.weight(),
                     share: *share as f32,
