@@ -234,10 +234,12 @@ fn name<T>(ready: &[Rc<Endpoint<T>>]) {
     }
 }
 
-/// How many of the ready endpoints may be left alone at a time. `None`: all but one; else a share, but one of several always.
+/// How many of the ready endpoints may be left alone at a time. `None`: all but one of several, and one that is the only one (it is
+/// called in panic anyway, and its breaker shows that it fails); else a share, but one of several always.
 fn most_ejected(share: Option<f64>, ready: usize) -> usize {
     match share {
-        None => ready.saturating_sub(1),
+        None if ready > 1 => ready - 1,
+        None => ready,
         Some(share) => ((share * ready as f64) as usize).max(usize::from(ready > 1)),
     }
 }

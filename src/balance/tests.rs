@@ -199,7 +199,7 @@ proptest! {
 fn how_many_may_be_left_alone() {
     for (share, ready, most) in [
         (None, 0, 0),
-        (None, 1, 0),
+        (None, 1, 1),
         (None, 2, 1),
         (None, 10, 9),
         (Some(1.0), 1, 1),

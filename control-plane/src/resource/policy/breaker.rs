@@ -28,15 +28,16 @@ pub struct CircuitBreaker {
     /// Opens when too large a part of a window's calls were slow to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_calls: Option<SlowCalls>,
-    /// Opens after so many attempts in a row that did not get as far as the application: they may be the caller's fault, and
-    /// are kept apart from what the endpoint answers. Default: 5.
+    /// Opens after so many attempts to connect (TCP, TLS, the peer's identity) that failed in a row: they may be the caller's
+    /// fault, and are kept apart from what the endpoint answers. Default: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_connect_failures: Option<u32>,
     /// Which answers count as failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_statuses: Option<FailureStatuses>,
     /// At most this percentage of the ready endpoints, but always one of several, is left alone at a time; a breaker that would
-    /// open beyond that stays closed. 100 where a `fallback` is for BreakersOpen. Default: all but one.
+    /// open beyond that stays closed. Absent, it is all but one of several (and an only one, which `panicPercent` keeps in use);
+    /// 100 where a `fallback` is for BreakersOpen. Default: all but one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ejected_percent: Option<u32>,
     /// When less than this percentage of endpoints is available, breakers are ignored; 0: never, also where a `fallback` is for
