@@ -131,7 +131,7 @@ async fn turns_are_exact_and_go_on_when_the_list_changes() {
     };
     let order = [first(&mut rng), first(&mut rng), first(&mut rng)];
     assert_eq!(first(&mut rng), order[0]);
-    // One that is unready for a moment, and a policy that says the same in other words, turn nothing back.
+    // One that comes and goes turns nothing back.
     balancer.update(&list(4), |_| ());
     balancer.update(&list(3), |_| ());
     assert_eq!([first(&mut rng), first(&mut rng), first(&mut rng)], [&order[1..], &order[..1]].concat()[..]);
