@@ -1,10 +1,10 @@
 //! The outbound tail's first half: which policy holds for a request, and which backend by the service's routes.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, Backend, BackendFilters, RouteRule},
+    model::{self, Backend, BackendFilters, Fallback, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Outbound, Target,
     attempt::{Destination, Held, Times},
+    fallback::{covers, stepped_in},
     filters,
     services::Service,
     session::{self, Token},
@@ -52,10 +53,12 @@ impl Outbound {
             Decision::Rule(rule) => Some(rule),
             Decision::Direct | Decision::NoMatch => None,
         };
+        // As many requests as may be are under way, but a fallback is there for that.
+        let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
         let policy = Policy {
             voice: &self.voice,
             edge: service.edge.clone(),
-            limit: Some(&service.requests),
+            limit: limited.is_none().then_some(&service.requests),
             timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
             open: &self.open,
             request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),
@@ -69,6 +72,10 @@ impl Outbound {
         let tail = |mut request: Request<Body>| async {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
+            }
+            if let Some((fallback, refusal)) = limited {
+                let answer = self.fall_back(&fallback, refusal, request, authority, &service, times, interim);
+                return Box::pin(answer).await;
             }
             let mut authority = authority;
             let filtered = rule.and_then(|rule| Some((rule, rule.filters.as_deref()?)));
@@ -103,12 +110,22 @@ impl Outbound {
                         key,
                         session: kept,
                     };
-                    let mut served = self.send(request, authority, now, to, times, interim).await;
+                    let fallback = if endpoint.is_none() { backend.fallback() } else { None };
+                    let mut served = match fallback {
+                        None => self.send(request, authority, now, to, times, interim).await,
+                        Some(fallback) => {
+                            let sent =
+                                self.send_or_fall_back(fallback, request, authority, now, to, times, interim);
+                            Box::pin(sent).await
+                        }
+                    };
                     if let (Some(changes), Ok(response)) = (changes, &mut served.result) {
                         changes.response_headers.apply(response.headers_mut());
                     }
                     let served = steering.mark(served);
                     match session {
+                        // Who has stepped in is not whom the client is to come back to.
+                        Some(_) if stepped_in(&served) => served,
                         Some(session) => session::mark(session, had, with, served),
                         None => served,
                     }
@@ -188,4 +205,11 @@ struct Chosen<'rule> {
     session: u64,
     /// What is changed for that one alone.
     changes: Option<&'rule BackendFilters>,
+}
+
+/// What answers where a service has as many requests under way as it may, and the refusal that it is instead of.
+fn instead_of_limit(service: &Service) -> Option<(Arc<Fallback>, Refusal)> {
+    let refusal = service.requests.full()?;
+    let fallback = service.fallback().filter(|fallback| covers(fallback, refusal.reason))?;
+    Some((fallback, refusal))
 }

@@ -2,7 +2,9 @@
 //! every fault named, and the sidecar goes on with what it had.
 
 mod balancer;
+mod fallback;
 mod filters;
+mod health;
 mod mesh;
 mod policy;
 mod route;
@@ -10,7 +12,7 @@ mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, filters::*, mesh::*, policy::*, route::*, session::*};
+pub use self::{balancer::*, fallback::*, filters::*, health::*, mesh::*, policy::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
