@@ -10,6 +10,7 @@ mod http;
 mod mirror;
 mod opaque;
 mod outside;
+mod reach;
 mod route;
 mod services;
 mod session;
