@@ -12,6 +12,7 @@ mod dns;
 mod drain;
 mod egress;
 mod exact;
+mod explain;
 mod floors;
 mod forward_proxy;
 mod framing;

@@ -27,13 +27,13 @@ const SHARE_WINDOW_S: i64 = 60;
 const EVENTS: usize = 50;
 
 /// Everybody's place: members by node, a node being a service or a lone workload.
-struct Nodes {
-    by_name: BTreeMap<String, Vec<Member>>,
+pub(super) struct Nodes {
+    pub(super) by_name: BTreeMap<String, Vec<Member>>,
     services: BTreeSet<String>,
 }
 
 impl Nodes {
-    fn of(state: &MeshState) -> Self {
+    pub(super) fn of(state: &MeshState) -> Self {
         let (compiled, memberships) = (state.publisher.compiled(), state.publisher.memberships());
         let services: BTreeSet<String> = compiled.keys().map(ToString::to_string).collect();
         let mut by_name: BTreeMap<String, Vec<Member>> =
@@ -51,7 +51,7 @@ impl Nodes {
         Self { by_name, services }
     }
 
-    fn kind(&self, name: &str) -> NodeKind {
+    pub(super) fn kind(&self, name: &str) -> NodeKind {
         if self.services.contains(name) {
             NodeKind::Service
         } else if self.by_name.contains_key(name) {
@@ -61,7 +61,7 @@ impl Nodes {
         }
     }
 
-    fn summary(&self, name: &str, history: &history::State, now_ms: i64) -> ServiceSummary {
+    pub(super) fn summary(&self, name: &str, history: &history::State, now_ms: i64) -> ServiceSummary {
         let members = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
         ServiceSummary {
             name: name.to_owned(),
@@ -76,7 +76,7 @@ impl Nodes {
 
     /// What tells of a node's requests: its own sidecars. Where it has none (it only carries routes, or all of its workloads
     /// are gone), those that call it.
-    fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
+    pub(super) fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
         if self.by_name.get(name).is_some_and(|members| !members.is_empty()) {
             return history.service(name).into_iter().collect();
         }
@@ -86,7 +86,7 @@ impl Nodes {
 }
 
 /// A workload that belongs to no service is a node by its own name.
-fn lone_name(member: &Member) -> String {
+pub(super) fn lone_name(member: &Member) -> String {
     format!("{}.{}", member.name(), member.workload.namespace)
 }
 

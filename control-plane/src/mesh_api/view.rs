@@ -1,6 +1,6 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::history::{Counts, Event};
 
@@ -111,6 +111,67 @@ pub struct Edge {
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
     pub refusals: std::collections::BTreeMap<String, f64>,
+}
+
+/// Of what figures are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatKind {
+    /// Each Service, by what reaches it.
+    #[default]
+    Services,
+    /// Each workload, by what reaches it.
+    Workloads,
+    /// Each caller with each service that it calls, as the caller's sidecars measured it.
+    Edges,
+}
+
+/// Figures over a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatView {
+    /// The server's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: i64,
+    /// Of what.
+    pub kind: StatKind,
+    /// Over how long.
+    pub window_seconds: i64,
+    /// By name.
+    pub rows: Vec<StatRow>,
+}
+
+/// Figures of one service, workload or edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatRow {
+    /// `<name>.<namespace>`; of an edge the service called.
+    pub name: String,
+    /// Of an edge: the caller.
+    pub from: Option<String>,
+    /// Of an edge: the service that served it, where a route chose another.
+    pub backend: Option<String>,
+    /// Of a workload: the service it belongs to.
+    pub service: Option<String>,
+    /// Workloads that are ready; not of edges.
+    pub ready: Option<usize>,
+    /// Workloads; not of edges.
+    pub instances: Option<usize>,
+    /// Requests per second.
+    pub rps: f64,
+    /// Share of requests that did not fail; null without requests.
+    pub success_rate: Option<f64>,
+    /// Milliseconds; null without requests.
+    pub p50_ms: Option<f64>,
+    /// Milliseconds; null without requests.
+    pub p95_ms: Option<f64>,
+    /// Milliseconds; null without requests.
+    pub p99_ms: Option<f64>,
+    /// Opaque connections opened within the window.
+    pub connections: u64,
+    /// Whether everything went over mutual TLS; null where nothing went.
+    pub mtls: Option<bool>,
+    /// Refusals within the window, by reason.
+    pub refusals: std::collections::BTreeMap<String, u64>,
 }
 
 /// One service in full.
