@@ -23,6 +23,7 @@ use crate::{
     control::{
         Mesh, certify,
         directory::Wish,
+        own::OwnPolicies,
         stream::{Known, Stream},
     },
     drain::Drain,
@@ -43,6 +44,7 @@ pub(super) struct Member {
     pub(super) wishes: mpsc::Receiver<Wish>,
     pub(super) gathered: Rc<RefCell<Gathered>>,
     pub(super) mesh: watch::Sender<Option<Mesh>>,
+    pub(super) policies: watch::Sender<OwnPolicies>,
     pub(super) resolver: Resolver,
 }
 
@@ -89,6 +91,7 @@ impl Member {
             gathered: self.gathered,
             renewals,
             mesh: self.mesh,
+            policies: self.policies,
             known,
         };
         stream.run().await;
@@ -107,6 +110,7 @@ impl Member {
             inbound_address: self.inbound.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             zone: config.zone.clone(),
+            weight: config.weight,
             health: None,
         }
     }

@@ -32,7 +32,7 @@ use self::{
 use crate::{
     admin::Admin,
     config::Config,
-    control::{directory::Directory, health},
+    control::{directory::Directory, health, own::OwnPolicies},
     dns::Dns,
     drain,
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
@@ -84,6 +84,7 @@ async fn main_thread(
     let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
     let (mesh_sender, mesh) = watch::channel(None);
+    let (policies_sender, policies) = watch::channel(OwnPolicies::default());
     let (directory, wishes) = Directory::new(config.discovery_timeout);
     let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
     let config = Arc::new(config);
@@ -96,6 +97,7 @@ async fn main_thread(
         let needs = worker::Needs {
             config: config.clone(),
             mesh: mesh.clone(),
+            policies: policies.clone(),
             directory: directory.clone(),
             registry: registry.clone(),
             drain: drain.clone(),
@@ -154,6 +156,7 @@ async fn main_thread(
         wishes,
         gathered,
         mesh: mesh_sender,
+        policies: policies_sender,
         resolver: Resolver::from_sources(names),
     };
     tokio::task::spawn_local(member.run());

@@ -10,7 +10,7 @@ use tokio::{
 use super::Listeners;
 use crate::{
     config::Config,
-    control::{Mesh, directory::Directory},
+    control::{Mesh, directory::Directory, own::OwnPolicies},
     drain::{Drain, Phase},
     inbound::{self, Inbound},
     net::{
@@ -33,6 +33,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Needs {
     pub(super) config: Arc<Config>,
     pub(super) mesh: watch::Receiver<Option<Mesh>>,
+    pub(super) policies: watch::Receiver<OwnPolicies>,
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
     pub(super) drain: Drain,
@@ -136,6 +137,7 @@ async fn serve(
         plaintext_ports: config.plaintext_ports.clone(),
         probes: config.probes.clone(),
         mesh: needs.mesh.clone(),
+        policies: needs.policies.clone(),
         edges: edges.clone(),
         registry: needs.registry.clone(),
         drain: needs.drain.clone(),
@@ -144,6 +146,7 @@ async fn serve(
     });
     let outbound = Outbound::new(outbound::Needs {
         workload,
+        zone: config.zone.as_str().into(),
         mesh: needs.mesh.clone(),
         directory: needs.directory.clone(),
         edges: edges.clone(),
@@ -208,6 +211,7 @@ async fn serve(
                     let _ = reply.send(open);
                 }
                 Some(Ask::Report(reply)) => {
+                    outbound.count();
                     let report = WorkerReport {
                         edges: edges.take(),
                         services: outbound.services(),

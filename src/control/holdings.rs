@@ -11,7 +11,7 @@ use pillion_api::{
 use prost::Message;
 use tokio::sync::watch;
 
-use super::directory::Snapshot;
+use super::{directory::Snapshot, own::OwnPolicies};
 
 /// Everything that is followed.
 #[derive(Debug, Default)]
@@ -22,6 +22,10 @@ struct Held {
     seen: watch::Sender<Snapshot>,
     config: Option<Arc<Service>>,
     endpoints: Option<Arc<Vec<Endpoint>>>,
+    /// This workload belongs to it.
+    own: bool,
+    /// Nobody calls it: its endpoints are of no use.
+    config_only: bool,
     /// The last received, be they applied or refused: what the control plane need not send again.
     config_version: String,
     endpoints_version: String,
@@ -40,18 +44,40 @@ impl Holdings {
 
     /// Follows a service, if it is not followed yet; then there is something to ask the control plane for.
     pub fn follow(&mut self, service: &ServiceName) -> (watch::Receiver<Snapshot>, Option<Subscribe>) {
-        if let Some(held) = self.0.get(service) {
-            return (held.seen.subscribe(), None);
+        if let Some(held) = self.0.get_mut(service) {
+            let more = std::mem::take(&mut held.config_only);
+            return (held.seen.subscribe(), more.then(|| held.subscription(service)));
         }
         let (seen, receiver) = watch::channel(Snapshot::Pending);
-        self.0.insert(service.clone(), Held::new(seen));
-        (receiver, Some(Subscribe { service: service.to_string(), ..Subscribe::default() }))
+        let held = self.0.entry(service.clone()).or_insert(Held::new(seen));
+        (receiver, Some(held.subscription(service)))
+    }
+
+    /// This workload belongs to these services: their configuration is followed, too. Gives what there is to ask the
+    /// control plane for.
+    pub fn belong_to(&mut self, services: &[ServiceName]) -> Vec<Subscribe> {
+        for (name, held) in &mut self.0 {
+            held.own = services.contains(name);
+        }
+        let mut ask = Vec::new();
+        for service in services.iter().filter(|service| !self.0.contains_key(*service)).collect::<Vec<_>>() {
+            let (seen, _) = watch::channel(Snapshot::Pending);
+            let held = Held { own: true, config_only: true, ..Held::new(seen) };
+            ask.push(held.subscription(service));
+            self.0.insert(service.clone(), held);
+        }
+        ask
+    }
+
+    /// What is known of the services that this workload belongs to.
+    pub fn own_policies(&self) -> OwnPolicies {
+        OwnPolicies::new(self.0.values().filter(|held| held.own).filter_map(|held| held.config.clone()))
     }
 
     /// Forgets what no worker follows any more, and says which.
     pub fn sweep(&mut self) -> Vec<ServiceName> {
-        let gone: Vec<_> =
-            self.0.iter().filter(|(_, held)| held.seen.is_closed()).map(|(name, _)| name.clone()).collect();
+        let unused = self.0.iter().filter(|(_, held)| held.seen.is_closed() && !held.own);
+        let gone: Vec<_> = unused.map(|(name, _)| name.clone()).collect();
         for name in &gone {
             self.0.remove(name);
         }
@@ -60,11 +86,7 @@ impl Holdings {
 
     /// Asks again for everything, saying what is here already.
     pub fn subscriptions(&self) -> impl Iterator<Item = Subscribe> {
-        self.0.iter().map(|(service, held)| Subscribe {
-            service: service.to_string(),
-            config_version: held.config_version.clone(),
-            endpoints_version: held.endpoints_version.clone(),
-        })
+        self.0.iter().map(|(service, held)| held.subscription(service))
     }
 
     /// A digest of everything, to be compared with the control plane's.
@@ -91,8 +113,20 @@ impl Held {
             seen,
             config: None,
             endpoints: None,
+            own: false,
+            config_only: false,
             config_version: String::new(),
             endpoints_version: String::new(),
+        }
+    }
+
+    /// Asks for it, saying what is here already.
+    fn subscription(&self, service: &ServiceName) -> Subscribe {
+        Subscribe {
+            service: service.to_string(),
+            config_version: self.config_version.clone(),
+            endpoints_version: self.endpoints_version.clone(),
+            config_only: self.config_only,
         }
     }
 
@@ -141,6 +175,11 @@ mod tests {
         wire::ServiceConfig { service: "a.n".into(), ..Default::default() }.encode_to_vec()
     }
 
+    fn config_with_port() -> Vec<u8> {
+        let ports = vec![wire::ServicePort { port: 80, target_port: 8080, ..Default::default() }];
+        wire::ServiceConfig { service: "a.n".into(), ports, ..Default::default() }.encode_to_vec()
+    }
+
     #[test]
     fn a_service_is_known_when_both_parts_are() {
         let mut holdings = Holdings::default();
@@ -170,6 +209,32 @@ mod tests {
         assert_eq!(holdings.digest(), digest::holdings([("a.n", "2", "1")]));
         let unknown = Update { kind: 77, ..update(Kind::Config, "3", Vec::new()) };
         assert!(holdings.apply(unknown).expect("followed").refusal.contains("77"));
+    }
+
+    #[test]
+    fn a_workloads_own_services_are_followed_by_configuration_until_somebody_calls_them() {
+        let name: ServiceName = "a.n".parse().expect("a name");
+        let mut holdings = Holdings::default();
+        let asked = holdings.belong_to(std::slice::from_ref(&name));
+        assert!(asked.len() == 1 && asked[0].config_only);
+        assert!(holdings.belong_to(std::slice::from_ref(&name)).is_empty());
+        assert!(holdings.own_policies().same(&OwnPolicies::default()));
+        holdings.apply(update(Kind::Config, "1", config_with_port()));
+        assert!(holdings.own_policies().serves(8080, &name));
+        assert_eq!(holdings.digest(), digest::holdings([("a.n", "1", "")]));
+        assert!(holdings.sweep().is_empty());
+
+        let (seen, asked) = holdings.follow(&name);
+        let asked = asked.expect("its endpoints are wanted");
+        assert_eq!((asked.config_only, &*asked.config_version), (false, "1"));
+        assert!(matches!(*seen.borrow(), Snapshot::Pending));
+        holdings.apply(update(Kind::Endpoints, "2", Vec::new()));
+        assert!(matches!(*seen.borrow(), Snapshot::Present(..)));
+
+        assert!(holdings.belong_to(&[]).is_empty());
+        assert!(holdings.own_policies().same(&OwnPolicies::default()) && holdings.sweep().is_empty());
+        drop(seen);
+        assert_eq!(holdings.sweep(), [name]);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! on) and a [`Mesh`] (who we are), and go on with what they have when the control plane is away.
 
 pub mod addresses;
+pub mod answers;
 pub mod certify;
 pub mod channel;
 pub mod directory;
 pub mod health;
 pub mod holdings;
+pub mod own;
 pub mod stream;
 
 use std::{sync::Arc, time::Duration};

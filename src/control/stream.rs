@@ -10,9 +10,10 @@ use std::{
 
 use pillion_api::{
     model::MeshSettings,
+    name::ServiceName,
     wire::{
-        Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, TrustAnchors,
-        Unsubscribe, Welcome, control_message, sidecar_message::Message, update::Kind,
+        Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, Subscribe,
+        TrustAnchors, Unsubscribe, Welcome, control_message, sidecar_message::Message, update::Kind,
     },
 };
 use pillion_certs::{Identity, RenewalStatus, SpiffeId, TrustBundle};
@@ -31,6 +32,7 @@ use super::{
     channel::{self, ALPN, Client},
     directory::Wish,
     holdings::Holdings,
+    own::OwnPolicies,
 };
 use crate::{
     drain::{Drain, Phase},
@@ -75,6 +77,8 @@ pub struct Stream {
     pub renewals: watch::Receiver<RenewalStatus>,
     /// Where workers see who we are.
     pub mesh: watch::Sender<Option<Mesh>>,
+    /// Where workers see what holds for their own ports.
+    pub policies: watch::Sender<OwnPolicies>,
     /// What workers have wished for already.
     pub known: Known,
 }
@@ -210,6 +214,7 @@ impl State {
         self.heard = Instant::now();
         let silence = Duration::from_millis(welcome.heartbeat_interval_ms.max(100).into()) * 3;
         self.welcome(welcome)?;
+        // Services that are new to us are among these.
         for subscribe in self.stream.known.holdings.subscriptions() {
             // More than a queue of them is normal here, so this waits for room.
             let subscribe = SidecarMessage { message: Some(Message::Subscribe(subscribe)) };
@@ -268,11 +273,15 @@ impl State {
         self.stream.gathered.borrow_mut().take(not_after, renewed)
     }
 
-    fn welcome(&mut self, welcome: Welcome) -> Result<(), String> {
+    /// Takes in who we are; gives what there is to ask for in turn.
+    fn welcome(&mut self, welcome: Welcome) -> Result<Vec<Subscribe>, String> {
         note_clock(welcome.server_time_ms, &self.stream.registry);
         if let Some(anchors) = welcome.trust_anchors {
             self.trust(anchors)?;
         }
+        let services: Result<Vec<ServiceName>, _> =
+            welcome.services.iter().map(|service| service.parse()).collect();
+        let services = services.map_err(|error| format!("a service of ours: {error}"))?;
         let source: Arc<str> = welcome.source.into();
         let settings = welcome.settings.map_or(Ok(MeshSettings::UNTOLD), MeshSettings::try_from);
         let settings = settings.map_err(|refused| format!("the mesh's settings: {refused}"))?;
@@ -283,7 +292,18 @@ impl State {
             }
             changed
         });
-        Ok(())
+        let subscribe = self.stream.known.holdings.belong_to(&services);
+        self.show_policies();
+        Ok(subscribe)
+    }
+
+    fn show_policies(&self) {
+        let own = self.stream.known.holdings.own_policies();
+        self.stream.policies.send_if_modified(|known| {
+            let changed = !known.same(&own);
+            *known = own;
+            changed
+        });
     }
 
     fn trust(&self, anchors: TrustAnchors) -> Result<(), String> {
@@ -298,14 +318,11 @@ impl State {
     fn take(&mut self, message: ControlMessage) -> Vec<Message> {
         use control_message::Message::{Heartbeat, Resolved, TrustAnchors, Update, Welcome};
         match message.message {
-            Some(Update(update)) => self
-                .stream
-                .known
-                .holdings
-                .apply(update)
-                .map(|answer| self.acknowledge(answer))
-                .into_iter()
-                .collect(),
+            Some(Update(update)) => {
+                let answer = self.stream.known.holdings.apply(update);
+                self.show_policies();
+                answer.map(|answer| self.acknowledge(answer)).into_iter().collect()
+            }
             Some(Heartbeat(heartbeat)) => {
                 show_skew(heartbeat.server_time_ms, &self.stream.registry);
                 let reply = Message::HeartbeatReply(HeartbeatReply { sequence: heartbeat.sequence });
@@ -329,10 +346,11 @@ impl State {
                 Vec::new()
             }
             Some(Welcome(welcome)) => {
-                if let Err(error) = self.welcome(welcome) {
+                let subscribe = self.welcome(welcome).unwrap_or_else(|error| {
                     tracing::error!(error, "welcome refused");
-                }
-                Vec::new()
+                    Vec::new()
+                });
+                subscribe.into_iter().map(Message::Subscribe).collect()
             }
             // From a later version.
             None => Vec::new(),

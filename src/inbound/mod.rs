@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ServerConfig;
 use self::forward::{Admits, FromPeer, ToApplication};
 use crate::{
     config::{AppPort, Probe},
-    control::{self, Mesh},
+    control::{self, Mesh, own::OwnPolicies},
     drain::Drain,
     error::{Hop, Reason, Refusal},
     http::{
@@ -29,6 +29,7 @@ use crate::{
         sniff::{Detected, Patience, Prefixed, sniff},
     },
     telemetry::{
+        detections::Detections,
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
         prometheus::Registry,
@@ -49,6 +50,8 @@ pub struct Needs {
     pub ports: Vec<AppPort>,
     /// Who we are, once it is known.
     pub mesh: watch::Receiver<Option<Mesh>>,
+    /// What our services say of our ports.
+    pub policies: watch::Receiver<OwnPolicies>,
     /// Where requests are counted.
     pub edges: Rc<Edges>,
     /// Where connections are counted.
@@ -74,6 +77,7 @@ pub struct Inbound {
     applications: HashMap<u16, Client<ToApplication>>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
     open: Open,
+    detections: Detections,
 }
 
 impl Inbound {
@@ -89,6 +93,7 @@ impl Inbound {
             applications,
             tls: RefCell::default(),
             open: Open::default(),
+            detections: Detections::new(needs.registry.clone(), Hop::Inbound),
             needs,
         })
     }

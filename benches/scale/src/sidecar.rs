@@ -109,6 +109,7 @@ impl Sidecar {
             gathered: Rc::new(RefCell::new(Gathered::new(Arc::clone(registry)))),
             renewals: watch::channel(RenewalStatus::new(&workload.identity)).1,
             mesh: watch::Sender::new(None),
+            policies: watch::Sender::default(),
             known: Known::new(tokio::time::Instant::now()),
         };
         let stream = spawn_local(stream.run()).abort_handle();

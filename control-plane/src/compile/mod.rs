@@ -107,16 +107,17 @@ pub fn compile(documents: &Documents, workloads: &[Workload]) -> (Compiled, Vec<
     (compiled.filter_map(|(name, service)| Some((name, service?))).collect(), assembly.faults())
 }
 
-/// What others see as the source of a workload's requests: the service that selects it (alphabetically the first),
-/// else the workload itself; `<name>.<namespace>`.
-pub fn source_of(workload: &Workload, documents: &Documents) -> String {
-    documents
-        .services(Some(&workload.namespace))
-        .find(|(_, service)| serves(workload, &service.spec))
-        .map_or_else(
-            || format!("{}.{}", workload.hello.workload, workload.namespace),
-            |(key, _)| key.to_wire(),
-        )
+/// What others see as the source of a workload's requests: the first of the services that select it, else the workload
+/// itself; `<name>.<namespace>`.
+pub fn source_of(workload: &Workload, services: &[String]) -> String {
+    let itself = || format!("{}.{}", workload.hello.workload, workload.namespace);
+    services.first().cloned().unwrap_or_else(itself)
+}
+
+/// The services that select a workload, alphabetically.
+pub fn services_of(workload: &Workload, documents: &Documents) -> Vec<String> {
+    let services = documents.services(Some(&workload.namespace));
+    services.filter(|(_, service)| serves(workload, &service.spec)).map(|(key, _)| key.to_wire()).collect()
 }
 
 /// True where the service's selector picks the workload; both are of one namespace.
@@ -134,6 +135,7 @@ fn endpoint(workload: &Workload) -> wire::Endpoint {
         ready: hello.health.as_ref().is_some_and(|health| health.ready),
         zone: hello.zone.clone(),
         ports: hello.ports.clone(),
+        weight: hello.weight,
     }
 }
 

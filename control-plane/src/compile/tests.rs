@@ -145,7 +145,8 @@ fn rules_and_matches_keep_their_order_where_nothing_else_decides() {
 fn a_rule_carries_its_consequences() {
     let rules = "[{backendRefs: [{name: v1, port: 80, weight: 0}, {name: gone, port: 81}], timeouts: {request: 2s, \
                  backendRequest: 500ms}, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, \
-                 value: b}], remove: [X-C]}}]}]";
+                 value: b}], remove: [X-C]}}], retry: {codes: [503], attempts: 2, backoff: 1s}, sessionPersistence: {idleTimeout: \
+                 1m}}]";
     let (compiled, _) =
         compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
     let rule = config(&compiled, "web.demo").routes.remove(0);
@@ -159,6 +160,12 @@ fn a_rule_carries_its_consequences() {
     let headers = rule.request_headers.unwrap();
     assert_eq!((headers.set[0].name.as_str(), headers.remove), ("x-a", vec!["x-c".to_owned()]));
     assert_eq!(rule.response_headers, None);
+    assert_eq!(rule.retry, Some(wire::Retry { codes: vec![503], attempts: Some(2), backoff_ms: 1000 }));
+    let session = rule.session.unwrap();
+    assert_eq!(
+        (session.name.as_str(), session.idle_timeout_ms, session.permanent),
+        ("mesh-session", 60_000, false)
+    );
 }
 
 #[test]
@@ -181,9 +188,11 @@ fn a_service_is_served_by_workloads_of_its_namespace_with_all_its_labels() {
     assert_eq!(endpoints(&compiled, "none.demo"), [""; 0]);
     assert_eq!(config(&compiled, "web.demo").ports[0].target_port, 8080, "a name is the workloads' number");
 
-    assert_eq!(source_of(&workloads[0], &documents), "all.demo", "alphabetically the first");
-    assert_eq!(source_of(&workloads[3], &documents), "d-name.demo");
-    assert_eq!(source_of(&workloads[2], &documents), "c-name.other");
+    assert_eq!(services_of(&workloads[0], &documents), ["all.demo", "web.demo"]);
+    let source = |workload| source_of(workload, &services_of(workload, &documents));
+    assert_eq!(source(&workloads[0]), "all.demo", "alphabetically the first");
+    assert_eq!(source(&workloads[3]), "d-name.demo");
+    assert_eq!(source(&workloads[2]), "c-name.other");
 }
 
 #[test]
@@ -366,6 +375,80 @@ proptest::proptest! {
                 .collect();
             proptest::prop_assert_eq!(&told.memberships, &serving);
         }
+    }
+}
+
+#[test]
+fn all_that_is_said_of_balancing_comes_out_as_it_is_meant() {
+    use pillion_api::model::{Algorithm, HashOn, Hashing, LoadBalancer, Locality, RingSize, SlowStart};
+    let balancer = |yaml: &str| {
+        let policy = format!(
+            "---\n{{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: p, namespace: demo}}, spec: \
+             {{targetRefs: [{{group: '', kind: Service, name: web}}], loadBalancer: {yaml}}}}}\n"
+        );
+        let documents = documents(&(service("web", "[{port: 80}]", "{app: web}") + &policy));
+        let compiled = compile(&documents, &[]).0;
+        let model = pillion_api::model::Service::try_from(config(&compiled, "web.demo")).unwrap();
+        model.policy.load_balancer
+    };
+    let ten = std::time::Duration::from_secs(10);
+    let on = vec![
+        HashOn::Header("x-user".parse().unwrap()),
+        HashOn::Cookie { name: "a".into(), ttl: None },
+        HashOn::QueryParameter("q".into()),
+        HashOn::Cookie { name: "sid".into(), ttl: Some(std::time::Duration::ZERO) },
+    ];
+    let keys = "hashOn: [{type: Header, name: X-User}, {type: Cookie, name: a}, {type: QueryParameter, name: q}, {type: \
+                Cookie, name: sid, ttl: 0s}]";
+    for (yaml, expected) in [
+        ("{}".to_owned(), LoadBalancer::default()),
+        (
+            "{type: LeastRequest, slowStart: {window: 10s, minimumPercent: 20}}".to_owned(),
+            LoadBalancer {
+                algorithm: Algorithm::LeastRequest,
+                slow_start: Some(SlowStart { window: ten, minimum: 0.2 }),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            "{type: Random, slowStart: {}, locality: {mode: PreferZone, overprovisioningPercent: 200}}"
+                .to_owned(),
+            LoadBalancer {
+                algorithm: Algorithm::Random,
+                slow_start: Some(SlowStart::default()),
+                locality: Some(Locality { overprovisioning: 2.0 }),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            format!(
+                "{{type: RingHash, {keys}, boundedLoadPercent: 150, ringHash: {{minimumSize: 5, maximumSize: 9}}}}"
+            ),
+            LoadBalancer {
+                algorithm: Algorithm::RingHash(
+                    Hashing { on: on.clone(), bounded_load: Some(1.5) },
+                    RingSize { minimum: 5, maximum: 9 },
+                ),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            format!("{{type: Maglev, {keys}, maglev: {{tableSize: 251}}, locality: {{mode: Off}}}}"),
+            LoadBalancer {
+                algorithm: Algorithm::Maglev(Hashing { on, bounded_load: None }, 251),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            "{type: RoundRobin, decay: 10s, locality: {mode: PreferZone}}".to_owned(),
+            LoadBalancer {
+                algorithm: Algorithm::RoundRobin,
+                locality: Some(Locality::default()),
+                ..LoadBalancer::default()
+            },
+        ),
+    ] {
+        assert_eq!(balancer(&yaml), expected, "{yaml}");
     }
 }
 

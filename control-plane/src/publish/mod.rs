@@ -12,7 +12,10 @@ mod subscriber;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,8 @@ struct State {
     destinations: Destinations,
     /// By service: those to wake.
     subscribers: BTreeMap<Name, BTreeMap<u64, Arc<Mailbox>>>,
+    /// By workload's UID: its newest stream, to be woken when it belongs to other services.
+    mailboxes: BTreeMap<String, Arc<Mailbox>>,
     /// How many each sidecar has, by UID; none is not kept.
     subscriptions: BTreeMap<String, usize>,
     next_subscriber: u64,
@@ -72,12 +77,19 @@ pub struct LastCompile {
 #[derive(Default)]
 struct Mailbox {
     dirty: Mutex<BTreeSet<Name>>,
+    /// The workload itself belongs to other services than before.
+    moved: AtomicBool,
     wake: Notify,
 }
 
 impl Mailbox {
     fn mark(&self, service: &Name) {
         lock(&self.dirty).insert(Name::clone(service));
+        self.wake.notify_one();
+    }
+
+    fn moved(&self) {
+        self.moved.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 }
@@ -121,7 +133,10 @@ impl Publisher {
         for (uid, location) in locations {
             state.destinations.workload(uid, location);
         }
+        let mut moved: Vec<Arc<Mailbox>> = Vec::new();
         if !memberships.is_empty() {
+            let members = memberships.iter();
+            moved.extend(members.filter_map(|(uid, _)| state.mailboxes.get(uid).cloned()));
             let known = Arc::make_mut(&mut state.memberships);
             for (uid, services) in memberships {
                 if services.is_empty() {
@@ -145,6 +160,7 @@ impl Publisher {
         for (service, mailboxes) in woken {
             mailboxes.iter().for_each(|mailbox| mailbox.mark(&service));
         }
+        moved.iter().for_each(|mailbox| mailbox.moved());
         self.revision.send_replace(revision);
         count
     }
@@ -200,7 +216,9 @@ impl Publisher {
     pub fn subscriber(self: &Arc<Self>, uid: &str) -> Subscriber {
         let mut state = self.state();
         state.next_subscriber += 1;
-        Subscriber::new(Arc::clone(self), state.next_subscriber, uid.to_owned())
+        let subscriber = Subscriber::new(Arc::clone(self), state.next_subscriber, uid.to_owned());
+        state.mailboxes.insert(uid.to_owned(), Arc::clone(subscriber.mailbox()));
+        subscriber
     }
 
     /// How many services a sidecar subscribes to.

@@ -1,6 +1,9 @@
 //! One sidecar's subscriptions: what it has been sent, and what differs from what is compiled now.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use pillion_api::{
     digest,
@@ -20,6 +23,8 @@ struct Held {
     endpoints: Arc<str>,
     /// It knows that there is no such service.
     absent: bool,
+    /// It does not want the endpoints.
+    config_only: bool,
 }
 
 /// One sidecar's side of the publisher.
@@ -51,13 +56,25 @@ impl Subscriber {
         config_version: &str,
         endpoints_version: &str,
     ) -> Result<(), TooMany> {
+        let (config, endpoints) = (config_version.into(), endpoints_version.into());
+        self.hold(service, Held { config, endpoints, ..Held::default() })
+    }
+
+    /// The same for a service's configuration alone.
+    ///
+    /// # Errors
+    /// [`TooMany`]; those there are stay.
+    pub fn subscribe_to_config(&mut self, service: &str, config_version: &str) -> Result<(), TooMany> {
+        self.hold(service, Held { config: config_version.into(), config_only: true, ..Held::default() })
+    }
+
+    fn hold(&mut self, service: &str, held: Held) -> Result<(), TooMany> {
         let name = match self.held.get_key_value(service) {
             Some((name, _)) => Name::clone(name),
             None if self.held.len() >= MAX_SUBSCRIPTIONS => return Err(TooMany),
             None => self.enter(service),
         };
         self.mailbox.mark(&name);
-        let held = Held { config: config_version.into(), endpoints: endpoints_version.into(), absent: false };
         self.held.insert(name, held);
         Ok(())
     }
@@ -92,11 +109,20 @@ impl Subscriber {
         !lock(&self.mailbox.dirty).is_empty()
     }
 
-    /// Returns when some service may have changed.
+    /// Returns when some service may have changed, or the services that the sidecar's workload belongs to.
     pub async fn changed(&self) {
-        while !self.is_dirty() {
+        while !self.is_dirty() && !self.mailbox.moved.load(Ordering::Acquire) {
             self.mailbox.wake.notified().await;
         }
+    }
+
+    /// Whether the workload may belong to other services than when this was asked last.
+    pub fn has_moved(&self) -> bool {
+        self.mailbox.moved.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     /// Compares every subscription again, so that a missed wake-up heals by the next heartbeat.
@@ -165,6 +191,11 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.held.keys().for_each(|service| self.leave(service));
+        let mut state = self.publisher.state();
+        // A newer stream of the same workload has its own.
+        if state.mailboxes.get(&self.uid).is_some_and(|known| Arc::ptr_eq(known, &self.mailbox)) {
+            state.mailboxes.remove(&self.uid);
+        }
     }
 }
 
@@ -174,7 +205,7 @@ fn difference(held: &mut Held, service: &str, compiled: Option<&CompiledService>
         if held.absent {
             return None;
         }
-        *held = Held { absent: true, ..Held::default() };
+        *held = Held { absent: true, config_only: held.config_only, ..Held::default() };
         return Some(Update { service: service.to_owned(), kind: Kind::Absent.into(), ..Update::default() });
     };
     held.absent = false;
@@ -182,7 +213,7 @@ fn difference(held: &mut Held, service: &str, compiled: Option<&CompiledService>
         held.config.clone_from(&compiled.config.version);
         return Some(update(service, Kind::Config, &compiled.config));
     }
-    if held.endpoints != compiled.endpoints.version {
+    if !held.config_only && held.endpoints != compiled.endpoints.version {
         held.endpoints.clone_from(&compiled.endpoints.version);
         return Some(update(service, Kind::Endpoints, &compiled.endpoints));
     }
@@ -266,6 +297,44 @@ mod tests {
         let config = wire::ServiceConfig::decode(update.payload).expect("a configuration");
         assert_eq!(config.ports[0].port, 1000);
         assert_eq!(sent(&mut subscriber), []);
+    }
+
+    #[test]
+    fn whoever_wants_no_endpoints_is_sent_none_until_it_does() {
+        let publisher = publisher(&[("a.x", 1)]);
+        let mut subscriber = publisher.subscriber("u");
+        subscriber.subscribe_to_config("a.x", "").expect("room");
+        assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Config)]);
+        let version = publisher.service("a.x").expect("it is there").config.version.to_string();
+        assert_eq!(subscriber.digest(), digest::holdings([("a.x", &*version, "")]));
+        publisher.publish(changed(&[("a.x", 0)]), LastCompile::default());
+        publisher.publish(changed(&[("a.x", 2)]), LastCompile::default());
+        assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Config)]);
+        let version = publisher.service("a.x").expect("it is there").config.version.to_string();
+        subscriber.subscribe("a.x", &version, "").expect("room");
+        assert_eq!(sent(&mut subscriber), [("a.x".to_owned(), Kind::Endpoints)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_workload_hears_that_it_belongs_to_other_services() {
+        let publisher = publisher(&[]);
+        let subscriber = publisher.subscriber("u");
+        let moves = |uid: &str| Changed {
+            memberships: vec![(uid.to_owned(), ["a.x".into()].into())],
+            ..Changed::default()
+        };
+        publisher.publish(moves("other"), LastCompile::default());
+        assert!(!subscriber.has_moved());
+        publisher.publish(moves("u"), LastCompile::default());
+        subscriber.changed().await;
+        assert!(subscriber.has_moved() && !subscriber.has_moved());
+        // An older stream that ends late does not take the newer one's place.
+        let newer = publisher.subscriber("u");
+        drop(subscriber);
+        publisher.publish(moves("u"), LastCompile::default());
+        assert!(newer.has_moved());
+        drop(newer);
+        assert!(publisher.state().mailboxes.is_empty());
     }
 
     #[test]

@@ -103,9 +103,10 @@ async fn greet(
         namespace: identity.namespace().to_owned(),
     });
     let documents = mesh.compiler.documents();
-    let source = compile::source_of(&workload, &documents);
+    let services = compile::services_of(&workload, &documents);
+    let source = compile::source_of(&workload, &services);
     let settings = mesh.publisher.settings();
-    let welcome = welcome(mesh, &workload, &source, settings.borrow().clone());
+    let welcome = welcome(mesh, &workload, &source, &services, settings.borrow().clone());
     let (registration, registered) =
         mesh.registry.connect(Arc::clone(&workload)).map_err(|refused| match refused {
             Refused::Taken { .. } => Status::permission_denied(refused.to_string()),
@@ -126,6 +127,7 @@ async fn greet(
         ready: workload.hello.health.as_ref().is_some_and(|health| health.ready),
         workload,
         documents,
+        services,
         source,
         settings,
         registration,
@@ -143,8 +145,10 @@ struct Stream {
     workload: Arc<Workload>,
     /// Its application's health, as it was told last.
     ready: bool,
-    /// Those that `source` was found in.
+    /// Those that `services` were found in.
     documents: Arc<Documents>,
+    /// The services that it belongs to, as it was told.
+    services: Vec<String>,
     /// What others see as the source of its requests, as it was told.
     source: String,
     /// What holds for the whole mesh.
@@ -166,6 +170,9 @@ impl Stream {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.session.subscriber.has_moved() {
+                self.refresh_services();
+            }
             let (ready, room) = (self.session.is_ready(), self.session.has_room());
             tokio::select! {
                 // A sidecar that asks and does not read is not read either, and in the end found silent.
@@ -205,21 +212,22 @@ impl Stream {
         if self.proof.is_over(SystemTime::now()) {
             return Err(over());
         }
-        self.refresh_source();
+        self.refresh_services();
         self.session.tick();
         Ok(())
     }
 
     /// A Service that selects the workload may come, change or go after the workload did.
-    fn refresh_source(&mut self) {
+    fn refresh_services(&mut self) {
         let documents = self.mesh.compiler.documents();
         if Arc::ptr_eq(&documents, &self.documents) {
             return;
         }
-        let source = compile::source_of(&self.workload, &documents);
+        let services = compile::services_of(&self.workload, &documents);
         self.documents = documents;
-        if source != self.source {
-            self.source = source;
+        if services != self.services {
+            self.source = compile::source_of(&self.workload, &services);
+            self.services = services;
             self.welcome_again();
         }
     }
@@ -227,7 +235,8 @@ impl Stream {
     /// Something that it was told first is not so any more.
     fn welcome_again(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
-        self.session.welcome(welcome(&self.mesh, &self.workload, &self.source, settings));
+        let welcome = welcome(&self.mesh, &self.workload, &self.source, &self.services, settings);
+        self.session.welcome(welcome);
     }
 
     fn count(&self, message: &ControlMessage) {
@@ -265,7 +274,7 @@ impl Stream {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), Status> {
-        let Subscribe { service, config_version, endpoints_version } = subscribe;
+        let Subscribe { service, config_version, endpoints_version, config_only } = subscribe;
         // All three are kept for as long as the subscription: none may have any length it likes.
         if let Err(fault) = service.parse::<ServiceName>() {
             return Err(Status::invalid_argument(format!(
@@ -277,7 +286,12 @@ impl Stream {
         let version = |text: &str| if text.len() <= MAX_VERSION { text.to_owned() } else { String::new() };
         let (config, endpoints) = (version(&config_version), version(&endpoints_version));
         let subscriber = &mut self.session.subscriber;
-        if let Err(fault) = subscriber.subscribe(&service, &config, &endpoints) {
+        let subscribed = if config_only {
+            subscriber.subscribe_to_config(&service, &config)
+        } else {
+            subscriber.subscribe(&service, &config, &endpoints)
+        };
+        if let Err(fault) = subscribed {
             let workload = &self.workload.hello.workload;
             warn!(workload, service, "a subscription was not taken: {fault}");
         }
@@ -406,7 +420,13 @@ impl Stream {
 }
 
 /// What a sidecar is told first, and again whenever that has changed.
-fn welcome(mesh: &Mesh, workload: &Workload, source: &str, settings: MeshSettings) -> Welcome {
+fn welcome(
+    mesh: &Mesh,
+    workload: &Workload,
+    source: &str,
+    services: &[String],
+    settings: MeshSettings,
+) -> Welcome {
     Welcome {
         server_time_ms: unix_ms(),
         lease_ms: millis(mesh.lease),
@@ -415,6 +435,7 @@ fn welcome(mesh: &Mesh, workload: &Workload, source: &str, settings: MeshSetting
         source: source.to_owned(),
         spiffe_id: workload.spiffe_id.clone(),
         settings: Some(settings),
+        services: services.to_vec(),
     }
 }
 

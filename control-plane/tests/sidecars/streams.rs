@@ -144,6 +144,7 @@ async fn a_crash_of_the_server_empties_no_list() {
         service: "payments.demo".into(),
         config_version: config.version.clone(),
         endpoints_version: list.version.clone(),
+        ..Subscribe::default()
     };
     web.say(Message::Subscribe(have)).await;
     web.subscribe("no-such.demo").await;
@@ -213,10 +214,11 @@ async fn a_service_that_comes_after_its_workload_is_told_to_it() {
     let identity = server.certify(folder.path(), &token).await.expect("a certificate");
     let mut web = server.stream(&identity).await;
     web.say(Message::Hello(hello("web", "web-1"))).await;
-    assert_eq!(web.welcome().await.source, "web-1.demo");
+    let welcome = web.welcome().await;
+    assert_eq!((welcome.source.as_str(), welcome.services.len()), ("web-1.demo", 0));
     server.apply_service("web").await;
     let welcome = web.welcome().await;
-    assert_eq!(welcome.source, "web.demo");
+    assert_eq!((welcome.source.as_str(), welcome.services), ("web.demo", vec!["web.demo".to_owned()]));
     assert!(welcome.trust_anchors.is_some(), "all of it is said again");
 
     // Of two services the same one is first wherever a source is shown.
@@ -227,6 +229,11 @@ async fn a_service_that_comes_after_its_workload_is_told_to_it() {
     })
     .await;
     assert_eq!(server.json("/v1/mesh/workloads").await[0]["service"], "web.demo");
+    let welcome = web.welcome().await;
+    assert_eq!(
+        (welcome.source.as_str(), welcome.services),
+        ("web.demo", vec!["web.demo".to_owned(), "web-v1.demo".to_owned()])
+    );
     server.delete("Service", "web").await;
     assert_eq!(web.welcome().await.source, "web-v1.demo");
     server.stop().await;

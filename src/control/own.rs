@@ -1,0 +1,125 @@
+//! What the services that this workload belongs to say of its own ports.
+
+use std::sync::Arc;
+
+use pillion_api::{
+    model::{Service, TrafficPolicy},
+    name::ServiceName,
+};
+
+/// The policies of this workload's services, by the ports of its application that they are for.
+///
+/// A port may be of several services. Then each part of a policy is that of the service which the caller means, where it
+/// says anything on the matter; else that of the first by name that does. So nobody gets around a limit by calling the
+/// workload by another of its names.
+#[derive(Debug, Clone, Default)]
+pub struct OwnPolicies(Vec<Holding>);
+
+/// One service's policy for one port.
+#[derive(Debug, Clone)]
+struct Holding {
+    port: u16,
+    service: Arc<Service>,
+}
+
+impl OwnPolicies {
+    /// From the configuration of the services.
+    pub fn new(services: impl IntoIterator<Item = Arc<Service>>) -> Self {
+        let mut services: Vec<_> = services.into_iter().collect();
+        // By the name alone, as the control plane sorts them: with its namespace "pay-v1.x" would go before "pay.x".
+        services.sort_by(|one, other| one.name.name().cmp(other.name.name()));
+        let mut holdings: Vec<Holding> = Vec::new();
+        for service in services {
+            for port in &service.ports {
+                let known = |holding: &Holding| {
+                    holding.port == port.target_port && holding.service.name == service.name
+                };
+                if !holdings.iter().any(known) {
+                    holdings.push(Holding { port: port.target_port, service: service.clone() });
+                }
+            }
+        }
+        Self(holdings)
+    }
+
+    /// A part of the policy for a port of the application, with the service that it comes from. `called`: the service that
+    /// the caller means, if it says so.
+    pub fn part<'a, T>(
+        &'a self,
+        port: u16,
+        called: Option<&ServiceName>,
+        part: impl Fn(&'a TrafficPolicy) -> Option<T>,
+    ) -> Option<(&'a ServiceName, T)> {
+        let of_port =
+            || self.0.iter().filter(|holding| holding.port == port).map(|holding| &*holding.service);
+        let meant = of_port().filter(|service| called.is_some_and(|called| *called == service.name));
+        meant.chain(of_port()).find_map(|service| Some((&service.name, part(&service.policy)?)))
+    }
+
+    /// Whether a service is one of this workload's, with that port of the application.
+    pub fn serves(&self, port: u16, service: &ServiceName) -> bool {
+        self.0.iter().any(|holding| holding.port == port && holding.service.name == *service)
+    }
+
+    /// The ports that services lead to.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().map(|holding| holding.port)
+    }
+
+    /// Whether it says the same: configuration that is not replaced stays the same object.
+    pub fn same(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Holding, &Holding)| {
+            one.port == other.port && Arc::ptr_eq(&one.service, &other.service)
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pillion_api::wire;
+
+    use super::*;
+
+    fn service(name: &str, ports: &[(u32, u32)], request_timeout_ms: u32) -> Arc<Service> {
+        let ports = ports.iter().map(|(port, target_port)| wire::ServicePort {
+            port: *port,
+            target_port: *target_port,
+            ..wire::ServicePort::default()
+        });
+        let config = wire::ServiceConfig {
+            service: name.to_owned(),
+            ports: ports.collect(),
+            policy: Some(wire::TrafficPolicy { request_timeout_ms, ..wire::TrafficPolicy::default() }),
+            ..wire::ServiceConfig::default()
+        };
+        Arc::new(Service::try_from(config).expect("a valid service"))
+    }
+
+    #[test]
+    fn a_part_is_of_the_service_that_is_meant_else_of_the_first_that_has_it() {
+        let own = OwnPolicies::new([
+            service("a.n", &[(80, 8080)], 0),
+            service("b.n", &[(80, 8080), (81, 8080)], 2),
+            service("c.n", &[(80, 8080), (90, 9090)], 3),
+        ]);
+        let part = |port, called: Option<&str>| {
+            let called = called.map(|name| name.parse().expect("a name"));
+            let found = own.part(port, called.as_ref(), |policy| policy.request_timeout);
+            found.map(|(service, timeout)| (service.to_string(), timeout.as_millis()))
+        };
+        for (port, called, expected) in [
+            (8080, Some("c.n"), Some(("c.n", 3))),
+            (8080, Some("b.n"), Some(("b.n", 2))),
+            (8080, Some("a.n"), Some(("b.n", 2))),
+            (8080, Some("x.n"), Some(("b.n", 2))),
+            (8080, None, Some(("b.n", 2))),
+            (9090, Some("b.n"), Some(("c.n", 3))),
+            (80, None, None),
+        ] {
+            let expected = expected.map(|(name, timeout)| (name.to_owned(), timeout));
+            assert_eq!(part(port, called), expected, "{port} {called:?}");
+        }
+        assert_eq!(own.ports().collect::<Vec<_>>(), [8080, 8080, 8080, 9090]);
+    }
+}
