@@ -41,7 +41,7 @@ pub(super) async fn run(args: &EndpointsArgs, client: &Client) -> Result<(), Fai
     print(&table::render(&HEADING, &rows))
 }
 
-const HEADING: [&str; 13] = [
+const HEADING: [&str; 14] = [
     "WORKLOAD",
     "READY",
     "ADDRESS",
@@ -52,6 +52,7 @@ const HEADING: [&str; 13] = [
     "P99",
     "CALLER",
     "BREAKER",
+    "SHARE",
     "IN-FLIGHT",
     "LATENCY",
     "OPENED",
@@ -83,6 +84,7 @@ fn rows(endpoint: &Value) -> Vec<Vec<String>> {
         let theirs = [
             text(&breaker["workload"]),
             text(&breaker["state"]),
+            table::share(breaker["share"].as_f64()),
             breaker["inFlight"].to_string(),
             table::milliseconds(breaker["latencyMs"].as_f64()),
             opened,

@@ -192,29 +192,42 @@ fn endpoints(steps: &mut Steps, backend: &BackendView) {
         .endpoints
         .iter()
         .flat_map(|endpoint| {
-            let row = move |caller: &str, breaker: &str, in_flight: String, latency: String| {
-                vec![
-                    endpoint.workload.clone(),
-                    if endpoint.ready { "yes".to_owned() } else { format!("no: {}", endpoint.reason) },
-                    endpoint.address.clone(),
-                    if endpoint.zone.is_empty() { "-".to_owned() } else { endpoint.zone.clone() },
-                    endpoint.weight.to_string(),
-                    caller.to_owned(),
-                    breaker.to_owned(),
-                    in_flight,
-                    latency,
-                ]
-            };
+            let row =
+                move |caller: &str, breaker: &str, share: String, in_flight: String, latency: String| {
+                    vec![
+                        endpoint.workload.clone(),
+                        if endpoint.ready { "yes".to_owned() } else { format!("no: {}", endpoint.reason) },
+                        endpoint.address.clone(),
+                        if endpoint.zone.is_empty() { "-".to_owned() } else { endpoint.zone.clone() },
+                        endpoint.weight.to_string(),
+                        caller.to_owned(),
+                        breaker.to_owned(),
+                        share,
+                        in_flight,
+                        latency,
+                    ]
+                };
             let unseen = endpoint.seen_by.is_empty();
-            let unseen = unseen.then(|| row("-", "-", "-".to_owned(), "-".to_owned()));
+            let unseen = unseen.then(|| row("-", "-", "-".to_owned(), "-".to_owned(), "-".to_owned()));
             let seen = endpoint.seen_by.iter().map(move |sight| {
                 let latency = table::milliseconds(Some(sight.latency_ms));
-                row(&sight.workload, &sight.breaker, sight.in_flight.to_string(), latency)
+                let share = table::share(Some(sight.share));
+                row(&sight.workload, &sight.breaker, share, sight.in_flight.to_string(), latency)
             });
             unseen.into_iter().chain(seen)
         })
         .collect();
-    let heading =
-        ["WORKLOAD", "READY", "ADDRESS", "ZONE", "WEIGHT", "SEEN-BY", "BREAKER", "IN-FLIGHT", "LATENCY"];
+    let heading = [
+        "WORKLOAD",
+        "READY",
+        "ADDRESS",
+        "ZONE",
+        "WEIGHT",
+        "SEEN-BY",
+        "BREAKER",
+        "SHARE",
+        "IN-FLIGHT",
+        "LATENCY",
+    ];
     steps.table(&heading, &rows);
 }

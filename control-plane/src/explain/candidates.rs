@@ -107,7 +107,7 @@ fn candidate(service: &str, endpoint: &wire::Endpoint, callers: &Callers<'_>) ->
         workload: endpoint.workload.clone(),
         address: endpoint.address.clone(),
         zone: endpoint.zone.clone(),
-        weight: 1,
+        weight: if endpoint.weight == 0 { model::USUAL_WEIGHT } else { endpoint.weight },
         ready: endpoint.ready,
         reason: if endpoint.ready { String::new() } else { "its application is not ready".to_owned() },
         seen_by: sights.collect(),
@@ -119,6 +119,7 @@ fn sight(member: &Member, gauge: &EndpointGauge) -> SightView {
         workload: member.name().to_owned(),
         breaker: breaker(gauge.breaker()).to_owned(),
         in_flight: gauge.in_flight,
+        share: (f64::from(gauge.share) * 1000.0).round() / 1000.0,
         latency_ms: f64::from(gauge.latency_us) / 1000.0,
         opened_reason: gauge.opened_reason.clone(),
     }

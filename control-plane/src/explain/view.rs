@@ -181,7 +181,7 @@ pub struct CandidateView {
     pub address: String,
     /// Where it runs; may be empty.
     pub zone: String,
-    /// Beside the other endpoints'.
+    /// Beside the other endpoints', a percentage of the usual one.
     pub weight: u32,
     /// Whether its application is ready.
     pub ready: bool,
@@ -201,6 +201,8 @@ pub struct SightView {
     pub breaker: String,
     /// Requests under way.
     pub in_flight: u32,
+    /// Of the caller's requests, what its balancer means the endpoint to have: 0 to 1.
+    pub share: f64,
     /// The balancer's estimate, milliseconds.
     pub latency_ms: f64,
     /// Why the breaker last opened; empty if never.

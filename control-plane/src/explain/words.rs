@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pillion_api::{
-    model::{HeaderModifier, RouteMatch, RouteRule, StringMatch},
+    model::{
+        HeaderModifier, RouteMatch, RouteRetry, RouteRule, SessionPersistence, SessionToken, StringMatch,
+    },
     route::{Miss, RequestHead, parameter},
 };
 
@@ -62,6 +64,8 @@ pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<Strin
         backend_request_timeout,
         request_headers,
         response_headers,
+        retry,
+        session,
     } = rule;
     let mut effects = changes(request_headers, "request");
     effects.extend(changes(response_headers, "response"));
@@ -71,6 +75,8 @@ pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<Strin
         (None, None) => None,
     });
     effects.extend(backend_request_timeout.map(|each| format!("each try may take {}", time(each))));
+    effects.extend(retry.as_ref().map(retries));
+    effects.extend(session.as_ref().map(keeps));
     effects
 }
 
@@ -81,6 +87,42 @@ fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
     let set = set.iter().map(|(name, value)| format!("sets the {whose} header {name}: {}", text(value)));
     let added = add.iter().map(|(name, value)| format!("adds the {whose} header {name}: {}", text(value)));
     removed.chain(set).chain(added).collect()
+}
+
+fn retries(retry: &RouteRetry) -> String {
+    let RouteRetry { codes, attempts, backoff } = retry;
+    let mut text = match attempts {
+        Some(attempts) => format!("tries again, {attempts} times at most"),
+        None => "tries again".to_owned(),
+    };
+    if !codes.is_empty() {
+        let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
+        text += &format!(", on {}", codes.join(", "));
+    }
+    if let Some(backoff) = backoff {
+        text += &format!(", at first after {}", time(*backoff));
+    }
+    text
+}
+
+fn keeps(session: &SessionPersistence) -> String {
+    let SessionPersistence { token, absolute_timeout, idle_timeout } = session;
+    let mut text = match token {
+        SessionToken::Cookie { name, permanent: false } => {
+            format!("keeps a client with its endpoint by the cookie {name}")
+        }
+        SessionToken::Cookie { name, permanent: true } => {
+            format!("keeps a client with its endpoint by the lasting cookie {name}")
+        }
+        SessionToken::Header(name) => format!("keeps a client with its endpoint by the header {name}"),
+    };
+    if let Some(absolute) = absolute_timeout {
+        text += &format!(", for {} at most", time(*absolute));
+    }
+    if let Some(idle) = idle_timeout {
+        text += &format!(", until unused for {}", time(*idle));
+    }
+    text
 }
 
 /// A time as documents have it: `1m 30s`.
