@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pillion_api::{
-    model::USUAL_WEIGHT,
+    model::{self, USUAL_WEIGHT},
     wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind},
 };
 use prost::Message;
@@ -12,14 +12,16 @@ use super::{
     MeshState,
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
-        PolicyReference, RefusedUpdate, SeriesView, ServiceSummary, ServiceView, Window, WorkloadView,
-        rounded, rounded_share,
+        PolicyReference, RefusedUpdate, RouteBackend, RouteView, SeriesView, ServiceSummary, ServiceView,
+        Window, WorkloadView, rounded, rounded_share,
     },
 };
 use crate::{
+    explain,
     history::{self, COARSE_STEP_S, Counts, EdgeKey, FINE_SPAN_S, Series},
     publish::Refusal,
     registry::Member,
+    resource::Documents,
 };
 
 /// Current figures are taken over this many seconds.
@@ -116,13 +118,22 @@ pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
 }
 
 /// `None`: neither a service nor a workload is known by that name.
-pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) -> Option<ServiceView> {
+pub(super) fn service(
+    state: &MeshState,
+    documents: &Documents,
+    name: &str,
+    minutes: i64,
+    now_ms: i64,
+) -> Option<ServiceView> {
     let nodes = Nodes::of(state);
     let members = nodes.by_name.get(name)?;
     let config = state.publisher.service(name).map(|service| {
         wire::ServiceConfig::decode(service.config.bytes.clone())
             .expect("the compiler encodes what it can decode")
     });
+    // As sidecars read it.
+    let known = config.clone().and_then(|config| model::Service::try_from(config).ok());
+    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy.source, documents));
     state.history.read(|history| {
         let edges = || history.edges().iter();
         let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, now_ms);
@@ -138,6 +149,11 @@ pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) 
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
             policies: config.as_ref().map(policies).unwrap_or_default(),
             backends: backends(name, config.as_ref(), history, now_ms),
+            policy,
+            routes: known
+                .iter()
+                .flat_map(|known| known.routes.iter().map(|rule| route(rule, known)))
+                .collect(),
         })
     })
 }
@@ -293,6 +309,25 @@ fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
         })
         .collect();
     references.into_iter().collect()
+}
+
+fn route(rule: &model::RouteRule, service: &model::Service) -> RouteView {
+    let total: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    let backends = rule.backends.iter().map(|backend| RouteBackend {
+        service: backend.service.to_string(),
+        port: backend.port,
+        share_percent: match total {
+            0 => 0.0,
+            total => rounded(f64::from(backend.weight) * 100.0 / total as f64),
+        },
+    });
+    RouteView {
+        route: rule.route.clone(),
+        rule: rule.rule.clone(),
+        conditions: explain::conditions(rule),
+        effects: explain::effects(rule, service.policy.request_timeout),
+        backends: backends.collect(),
+    }
 }
 
 /// What the routes of a service say of its backends, and where its requests went.

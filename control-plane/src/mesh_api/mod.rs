@@ -90,9 +90,13 @@ async fn service(
     if !(1..=MAX_MINUTES).contains(&minutes) {
         return problem(StatusCode::BAD_REQUEST, &expected);
     }
+    let documents = match handlers.state.documents.current().await {
+        Ok((_, documents)) => documents,
+        Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    };
     let found = ServiceName::new(&name, &namespace)
         .ok()
-        .and_then(|name| build::service(&handlers.state, name.as_str(), minutes, unix_ms()));
+        .and_then(|name| build::service(&handlers.state, &documents, name.as_str(), minutes, unix_ms()));
     match found {
         Some(view) => fresh(view),
         None => {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Counts, Event};
+use crate::{
+    explain::PolicyView,
+    history::{Counts, Event},
+};
 
 /// Numbers of a thing's requests over the last seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -195,6 +198,38 @@ pub struct ServiceView {
     pub policies: Vec<PolicyReference>,
     /// Where its routes send requests.
     pub backends: Vec<BackendShare>,
+    /// Every value that holds for calls of it, and where it is from; null for what is no service.
+    pub policy: Option<PolicyView>,
+    /// Its rules, in the order in which sidecars try them.
+    pub routes: Vec<RouteView>,
+}
+
+/// One rule of a route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteView {
+    /// `<namespace>/<name>` of the route.
+    pub route: String,
+    /// The rule's name, else its index.
+    pub rule: String,
+    /// What a request must be like, in plain words; empty: any.
+    pub conditions: Vec<String>,
+    /// What is done to requests and answers, in plain words.
+    pub effects: Vec<String>,
+    /// Who gets them.
+    pub backends: Vec<RouteBackend>,
+}
+
+/// A backend of a rule.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteBackend {
+    /// `<name>.<namespace>`.
+    pub service: String,
+    /// Of that service.
+    pub port: u16,
+    /// Of the rule's requests, percent.
+    pub share_percent: f64,
 }
 
 /// Columns of equal length.
