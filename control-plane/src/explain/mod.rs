@@ -168,8 +168,11 @@ fn callers(sources: Sources<'_>, from: &str) -> Result<(ServiceName, Vec<Member>
     Ok((name, members))
 }
 
-/// A service as its callers' sidecars read it. `None`: they would refuse it, too.
-fn decode(compiled: &crate::compile::CompiledService) -> Option<(model::Service, Vec<wire::Endpoint>)> {
+/// A service as its callers' sidecars read it, and who serves it.
+type Known = (model::Service, Vec<wire::Endpoint>);
+
+/// What sidecars read. `None`: they would refuse it, too.
+fn decode(compiled: &crate::compile::CompiledService) -> Option<Known> {
     let config = wire::ServiceConfig::decode(compiled.config.bytes.clone()).ok()?;
     let list = wire::EndpointList::decode(compiled.endpoints.bytes.clone()).ok()?;
     Some((model::Service::try_from(config).ok()?, list.endpoints))
@@ -228,7 +231,7 @@ fn backends(
     uid: Option<&str>,
     decision: Decision<'_>,
     callers: &Callers<'_>,
-    read: &dyn Fn(&ServiceName) -> Option<(model::Service, Vec<wire::Endpoint>)>,
+    read: &dyn Fn(&ServiceName) -> Option<Known>,
 ) -> (Vec<BackendView>, Vec<model::Service>) {
     let itself = [model::Backend { service: service.name.clone(), port, weight: 1 }];
     let (backends, route): (&[model::Backend], _) = match decision {
