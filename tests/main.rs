@@ -14,6 +14,7 @@ mod drain;
 mod egress;
 mod exact;
 mod explain;
+mod failure;
 mod floors;
 mod forward_proxy;
 mod framing;
