@@ -67,7 +67,8 @@ impl Scheme {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// As in a URI.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",

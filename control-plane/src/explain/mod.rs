@@ -12,7 +12,7 @@ mod words;
 use pillion_api::{
     model::{self, InboundMode, MeshSettings, RouteRule},
     name::ServiceName,
-    route::{self, Decision},
+    route::{self, Decision, Miss},
     wire,
 };
 use prost::Message;
@@ -73,7 +73,11 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
     let named = meant.uid.is_some();
     let head = asked.head();
     // The very call of the sidecar, but for whoever names an endpoint: routes are for the service.
-    let decision = if named { Decision::Direct } else { route::choose(&service, meant.port.port, head) };
+    let decision = if named {
+        Decision::Direct
+    } else {
+        route::choose(&service, meant.port.port, from.namespace(), head)
+    };
     let opaque = meant.port.protocol == model::Protocol::Tcp;
     if opaque {
         notes.push(
@@ -83,7 +87,11 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         );
     }
     let decision = if opaque { Decision::Direct } else { decision };
-    let considered = if named || opaque { Vec::new() } else { considered(&service, meant.port.port, head) };
+    let considered = if named || opaque {
+        Vec::new()
+    } else {
+        considered(&service, meant.port.port, from.namespace(), head)
+    };
     let read = |name: &ServiceName| sources.publisher.service(name.as_str()).and_then(|it| decode(&it));
     let (backends, taking) = sources.history.read(|history| {
         let callers = Callers { members: &callers, history };
@@ -178,10 +186,22 @@ fn decode(compiled: &crate::compile::CompiledService) -> Option<Known> {
     Some((model::Service::try_from(config).ok()?, list.endpoints))
 }
 
-fn considered(service: &model::Service, port: u16, head: route::RequestHead<'_>) -> Vec<RuleView> {
+fn considered(
+    service: &model::Service,
+    port: u16,
+    namespace: &str,
+    head: route::RequestHead<'_>,
+) -> Vec<RuleView> {
     let mut considered = Vec::new();
+    let mut consumer = false;
     for rule in &service.routes {
-        let miss = route::miss(rule, port, head);
+        let miss = route::miss(rule, port, namespace, head);
+        let elsewhere = matches!(miss, Some(Miss::Port(_) | Miss::Namespace(_)));
+        // Who has rules of its own namespace is not concerned by the producer's.
+        if !elsewhere && consumer && rule.consumer_namespace.is_none() {
+            break;
+        }
+        consumer |= !elsewhere && rule.consumer_namespace.is_some();
         considered.push(RuleView {
             route: rule.route.clone(),
             rule: rule.rule.clone(),
@@ -233,7 +253,7 @@ fn backends(
     callers: &Callers<'_>,
     read: &dyn Fn(&ServiceName) -> Option<Known>,
 ) -> (Vec<BackendView>, Vec<model::Service>) {
-    let itself = [model::Backend { service: service.name.clone(), port, weight: 1 }];
+    let itself = [model::Backend { service: service.name.clone(), port, weight: 1, filters: None }];
     let (backends, route): (&[model::Backend], _) = match decision {
         Decision::NoMatch => (&[], ""),
         Decision::Direct => (&itself, ""),
@@ -274,6 +294,12 @@ fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[Backend
     if matches!(decision, Decision::NoMatch) {
         let text = format!("refused with 404: no rule of {} fits the request", service.name);
         return refused("route-not-matched", text);
+    }
+    if let Decision::Rule(rule) = decision
+        && let Some(redirect) = rule.filters.as_deref().and_then(|filters| filters.redirect.as_ref())
+    {
+        let text = format!("answered by the caller's sidecar: a redirect, {}", redirect.status);
+        return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text };
     }
     let weighted: Vec<&BackendView> = backends.iter().filter(|backend| backend.weight > 0).collect();
     let Some(first) = weighted.first() else {

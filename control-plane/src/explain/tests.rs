@@ -40,7 +40,12 @@ prop_compose! {
                 query: query.iter().map(|value| named("q", value)).collect(),
             }),
             backends: (weights.iter())
-                .map(|weight| wire::Backend { service: "b.demo".into(), port: 80, weight: *weight })
+                .map(|weight| wire::Backend {
+                    service: "b.demo".into(),
+                    port: 80,
+                    weight: *weight,
+                    ..Default::default()
+                })
                 .collect(),
             ..Default::default()
         }
@@ -67,8 +72,8 @@ proptest! {
             .collect();
         let uri: Uri = uri.parse().expect("a URI");
         let head = RequestHead { method: &method, uri: &uri, headers: &headers };
-        let decision = choose(&service, port, head);
-        let explained = considered(&service, port, head);
+        let decision = choose(&service, port, "demo", head);
+        let explained = considered(&service, port, "demo", head);
         let taken = explained.iter().find(|rule| rule.taken);
         match decision {
             Decision::Rule(rule) => {
@@ -108,7 +113,7 @@ fn a_request_that_fails_is_told_what_it_has_instead() {
             .into_iter()
             .collect();
         let head = RequestHead { method: &Method::GET, uri: &uri, headers: &headers };
-        considered(&service, 80, head).remove(0).why
+        considered(&service, 80, "demo", head).remove(0).why
     };
     assert_eq!(explained("/x", None), "path /x is not one that fits /v[0-9]+");
     assert_eq!(explained("/v1", None), "no header x-user that is ann: there is none");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pillion_api::{
     model::{
-        HeaderModifier, RouteMatch, RouteRetry, RouteRule, SessionPersistence, SessionToken, StringMatch,
+        Filters, HeaderModifier, Mirror, PathChange, Redirect, Rewrite, RouteMatch, RouteRetry, RouteRule,
+        SessionPersistence, SessionToken, StringMatch,
     },
     route::{Miss, RequestHead, parameter},
 };
@@ -12,12 +13,13 @@ use pillion_api::{
 /// What a request must be like; empty: any will do.
 pub fn conditions(rule: &RouteRule) -> Vec<String> {
     let RouteMatch { path, method, headers, query } = &rule.matches;
+    let consumer = rule.consumer_namespace.as_ref().map(|it| format!("the caller is of namespace {it}"));
     let port = rule.parent_port.map(|port| format!("port is {port}"));
     let method = method.as_ref().map(|method| format!("method is {method}"));
     let path = path.iter().filter(|path| !is_any(path)).map(|path| format!("path {}", like(path)));
     let headers = headers.iter().map(|(name, value)| format!("header {name} {}", like(value)));
     let query = query.iter().map(|(name, value)| format!("query parameter {name} {}", like(value)));
-    port.into_iter().chain(method).chain(path).chain(headers).chain(query).collect()
+    consumer.into_iter().chain(port).chain(method).chain(path).chain(headers).chain(query).collect()
 }
 
 /// The condition that a request fails, and what it has instead.
@@ -29,6 +31,7 @@ pub(super) fn why_not(miss: Miss<'_>, rule: &RouteRule, port: u16, head: Request
     };
     match miss {
         Miss::Port(parent) => format!("it is for port {parent}, not {port}"),
+        Miss::Namespace(consumers) => format!("it is for callers of namespace {consumers}"),
         Miss::Method => {
             let wanted = matches.method.as_ref().map(ToString::to_string).unwrap_or_default();
             format!("method is {}, not {wanted}", head.method)
@@ -57,6 +60,7 @@ pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<Strin
     let RouteRule {
         route: _,
         rule: _,
+        consumer_namespace: _,
         parent_port: _,
         matches: _,
         backends: _,
@@ -64,11 +68,13 @@ pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<Strin
         backend_request_timeout,
         request_headers,
         response_headers,
+        filters,
         retry,
         session,
     } = rule;
     let mut effects = changes(request_headers, "request");
     effects.extend(changes(response_headers, "response"));
+    effects.extend(filters.iter().flat_map(|filters| filtered(filters)));
     effects.extend(match (request_timeout, default_timeout) {
         (Some(timeout), _) => Some(format!("the request may take {} (this rule)", time(*timeout))),
         (None, Some(timeout)) => Some(format!("the request may take {} (its TrafficPolicy)", time(timeout))),
@@ -87,6 +93,30 @@ fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
     let set = set.iter().map(|(name, value)| format!("sets the {whose} header {name}: {}", text(value)));
     let added = add.iter().map(|(name, value)| format!("adds the {whose} header {name}: {}", text(value)));
     removed.chain(set).chain(added).collect()
+}
+
+fn filtered(filters: &Filters) -> Vec<String> {
+    let Filters { redirect, rewrite, mirrors } = filters;
+    let path = |change: &PathChange| match change {
+        PathChange::Full(path) => format!("the path {path}"),
+        PathChange::Prefix(prefix) => format!("{prefix:?} for the prefix that matched"),
+    };
+    let mut words = Vec::new();
+    if let Some(Redirect { scheme, hostname, port, path: change, status }) = redirect {
+        let scheme = scheme.map(|scheme| format!("scheme {}", scheme.as_str()));
+        let host = hostname.as_ref().map(|host| format!("host {host}"));
+        let port = port.map(|port| format!("port {port}"));
+        let to: Vec<_> = [scheme, host, port, change.as_ref().map(path)].into_iter().flatten().collect();
+        words.push(format!("redirects with {status}: {}", to.join(", ")));
+    }
+    if let Some(Rewrite { hostname, path: change }) = rewrite {
+        words.extend(hostname.as_ref().map(|host| format!("rewrites the host to {host}")));
+        words.extend(change.as_ref().map(|change| format!("rewrites the path: {}", path(change))));
+    }
+    words.extend(mirrors.iter().map(|Mirror { service, port, numerator, denominator }| {
+        format!("mirrors {numerator} of {denominator} requests to {service}:{port}")
+    }));
+    words
 }
 
 fn retries(retry: &RouteRetry) -> String {
