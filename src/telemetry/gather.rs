@@ -12,6 +12,7 @@ use super::{
     edge::{EdgeDelta, EdgeKey, Outcome},
     names::Metric,
     prometheus::Registry,
+    repeats::Repeat,
     report::{BreakerState, EndpointStatus, WorkerReport},
 };
 use crate::error::Hop;
@@ -157,6 +158,21 @@ fn count(registry: &Registry, delta: &EdgeDelta) {
         let labels = [hop, &key.source, &key.target, reason.as_str()];
         registry.counter(Metric::Refusals, &labels).increment(*count);
     }
+    let recovered = [(Repeat::Recovered, "recovered")];
+    for (metric, repeats) in [
+        (Metric::Retries, &Repeat::RETRIES[..]),
+        (Metric::RetriesRefused, &Repeat::REFUSED),
+        (Metric::Recovered, &recovered),
+        (Metric::Hedges, &Repeat::HEDGES),
+    ] {
+        for (repeat, label) in repeats {
+            let count = delta.repeats.of(*repeat);
+            if count > 0 {
+                let labels = [&*key.source, &key.target, &key.backend, label];
+                registry.counter(metric, &labels[..metric.labels().len()]).increment(count);
+            }
+        }
+    }
     if !delta.latencies.is_empty() {
         let histogram = registry.histogram(Metric::Duration, &[hop, &key.source, &key.target, &key.backend]);
         for latency in &delta.latencies {
@@ -197,6 +213,12 @@ fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
         connections: delta.connections,
         sent_bytes: delta.sent,
         received_bytes: delta.received,
+        retries: delta.repeats.sum(&Repeat::RETRIES),
+        retries_recovered: delta.repeats.of(Repeat::Recovered),
+        retries_over_budget: delta.repeats.of(Repeat::Budget),
+        hedges: delta.repeats.of(Repeat::Hedged),
+        hedges_won: delta.repeats.of(Repeat::HedgeWon),
+        hedges_over_budget: delta.repeats.of(Repeat::HedgeBudget),
     }
 }
 

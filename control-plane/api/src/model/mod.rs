@@ -4,11 +4,12 @@
 mod balancer;
 mod mesh;
 mod policy;
+mod retry;
 mod route;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, mesh::*, policy::*, route::*};
+pub use self::{balancer::*, mesh::*, policy::*, retry::*, route::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{

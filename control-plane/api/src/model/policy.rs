@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Faults, LoadBalancer, milliseconds, or};
+use super::{Faults, Hedge, LoadBalancer, Retry, milliseconds, or};
 use crate::wire;
 
 /// How a service's endpoints are balanced, broken and limited.
@@ -24,6 +24,14 @@ pub struct TrafficPolicy {
     pub max_pending: u32,
     /// For the whole request where no route says otherwise. `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// For each attempt, from its beginning to the head of its response, where no route says otherwise. `None`: no limit.
+    pub attempt_timeout: Option<Duration>,
+    /// Without a byte of the response's body, or of the request's, once the response has begun. `None`: no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `None`: only what was surely not processed is sent again.
+    pub retry: Option<Retry>,
+    /// `None`: never.
+    pub hedge: Option<Hedge>,
 }
 
 impl Default for TrafficPolicy {
@@ -37,6 +45,10 @@ impl Default for TrafficPolicy {
             max_requests: 1024,
             max_pending: 1024,
             request_timeout: None,
+            attempt_timeout: None,
+            stream_idle_timeout: None,
+            retry: None,
+            hedge: None,
         }
     }
 }
@@ -81,6 +93,7 @@ impl Faults {
     pub(super) fn policy(&mut self, policy: wire::TrafficPolicy) -> TrafficPolicy {
         let default = TrafficPolicy::default();
         let connections = policy.connections.unwrap_or_default();
+        let timeouts = policy.timeouts.unwrap_or_default();
         TrafficPolicy {
             source: policy.source,
             load_balancer: self.load_balancer(policy.load_balancer.unwrap_or_default()),
@@ -90,6 +103,10 @@ impl Faults {
             max_requests: or(connections.max_requests, default.max_requests),
             max_pending: or(connections.max_pending, default.max_pending),
             request_timeout: milliseconds(policy.request_timeout_ms),
+            attempt_timeout: milliseconds(timeouts.attempt_ms),
+            stream_idle_timeout: milliseconds(timeouts.stream_idle_ms),
+            retry: policy.retry.map(|retry| self.retry(retry)),
+            hedge: policy.hedge.map(|hedge| self.hedge(hedge)),
         }
     }
 
