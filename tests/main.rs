@@ -3,6 +3,7 @@
 mod support;
 
 mod bad_input;
+mod balancing;
 mod breaker;
 mod cancellation;
 mod chaos;
@@ -21,6 +22,7 @@ mod http2_abuse;
 mod identity;
 mod inject;
 mod keep_alive;
+mod logs;
 mod loops;
 mod metrics;
 mod mtls;

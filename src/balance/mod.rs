@@ -15,7 +15,7 @@ pub mod pick;
 pub mod slow_start;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::Arc,
@@ -149,8 +149,8 @@ impl<T> Balancer<T> {
     }
 
     /// The policy in force.
-    pub fn policy(&self) -> Arc<TrafficPolicy> {
-        self.policy.borrow().clone()
+    pub fn policy(&self) -> Ref<'_, TrafficPolicy> {
+        Ref::map(self.policy.borrow(), |policy| &**policy)
     }
 
     /// What has been chosen.

@@ -1,5 +1,8 @@
 //! The balancer as a whole: with time paused and chance seeded.
 
+mod algorithms;
+mod zones;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -12,8 +12,8 @@ use super::directory::{Answer, Ask, Away, Question};
 
 /// An answer older than this is asked for again when it is next needed.
 const FRESH: Duration = Duration::from_secs(5);
-/// A question that was not answered for so long is asked again when somebody still waits for it.
-pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A question that was not answered for so long is asked again when it is asked by somebody else.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// An answer older than this is not given any more while the control plane can be asked: the destination may have
 /// become another's. That the mesh does not know a destination is believed for [`FRESH`] only: it may have become a
 /// workload's, which is not to be called as if it were outside.

@@ -13,7 +13,6 @@ use pillion_api::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::addresses::ASK_AGAIN;
 use crate::error::{Reason, Refusal};
 
 /// What is known about a service.
@@ -141,17 +140,10 @@ impl Directory {
             Refusal::new(Reason::DiscoveryTimeout, detail)
         };
         let asking = async {
-            loop {
-                let (reply, answer) = oneshot::channel();
-                let ask = Ask { question: question.clone(), anew, reply };
-                if self.wishes.send(Wish::Resolve(ask)).await.is_err() {
-                    return None;
-                }
-                // Asked again now and then: one question that is lost must not cost all the patience there is.
-                if let Ok(answer) = tokio::time::timeout(ASK_AGAIN, answer).await {
-                    return answer.ok();
-                }
-            }
+            let (reply, answer) = oneshot::channel();
+            let ask = Ask { question: question.clone(), anew, reply };
+            self.wishes.send(Wish::Resolve(ask)).await.ok()?;
+            answer.await.ok()
         };
         match tokio::time::timeout(self.patience, asking).await {
             Ok(Some(Ok(answer))) => Ok(answer),

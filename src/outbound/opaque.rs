@@ -7,14 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use pillion_api::hash;
 use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Instant,
 };
 
-use super::{Outbound, Target, services::Reach};
+use super::{Outbound, Target, services::Reach, steer::Steering};
 use crate::{
     balance::{Endpoint, Pick, Wanted},
     error::{Reason, Refusal},
@@ -64,9 +63,7 @@ impl Outbound {
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
-        let policy = service.balancer.policy();
-        let hashing = policy.load_balancer.algorithm.hashing();
-        let key = hashing.and_then(|hashing| hash::connection_key(&hashing.on, &self.needs.workload));
+        let key = Steering::of_connection(&service, &self.needs.workload);
         let mut failed = None;
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {

@@ -51,6 +51,13 @@ impl Steering {
         }
     }
 
+    /// The key of a connection that is carried as bytes.
+    pub(super) fn of_connection(service: &Service, source: &str) -> Option<u64> {
+        let policy = service.balancer.policy();
+        let hashing = policy.load_balancer.algorithm.hashing()?;
+        hash::connection_key(&hashing.on, source)
+    }
+
     /// Has the response say it.
     pub(super) fn mark<E>(self, mut served: Served<E>) -> Served<E> {
         if let (Some(marks), Ok(response)) = (self.marks, &mut served.result)

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc};
 
-use gateway_api::httproutes::HttpRouteSpec;
+use gateway_api::experimental::httproutes::HttpRouteSpec;
 use serde::{Deserialize, Serialize};
 
 pub mod admit;

@@ -450,6 +450,83 @@ pub struct RouteRule {
     /// Zero: every port of the service.
     #[prost(uint32, tag = "9")]
     pub parent_port: u32,
+    /// What the rule says of sending a request again; absent: nothing.
+    #[prost(message, optional, tag = "13")]
+    pub retry: ::core::option::Option<Retry>,
+    /// Keeps a client with the endpoint that it had first; absent: it goes where the balancer says.
+    #[prost(message, optional, tag = "14")]
+    pub session: ::core::option::Option<SessionPersistence>,
+}
+/// A rule's `retry` (GEP-1731). What it leaves open is the service's policy's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retry {
+    /// HTTP statuses, 400 to 599. Empty: as the policy says.
+    #[prost(uint32, repeated, tag = "1")]
+    pub codes: ::prost::alloc::vec::Vec<u32>,
+    /// Tries after the first; absent: as the policy says.
+    #[prost(uint32, optional, tag = "2")]
+    pub attempts: ::core::option::Option<u32>,
+    /// The least that is waited before another try. Zero: as the policy says.
+    #[prost(uint32, tag = "3")]
+    pub backoff_ms: u32,
+}
+/// A rule's `sessionPersistence` (GEP-1619).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionPersistence {
+    /// What carries the session.
+    #[prost(enumeration = "session_persistence::Type", tag = "1")]
+    pub r#type: i32,
+    /// Of the cookie or the header.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero: no limit.
+    #[prost(uint32, tag = "3")]
+    pub absolute_timeout_ms: u32,
+    /// Zero: no limit.
+    #[prost(uint32, tag = "4")]
+    pub idle_timeout_ms: u32,
+    /// The cookie says how long it lasts; else it ends with the client's own session.
+    #[prost(bool, tag = "5")]
+    pub permanent: bool,
+}
+/// Nested message and enum types in `SessionPersistence`.
+pub mod session_persistence {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        Cookie = 0,
+        Header = 1,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Cookie => "COOKIE",
+                Self::Header => "HEADER",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "COOKIE" => Some(Self::Cookie),
+                "HEADER" => Some(Self::Header),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteMatch {

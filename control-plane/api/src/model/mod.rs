@@ -6,10 +6,11 @@ mod mesh;
 mod policy;
 mod retry;
 mod route;
+mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, mesh::*, policy::*, retry::*, route::*};
+pub use self::{balancer::*, mesh::*, policy::*, retry::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
