@@ -24,6 +24,19 @@ pub enum Body {
     Http1(h1::Incoming),
     /// From an HTTP/2 connection.
     Http2(RecvBody),
+    /// Something is done to another body on its way.
+    Wrapped(Box<dyn Wrapped>),
+}
+
+/// A body that does something to another one.
+pub trait Wrapped:
+    http_body::Body<Data = Bytes, Error = BodyError> + Progress + std::fmt::Debug + Unpin + 'static
+{
+}
+
+impl<B> Wrapped for B where
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Progress + std::fmt::Debug + Unpin + 'static
+{
 }
 
 impl Body {
@@ -42,8 +55,10 @@ pub trait Progress {
 
 impl Progress for Body {
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        if let Self::Http1(incoming) = self {
-            incoming.poll_progress(cx);
+        match self {
+            Self::Http1(incoming) => incoming.poll_progress(cx),
+            Self::Wrapped(body) => body.poll_progress(cx),
+            Self::Empty | Self::Full(_) | Self::Http2(_) => {}
         }
     }
 }
@@ -66,6 +81,7 @@ impl http_body::Body for Body {
             }
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
+            Self::Wrapped(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -75,6 +91,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
+            Self::Wrapped(body) => body.is_end_stream(),
         }
     }
 
@@ -84,6 +101,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
+            Self::Wrapped(body) => body.size_hint(),
         }
     }
 }

@@ -307,11 +307,16 @@ pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     if !request.body().is_end_stream() {
         return None;
     }
-    let mut again = Request::new(Body::Empty);
+    Some(copy_head(request).map(|()| Body::Empty))
+}
+
+/// A request's head once more.
+pub fn copy_head<B>(request: &Request<B>) -> Request<()> {
+    let mut again = Request::new(());
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
     *again.headers_mut() = request.headers().clone();
     *again.extensions_mut() = request.extensions().clone();
-    Some(again)
+    again
 }

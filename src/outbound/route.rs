@@ -1,6 +1,6 @@
 //! The outbound tail's first half: which policy holds for a request, and which backend by the service's routes.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::{
     Outbound, Target,
-    attempt::{Destination, Held, Times},
+    attempt::{Destination, Held, Plan},
     services::Service,
     steer::Steering,
 };
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink},
-    middleware::{self, Policy, Served, record::Recorded},
+    http::{Body, InterimSink, deadline},
+    middleware::{self, Policy, Served, Timeout, idle::Idle, record::Recorded},
 };
 
 impl Outbound {
@@ -54,18 +54,26 @@ impl Outbound {
             voice: &self.voice,
             edge: service.edge.clone(),
             limit: Some(&service.requests),
-            timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
+            timeout: Timeout::of(
+                rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
+                deadline::asked(request.headers()),
+            ),
+            idle: config.policy.stream_idle_timeout.map(|most| Idle::new(most, now)),
             open: &self.open,
             request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),
             response_headers: rule.map(|rule| &rule.response_headers).filter(|changes| !changes.is_empty()),
         };
-        let times = Times {
-            whole: policy.timeout.map(|timeout| (now + timeout, timeout)),
-            each: rule.and_then(|rule| rule.backend_request_timeout),
-        };
-        let tail = |request| async {
+        let whole = policy.timeout.map(|timeout| (now + timeout.after, timeout));
+        let idle = policy.idle.clone();
+        let tail = |mut request: Request<Body>| async {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
+            }
+            if let Some((_, Timeout { after: Duration::ZERO, reason })) = whole {
+                return Served::refused(reason);
+            }
+            if let Some(idle) = idle {
+                request = request.map(|body| idle.watch(body));
             }
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
@@ -74,7 +82,10 @@ impl Outbound {
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
                     let key = steering.key;
                     let to = Destination { called: &service, backend: &backend, port, endpoint, key };
-                    steering.mark(self.send(request, authority, now, to, times, interim).await)
+                    let other = if Rc::ptr_eq(&backend, &service) { None } else { backend.config().ok() };
+                    let policy = other.as_ref().map_or(&config.policy, |config| &config.policy);
+                    let plan = Plan::of(rule, [policy, &config.policy], &request, whole);
+                    steering.mark(self.send(request, authority, now, to, plan, interim).await)
                 }
                 Err(refusal) => Served::refused(refusal),
             }

@@ -16,7 +16,10 @@ use pillion_api::{
 use rand::rngs::SmallRng;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use super::Needs;
+use super::{
+    Needs,
+    attempt::{Budgets, Kind, Quantiles},
+};
 use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
@@ -31,7 +34,7 @@ use crate::{
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
         prometheus::Registry,
-        report::EndpointStatus,
+        report::{BudgetStatus, EndpointStatus},
     },
     tls::{self, Carries, connect::Peer},
 };
@@ -73,6 +76,10 @@ pub(super) struct Service {
     pub(super) early: Limit,
     /// For requests that reach no endpoint.
     pub(super) edge: Rc<Edge>,
+    /// On what is sent beyond the requests themselves.
+    pub(super) budgets: Budgets,
+    /// How long answers take.
+    pub(super) answers: Quantiles,
     timeouts: Rc<Timeouts>,
     mesh: Mesh,
     needs: Needs,
@@ -191,6 +198,20 @@ impl Services {
         present.map(|service| service.name.as_str().into()).collect()
     }
 
+    /// What budgets have left, where a policy repeats anything.
+    pub(super) fn budgets(&self, now: Instant) -> Vec<BudgetStatus> {
+        let known = self.known.borrow();
+        let status = |service: &Rc<Service>| {
+            let policy = service.balancer.policy();
+            let left = |kind, budget| service.budgets.left(kind, budget, now);
+            let retries = policy.retry.as_ref().map(|retry| left(Kind::Retry, &retry.budget));
+            let hedges = policy.hedge.as_ref().map(|hedge| left(Kind::Hedge, &hedge.budget));
+            let any = retries.is_some() || hedges.is_some();
+            any.then(|| BudgetStatus { service: service.name.as_str().into(), retries, hedges })
+        };
+        known.values().filter_map(status).collect()
+    }
+
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
         let known = self.known.borrow();
         let mut all = Vec::new();
@@ -242,6 +263,8 @@ impl Service {
             }),
             balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
+            budgets: Budgets::new(needs.workers, Instant::now()),
+            answers: Quantiles::default(),
             mesh,
             needs: needs.clone(),
             used: Cell::new(Instant::now()),

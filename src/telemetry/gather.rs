@@ -55,6 +55,7 @@ impl Gathered {
         let connections = |hop: Hop| self.registry.gauge(Metric::ConnectionsOpen, &[hop.as_str()]);
         connections(Hop::Inbound).set(open(|report| report.inbound_connections));
         connections(Hop::Outbound).set(open(|report| report.outbound_connections));
+        self.show_budgets(&reports);
         self.endpoints.clear();
         let mut services = BTreeSet::new();
         let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
@@ -81,6 +82,20 @@ impl Gathered {
             self.registry.gauge(Metric::InFlight, &[hop.as_str(), &target]).set(count);
         }
         self.show_endpoints(services);
+    }
+
+    fn show_budgets(&self, reports: &[WorkerReport]) {
+        let mut left = BTreeMap::<(&str, &str), u64>::new();
+        for status in reports.iter().flat_map(|report| &report.budgets) {
+            for (kind, budget) in [("retry", status.retries), ("hedge", status.hedges)] {
+                if let Some(budget) = budget {
+                    *left.entry((&status.service, kind)).or_default() += budget;
+                }
+            }
+        }
+        for ((service, kind), left) in left {
+            self.registry.gauge(Metric::RetryBudget, &[service, kind]).set(left as f64);
+        }
     }
 
     fn show_endpoints(&mut self, services: BTreeSet<Arc<str>>) {

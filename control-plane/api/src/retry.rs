@@ -4,11 +4,11 @@
 //! What was surely not processed goes to another endpoint, whatever it is. What may have been processed is sent again only
 //! where a policy or route asks for it, and only if the method is idempotent or the policy says that this does not matter.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
 use http::{Method, StatusCode};
 
-use crate::model::{Budget, Conditions, Retry};
+use crate::model::{Budget, Conditions, Retry, RouteRetry};
 
 /// Attempts in all that a request has, of which nobody has processed anything yet.
 pub const UNPROCESSED_ATTEMPTS: u32 = 3;
@@ -52,21 +52,10 @@ pub enum Why {
     Attempts,
 }
 
-/// A retry stanza of a route's rule (Gateway API, GEP-1731).
-#[derive(Debug, Clone, Copy)]
-pub struct OfRule<'a> {
-    /// Statuses for which a request is sent again.
-    pub codes: &'a [u16],
-    /// After the first.
-    pub attempts: Option<u32>,
-    /// Before a retry.
-    pub backoff: Option<Duration>,
-}
-
 /// What holds for a request: the rule's own words first, then the policy's, then the defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    rule: Option<OfRule<'a>>,
+    rule: Option<&'a RouteRetry>,
     policy: &'a Retry,
 }
 
@@ -75,7 +64,7 @@ static DEFAULT: LazyLock<Retry> = LazyLock::new(Retry::default);
 impl<'a> Rules<'a> {
     /// `policies`: that of the service that serves the request, then that of the one called; the first that says anything about
     /// retries is taken. `None`: there is nothing that asks for retries.
-    pub fn of(rule: Option<OfRule<'a>>, policies: [Option<&'a Retry>; 2]) -> Option<Self> {
+    pub fn of(rule: Option<&'a RouteRetry>, policies: [Option<&'a Retry>; 2]) -> Option<Self> {
         let policy = policies.into_iter().flatten().next();
         match (rule, policy) {
             (None, None) => None,
@@ -98,28 +87,41 @@ impl<'a> Rules<'a> {
         self.policy
     }
 
-    /// How long to wait at most before attempt `next` (2 is the first retry); how long really is chance: anything from zero to it.
-    pub fn backoff(&self, next: u32) -> Duration {
-        let base = self.rule.and_then(|rule| rule.backoff).unwrap_or(self.policy.backoff);
+    /// How long to wait before attempt `next` (2 is the first retry); `random`, in 0..1, says where between the ends.
+    ///
+    /// A rule's is the least that is waited (GEP-1731); the policy's doubles, and anything from zero to it is waited, so that
+    /// those who failed together do not come back together.
+    pub fn backoff(&self, next: u32, random: f64) -> Duration {
+        if let Some(least) = self.rule.and_then(|rule| rule.backoff) {
+            return least + least.mul_f64(random);
+        }
         let doublings = next.saturating_sub(2).min(16);
-        base.saturating_mul(1 << doublings).min(self.policy.max_backoff.max(base))
+        let most = self.policy.backoff.saturating_mul(1 << doublings).min(self.policy.max_backoff);
+        most.mul_f64(random)
     }
 
     fn asks_for(&self, ended: Ended) -> bool {
         let Conditions { statuses, reset, timeout, grpc } = &self.policy.on;
         match (ended, self.rule) {
-            // A rule that retries does so for connections that fail, too.
-            (Ended::Reset, rule) => *reset || rule.is_some(),
-            (Ended::Timeout, rule) => *timeout || rule.is_some(),
+            // A rule that retries does so for connections that fail, too; and whoever asks for a status means also those that
+            // the caller's own sidecar would answer with.
+            (Ended::Reset, rule) => *reset || rule.is_some() || lists(statuses, StatusCode::BAD_GATEWAY),
+            (Ended::Timeout, rule) => {
+                *timeout || rule.is_some() || lists(statuses, StatusCode::GATEWAY_TIMEOUT)
+            }
             (Ended::Status(status), Some(rule)) if !rule.codes.is_empty() => {
                 rule.codes.contains(&status.as_u16())
             }
-            (Ended::Status(status), _) => statuses.iter().any(|range| range.contains(&status.as_u16())),
+            (Ended::Status(status), _) => lists(statuses, status),
             (Ended::Grpc(code), _) => code < 32 && grpc & (1 << code) != 0,
             (Ended::Unprocessed, _) => true,
             (Ended::Final, _) => false,
         }
     }
+}
+
+fn lists(statuses: &[RangeInclusive<u16>], status: StatusCode) -> bool {
+    statuses.iter().any(|range| range.contains(&status.as_u16()))
 }
 
 /// Whether repeating a request has the effect of one (RFC 9110 9.2.2).
@@ -201,18 +203,20 @@ mod tests {
 
     #[test]
     fn a_rule_says_which_statuses_and_how_often() {
-        let rule = OfRule { codes: &[500], attempts: Some(1), backoff: Some(Duration::from_millis(100)) };
-        let rules = Rules::of(Some(rule), [None, None]).expect("a rule");
+        let rule =
+            RouteRetry { codes: vec![500], attempts: Some(1), backoff: Some(Duration::from_millis(100)) };
+        let rules = Rules::of(Some(&rule), [None, None]).expect("a rule");
         let status = |code| Ended::Status(StatusCode::from_u16(code).expect("a status"));
         assert_eq!(decide(Some(&rules), &Method::GET, 1, status(500)), Verdict::Again);
         assert_eq!(decide(Some(&rules), &Method::GET, 2, status(500)), Verdict::Answer(Why::Attempts));
         assert_eq!(decide(Some(&rules), &Method::GET, 1, status(503)), Verdict::Answer(Why::NotAFailure));
         assert_eq!(decide(Some(&rules), &Method::POST, 1, status(500)), Verdict::Answer(Why::Method));
         assert_eq!(decide(Some(&rules), &Method::GET, 1, Ended::Reset), Verdict::Again);
-        assert_eq!(rules.backoff(2), Duration::from_millis(100));
+        assert_eq!(rules.backoff(5, 0.0), Duration::from_millis(100));
+        assert_eq!(rules.backoff(5, 0.5), Duration::from_millis(150));
         // Without statuses of its own, the policy's.
-        let rule = OfRule { codes: &[], attempts: None, backoff: None };
-        let rules = Rules::of(Some(rule), [None, None]).expect("a rule");
+        let rule = RouteRetry::default();
+        let rules = Rules::of(Some(&rule), [None, None]).expect("a rule");
         assert_eq!(decide(Some(&rules), &Method::GET, 2, status(503)), Verdict::Again);
     }
 
@@ -230,9 +234,10 @@ mod tests {
     fn backoff_doubles_up_to_its_bound() {
         let policy = Retry::default();
         let rules = Rules::of(None, [Some(&policy), None]).expect("a policy");
-        let waits: Vec<u128> = (2..8).map(|next| rules.backoff(next).as_millis()).collect();
+        let waits: Vec<u128> = (2..8).map(|next| rules.backoff(next, 1.0).as_millis()).collect();
         assert_eq!(waits, [25, 50, 100, 200, 250, 250]);
-        assert_eq!(rules.backoff(u32::MAX).as_millis(), 250);
+        assert_eq!(rules.backoff(u32::MAX, 0.5).as_millis(), 125);
+        assert_eq!(rules.backoff(u32::MAX, 0.0).as_millis(), 0);
     }
 
     proptest! {

@@ -44,9 +44,9 @@ pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
     }
 }
 
-fn retry(retry: &Retry) -> wire::Retry {
+fn retry(retry: &Retry) -> wire::RetryPolicy {
     let backoff = retry.backoff.clone().unwrap_or_default();
-    wire::Retry {
+    wire::RetryPolicy {
         attempts: retry.attempts.unwrap_or(0),
         on: retry.on.clone(),
         codes: retry.codes.clone(),
@@ -59,8 +59,8 @@ fn retry(retry: &Retry) -> wire::Retry {
     }
 }
 
-fn hedge(hedge: &Hedge) -> wire::Hedge {
-    wire::Hedge {
+fn hedge(hedge: &Hedge) -> wire::HedgePolicy {
+    wire::HedgePolicy {
         after_ms: wire_ms(hedge.after.as_ref()),
         percentile: hedge.percentile.unwrap_or(0),
         attempts: hedge.attempts.unwrap_or(0),

@@ -638,10 +638,10 @@ pub struct TrafficPolicy {
     pub request_timeout_ms: u32,
     /// Absent: only what was surely not processed is sent again.
     #[prost(message, optional, tag = "7")]
-    pub retry: ::core::option::Option<Retry>,
+    pub retry: ::core::option::Option<RetryPolicy>,
     /// Absent: none.
     #[prost(message, optional, tag = "8")]
-    pub hedge: ::core::option::Option<Hedge>,
+    pub hedge: ::core::option::Option<HedgePolicy>,
     #[prost(message, optional, tag = "9")]
     pub timeouts: ::core::option::Option<Timeouts>,
 }
@@ -887,7 +887,7 @@ pub struct Timeouts {
     pub stream_idle_ms: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Retry {
+pub struct RetryPolicy {
     /// After the first.
     #[prost(uint32, tag = "1")]
     pub attempts: u32,
@@ -913,7 +913,7 @@ pub struct Retry {
     pub max_body_bytes: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Hedge {
+pub struct HedgePolicy {
     /// One of the two at least.
     #[prost(uint32, tag = "1")]
     pub after_ms: u32,

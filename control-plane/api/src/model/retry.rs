@@ -144,7 +144,7 @@ impl Conditions {
 }
 
 impl Faults {
-    pub(super) fn retry(&mut self, retry: wire::Retry) -> Retry {
+    pub(super) fn retry(&mut self, retry: wire::RetryPolicy) -> Retry {
         let default = Retry::default();
         let mut on = match retry.on.is_empty() {
             true => default.on,
@@ -178,7 +178,7 @@ impl Faults {
         }
     }
 
-    pub(super) fn hedge(&mut self, hedge: wire::Hedge) -> Hedge {
+    pub(super) fn hedge(&mut self, hedge: wire::HedgePolicy) -> Hedge {
         let default = Hedge::default();
         if hedge.after_ms == 0 && hedge.percentile == 0 {
             self.say("policy.hedge", "says neither after_ms nor percentile");

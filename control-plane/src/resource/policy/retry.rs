@@ -35,8 +35,8 @@ pub struct Retry {
     /// How long to wait before another attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
-    /// The longest `Retry-After` (`grpc-retry-pushback-ms`) that is waited for; with a longer one the answer goes to the caller.
-    /// Default: 1s.
+    /// The longest `Retry-After` (`grpc-retry-pushback-ms`) that is waited for; with a longer one the
+    /// answer goes to the caller. Default: 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retry_after: Option<String>,
     /// Whether methods are repeated that are not idempotent, such as POST, and so all of gRPC: an application must expect to see
