@@ -31,6 +31,7 @@ mod redirect;
 mod reference;
 mod resets;
 mod resolve;
+mod retries;
 mod rolling;
 mod run;
 mod streams;

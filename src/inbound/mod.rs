@@ -29,6 +29,7 @@ use crate::{
         sniff::{Detected, Patience, Prefixed, sniff},
     },
     telemetry::{
+        detections::Detections,
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
         prometheus::Registry,
@@ -76,6 +77,7 @@ pub struct Inbound {
     applications: HashMap<u16, Client<ToApplication>>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
     open: Open,
+    detections: Detections,
 }
 
 impl Inbound {
@@ -91,6 +93,7 @@ impl Inbound {
             applications,
             tls: RefCell::default(),
             open: Open::default(),
+            detections: Detections::new(needs.registry.clone(), Hop::Inbound),
             needs,
         })
     }

@@ -8,6 +8,7 @@ mod opaque;
 mod outside;
 mod route;
 mod services;
+mod session;
 mod steer;
 mod target;
 
@@ -19,7 +20,7 @@ use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use self::{opaque::Opened, outside::Outside, services::Services};
 use crate::{
-    control::{self, Mesh, directory::Directory},
+    control::{self, Mesh, answers::Answers, directory::Directory},
     drain,
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, replay::Room, serve},
@@ -30,8 +31,8 @@ use crate::{
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
     telemetry::{
+        detections::Detections,
         edge::{Edge, EdgeKey, Edges},
-        names::Metric,
         prometheus::Registry,
         report::{BudgetStatus, EndpointStatus},
     },
@@ -78,6 +79,9 @@ pub struct Outbound {
     /// For request bodies that are kept to be sent again.
     kept: Rc<Room>,
     open: Open,
+    /// What destinations are.
+    answers: Answers,
+    detections: Detections,
 }
 
 /// A port of a service, or of one of its endpoints: where a connection is known to go before it has said anything.
@@ -101,6 +105,8 @@ impl Outbound {
             random: RefCell::new(SmallRng::from_os_rng()),
             kept: Room::new(MAX_KEPT),
             open: Open::default(),
+            answers: Answers::of(needs.directory.clone()),
+            detections: Detections::new(needs.registry.clone(), Hop::Outbound),
             needs,
         })
     }
@@ -183,7 +189,7 @@ impl Outbound {
         let began = Instant::now();
         let patience = Patience { silent: None, partial: self.needs.detection_timeout };
         let Ok((detected, io)) = sniff(io, patience).await else { return Ok(()) };
-        self.detected(detected.as_str(), began);
+        self.detections.count(detected.as_str(), began, Instant::now());
         self.proxied(detected, io).await
     }
 
@@ -235,16 +241,16 @@ impl Outbound {
         let Ok(spoken) = spoken else { return Ok(()) };
         match spoken {
             Spoken::Server(io, upstream) => {
-                self.detected("server-first", began);
+                self.detections.count("server-first", began, Instant::now());
                 Box::pin(self.forward_opaque(io, &target, Some(upstream))).await
             }
             Spoken::Nobody(mut io, refusal) => {
-                self.detected(Detected::Undecided.as_str(), began);
+                self.detections.count(Detected::Undecided.as_str(), began, Instant::now());
                 io.abort();
                 Err(refusal)
             }
             Spoken::Client(detected, mut io, opened) => {
-                self.detected(detected.as_str(), began);
+                self.detections.count(detected.as_str(), began, Instant::now());
                 match detected {
                     Detected::Nothing if routed => Ok(()),
                     Detected::Http1 => self.http(io, Version::Http1, Some(target)).await,
@@ -300,13 +306,6 @@ impl Outbound {
                 Err(refusal)
             }
         }
-    }
-
-    /// Counts what a connection was found to carry, and how long that took.
-    fn detected(&self, outcome: &str, began: Instant) {
-        let labels = [Hop::Outbound.as_str(), outcome];
-        self.needs.registry.counter(Metric::Detections, &labels).increment(1);
-        self.needs.registry.histogram(Metric::DetectionTime, &labels).record(began.elapsed().as_secs_f64());
     }
 
     /// Who we are; waits, bounded, while it is not known yet.

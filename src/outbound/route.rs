@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, RouteRule},
+    model::{self, Backend, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -14,6 +14,7 @@ use super::{
     Outbound, Target,
     attempt::{Destination, Held, Plan},
     services::Service,
+    session::{self, Token},
     steer::Steering,
 };
 use crate::{
@@ -75,17 +76,30 @@ impl Outbound {
             if let Some(idle) = idle {
                 request = request.map(|body| idle.watch(body));
             }
-            match self.backend(&service, &config, target.port, rule).await {
-                Ok((backend, port)) => {
+            let session = rule.and_then(|rule| rule.session.as_ref());
+            let had = session.and_then(|session| Token::of(session, request.headers(), session::now()));
+            match self.backend(&service, &config, target.port, rule, had).await {
+                Ok(Chosen { backend, port, session: with }) => {
                     let endpoint = target.endpoint.as_deref();
                     let source = &*self.needs.workload;
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
-                    let key = steering.key;
-                    let to = Destination { called: &service, backend: &backend, port, endpoint, key };
+                    let (key, kept) = (steering.key, had.map(Token::endpoint));
+                    let to = Destination {
+                        called: &service,
+                        backend: &backend,
+                        port,
+                        endpoint,
+                        key,
+                        session: kept,
+                    };
                     let other = if Rc::ptr_eq(&backend, &service) { None } else { backend.config().ok() };
-                    let policy = other.as_ref().map_or(&config.policy, |config| &config.policy);
-                    let plan = Plan::of(rule, [policy, &config.policy], &request, whole);
-                    steering.mark(self.send(request, authority, now, to, plan, interim).await)
+                    let own = other.as_ref().map_or(&config.policy, |config| &config.policy);
+                    let plan = Plan::of(rule, [own, &config.policy], &request, whole);
+                    let served = steering.mark(self.send(request, authority, now, to, plan, interim).await);
+                    match session {
+                        Some(session) => session::mark(session, had, with, served),
+                        None => served,
+                    }
                 }
                 Err(refusal) => Served::refused(refusal),
             }
@@ -93,23 +107,45 @@ impl Outbound {
         middleware::run(request, now, policy, tail).await
     }
 
-    /// The service that gets the request, and the application port there.
+    /// Who gets the request: the backend that its session is with, as long as that can go on, else one by weight.
     async fn backend(
         &self,
         called: &Rc<Service>,
         config: &model::Service,
         port: u16,
         rule: Option<&RouteRule>,
-    ) -> Result<(Rc<Service>, u16), Refusal> {
+        had: Option<Token>,
+    ) -> Result<Chosen, Refusal> {
         let Some(rule) = rule else {
-            let known = config.port(port).map(|port| (called.clone(), port.target_port));
+            let known = config.port(port).map(|port| Chosen {
+                backend: called.clone(),
+                port: port.target_port,
+                session: 0,
+            });
             return known
                 .ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", called.name)));
         };
+        if let Some(token) = had
+            && let Some(kept) = rule.backends.iter().find(|it| it.weight > 0 && token.is_with(it))
+            && let Ok(chosen) = Box::pin(self.chosen(called, rule, kept)).await
+            && chosen.backend.balancer.keeps(token.endpoint(), Instant::now())
+        {
+            return Ok(chosen);
+        }
         let chosen = route::backend(&rule.backends, |total| self.random.borrow_mut().random_range(0..total));
         let chosen = chosen.ok_or_else(|| {
             Refusal::new(Reason::NoBackend, format_args!("rule {} of route {}", rule.rule, rule.route))
         })?;
+        self.chosen(called, rule, chosen).await
+    }
+
+    /// The service that a backend of a rule means, and the application port there.
+    async fn chosen(
+        &self,
+        called: &Rc<Service>,
+        rule: &RouteRule,
+        chosen: &Backend,
+    ) -> Result<Chosen, Refusal> {
         let absent = |detail: &dyn std::fmt::Display| {
             Refusal::new(Reason::NoBackend, format_args!("{detail}, named by route {}", rule.route))
         };
@@ -124,8 +160,17 @@ impl Outbound {
             })?
         };
         let target_port = backend.config()?.port(chosen.port).map(|port| port.target_port);
-        let target_port =
-            target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
-        Ok((backend, target_port))
+        let port = target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
+        let session = if rule.session.is_some() { session::backend(chosen) } else { 0 };
+        Ok(Chosen { backend, port, session })
     }
+}
+
+/// Who gets a request.
+struct Chosen {
+    backend: Rc<Service>,
+    /// The application's.
+    port: u16,
+    /// What sessions know the backend by, where the rule keeps any.
+    session: u64,
 }

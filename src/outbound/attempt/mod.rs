@@ -47,6 +47,12 @@ type Avoid = SmallVec<[Rc<Endpoint<Reach>>; retry::UNPROCESSED_ATTEMPTS as usize
 /// An endpoint held until its response's last byte.
 pub(super) struct Held(Pick<Reach>);
 
+impl Held {
+    pub(super) fn endpoint(&self) -> &Endpoint<Reach> {
+        self.0.endpoint()
+    }
+}
+
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         if is_impatience(outcome) {
@@ -98,6 +104,8 @@ pub(super) struct Destination<'a> {
     pub(super) endpoint: Option<&'a str>,
     /// For a balancer that hashes.
     pub(super) key: Option<u64>,
+    /// The endpoint that the client keeps to, by its token.
+    pub(super) session: Option<u64>,
 }
 
 /// How long a request may take.
@@ -284,9 +292,9 @@ impl Outbound {
         now: Instant,
         whom: Whom<'_>,
     ) -> Result<Tried, Refused> {
-        let Destination { called, backend, port, endpoint, key } = sending.to;
+        let Destination { called, backend, port, endpoint, key, session } = sending.to;
         let carry = sending.carry;
-        let wanted = Wanted { key, session: None, avoid: whom.avoid };
+        let wanted = Wanted { key, session, avoid: whom.avoid };
         let picked = backend.pick(&self.random, now, endpoint, &wanted).await;
         let pick = picked.map_err(|refusal| Refused { refusal, edge: None })?;
         if whom.other && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
