@@ -36,6 +36,7 @@ use crate::{
     dns::Dns,
     drain,
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
+    outbound::connections,
     run::{Application, Endings},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
@@ -92,6 +93,7 @@ async fn main_thread(
 
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
+    let connections = connections::Shared::default();
     let mut workers = Vec::new();
     for index in 0..config.workers {
         let needs = worker::Needs {
@@ -100,6 +102,7 @@ async fn main_thread(
             policies: policies.clone(),
             directory: directory.clone(),
             registry: registry.clone(),
+            connections: connections.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
             self_test,
@@ -125,7 +128,12 @@ async fn main_thread(
     let (refresh, refreshes) = mpsc::channel(16);
     let (shut_down, asked) = watch::channel(false);
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
-    tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
+    tokio::task::spawn_local(health::check(
+        config.health.clone(),
+        config.ports.clone(),
+        policies,
+        health_sender,
+    ));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
     let (health, unready) = match redirection {
         Some(redirection) => redirection.start(health),

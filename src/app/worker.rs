@@ -21,7 +21,7 @@ use crate::{
         resolve::Resolver,
         self_test::SelfTest,
     },
-    outbound::{self, Outbound},
+    outbound::{self, Outbound, connections},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
 };
 
@@ -36,6 +36,7 @@ pub(super) struct Needs {
     pub(super) policies: watch::Receiver<OwnPolicies>,
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
+    pub(super) connections: connections::Shared,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
     pub(super) self_test: SelfTest,
@@ -152,6 +153,7 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
+        connections: needs.connections.clone(),
         resolver: Resolver::from_sources(needs.names.clone()),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,

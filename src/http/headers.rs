@@ -14,6 +14,8 @@ use crate::error::{Reason, Refusal};
 
 /// Names the refusing proxy and its reason, on every answer that a proxy made itself.
 pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
+/// On an answer of a fallback: `<reason>; to=<service or response>`.
+pub const FALLBACK: HeaderName = HeaderName::from_static("pillion-fallback");
 
 /// On an error: how many attempts there were, if more than one.
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("pillion-attempts");

@@ -1,10 +1,10 @@
 //! The outbound tail's first half: which policy holds for a request, and which backend by the service's routes.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, Backend, RouteRule},
+    model::{self, Backend, Fallback, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Outbound, Target,
     attempt::{Destination, Held, Plan},
+    fallback::{covers, stepped_in},
     services::Service,
     session::{self, Token},
     steer::Steering,
@@ -51,10 +52,12 @@ impl Outbound {
             Decision::Rule(rule) => Some(rule),
             Decision::Direct | Decision::NoMatch => None,
         };
+        // As many requests as may be are under way, but a fallback is there for that.
+        let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
         let policy = Policy {
             voice: &self.voice,
             edge: service.edge.clone(),
-            limit: Some(&service.requests),
+            limit: limited.is_none().then_some(&service.requests),
             timeout: Timeout::of(
                 rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
                 deadline::asked(request.headers()),
@@ -76,6 +79,11 @@ impl Outbound {
             if let Some(idle) = idle {
                 request = request.map(|body| idle.watch(body));
             }
+            if let Some((fallback, refusal)) = limited {
+                let plan = Plan::of(rule, [&config.policy, &config.policy], &request, whole);
+                let answer = self.fall_back(&fallback, refusal, request, authority, &service, plan, interim);
+                return Box::pin(answer).await;
+            }
             let session = rule.and_then(|rule| rule.session.as_ref());
             let had = session.and_then(|session| Token::of(session, request.headers(), session::now()));
             match self.backend(&service, &config, target.port, rule, had).await {
@@ -95,8 +103,19 @@ impl Outbound {
                     let other = if Rc::ptr_eq(&backend, &service) { None } else { backend.config().ok() };
                     let own = other.as_ref().map_or(&config.policy, |config| &config.policy);
                     let plan = Plan::of(rule, [own, &config.policy], &request, whole);
-                    let served = steering.mark(self.send(request, authority, now, to, plan, interim).await);
+                    let fallback = if endpoint.is_none() { backend.fallback() } else { None };
+                    let served = match fallback {
+                        None => self.send(request, authority, now, to, plan, interim).await,
+                        Some(fallback) => {
+                            let sent =
+                                self.send_or_fall_back(fallback, request, authority, now, to, plan, interim);
+                            Box::pin(sent).await
+                        }
+                    };
+                    let served = steering.mark(served);
                     match session {
+                        // Who has stepped in is not whom the client is to come back to.
+                        Some(_) if stepped_in(&served) => served,
                         Some(session) => session::mark(session, had, with, served),
                         None => served,
                     }
@@ -173,4 +192,11 @@ struct Chosen {
     port: u16,
     /// What sessions know the backend by, where the rule keeps any.
     session: u64,
+}
+
+/// What answers where a service has as many requests under way as it may, and the refusal that it is instead of.
+fn instead_of_limit(service: &Service) -> Option<(Arc<Fallback>, Refusal)> {
+    let refusal = service.requests.full()?;
+    let fallback = service.fallback().filter(|fallback| covers(fallback, refusal.reason))?;
+    Some((fallback, refusal))
 }

@@ -28,7 +28,7 @@ use super::{
     services::{Reach, Service},
 };
 use crate::{
-    balance::{Endpoint, Pick, pick::Wanted},
+    balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, deadline,
@@ -59,8 +59,9 @@ impl End for Held {
             return;
         }
         // A failure is one however its body goes on; and a probe has shown what it was to show.
-        if outcome.is_failure() || self.0.is_probe() {
-            self.0.settle(!outcome.is_failure(), Instant::now());
+        let health = self.0.verdict(outcome);
+        if health != Health::Good || self.0.is_probe() {
+            self.0.settle(health, Instant::now());
         }
     }
 
@@ -68,7 +69,7 @@ impl End for Held {
         if is_impatience(outcome) {
             return;
         }
-        self.0.settle(!outcome.is_failure(), now);
+        self.0.settle(self.0.verdict(outcome), now);
     }
 }
 
@@ -180,7 +181,12 @@ impl Tried {
     /// Nobody waits for it any more; gives what is left to say if there is no other.
     fn give_up(mut self, now: Instant) -> Served<Held> {
         if self.counts {
-            self.pick.settle(false, now);
+            let outcome = match (&self.result, self.ended) {
+                (_, Ended::Grpc(code)) => Outcome::Grpc(u8::try_from(code).unwrap_or(2)),
+                (Ok(response), _) => Outcome::Status(response.status()),
+                (Err(refusal), _) => Outcome::Refused(refusal.reason),
+            };
+            self.pick.settle(self.pick.verdict(outcome), now);
         }
         Served { result: self.result, edge: Some(self.edge), end: None }
     }
@@ -296,7 +302,7 @@ impl Outbound {
         let carry = sending.carry;
         let wanted = Wanted { key, session, avoid: whom.avoid };
         let picked = backend.pick(&self.random, now, endpoint, &wanted).await;
-        let pick = picked.map_err(|refusal| Refused { refusal, edge: None })?;
+        let mut pick = picked.map_err(|refusal| Refused { refusal, edge: None })?;
         if whom.other && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
             return Err(Refused { refusal: Reason::NoEndpoints.into(), edge: None });
         }
@@ -332,7 +338,7 @@ impl Outbound {
                 }
                 let ended = ended(&response, sending);
                 if let Some(Hedge { percentile: Some(_), .. }) = sending.plan.hedge {
-                    backend.answers.observe(pick.took(now).as_micros() as u64);
+                    backend.answers.observe(pick.age(now).as_micros() as u64);
                 }
                 Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true }
             }

@@ -2,6 +2,8 @@
 //! every fault named, and the sidecar goes on with what it had.
 
 mod balancer;
+mod fallback;
+mod health;
 mod mesh;
 mod policy;
 mod retry;
@@ -10,7 +12,7 @@ mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, mesh::*, policy::*, retry::*, route::*, session::*};
+pub use self::{balancer::*, fallback::*, health::*, mesh::*, policy::*, retry::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
