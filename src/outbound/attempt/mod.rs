@@ -23,10 +23,7 @@ pub(super) use self::{
     budget::{Budgets, Kind},
     quantile::Quantiles,
 };
-use super::{
-    Outbound,
-    services::{Reach, Service},
-};
+use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
