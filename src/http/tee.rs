@@ -205,6 +205,8 @@ impl http_body::Body for Copied {
     }
 }
 
+impl Progress for Copied {}
+
 impl Drop for Copied {
     fn drop(&mut self) {
         let mut shared = self.0.borrow_mut();

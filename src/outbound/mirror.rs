@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use super::{
     Outbound,
-    attempt::{Destination, Times},
+    attempt::{Destination, Plan, Times},
     steer::Steering,
 };
 use crate::{
     error::{Reason, Refusal},
     http::{Body, NoInterim, headers, tee},
     middleware::{
-        Served,
+        Served, Timeout,
         limit::{Limit, Place},
         record::End,
     },
@@ -128,8 +128,11 @@ impl Outbound {
         let key = Steering::of(&service, &copy, source, &mut *self.random.borrow_mut()).key;
         let to =
             Destination { called: &service, backend: &service, port, endpoint: None, key, session: None };
-        let times = Times { whole: Some((now + timeout, timeout)), each: None };
-        let Served { result, end, .. } = self.send(copy, authority, now, to, times, &NoInterim).await;
+        let whole = Timeout { after: timeout, reason: Reason::RequestTimeout };
+        let times = Times { whole: Some((now + timeout, whole)), each: None };
+        // Once is enough: a copy is for looking at.
+        let plan = Plan { times, rules: None, hedge: None };
+        let Served { result, end, .. } = self.send(copy, authority, now, to, plan, &NoInterim).await;
         let (outcome, result) = match result {
             Ok(response) => {
                 let outcome = Outcome::Status(response.status());
@@ -164,6 +167,6 @@ fn copy(request: Request<Body>) -> (Request<Body>, Request<Body>, Option<tee::Wh
     }
     let (teed, copied) = tee::tee(body);
     let whole = copied.whole();
-    *copy.body_mut() = Body::Copied(copied);
-    (Request::from_parts(parts, Body::Teed(Box::new(teed))), copy, Some(whole))
+    *copy.body_mut() = Body::Wrapped(Box::new(copied));
+    (Request::from_parts(parts, Body::Wrapped(Box::new(teed))), copy, Some(whole))
 }

@@ -36,7 +36,7 @@ use crate::{
     control::{self, Mesh, answers::Answers, directory::Directory},
     drain,
     error::{Hop, Reason, Refusal},
-    http::{Version, refusal::Voice, serve},
+    http::{Version, refusal::Voice, replay::Room, serve},
     net::{
         io::{Abort, Io},
         listen::{Open, OpenGuard},
@@ -47,7 +47,7 @@ use crate::{
         detections::Detections,
         edge::{Edge, EdgeKey, Edges},
         prometheus::Registry,
-        report::EndpointStatus,
+        report::{BudgetStatus, EndpointStatus},
     },
 };
 
@@ -76,7 +76,12 @@ pub struct Needs {
     pub detection_timeout: Duration,
     /// For who we are to become known.
     pub discovery_timeout: Duration,
+    /// How many workers there are.
+    pub workers: usize,
 }
+
+/// Request bodies kept to be sent again, all together, bytes.
+const MAX_KEPT: usize = 16 * 1024 * 1024;
 
 /// One worker's outbound side.
 #[derive(Debug)]
@@ -86,6 +91,8 @@ pub struct Outbound {
     services: Services,
     outside: Outside,
     random: RefCell<SmallRng>,
+    /// For request bodies that are kept to be sent again.
+    kept: Rc<Room>,
     open: Open,
     /// What destinations are.
     answers: Answers,
@@ -114,6 +121,7 @@ impl Outbound {
             services: Services::new(needs.clone()),
             outside: Outside::new(&needs),
             random: RefCell::new(SmallRng::from_os_rng()),
+            kept: Room::new(MAX_KEPT),
             open: Open::default(),
             mirrors: Mirrors::new(needs.registry.clone()),
             namespace: OnceCell::new(),
@@ -131,6 +139,11 @@ impl Outbound {
     /// The services that this worker follows.
     pub fn services(&self) -> Vec<Arc<str>> {
         self.services.names()
+    }
+
+    /// What may still be sent beyond the requests themselves.
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        self.services.budgets(Instant::now())
     }
 
     /// How this worker sees every endpoint.
