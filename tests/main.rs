@@ -33,6 +33,7 @@ mod redirect;
 mod reference;
 mod resets;
 mod resolve;
+mod retries;
 mod rolling;
 mod run;
 mod streams;

@@ -26,8 +26,21 @@ pub enum Body {
     Http1(h1::Incoming),
     /// From an HTTP/2 connection.
     Http2(RecvBody),
+    /// Something is done to another body on its way.
+    Wrapped(Box<dyn Wrapped>),
     /// Any of these, which can be had back until it is read from.
     Lent(Lent),
+}
+
+/// A body that does something to another one.
+pub trait Wrapped:
+    http_body::Body<Data = Bytes, Error = BodyError> + Progress + std::fmt::Debug + Unpin + 'static
+{
+}
+
+impl<B> Wrapped for B where
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Progress + std::fmt::Debug + Unpin + 'static
+{
 }
 
 /// What is left to whoever lent a body.
@@ -70,6 +83,7 @@ impl Progress for Body {
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
         match self {
             Self::Http1(incoming) => incoming.poll_progress(cx),
+            Self::Wrapped(body) => body.poll_progress(cx),
             Self::Lent(lent) => lent.with(|body| {
                 if let Some(body) = body {
                     body.poll_progress(cx);
@@ -98,6 +112,7 @@ impl http_body::Body for Body {
             }
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
+            Self::Wrapped(body) => Pin::new(body).poll_frame(cx),
             Self::Lent(lent) => match lent.back() {
                 Some(body) => {
                     *this = body;
@@ -114,6 +129,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
+            Self::Wrapped(body) => body.is_end_stream(),
             Self::Lent(lent) => lent.with(|body| body.as_ref().is_some_and(|body| body.is_end_stream())),
         }
     }
@@ -124,6 +140,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
+            Self::Wrapped(body) => body.size_hint(),
             Self::Lent(lent) => {
                 lent.with(|body| body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint()))
             }

@@ -12,6 +12,7 @@
 //! | response headers | as on the way in |
 //! | [`record`] ends | with the response's last byte |
 
+pub mod idle;
 pub mod limit;
 pub mod record;
 
@@ -22,6 +23,7 @@ use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
 use self::{
+    idle::Idle,
     limit::Limit,
     record::{End, Recorded, Recording},
 };
@@ -42,7 +44,9 @@ pub struct Policy<'a> {
     /// On requests under way.
     pub limit: Option<&'a Limit>,
     /// For the whole request.
-    pub timeout: Option<Duration>,
+    pub timeout: Option<Timeout>,
+    /// For a response that has begun.
+    pub idle: Option<Idle>,
     /// Where connections that outlive HTTP are counted as open.
     pub open: &'a Open,
     /// The route's.
@@ -54,7 +58,34 @@ pub struct Policy<'a> {
 impl<'a> Policy<'a> {
     /// Without limits, deadlines or changes.
     pub fn bare(voice: &'a Voice, edge: Rc<Edge>, open: &'a Open) -> Self {
-        Self { voice, edge, limit: None, timeout: None, open, request_headers: None, response_headers: None }
+        Self {
+            voice,
+            edge,
+            limit: None,
+            timeout: None,
+            idle: None,
+            open,
+            request_headers: None,
+            response_headers: None,
+        }
+    }
+}
+
+/// How long a whole request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout {
+    /// So long.
+    pub after: Duration,
+    /// What it is then: [`Reason::RequestTimeout`] by policy, [`Reason::DeadlineExceeded`] by the caller's own will.
+    pub reason: Reason,
+}
+
+impl Timeout {
+    /// What a policy grants, and what the caller asks for: the shorter one.
+    pub fn of(policy: Option<Duration>, asked: Option<Duration>) -> Option<Self> {
+        let policy = policy.map(|after| Self { after, reason: Reason::RequestTimeout });
+        let asked = asked.map(|after| Self { after, reason: Reason::DeadlineExceeded });
+        [policy, asked].into_iter().flatten().min_by_key(|timeout| timeout.after)
     }
 }
 
@@ -91,7 +122,7 @@ where
     let grpc = headers::is_grpc(request.headers());
     let mut recording = Recording::begin(policy.edge, started);
 
-    let deadline = policy.timeout.map(|timeout| started + timeout);
+    let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
     let mut upgrade = None;
     let served = match policy.limit.map(Limit::enter).transpose() {
@@ -102,11 +133,8 @@ where
             match deadline {
                 None => tail(request).await,
                 // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                Some(at) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
-                    Served::refused(Refusal::new(
-                        Reason::RequestTimeout,
-                        format_args!("not within {:?}", at - started),
-                    ))
+                Some((at, reason)) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
+                    Served::refused(Refusal::new(reason, format_args!("not within {:?}", at - started)))
                 }),
             }
         }
@@ -128,7 +156,7 @@ where
     if let Some(modifier) = policy.response_headers {
         modifier.apply(response.headers_mut());
     }
-    recording.until_the_last_byte(response, grpc, deadline)
+    recording.until_the_last_byte(response, grpc, deadline, policy.idle)
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.

@@ -12,7 +12,7 @@ use pillion_api::model::HeaderModifier;
 use pillion_proxy::{
     error::{Hop, Reason},
     http::{Body, refusal::Voice},
-    middleware::{self, Policy, Served, limit::Limit},
+    middleware::{self, Policy, Served, Timeout, limit::Limit},
     net::listen::Open,
     telemetry::edge::{Edge, Edges},
 };
@@ -78,7 +78,8 @@ impl Case for Chain {
             voice: &self.voice,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
-            timeout: self.timeout,
+            timeout: Timeout::of(self.timeout, None),
+            idle: None,
             open: &self.open,
             request_headers: self.changes.as_ref(),
             response_headers: self.changes.as_ref(),

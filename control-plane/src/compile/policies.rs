@@ -4,7 +4,7 @@ use pillion_api::wire;
 
 use crate::resource::{
     duration::wire_ms,
-    policy::{Fallback, HashOn, HealthCheck, LoadBalancer},
+    policy::{Budget, Fallback, HashOn, HealthCheck, Hedge, LoadBalancer, Retry},
     references::Policy,
 };
 
@@ -43,6 +43,12 @@ pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
             max_connections: connections.max_connections.unwrap_or(0),
             max_requests_per_connection: connections.max_requests_per_connection.unwrap_or(0),
             queue_timeout_ms: wire_ms(connections.queue_timeout.as_ref()),
+        }),
+        retry: spec.retry.as_ref().map(retry),
+        hedge: spec.hedge.as_ref().map(hedge),
+        timeouts: spec.timeouts.as_ref().map(|timeouts| wire::Timeouts {
+            attempt_ms: wire_ms(timeouts.attempt.as_ref()),
+            stream_idle_ms: wire_ms(timeouts.idle.as_ref()),
         }),
         request_timeout_ms: wire_ms(spec.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_ref())),
         fallback: spec.fallback.as_ref().map(|fallback| to_fallback(fallback, &key.namespace)),
@@ -92,6 +98,39 @@ fn health_check(check: &HealthCheck) -> wire::HealthCheck {
         unhealthy_threshold: check.unhealthy_threshold.unwrap_or(0),
         healthy_threshold: check.healthy_threshold.unwrap_or(0),
         initial_delay_ms: wire_ms(check.initial_delay.as_ref()),
+    }
+}
+
+fn retry(retry: &Retry) -> wire::RetryPolicy {
+    let backoff = retry.backoff.clone().unwrap_or_default();
+    wire::RetryPolicy {
+        attempts: retry.attempts.unwrap_or(0),
+        on: retry.on.clone(),
+        codes: retry.codes.clone(),
+        backoff_base_ms: wire_ms(backoff.base.as_ref()),
+        backoff_max_ms: wire_ms(backoff.max.as_ref()),
+        max_retry_after_ms: retry.max_retry_after.as_ref().map(|text| wire_ms(Some(text))),
+        non_idempotent: retry.non_idempotent.unwrap_or(false),
+        budget: retry.budget.as_ref().map(budget),
+        max_body_bytes: retry.max_body_bytes,
+    }
+}
+
+fn hedge(hedge: &Hedge) -> wire::HedgePolicy {
+    wire::HedgePolicy {
+        after_ms: wire_ms(hedge.after.as_ref()),
+        percentile: hedge.percentile.unwrap_or(0),
+        attempts: hedge.attempts.unwrap_or(0),
+        non_idempotent: hedge.non_idempotent.unwrap_or(false),
+        budget: hedge.budget.as_ref().map(budget),
+    }
+}
+
+fn budget(budget: &Budget) -> wire::Budget {
+    wire::Budget {
+        percent: budget.percent,
+        min_per_second: budget.min_per_second,
+        window_s: wire_ms(budget.window.as_ref()) / 1000,
     }
 }
 

@@ -6,12 +6,13 @@ mod fallback;
 mod health;
 mod mesh;
 mod policy;
+mod retry;
 mod route;
 mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, fallback::*, health::*, mesh::*, policy::*, route::*, session::*};
+pub use self::{balancer::*, fallback::*, health::*, mesh::*, policy::*, retry::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{

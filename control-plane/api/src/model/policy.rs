@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fallback, Faults, HealthCheck, LoadBalancer, On, milliseconds, or};
+use super::{Fallback, Faults, HealthCheck, Hedge, LoadBalancer, On, Retry, milliseconds, or};
 use crate::wire;
 
 /// How a service's endpoints are balanced, broken and limited.
@@ -30,6 +30,14 @@ pub struct TrafficPolicy {
     pub queue_timeout: Duration,
     /// For the whole request where no route says otherwise. `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// For each attempt, from its beginning to the head of its response, where no route says otherwise. `None`: no limit.
+    pub attempt_timeout: Option<Duration>,
+    /// Without a byte of the response's body, or of the request's, once the response has begun. `None`: no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `None`: only what was surely not processed is sent again.
+    pub retry: Option<Retry>,
+    /// `None`: never.
+    pub hedge: Option<Hedge>,
     /// What answers where the service cannot. `None`: a refusal that says why.
     pub fallback: Option<std::sync::Arc<Fallback>>,
     /// For the sidecars of the service's own workloads.
@@ -50,6 +58,10 @@ impl Default for TrafficPolicy {
             max_requests_per_connection: None,
             queue_timeout: Duration::from_secs(1),
             request_timeout: None,
+            attempt_timeout: None,
+            stream_idle_timeout: None,
+            retry: None,
+            hedge: None,
             fallback: None,
             health_check: None,
         }
@@ -144,6 +156,7 @@ impl Faults {
     pub(super) fn policy(&mut self, policy: wire::TrafficPolicy) -> TrafficPolicy {
         let default = TrafficPolicy::default();
         let connections = policy.connections.unwrap_or_default();
+        let timeouts = policy.timeouts.unwrap_or_default();
         let fallback = policy.fallback.and_then(|fallback| self.fallback(fallback));
         let broken = fallback.as_ref().is_some_and(|fallback| fallback.on.contains(&On::BreakersOpen));
         TrafficPolicy {
@@ -159,6 +172,10 @@ impl Faults {
                 .then_some(connections.max_requests_per_connection),
             queue_timeout: milliseconds(connections.queue_timeout_ms).unwrap_or(default.queue_timeout),
             request_timeout: milliseconds(policy.request_timeout_ms),
+            attempt_timeout: milliseconds(timeouts.attempt_ms),
+            stream_idle_timeout: milliseconds(timeouts.stream_idle_ms),
+            retry: policy.retry.map(|retry| self.retry(retry)),
+            hedge: policy.hedge.map(|hedge| self.hedge(hedge)),
             fallback: fallback.map(std::sync::Arc::new),
             health_check: policy.health_check.and_then(|check| self.health_check(check)).map(Box::new),
         }
