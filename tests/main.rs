@@ -21,6 +21,7 @@ mod http2_abuse;
 mod identity;
 mod inject;
 mod keep_alive;
+mod limits;
 mod loops;
 mod metrics;
 mod mtls;

@@ -23,7 +23,7 @@ async fn addresses(resolver: &Resolver, host: &str) -> Vec<String> {
 }
 
 async fn refused(resolver: &Resolver, host: &str) -> String {
-    let Refusal { reason, detail } = soon(host, resolver.lookup(host)).await.expect_err(host);
+    let Refusal { reason, detail, .. } = soon(host, resolver.lookup(host)).await.expect_err(host);
     assert_eq!(reason, Reason::NoAddress, "{detail}");
     detail
 }

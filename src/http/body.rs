@@ -1,14 +1,17 @@
 //! A message body on its way through: whichever codec it comes from, as one type.
 
 use std::{
+    cell::Cell,
     pin::Pin,
-    task::{Context, Poll},
+    rc::Rc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::{h1, h2::RecvBody};
+use crate::error::Reason;
 
 /// What a body failed with; only ever logged or turned into a reset.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +27,40 @@ pub enum Body {
     Http1(h1::Incoming),
     /// From an HTTP/2 connection.
     Http2(RecvBody),
+    /// Any of these, that may only be so long.
+    Limited(Box<Limited>),
+}
+
+/// A body that may only be so long, and does not say how long it is.
+#[derive(Debug)]
+pub struct Limited {
+    body: Body,
+    left: u64,
+    too_large: Rc<Cell<bool>>,
+}
+
+impl Limited {
+    /// It fails, and sets `too_large`, with the first byte beyond `most`.
+    pub fn new(body: Body, most: u64, too_large: Rc<Cell<bool>>) -> Self {
+        Self { body, left: most, too_large }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => {
+                    self.too_large.set(true);
+                    self.body = Body::Empty;
+                    return Poll::Ready(Some(Err(Reason::BodyTooLarge.text().into())));
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
 }
 
 impl Body {
@@ -42,8 +79,10 @@ pub trait Progress {
 
 impl Progress for Body {
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        if let Self::Http1(incoming) = self {
-            incoming.poll_progress(cx);
+        match self {
+            Self::Http1(incoming) => incoming.poll_progress(cx),
+            Self::Limited(limited) => limited.body.poll_progress(cx),
+            Self::Empty | Self::Full(_) | Self::Http2(_) => {}
         }
     }
 }
@@ -66,6 +105,7 @@ impl http_body::Body for Body {
             }
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
+            Self::Limited(limited) => limited.poll_frame(cx),
         }
     }
 
@@ -75,6 +115,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
+            Self::Limited(limited) => limited.body.is_end_stream(),
         }
     }
 
@@ -84,6 +125,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
+            Self::Limited(limited) => limited.body.size_hint(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
 //! | [`limit`] | before any work is done for a request that may not be taken |
+//! | [`guard`]: [`rate`], sizes, [`concurrency`] | the callee's own policies, where it has any: as the caller sent it, before anything is done for it |
 //! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
 //! | deadline | around all that waits; the tail keeps to it too, and knows whom it was that did not answer |
 //! | the tail | chooses who gets the request, and sends it |
@@ -12,7 +13,10 @@
 //! | response headers | as on the way in |
 //! | [`record`] ends | with the response's last byte |
 
+pub mod concurrency;
+pub mod guard;
 pub mod limit;
+pub mod rate;
 pub mod record;
 
 use std::{future::Future, rc::Rc, time::Duration};
@@ -22,6 +26,7 @@ use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
 use self::{
+    guard::Guard,
     limit::Limit,
     record::{End, Recorded, Recording},
 };
@@ -41,6 +46,8 @@ pub struct Policy<'a> {
     pub edge: Rc<Edge>,
     /// On requests under way.
     pub limit: Option<&'a Limit>,
+    /// The workload's own policies, on its inbound side.
+    pub guard: Option<&'a Guard>,
     /// For the whole request.
     pub timeout: Option<Duration>,
     /// Where connections that outlive HTTP are counted as open.
@@ -54,7 +61,16 @@ pub struct Policy<'a> {
 impl<'a> Policy<'a> {
     /// Without limits, deadlines or changes.
     pub fn bare(voice: &'a Voice, edge: Rc<Edge>, open: &'a Open) -> Self {
-        Self { voice, edge, limit: None, timeout: None, open, request_headers: None, response_headers: None }
+        Self {
+            voice,
+            edge,
+            limit: None,
+            guard: None,
+            timeout: None,
+            open,
+            request_headers: None,
+            response_headers: None,
+        }
     }
 }
 
@@ -98,23 +114,34 @@ where
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);
-            upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
-            match deadline {
-                None => tail(request).await,
-                // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                Some(at) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
-                    Served::refused(Refusal::new(
-                        Reason::RequestTimeout,
-                        format_args!("not within {:?}", at - started),
-                    ))
-                }),
+            // Boxed, so that requests without such policies have no memory for it.
+            let admitted = match policy.guard {
+                None => Ok(None),
+                Some(guard) => Box::pin(guard.admit(&mut request, started)).await.map(Some),
+            };
+            match admitted {
+                Err(refusal) => Served::refused(refusal),
+                Ok(admitted) => {
+                    recording.admitted(admitted);
+                    upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
+                    match deadline {
+                        None => tail(request).await,
+                        // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
+                        Some(at) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
+                            Served::refused(Refusal::new(
+                                Reason::RequestTimeout,
+                                format_args!("not within {:?}", at - started),
+                            ))
+                        }),
+                    }
+                }
             }
         }
     };
 
     recording.served_by(served.edge, served.end);
-    let result =
-        served.result.and_then(|response| join_upgrade(upgrade, response, &mut recording, policy.open));
+    let result = recording.answered(served.result);
+    let result = result.and_then(|response| join_upgrade(upgrade, response, &mut recording, policy.open));
     let mut response = result.unwrap_or_else(|refusal| {
         tracing::debug!(reason = refusal.reason.as_str(), %refusal, hop = policy.voice.hop.as_str(), "refused");
         recording.decided(Outcome::Refused(refusal.reason));

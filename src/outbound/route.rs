@@ -120,6 +120,7 @@ impl Outbound {
             voice: &self.voice,
             edge: service.edge.clone(),
             limit: Some(&service.requests),
+            guard: None,
             timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
             open: &self.open,
             request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),

@@ -78,6 +78,7 @@ impl Case for Chain {
             voice: &self.voice,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
+            guard: None,
             timeout: self.timeout,
             open: &self.open,
             request_headers: self.changes.as_ref(),

@@ -2,10 +2,14 @@
 
 use pillion_api::wire;
 
-use crate::resource::{duration::wire_ms, references::Policy};
+use crate::resource::{
+    duration::wire_ms,
+    policy::{faults, rate, request_limits::RequestLimits},
+    references::Policy,
+};
 
-pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
-    let spec = &policy.spec;
+pub(super) fn to_wire((key, policy): Policy<'_>, now_ms: i64) -> wire::TrafficPolicy {
+    let (spec, namespace) = (&policy.spec, key.namespace.as_str());
     wire::TrafficPolicy {
         source: format!("{}/{}", key.namespace, key.name),
         load_balancer: spec
@@ -33,6 +37,10 @@ pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
             max_requests: connections.max_requests.unwrap_or(0),
             max_pending: connections.max_pending.unwrap_or(0),
         }),
+        rate_limits: rate::to_wire(spec.rate_limits.as_deref().unwrap_or_default(), namespace),
+        concurrency: spec.concurrency.as_ref().map(|concurrency| concurrency.to_wire(namespace)),
+        request_limits: spec.request_limits.as_ref().map(RequestLimits::to_wire),
+        faults: faults::to_wire(spec.faults.as_deref().unwrap_or_default(), namespace, now_ms),
         request_timeout_ms: wire_ms(spec.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_ref())),
     }
 }

@@ -1,13 +1,15 @@
 //! The wire types made plain: checked, typed, defaults filled in. What cannot be understood is refused whole, with
 //! every fault named, and the sidecar goes on with what it had.
 
+mod injected;
+mod limits;
 mod mesh;
 mod policy;
 mod route;
 
 use std::{fmt, time::Duration};
 
-pub use self::{mesh::*, policy::*, route::*};
+pub use self::{injected::*, limits::*, mesh::*, policy::*, route::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
@@ -187,7 +189,7 @@ mod tests {
             ..Default::default()
         };
         let service = Service::try_from(config).expect("a valid service");
-        assert_eq!(service.policy, TrafficPolicy::default());
+        assert_eq!(format!("{:?}", service.policy), format!("{:?}", TrafficPolicy::default()));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Faults, milliseconds, or};
+use super::{
+    Concurrency, Faults, InjectedFault, RateLimit, RequestLimits, limits::request_limits, milliseconds, or,
+};
 use crate::wire;
 
 /// How a service's endpoints are balanced, broken and limited.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TrafficPolicy {
     /// `<namespace>/<name>` of the `TrafficPolicy`; empty: all defaults.
     pub source: String,
@@ -24,6 +26,14 @@ pub struct TrafficPolicy {
     pub max_pending: u32,
     /// For the whole request where no route says otherwise. `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// Held by the service's own sidecars; all that are for a request.
+    pub rate_limits: Vec<RateLimit>,
+    /// Held by the service's own sidecars.
+    pub concurrency: Option<Concurrency>,
+    /// Held by the service's own sidecars.
+    pub request_limits: Option<RequestLimits>,
+    /// Made by callers' sidecars.
+    pub faults: Vec<InjectedFault>,
 }
 
 impl Default for TrafficPolicy {
@@ -37,6 +47,10 @@ impl Default for TrafficPolicy {
             max_requests: 1024,
             max_pending: 1024,
             request_timeout: None,
+            rate_limits: Vec::new(),
+            concurrency: None,
+            request_limits: None,
+            faults: Vec::new(),
         }
     }
 }
@@ -91,6 +105,14 @@ impl Faults {
             max_requests: or(connections.max_requests, default.max_requests),
             max_pending: or(connections.max_pending, default.max_pending),
             request_timeout: milliseconds(policy.request_timeout_ms),
+            rate_limits: (policy.rate_limits.into_iter().enumerate())
+                .map(|(i, limit)| self.rate_limit(&format!("policy.rate_limits[{i}]"), limit))
+                .collect(),
+            concurrency: policy.concurrency.map(|it| self.concurrency("policy.concurrency", it)),
+            request_limits: policy.request_limits.map(request_limits),
+            faults: (policy.faults.into_iter().enumerate())
+                .map(|(i, fault)| self.injected(&format!("policy.faults[{i}]"), fault))
+                .collect(),
         }
     }
 

@@ -2,6 +2,11 @@
 
 mod balancer;
 mod breaker;
+pub mod concurrency;
+pub mod faults;
+pub mod matching;
+pub mod rate;
+pub mod request_limits;
 
 use std::time::Duration;
 
@@ -12,6 +17,7 @@ pub use self::{
     balancer::LoadBalancer,
     breaker::{CircuitBreaker, FailureRatio, OpenTime},
 };
+use self::{concurrency::Concurrency, faults::Fault, rate::RateLimit, request_limits::RequestLimits};
 use super::{
     Key, Kind, duration,
     fault::{Faults, Path},
@@ -36,6 +42,18 @@ pub struct TrafficPolicySpec {
     /// How long a call may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// How many requests a workload takes in a time; all that are for a request must let it pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limits: Option<Vec<RateLimit>>,
+    /// How many requests a workload works on at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// How large a request may be, and how many connections a client may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_limits: Option<RequestLimits>,
+    /// Faults that callers are made to see, for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Vec<Fault>>,
 }
 
 /// A service that a policy is for.
@@ -113,6 +131,24 @@ impl TrafficPolicySpec {
         if let Some(timeouts) = &self.timeouts {
             let at = at.field("timeouts").field("request");
             duration::check(faults, &at, timeouts.request.as_ref(), MILLISECOND, DAY);
+        }
+        rate::check(self.rate_limits.as_deref().unwrap_or_default(), faults, &at.field("rateLimits"));
+        if let Some(concurrency) = &self.concurrency {
+            concurrency.check(faults, &at.field("concurrency"));
+        }
+        if let Some(limits) = &self.request_limits {
+            limits.check(faults, &at.field("requestLimits"));
+        }
+        faults::check(self.faults.as_deref().unwrap_or_default(), faults, &at.field("faults"));
+        let outside = self.target_refs.iter().any(|target| target.target() == Some(Kind::ExternalService));
+        let held_by_callee = [
+            ("rateLimits", self.rate_limits.is_some()),
+            ("concurrency", self.concurrency.is_some()),
+            ("requestLimits", self.request_limits.is_some()),
+        ];
+        for (field, _) in held_by_callee.iter().filter(|(_, given)| outside && *given) {
+            let why = "is held by the service's own sidecars, and an ExternalService has none";
+            faults.add(&at.field(field), why);
         }
     }
 }
@@ -196,7 +232,24 @@ mod tests {
             max_requests,
             max_pending,
             request_timeout,
+            rate_limits,
+            concurrency,
+            request_limits,
+            faults,
         } = model::TrafficPolicy::default();
+        assert!(
+            rate_limits.is_empty() && concurrency.is_none() && request_limits.is_none() && faults.is_empty()
+        );
+        let model::Concurrency { adaptive, limit, max_queue, queue_timeout, priority_header, clients } =
+            model::Concurrency::default();
+        assert!(priority_header.is_none() && clients.is_empty());
+        let model::Adaptive {
+            max_limit,
+            window: adaptive_window,
+            min_rtt_interval,
+            min_rtt_requests,
+            buffer,
+        } = adaptive.expect("it is adaptive");
         assert_eq!(request_timeout, None);
         let disabled = breaker.is_none();
         let model::CircuitBreaker {
@@ -228,6 +281,15 @@ mod tests {
             ("connections.maxRequests", max_requests.to_string()),
             ("connections.maxPending", max_pending.to_string()),
             ("timeouts.request", "none".to_owned()),
+            ("concurrency.limit", limit.to_string()),
+            ("concurrency.maxLimit", max_limit.to_string()),
+            ("concurrency.adaptive.window", time(adaptive_window)),
+            ("concurrency.adaptive.minRttInterval", time(min_rtt_interval)),
+            ("concurrency.adaptive.minRttRequests", min_rtt_requests.to_string()),
+            ("concurrency.adaptive.bufferPercent", percent(buffer)),
+            ("concurrency.queue.maxRequests", max_queue.to_string()),
+            ("concurrency.queue.timeout", time(queue_timeout)),
+            ("concurrency.priority.header", "none".to_owned()),
         ];
         let spec = &schema::schema(Kind::TrafficPolicy)["properties"]["spec"];
         for (field, default) in table {
