@@ -128,7 +128,7 @@ pub fn run() -> ExitCode {
 fn serve(config: Config, application: &[OsString]) -> ExitCode {
     let started = log::start(&config.log_level, config.log_format);
     let yaml = print_config(&config);
-    match started.and_then(|()| app::run(config, yaml, application)) {
+    match started.and_then(|_logging| app::run(config, yaml, application)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&error.lines().map(str::to_owned).collect::<Vec<_>>());

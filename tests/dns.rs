@@ -12,7 +12,7 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use pillion_proxy::control::directory::{Answer, Directory, Question, Wish};
+use pillion_proxy::control::directory::{Answer, Directory, Heard, Question, Wish};
 use pillion_proxy::dns::{Dns, Sockets};
 use pillion_proxy::net::nameservers::Sources;
 use pillion_proxy::telemetry::prometheus::Registry;
@@ -78,7 +78,7 @@ async fn with_dns(sources: Sources, test: impl AsyncFnOnce(Rc<Served>)) {
                         uid: None,
                         virtual_address: address.map(|text| text.parse().expect("an address")),
                     });
-                    let _ = ask.reply.send(Ok(answer));
+                    let _ = ask.reply.send(Ok(Heard { answer, at: tokio::time::Instant::now() }));
                 }
             }
         });

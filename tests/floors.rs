@@ -38,7 +38,13 @@ const CRATES: [(&str, Floors); 4] = [
     ),
     (
         "control-plane/api/src",
-        &[&["codec", "digest", "latency", "name", "network", "wire"], &["model"], &["route"], &["lib"]],
+        &[
+            &["codec", "digest", "latency", "lines", "name", "network", "wire"],
+            &["model"],
+            &["route"],
+            &["hash"],
+            &["lib"],
+        ],
     ),
     (
         "control-plane/src",

@@ -30,6 +30,7 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const COMPRESSION_ERROR: u32 = 9;
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -102,6 +103,21 @@ fn attacks() -> Vec<Attack> {
             headers(END_HEADERS, 1, &[(b":method", b"POST"), USUAL[1], USUAL[2], USUAL[3]]),
             200_000,
             |_| frame(DATA, 0, 1, b""),
+            &[ENHANCE_YOUR_CALM],
+        ),
+        attack(
+            "DATA of nothing but padding",
+            headers(END_HEADERS, 1, &[(b":method", b"POST"), USUAL[1], USUAL[2], USUAL[3]]),
+            200_000,
+            |_| frame(DATA, PADDED, 1, &[3, 0, 0, 0]),
+            &[ENHANCE_YOUR_CALM],
+        ),
+        // Each is refused by itself, as a request without a method.
+        attack(
+            "HEADERS without fields",
+            vec![],
+            200_000,
+            |stream| headers(END_STREAM | END_HEADERS, stream, &[]),
             &[ENHANCE_YOUR_CALM],
         ),
         // One entry of the dynamic table, named again and again (RFC 7541 4).

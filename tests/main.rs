@@ -3,6 +3,7 @@
 mod support;
 
 mod bad_input;
+mod balancing;
 mod breaker;
 mod cancellation;
 mod chaos;
@@ -22,6 +23,7 @@ mod identity;
 mod inject;
 mod keep_alive;
 mod limits;
+mod logs;
 mod loops;
 mod metrics;
 mod mtls;

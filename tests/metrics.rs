@@ -10,9 +10,10 @@ use crate::support::pair::Pair;
 use crate::support::{PATIENCE, eventually, raw};
 
 /// Label names that may occur. Their values come from closed sets or are names that the mesh itself gave.
-const LABELS: [&str; 18] = [
+const LABELS: [&str; 20] = [
     "answer",
     "backend",
+    "by",
     "direction",
     "flow",
     "kind",
@@ -29,6 +30,7 @@ const LABELS: [&str; 18] = [
     "version",
     "workload",
     "quantile",
+    "zone",
 ];
 
 #[tokio::test]

@@ -49,6 +49,7 @@ async fn register(mesh: &Mesh, address: SocketAddr) -> tokio::task::JoinHandle<(
         inbound_address: address.to_string(),
         version: "test".into(),
         zone: String::new(),
+        weight: 0,
         health: Some(wire::Health { ready: true, reason: String::new() }),
     };
     let (sender, outgoing) = tokio::sync::mpsc::channel(8);

@@ -88,6 +88,67 @@ async fn a_tcp_reset_comes_through_both_sidecars_either_way() {
 }
 
 #[tokio::test]
+async fn a_tcp_reset_comes_through_after_a_half_close_and_after_the_last_words() {
+    // Less than what the system keeps of a connection that is not read from: more may be lost with it.
+    const LAST_WORDS: usize = 50_000;
+    // "tells": it reads to the end, and tells of what comes after it. "fed up": it says much, and is gone, whatever comes.
+    let (told, mut tells) = tokio::sync::mpsc::channel(8);
+    let app = App::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            let mut word = [0; 6];
+            if stream.read_exact(&mut word).await.is_err() {
+                return;
+            }
+            if &word == b"fed up" {
+                let _ = stream.write_all(&[b'w'; LAST_WORDS]).await;
+                // Late, and with most of it unread: that makes it a reset.
+                let _ = stream.read_exact(&mut [0; 4096]).await;
+                return;
+            }
+            let _ = stream.write_all(b"heard").await;
+            let end = rest(&mut stream).await.1;
+            let _ = stream.write_all(b"ended").await;
+            let reset = stream.ready(tokio::io::Interest::ERROR).await;
+            let _ = told.send(end.and(reset.map(|ready| ready.is_error()))).await;
+        }
+    })
+    .await;
+    let mesh = Mesh::start().await;
+    mesh.apply_service("app", "tcp").await;
+    let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client").listener("app.demo:80")).await;
+    mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
+    let listener = caller.addresses.listeners["app.demo:80"];
+    let connect = async || TcpStream::connect(listener).await.expect("the listener is there");
+
+    let mut stream = connect().await;
+    stream.write_all(b"tells!").await.expect("the tunnel is open");
+    stream.shutdown().await.expect("one direction can be closed");
+    let mut heard = [0; 10];
+    soon("an answer", stream.read_exact(&mut heard)).await.expect("the application answers");
+    assert_eq!(&heard, b"heardended", "the application has seen the end");
+    stream.set_zero_linger().expect("a socket has that option");
+    drop(stream);
+    let reset = soon("the application hears of it", tells.recv()).await.expect("it tells");
+    assert!(reset.expect("a clean end, first"), "the client's reset");
+
+    let (mut read, mut write) = connect().await.into_split();
+    // More than is on its way at a time: a sidecar waits for the application to take it, and then hears that it never will.
+    let sending = tokio::spawn(async move {
+        let _ = write.write_all(b"fed up").await;
+        while write.write_all(&[b'r'; 64 * 1024]).await.is_ok() {}
+        write
+    });
+    let mut words = Vec::new();
+    let ended = soon("the end of a connection", read.read_to_end(&mut words)).await;
+    assert_eq!(words.len(), LAST_WORDS);
+    assert_reset(ended.map(|_| ()), "the application's reset");
+    soon("the end of what nobody takes", sending).await.expect("no panic");
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_cut_off_for_the_caller() {
     let answers = [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",

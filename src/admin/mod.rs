@@ -180,6 +180,9 @@ struct EndpointView<'a> {
     opened_reason: &'a str,
     in_flight: u32,
     latency_ms: f64,
+    zone: &'a str,
+    weight: u32,
+    share: f32,
 }
 
 impl<'a> From<&'a crate::telemetry::report::EndpointStatus> for EndpointView<'a> {
@@ -195,6 +198,9 @@ impl<'a> From<&'a crate::telemetry::report::EndpointStatus> for EndpointView<'a>
             opened_reason: &status.opened_reason,
             in_flight: status.in_flight,
             latency_ms: f64::from(status.latency_us) / 1000.0,
+            zone: &status.zone,
+            weight: status.weight,
+            share: status.share,
         }
     }
 }

@@ -110,6 +110,7 @@ impl Member {
             inbound_address: self.inbound.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             zone: config.zone.clone(),
+            weight: config.weight,
             health: None,
         }
     }

@@ -148,6 +148,7 @@ async fn serve(
     });
     let outbound = Outbound::new(outbound::Needs {
         workload,
+        zone: config.zone.as_str().into(),
         mesh: needs.mesh.clone(),
         directory: needs.directory.clone(),
         edges: edges.clone(),
@@ -212,6 +213,7 @@ async fn serve(
                     let _ = reply.send(open);
                 }
                 Some(Ask::Report(reply)) => {
+                    outbound.count();
                     let report = WorkerReport {
                         edges: edges.take(),
                         services: outbound.services(),

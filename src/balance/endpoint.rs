@@ -7,13 +7,17 @@ use std::{
     time::Duration,
 };
 
-use pillion_api::model::{self, CircuitBreaker};
+use pillion_api::{
+    hash::hash,
+    model::{self, CircuitBreaker},
+};
 use pillion_certs::SpiffeId;
 use tokio::time::Instant;
 
 use super::{
     Balancer,
     breaker::{Breaker, Change, Permit},
+    choose::{Candidate, turns::Phase},
     ewma::PeakEwma,
 };
 use crate::telemetry::report::BreakerState;
@@ -26,6 +30,14 @@ pub struct Endpoint<T> {
     address: SocketAddr,
     identity: Option<SpiffeId>,
     ready: Cell<bool>,
+    zone: RefCell<std::sync::Arc<str>>,
+    weight: Cell<u32>,
+    /// The mean weight by its own.
+    lightness: Cell<f64>,
+    token: u64,
+    hash: Cell<u64>,
+    phase: Cell<Phase>,
+    appeared: Cell<Option<Instant>>,
     in_flight: Cell<u32>,
     latency: Cell<PeakEwma>,
     breaker: RefCell<Option<Breaker>>,
@@ -38,13 +50,22 @@ impl<T> Endpoint<T> {
         reach: T,
         breaker: Option<CircuitBreaker>,
         latency_us: f64,
+        phase: Phase,
     ) -> Self {
+        let token = hash(model.uid.as_bytes());
         Self {
             uid: model.uid.as_str().into(),
             workload: model.workload.as_str().into(),
             address: model.address,
             identity: model.identity.clone(),
-            ready: Cell::new(model.ready),
+            ready: Cell::new(false),
+            zone: RefCell::new(model.zone.as_str().into()),
+            weight: Cell::new(model.weight),
+            lightness: Cell::new(1.0),
+            token,
+            hash: Cell::new(token),
+            phase: Cell::new(phase),
+            appeared: Cell::default(),
             in_flight: Cell::default(),
             latency: Cell::new(PeakEwma::new(latency_us, Instant::now())),
             breaker: RefCell::new(breaker.map(Breaker::new)),
@@ -77,6 +98,21 @@ impl<T> Endpoint<T> {
         self.ready.get()
     }
 
+    /// Where it runs; empty: unknown.
+    pub fn zone(&self) -> std::cell::Ref<'_, std::sync::Arc<str>> {
+        self.zone.borrow()
+    }
+
+    /// Its share beside the others'.
+    pub fn weight(&self) -> u32 {
+        self.weight.get()
+    }
+
+    /// Stands for it where it is not to be named, and is the same for all callers.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+
     /// Requests under way to it.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
@@ -101,8 +137,42 @@ impl<T> Endpoint<T> {
         self.latency.set(latency);
     }
 
-    pub(super) fn set_ready(&self, ready: bool) {
-        self.ready.set(ready);
+    /// Takes in what is said of it. `appeared`: now, if it counts as new where it is ready and was not.
+    pub(super) fn take(&self, model: &model::Endpoint, appeared: Option<Instant>) {
+        if model.ready && !self.ready.replace(model.ready) {
+            self.appeared.set(appeared);
+        }
+        self.ready.set(model.ready);
+        self.weight.set(model.weight);
+        if **self.zone.borrow() != *model.zone {
+            *self.zone.borrow_mut() = model.zone.as_str().into();
+        }
+    }
+
+    /// As an algorithm sees it.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate { hash: self.hash.get(), weight: self.weight.get(), phase: self.phase.get() }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash.get()
+    }
+
+    pub(super) fn set_hash(&self, hash: u64) {
+        self.hash.set(hash);
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    pub(super) fn set_lightness(&self, lightness: f64) {
+        self.lightness.set(lightness);
+    }
+
+    /// When it came to others that were there before.
+    pub(super) fn appeared(&self) -> Option<Instant> {
+        self.appeared.get()
     }
 
     pub(super) fn set_breaker(&self, config: Option<CircuitBreaker>) {
@@ -127,7 +197,12 @@ impl<T> Endpoint<T> {
 
     /// What one more request would meet: the expected latency, times those already there.
     pub(super) fn load(&self, now: Instant, decay: Duration) -> f64 {
-        (self.latency.get().current(now, decay) + 1.0) * f64::from(self.in_flight.get() + 1)
+        (self.latency.get().current(now, decay) + 1.0) * (self.requests() + 1.0)
+    }
+
+    /// Requests under way, as many as an endpoint of the mean weight would have.
+    pub(super) fn requests(&self) -> f64 {
+        f64::from(self.in_flight.get()) * self.lightness.get()
     }
 }
 
@@ -144,6 +219,7 @@ pub struct Pick<T> {
 impl<T> Pick<T> {
     pub(super) fn new(balancer: Rc<Balancer<T>>, endpoint: Rc<Endpoint<T>>, now: Instant) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
+        balancer.in_flight.set(balancer.in_flight.get() + 1);
         let was_closed = endpoint.is_closed();
         let permit =
             endpoint.breaker.borrow_mut().as_mut().map_or(Permit::UNGUARDED, |breaker| breaker.admit(now));
@@ -208,6 +284,7 @@ impl<T> Pick<T> {
 impl<T> Drop for Pick<T> {
     fn drop(&mut self) {
         self.endpoint.in_flight.set(self.endpoint.in_flight.get() - 1);
+        self.balancer.in_flight.set(self.balancer.in_flight.get() - 1);
         if let Some(permit) = self.permit {
             let now = Instant::now();
             self.took_at_least(now);

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use pillion_api::name::{is_label, is_label_key, is_label_value, is_port_name};
+use pillion_api::{
+    model::{MAX_WEIGHT, USUAL_WEIGHT},
+    name::{is_label, is_label_key, is_label_value, is_port_name},
+};
 
 use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw};
 use crate::telemetry::log::{self, Format};
@@ -105,6 +108,10 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     let detection_timeout = c.duration("detectionTimeout", raw.detection_timeout, Duration::from_secs(5));
     let max_connections = c.count("maxConnections", raw.max_connections, 16384);
     let workers = c.count("workers", raw.workers, 1);
+    let weight = c.parse("weight", raw.weight, USUAL_WEIGHT);
+    if !(1..=MAX_WEIGHT).contains(&weight) {
+        c.say("weight", format_args!("{weight} is not between 1 and {MAX_WEIGHT}"));
+    }
     let log_format = match raw.log_format.as_deref() {
         None | Some("text") => Format::Text,
         Some("json") => Format::Json,
@@ -141,6 +148,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             max_connections,
             workers,
             zone: raw.zone.unwrap_or_default(),
+            weight,
             log_format,
             log_level,
         }),

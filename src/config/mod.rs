@@ -57,6 +57,8 @@ pub struct Config {
     pub workers: usize,
     /// Where this workload runs.
     pub zone: String,
+    /// Its share of a service's traffic beside others.
+    pub weight: u32,
     /// Log lines' form.
     pub log_format: Format,
     /// Log filter.

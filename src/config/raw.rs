@@ -106,6 +106,10 @@ pub struct Raw {
     #[arg(long, env = "PILLION_ZONE", value_name = "ZONE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Its share of a service's traffic beside other workloads, a percentage of the usual one: 1 to 1000 [default: 100]
+    #[arg(long, env = "PILLION_WEIGHT", value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
     /// Log lines as text or json [default: text]
     #[arg(long, env = "PILLION_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +147,7 @@ impl Raw {
             max_connections: self.max_connections.or(under.max_connections),
             workers: self.workers.or(under.workers),
             zone: self.zone.or(under.zone),
+            weight: self.weight.or(under.weight),
             log_format: self.log_format.or(under.log_format),
             log_level: self.log_level.or(under.log_level),
         }
@@ -202,6 +207,7 @@ impl From<&Config> for Raw {
             max_connections: Some(config.max_connections.to_string()),
             workers: Some(config.workers.to_string()),
             zone: Some(config.zone.clone()).filter(|zone| !zone.is_empty()),
+            weight: Some(config.weight.to_string()),
             log_format: Some(match config.log_format {
                 Format::Text => "text".into(),
                 Format::Json => "json".into(),

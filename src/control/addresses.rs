@@ -8,12 +8,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use pillion_api::wire::{Resolve, Resolved, resolve::Destination};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::directory::{Answer, Ask, Away, Question};
+use super::directory::{Answer, Ask, Away, Heard, Question};
 
 /// An answer older than this is asked for again when it is next needed.
-const FRESH: Duration = Duration::from_secs(5);
-/// A question that was not answered for so long is asked again when somebody still waits for it.
-pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(5);
+/// A question that was not answered for so long is asked again when it is asked by somebody else.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// An answer older than this is not given any more while the control plane can be asked: the destination may have
 /// become another's. That the mesh does not know a destination is believed for [`FRESH`] only: it may have become a
 /// workload's, which is not to be called as if it were outside.
@@ -40,10 +40,10 @@ pub struct Addresses {
 #[derive(Debug, Default)]
 struct Known {
     /// When it was answered, and how.
-    answer: Option<(Instant, Option<Answer>)>,
+    answer: Option<Heard>,
     /// When it was asked last, if that is not answered yet.
     asked: Option<Instant>,
-    waiting: Vec<oneshot::Sender<Result<Option<Answer>, Away>>>,
+    waiting: Vec<oneshot::Sender<Result<Heard, Away>>>,
 }
 
 impl Addresses {
@@ -68,13 +68,14 @@ impl Addresses {
         let connected = self.away.is_none();
         let wire = to_wire(&ask.question);
         let known = self.known.entry(ask.question).or_default();
-        let age = known.answer.as_ref().map(|(at, _)| now - *at);
+        let age = known.answer.as_ref().map(|heard| now - heard.at);
         match &known.answer {
-            Some((_, answer))
-                if !connected || !ask.anew && age < Some(if answer.is_some() { STALE } else { FRESH }) =>
+            Some(heard)
+                if !connected
+                    || !ask.anew && age < Some(if heard.answer.is_some() { STALE } else { FRESH }) =>
             {
                 // Nobody may wait for it any more.
-                let _ = ask.reply.send(Ok(answer.clone()));
+                let _ = ask.reply.send(Ok(heard.clone()));
             }
             _ if outage => drop(ask.reply.send(Err(Away))),
             _ => {
@@ -104,13 +105,16 @@ impl Addresses {
         if let Some(known) = self.known.get_mut(&question) {
             known.asked = None;
             let left = answer.is_none()
-                && known.answer.as_ref().is_some_and(|(at, before)| before.is_some() && now - *at < GONE);
+                && known
+                    .answer
+                    .as_ref()
+                    .is_some_and(|before| before.answer.is_some() && now - before.at < GONE);
             if !left {
-                known.answer = Some((now, answer));
+                known.answer = Some(Heard { answer, at: now });
             }
-            if let Some((_, answer)) = &known.answer {
+            if let Some(heard) = &known.answer {
                 for waiting in known.waiting.drain(..) {
-                    let _ = waiting.send(Ok(answer.clone()));
+                    let _ = waiting.send(Ok(heard.clone()));
                 }
             }
         }
@@ -139,8 +143,12 @@ impl Addresses {
 
     /// Forgets the older half of what nobody waits for.
     fn make_room(&mut self, now: Instant) {
-        let mut ages: Vec<_> =
-            self.known.values().filter_map(|known| known.answer.as_ref()).map(|(at, _)| now - *at).collect();
+        let mut ages: Vec<_> = self
+            .known
+            .values()
+            .filter_map(|known| known.answer.as_ref())
+            .map(|heard| now - heard.at)
+            .collect();
         let middle = ages.len() / 2;
         let limit = match ages.is_empty() {
             true => Duration::ZERO,
@@ -148,7 +156,7 @@ impl Addresses {
         };
         self.known.retain(|_, known| {
             known.waiting.retain(|waiting| !waiting.is_closed());
-            !known.waiting.is_empty() || known.answer.as_ref().is_some_and(|(at, _)| now - *at < limit)
+            !known.waiting.is_empty() || known.answer.as_ref().is_some_and(|heard| now - heard.at < limit)
         });
     }
 }
@@ -193,12 +201,12 @@ mod tests {
         Question::Address("10.1.0.7:80".parse().expect("an address"))
     }
 
-    struct Answered(oneshot::Receiver<Result<Option<Answer>, Away>>);
+    struct Answered(oneshot::Receiver<Result<Heard, Away>>);
 
     impl Answered {
         /// `None`: not yet, or never.
         fn now(&mut self) -> Option<Result<Option<Answer>, Away>> {
-            self.0.try_recv().ok()
+            Some(self.0.try_recv().ok()?.map(|heard| heard.answer))
         }
 
         fn service(&mut self) -> Option<String> {

@@ -11,9 +11,11 @@ use pillion_api::{
     model::{Endpoint, Service},
     name::ServiceName,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
-use super::addresses::ASK_AGAIN;
 use crate::error::{Reason, Refusal};
 
 /// What is known about a service.
@@ -59,6 +61,15 @@ pub struct Answer {
     pub virtual_address: Option<IpAddr>,
 }
 
+/// What was answered, and when.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// `None`: the mesh does not know the destination.
+    pub answer: Option<Answer>,
+    /// By the control plane.
+    pub at: Instant,
+}
+
 /// A worker's question.
 #[derive(Debug)]
 pub struct Ask {
@@ -66,8 +77,8 @@ pub struct Ask {
     pub question: Question,
     /// What is known already is of no use.
     pub anew: bool,
-    /// `None`: the mesh does not know the destination. Dropped: too many wait for it.
-    pub reply: oneshot::Sender<Result<Option<Answer>, Away>>,
+    /// Dropped: too many wait for it.
+    pub reply: oneshot::Sender<Result<Heard, Away>>,
 }
 
 /// There is no control plane to ask, and has not been for a while.
@@ -124,37 +135,26 @@ impl Directory {
     /// # Errors
     /// For one that was never answered: [`Reason::ControlPlaneAway`], [`Reason::DiscoveryTimeout`], [`Reason::QueueFull`].
     pub async fn resolve(&self, question: Question) -> Result<Option<Answer>, Refusal> {
-        self.ask(question, false).await
+        self.hear(question, false).await.map(|heard| heard.answer)
     }
 
-    /// The same, where what was answered before has turned out to hold no more.
+    /// The same, with how old it is; `anew`: what was answered before has turned out to hold no more.
     ///
     /// # Errors
     /// As those of [`resolve`](Self::resolve).
-    pub async fn resolve_anew(&self, question: Question) -> Result<Option<Answer>, Refusal> {
-        self.ask(question, true).await
-    }
-
-    async fn ask(&self, question: Question, anew: bool) -> Result<Option<Answer>, Refusal> {
+    pub async fn hear(&self, question: Question, anew: bool) -> Result<Heard, Refusal> {
         let unknown = |question: &Question| {
             let detail = format_args!("{question}: nothing heard within {:?}", self.patience);
             Refusal::new(Reason::DiscoveryTimeout, detail)
         };
         let asking = async {
-            loop {
-                let (reply, answer) = oneshot::channel();
-                let ask = Ask { question: question.clone(), anew, reply };
-                if self.wishes.send(Wish::Resolve(ask)).await.is_err() {
-                    return None;
-                }
-                // Asked again now and then: one question that is lost must not cost all the patience there is.
-                if let Ok(answer) = tokio::time::timeout(ASK_AGAIN, answer).await {
-                    return answer.ok();
-                }
-            }
+            let (reply, answer) = oneshot::channel();
+            let ask = Ask { question: question.clone(), anew, reply };
+            self.wishes.send(Wish::Resolve(ask)).await.ok()?;
+            answer.await.ok()
         };
         match tokio::time::timeout(self.patience, asking).await {
-            Ok(Some(Ok(answer))) => Ok(answer),
+            Ok(Some(Ok(heard))) => Ok(heard),
             Ok(Some(Err(Away))) => Err(Refusal::new(Reason::ControlPlaneAway, question)),
             Ok(None) => Err(Refusal::new(Reason::QueueFull, question)),
             Err(_) => Err(unknown(&question)),

@@ -4,6 +4,7 @@
 //! on) and a [`Mesh`] (who we are), and go on with what they have when the control plane is away.
 
 pub mod addresses;
+pub mod answers;
 pub mod certify;
 pub mod channel;
 pub mod directory;

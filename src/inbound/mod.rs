@@ -33,6 +33,7 @@ use crate::{
         sniff::{Detected, Patience, Prefixed, sniff},
     },
     telemetry::{
+        detections::Detections,
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
         prometheus::Registry,
@@ -83,6 +84,7 @@ pub struct Inbound {
     policies: Rc<Policies>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
     open: Open,
+    detections: Detections,
 }
 
 impl Inbound {
@@ -99,6 +101,7 @@ impl Inbound {
             policies: Policies::follow(needs.policies.clone(), needs.shared.clone()),
             tls: RefCell::default(),
             open: Open::default(),
+            detections: Detections::new(needs.registry.clone(), Hop::Inbound),
             needs,
         })
     }

@@ -12,7 +12,7 @@ use super::{
     policies::Held,
 };
 use crate::{
-    error::{Hop, Reason, Refusal},
+    error::{Reason, Refusal},
     http::{
         Version,
         client::{Client, Connect},
@@ -22,7 +22,6 @@ use crate::{
         io::{Abort, Io},
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
-    telemetry::names::Metric,
     tls::hello,
 };
 
@@ -53,7 +52,7 @@ impl Inbound {
             Spoken::Server(..) => "server-first",
             Spoken::Nobody(..) => Detected::Undecided.as_str(),
         };
-        self.detected(outcome, began);
+        self.detections.count(outcome, began, Instant::now());
         match spoken {
             Spoken::Client(Detected::Nothing, ..) if !open => Ok(()),
             Spoken::Nobody(mut io, refusal) => {
@@ -169,11 +168,5 @@ impl Inbound {
             io.abort();
         }
         refusal.into()
-    }
-
-    fn detected(&self, outcome: &str, began: Instant) {
-        let labels = [Hop::Inbound.as_str(), outcome];
-        self.needs.registry.counter(Metric::Detections, &labels).increment(1);
-        self.needs.registry.histogram(Metric::DetectionTime, &labels).record(began.elapsed().as_secs_f64());
     }
 }

@@ -7,14 +7,20 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
-use super::io::Abort;
+use super::io::{Abort, Reset};
 
 /// Bytes of one read: a full TLS record.
 const SCRATCH: usize = 16 * 1024;
+/// What a side that takes no more has still said is passed on for at most so long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// What all joined connections of a thread read into, one at a time; each keeps only what the other side does not take
@@ -34,19 +40,33 @@ pub struct Copied {
 }
 
 /// Copies both ways until both directions have ended; the end of one is passed on as a half-close. When one connection
-/// breaks, the other one is [cut off](Abort), so that its peer hears of it as of a reset, too.
+/// breaks, the other one is [cut off](Abort), so that its peer hears of it as of a reset, too: also after a half-close. Who
+/// takes no more may still have said something: that is passed on first.
 pub async fn both_ways<A, B>(a: &mut A, b: &mut B) -> Copied
 where
     A: AsyncRead + AsyncWrite + Abort + Unpin + ?Sized,
     B: AsyncRead + AsyncWrite + Abort + Unpin + ?Sized,
 {
     let (mut there, mut back) = (Way::default(), Way::default());
+    let mut patience: Option<Pin<Box<Sleep>>> = None;
     let joined = poll_fn(|cx| {
         // Both are polled, whichever has ended or waits.
-        let (there, back) = (there.poll(cx, a, b)?, back.poll(cx, b, a)?);
-        if there.is_ready() && back.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        let over = (
+            there.poll(cx, a, b, back.unheard.is_some())?.is_ready(),
+            back.poll(cx, b, a, there.unheard.is_some())?.is_ready(),
+        );
+        match over {
+            (true, true) => Poll::Ready(Ok(())),
+            _ if there.unheard.is_some() || back.unheard.is_some() => {
+                let patience = patience.get_or_insert_with(|| Box::pin(sleep(LAST_WORDS)));
+                patience.as_mut().poll(cx).map(Ok)
+            }
+            (true, false) => there.watch(cx, a),
+            (false, true) => back.watch(cx, b),
+            (false, false) => Poll::Pending,
+        }
     });
-    let broken = joined.await.err();
+    let broken = joined.await.err().or(there.unheard).or(back.unheard);
     if broken.is_some() {
         a.abort();
         b.abort();
@@ -67,28 +87,69 @@ struct Way {
     ended: bool,
     /// The other side has been told so.
     told: bool,
+    /// Why the other side takes no more: this direction is over.
+    unheard: Option<io::Error>,
+    /// Tells when who has ended cleanly is reset after all.
+    reset: Option<Reset>,
 }
 
 impl Way {
-    fn poll<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T) -> Poll<io::Result<()>>
+    /// Fails when there is no more to read because the connection broke. `last`: `from` takes no more, so that its end is none
+    /// that may be passed on as a clean one.
+    fn poll<F, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        last: bool,
+    ) -> Poll<io::Result<()>>
     where
         F: AsyncRead + Unpin + ?Sized,
         T: AsyncWrite + Unpin + ?Sized,
     {
-        while !self.told {
-            ready!(self.poll_waiting(cx, to))?;
-            if self.ended {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                self.told = true;
-            } else if self.poll_read(cx, from, to)?.is_pending() {
-                if self.unflushed {
-                    ready!(Pin::new(to).poll_flush(cx))?;
-                    self.unflushed = false;
-                }
-                return Poll::Pending;
+        while !self.told && self.unheard.is_none() {
+            match ready!(self.step(cx, from, to, last)) {
+                Ok(()) => {}
+                Err(Broken::Read(error)) => return Poll::Ready(Err(error)),
+                Err(Broken::Write(error)) => self.unheard = Some(error),
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn step<F, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        last: bool,
+    ) -> Poll<Result<(), Broken>>
+    where
+        F: AsyncRead + Unpin + ?Sized,
+        T: AsyncWrite + Unpin + ?Sized,
+    {
+        ready!(self.poll_waiting(cx, to)).map_err(Broken::Write)?;
+        if self.ended {
+            let told = match last {
+                true => Pin::new(to).poll_flush(cx),
+                false => Pin::new(to).poll_shutdown(cx),
+            };
+            ready!(told).map_err(Broken::Write)?;
+            self.told = true;
+        } else if self.poll_read(cx, from, to)?.is_pending() {
+            if self.unflushed {
+                ready!(Pin::new(to).poll_flush(cx)).map_err(Broken::Write)?;
+                self.unflushed = false;
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Fails when `from`, which has ended, is reset.
+    fn watch<F: Abort + ?Sized>(&mut self, cx: &mut Context<'_>, from: &F) -> Poll<io::Result<()>> {
+        let reset = self.reset.get_or_insert_with(|| from.reset());
+        reset.as_mut().poll(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
     }
 
     /// Writes what waits.
@@ -108,19 +169,21 @@ impl Way {
     }
 
     /// Reads once, and writes as much of it as is taken at once; the rest waits.
-    fn poll_read<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T) -> Poll<io::Result<()>>
+    fn poll_read<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T) -> Poll<Result<(), Broken>>
     where
         F: AsyncRead + Unpin + ?Sized,
         T: AsyncWrite + Unpin + ?Sized,
     {
         READ.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+            ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(Broken::Read)?;
             let read = buffer.filled();
             self.ended = read.is_empty();
             if !self.ended {
                 let written = match Pin::new(to).poll_write(cx, read) {
-                    Poll::Ready(written) => written.and_then(|written| self.count(written))?,
+                    Poll::Ready(written) => {
+                        written.and_then(|written| self.count(written)).map_err(Broken::Write)?
+                    }
                     Poll::Pending => 0,
                 };
                 self.waiting.extend_from_slice(&read[written..]);
@@ -137,6 +200,12 @@ impl Way {
         self.unflushed = true;
         Ok(written)
     }
+}
+
+/// Which of the two has failed.
+enum Broken {
+    Read(io::Error),
+    Write(io::Error),
 }
 
 #[cfg(test)]
@@ -194,6 +263,42 @@ mod tests {
             let copied = joint.await.expect("no panic");
             assert_eq!(copied.sent + copied.received, 4, "what was carried counts");
             assert!(copied.broken.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_reset_also_after_a_half_close() {
+        for backwards in [false, true] {
+            let (near, far, joint) = joined().await;
+            let (mut breaks, mut hears) = if backwards { (far, near) } else { (near, far) };
+            breaks.write_all(b"some").await.expect("open");
+            breaks.shutdown().await.expect("open");
+            let mut some = String::new();
+            hears.read_to_string(&mut some).await.expect("a clean end");
+            assert_eq!(some, "some");
+            breaks.set_zero_linger().expect("a socket has that option");
+            drop(breaks);
+            hears.ready(tokio::io::Interest::ERROR).await.expect("a socket");
+            assert!(joint.await.expect("no panic").broken.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_more_is_heard_to_the_end() {
+        for backwards in [false, true] {
+            let ((near, mut a), (mut b, far)) = (tcp().await, tcp().await);
+            let (mut talks, mut breaks) = if backwards { (far, near) } else { (near, far) };
+            // All of it is there before anything is copied: the first write goes to one who is gone already.
+            talks.write_all(b"too much").await.expect("open");
+            let words = vec![b'w'; 50_000];
+            breaks.write_all(&words).await.expect("it fits what the system keeps");
+            breaks.set_zero_linger().expect("a socket has that option");
+            drop(breaks);
+            let joint = tokio::spawn(async move { both_ways(&mut a, &mut b).await });
+            let mut heard = Vec::new();
+            let error = talks.read_to_end(&mut heard).await.expect_err("no clean end");
+            assert_eq!((heard.len(), error.kind()), (words.len(), io::ErrorKind::ConnectionReset));
+            assert!(joint.await.expect("no panic").broken.is_some());
         }
     }
 

@@ -3,12 +3,13 @@
 
 use std::{
     io::{IoSlice, Result},
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{client, server};
@@ -33,12 +34,32 @@ pub trait Abort {
     /// Has it end with a reset (RFC 9293 3.10.7.1) when it is dropped; what has not been sent by then is not sent any more.
     /// Through TLS, too: without a `close_notify` the peer's sidecar can tell (RFC 8446 6.1), and passes the reset on.
     fn abort(&mut self);
+
+    /// Waits until the peer, which has ended its direction, resets the connection. Reading does not tell: it gives the end
+    /// for ever.
+    fn reset(&self) -> Reset;
 }
+
+/// Ends when a connection has been reset.
+pub type Reset = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Abort for TcpStream {
     fn abort(&mut self) {
         // Only fails on what is no socket any more.
         let _ = self.set_zero_linger();
+    }
+
+    fn reset(&self) -> Reset {
+        // By a descriptor of its own: who waits on this one would have to borrow it.
+        let own = self.as_fd().try_clone_to_owned();
+        let own = own.and_then(|own| Self::from_std(own.into()));
+        Box::pin(async move {
+            match own {
+                Ok(own) if own.ready(Interest::ERROR).await.is_ok() => {}
+                // No descriptor is left for that: the next write will tell.
+                _ => std::future::pending().await,
+            }
+        })
     }
 }
 
@@ -46,11 +67,19 @@ impl<T: Abort> Abort for client::TlsStream<T> {
     fn abort(&mut self) {
         self.get_mut().0.abort();
     }
+
+    fn reset(&self) -> Reset {
+        self.get_ref().0.reset()
+    }
 }
 
 impl<T: Abort> Abort for server::TlsStream<T> {
     fn abort(&mut self) {
         self.get_mut().0.abort();
+    }
+
+    fn reset(&self) -> Reset {
+        self.get_ref().0.reset()
     }
 }
 
@@ -58,12 +87,20 @@ impl<T: Abort + ?Sized> Abort for Box<T> {
     fn abort(&mut self) {
         (**self).abort();
     }
+
+    fn reset(&self) -> Reset {
+        (**self).reset()
+    }
 }
 
 /// In memory, where a dropped end is all there is.
 #[cfg(test)]
 impl Abort for tokio::io::DuplexStream {
     fn abort(&mut self) {}
+
+    fn reset(&self) -> Reset {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Any connection, erased: where it does not matter which.
@@ -91,6 +128,10 @@ macro_rules! each {
 impl Abort for Io {
     fn abort(&mut self) {
         each!(self, io => io.abort());
+    }
+
+    fn reset(&self) -> Reset {
+        each!(self, io => io.reset())
     }
 }
 

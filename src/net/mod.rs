@@ -7,6 +7,10 @@ macro_rules! write_through {
             fn abort(&mut self) {
                 self.io.abort();
             }
+
+            fn reset(&self) -> $crate::net::io::Reset {
+                self.io.reset()
+            }
         }
 
         impl<T: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for $connection<T> {

@@ -57,7 +57,7 @@ impl Outbound {
     /// What an address is. `None`: nothing that the mesh knows.
     async fn at(&self, address: SocketAddr) -> Result<Option<Target>, Refusal> {
         let question = Question::Address(address);
-        let mut answer = self.needs.directory.resolve(question.clone()).await;
+        let mut answer = self.answers.resolve(question.clone()).await;
         if let Ok(Some(Answer { service, uid: Some(uid), .. })) = &answer
             && self
                 .services
@@ -66,7 +66,7 @@ impl Outbound {
                 .is_ok_and(|service| !service.has_endpoint(uid))
         {
             // Its workload has restarted, and is another one at the same address.
-            answer = self.needs.directory.resolve_anew(question).await;
+            answer = self.answers.resolve_anew(question).await;
         }
         match answer {
             Ok(Some(answer)) => {
@@ -108,7 +108,7 @@ impl Outbound {
         // What is no DNS name is no host that the mesh could know, and may be of any length.
         if known && is_host(&name) && !super::target::is_this_host(host) && host.parse::<IpAddr>().is_err() {
             let question = Question::Host(name.into());
-            if let Ok(Some(answer)) = self.needs.directory.resolve(question).await {
+            if let Ok(Some(answer)) = self.answers.resolve(question).await {
                 return Ok(Some(Target::new(answer.service, port)));
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Outbound, Target,
-    route::Held,
+    attempt::Held,
     target::{Meaning, is_this_host},
 };
 use crate::{

@@ -1,12 +1,14 @@
 //! What the application sends: redirected here on its way to an address, or accepted on a forward-proxy port
 //! (absolute-form, `Host`, CONNECT) or on ports that stand for one service each; and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
 
+mod attempt;
 mod destination;
 mod http;
 mod opaque;
 mod outside;
 mod route;
 mod services;
+mod steer;
 mod target;
 
 use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
@@ -17,7 +19,7 @@ use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use self::{opaque::Opened, outside::Outside, services::Services};
 use crate::{
-    control::{self, Mesh, directory::Directory},
+    control::{self, Mesh, answers::Answers, directory::Directory},
     drain,
     error::{Hop, Reason, Refusal},
     http::{Version, refusal::Voice, serve},
@@ -28,8 +30,8 @@ use crate::{
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
     telemetry::{
+        detections::Detections,
         edge::{Edge, EdgeKey, Edges},
-        names::Metric,
         prometheus::Registry,
         report::EndpointStatus,
     },
@@ -40,6 +42,8 @@ use crate::{
 pub struct Needs {
     /// What people call this workload.
     pub workload: Arc<str>,
+    /// Where it runs; empty: unknown.
+    pub zone: Arc<str>,
     /// Who we are, once it is known.
     pub mesh: watch::Receiver<Option<Mesh>>,
     /// How services become known.
@@ -67,6 +71,9 @@ pub struct Outbound {
     outside: Outside,
     random: RefCell<SmallRng>,
     open: Open,
+    /// What destinations are.
+    answers: Answers,
+    detections: Detections,
 }
 
 /// A port of a service, or of one of its endpoints: where a connection is known to go before it has said anything.
@@ -89,6 +96,8 @@ impl Outbound {
             outside: Outside::new(&needs),
             random: RefCell::new(SmallRng::from_os_rng()),
             open: Open::default(),
+            answers: Answers::of(needs.directory.clone()),
+            detections: Detections::new(needs.registry.clone(), Hop::Outbound),
             needs,
         })
     }
@@ -106,6 +115,11 @@ impl Outbound {
     /// How this worker sees every endpoint.
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         self.services.endpoints()
+    }
+
+    /// Adds what has been counted in this worker alone to the registry.
+    pub fn count(&self) {
+        self.services.count();
     }
 
     /// Closes what has been idle for too long. To be called now and then.
@@ -161,7 +175,7 @@ impl Outbound {
         let began = Instant::now();
         let patience = Patience { silent: None, partial: self.needs.detection_timeout };
         let Ok((detected, io)) = sniff(io, patience).await else { return Ok(()) };
-        self.detected(detected.as_str(), began);
+        self.detections.count(detected.as_str(), began, Instant::now());
         self.proxied(detected, io).await
     }
 
@@ -213,16 +227,16 @@ impl Outbound {
         let Ok(spoken) = spoken else { return Ok(()) };
         match spoken {
             Spoken::Server(io, upstream) => {
-                self.detected("server-first", began);
+                self.detections.count("server-first", began, Instant::now());
                 Box::pin(self.forward_opaque(io, &target, Some(upstream))).await
             }
             Spoken::Nobody(mut io, refusal) => {
-                self.detected(Detected::Undecided.as_str(), began);
+                self.detections.count(Detected::Undecided.as_str(), began, Instant::now());
                 io.abort();
                 Err(refusal)
             }
             Spoken::Client(detected, mut io, opened) => {
-                self.detected(detected.as_str(), began);
+                self.detections.count(detected.as_str(), began, Instant::now());
                 match detected {
                     Detected::Nothing if routed => Ok(()),
                     Detected::Http1 => self.http(io, Version::Http1, Some(target)).await,
@@ -278,13 +292,6 @@ impl Outbound {
                 Err(refusal)
             }
         }
-    }
-
-    /// Counts what a connection was found to carry, and how long that took.
-    fn detected(&self, outcome: &str, began: Instant) {
-        let labels = [Hop::Outbound.as_str(), outcome];
-        self.needs.registry.counter(Metric::Detections, &labels).increment(1);
-        self.needs.registry.histogram(Metric::DetectionTime, &labels).record(began.elapsed().as_secs_f64());
     }
 
     /// Who we are; waits, bounded, while it is not known yet.

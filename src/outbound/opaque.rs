@@ -7,14 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Instant,
 };
 
-use super::{Outbound, Target, services::Reach};
+use super::{Outbound, Target, services::Reach, steer::Steering};
 use crate::{
-    balance::{Endpoint, Pick},
+    balance::{Endpoint, Pick, Wanted},
     error::{Reason, Refusal},
     middleware::limit::Place,
     net::{copy, io::Io, sniff::Prefixed},
@@ -62,15 +63,16 @@ impl Outbound {
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
-        let mut failed: Option<(Rc<Endpoint<Reach>>, Refusal)> = None;
+        let key = Steering::of_connection(&service, &self.needs.workload);
+        let mut failed = None;
+        let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {
-            let avoided = failed.as_ref().map(|(endpoint, _)| endpoint);
-            let avoided = avoided.map(|endpoint: &Rc<Endpoint<Reach>>| endpoint.uid());
+            let wanted = Wanted { key, session: None, avoid: &avoid };
             let picked =
-                service.pick(&self.random, Instant::now(), target.endpoint.as_deref(), avoided).await;
+                service.pick(&self.random, Instant::now(), target.endpoint.as_deref(), &wanted).await;
             let mut pick = match (picked, failed.take()) {
                 (Ok(pick), _) => pick,
-                (Err(_), Some((_, refusal))) | (Err(refusal), None) => return Err(refusal),
+                (Err(_), Some(refusal)) | (Err(refusal), None) => return Err(refusal),
             };
             match pick.endpoint().reach().to_peer(port).open_opaque().await {
                 Ok(peer) => {
@@ -82,11 +84,12 @@ impl Outbound {
                     return Ok(Opened { peer, edge, _endpoint: pick });
                 }
                 Err(refusal) => {
-                    failed = Some((pick.endpoint().clone(), refusal));
+                    failed = Some(refusal);
+                    avoid.push(pick.endpoint().clone());
                     pick.settle(false, Instant::now());
                 }
             }
         }
-        Err(failed.map_or(Reason::Connect.into(), |(_, refusal)| refusal))
+        Err(failed.unwrap_or_else(|| Reason::Connect.into()))
     }
 }

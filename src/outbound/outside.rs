@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Ar
 use ::http::{Request, Response, uri::Authority};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Needs, route::Held};
+use super::{Needs, attempt::Held};
 use crate::{
     error::{Hop, Reason, Refusal},
     http::{

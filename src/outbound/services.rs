@@ -18,7 +18,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::Needs;
 use crate::{
-    balance::{Balancer, Pick},
+    balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
     http::{
@@ -164,7 +164,15 @@ impl Services {
         Ok(service.clone())
     }
 
+    /// Adds to the registry what the balancers have chosen.
+    pub(super) fn count(&self) {
+        for service in self.known.borrow().values() {
+            service.count();
+        }
+    }
+
     pub(super) fn sweep(&self) {
+        self.count();
         self.known.borrow_mut().retain(|_, service| {
             let idle = if service.config.borrow().is_some() { IDLE } else { ABSENT_IDLE };
             service.used.get().elapsed() < idle || service.requests.now() > 0
@@ -188,7 +196,7 @@ impl Services {
         let mut all = Vec::new();
         for service in known.values() {
             let name: Arc<str> = service.name.as_str().into();
-            all.extend(service.balancer.endpoints().iter().map(|endpoint| {
+            all.extend(service.balancer.shares(Instant::now()).iter().map(|(endpoint, share)| {
                 let (breaker, opened, opened_reason) = endpoint.breaker();
                 EndpointStatus {
                     service: name.clone(),
@@ -201,6 +209,9 @@ impl Services {
                     latency_us: endpoint.latency_us() as u32,
                     opened,
                     opened_reason,
+                    zone: endpoint.zone().clone(),
+                    weight: endpoint.weight(),
+                    share: *share as f32,
                 }
             }));
         }
@@ -229,7 +240,7 @@ impl Service {
                 connect: Cell::new(policy.connect_timeout),
                 idle: Cell::new(policy.idle_timeout),
             }),
-            balancer: Rc::new(Balancer::new(policy)),
+            balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
             mesh,
             needs: needs.clone(),
@@ -348,16 +359,16 @@ impl Service {
         random: &RefCell<SmallRng>,
         now: Instant,
         named: Option<&str>,
-        avoid: Option<&str>,
+        wanted: &Wanted<'_, Reach>,
     ) -> Result<Pick<Reach>, Refusal> {
         if let Some(uid) = named {
             let picked = self.balancer.pick_named(now, uid);
             return picked.map_err(|reason| Refusal::new(reason, format_args!("{}, {uid}", self.name)));
         }
-        let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
+        let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
         match picked {
             Ok(pick) => Ok(pick),
-            Err(reason) => Box::pin(self.pick_later(random, now, avoid, reason)).await,
+            Err(reason) => Box::pin(self.pick_later(random, now, wanted, reason)).await,
         }
     }
 
@@ -365,7 +376,7 @@ impl Service {
         &self,
         random: &RefCell<SmallRng>,
         began: Instant,
-        avoid: Option<&str>,
+        wanted: &Wanted<'_, Reach>,
         mut reason: Reason,
     ) -> Result<Pick<Reach>, Refusal> {
         let mut place = None;
@@ -379,7 +390,7 @@ impl Service {
             let updated = tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await;
             let now = Instant::now();
             updated.map_err(|_| self.nobody(reason, now - began))?;
-            let picked = self.balancer.pick(now, &mut *random.borrow_mut(), avoid);
+            let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
             match picked {
                 Ok(pick) => return Ok(pick),
                 Err(still) => reason = still,
@@ -394,6 +405,17 @@ impl Service {
                 Refusal::new(Reason::NoAddress, format_args!("{host}: no answer yet, waited {waited:?}"))
             }
             None => Refusal::new(reason, format_args!("{}, waited {waited:?}", self.name)),
+        }
+    }
+
+    fn count(&self) {
+        for (by, zone, count) in self.balancer.counts().take() {
+            let by = match by {
+                By::Algorithm => self.balancer.policy().load_balancer.algorithm.name(),
+                By::Session => "session",
+                By::Name => "address",
+            };
+            self.needs.registry.counter(Metric::Picks, &[self.name.as_str(), by, zone]).increment(count);
         }
     }
 
@@ -434,6 +456,8 @@ fn outside(host: &str, address: IpAddr) -> Endpoint {
         address: SocketAddr::new(address, 0),
         identity: None,
         ready: true,
+        zone: String::new(),
+        weight: model::USUAL_WEIGHT,
     }
 }
 

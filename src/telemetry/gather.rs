@@ -215,5 +215,6 @@ fn gauge(status: &EndpointStatus) -> wire::EndpointGauge {
         latency_us: status.latency_us,
         opened: status.opened,
         opened_reason: status.opened_reason.clone(),
+        share: status.share,
     }
 }

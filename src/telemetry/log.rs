@@ -1,5 +1,6 @@
-//! Log lines to standard error, as text or JSON.
+//! Log lines to standard error, as text or JSON. Nobody who serves waits for them to be written.
 
+use pillion_api::lines::{Ending, Lines};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -16,18 +17,27 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging for the process. `filter` is in `tracing`'s syntax, such as `info` or `info,pillion_proxy=debug`.
+/// Starts logging for the process, until what it gives is dropped. `filter` is in `tracing`'s syntax, such as `info` or `info,pillion_proxy=debug`.
 ///
 /// # Errors
 /// What is wrong with the filter.
-pub fn start(filter: &str, format: Format) -> Result<(), String> {
+pub fn start(filter: &str, format: Format) -> Result<Ending, String> {
     let filter = parse(filter)?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let told = move |lost: u64| match format {
+        Format::Text => format!("{lost} log lines were left out: they were not taken in time\n"),
+        Format::Json => format!(
+            "{{\"level\":\"WARN\",\"message\":\"log lines were left out: they were not taken in time\",\"lost\":{lost}}}\n"
+        ),
+    };
+    let (writer, ending) =
+        Lines::to(std::io::stderr(), told).map_err(|error| format!("a thread for log lines: {error}"))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
     let lines = match format {
         Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())
+    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
+    Ok(ending)
 }
 
 /// Checks a filter.

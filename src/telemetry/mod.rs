@@ -4,6 +4,7 @@
 //! ([`edge`]); the main thread asks the workers for what has come together ([`report`]), adds it to the Prometheus
 //! registry ([`prometheus`]) and sends it to the control plane.
 
+pub mod detections;
 pub mod edge;
 pub mod gather;
 pub mod log;

@@ -10,7 +10,7 @@ use pillion_api::latency;
 use super::names::{Kind, Metric};
 
 /// A series that nothing has changed for so long is no longer shown: its workload or caller is gone.
-const IDLE_SERIES: Duration = Duration::from_secs(900);
+pub(super) const IDLE_SERIES: Duration = Duration::from_secs(900);
 
 /// The registry of one process. Its methods take locks: they are for the main thread, and for connections, never for
 /// requests.

@@ -42,6 +42,12 @@ pub struct EndpointStatus {
     pub opened: u64,
     /// Why it last did; empty if never.
     pub opened_reason: String,
+    /// Where it runs; empty: unknown.
+    pub zone: Arc<str>,
+    /// Its share beside the others', as its workload says.
+    pub weight: u32,
+    /// Of its service's requests, what it is to have now: 0 to 1.
+    pub share: f32,
 }
 
 /// Where a circuit breaker stands. Ordered from good to bad, so that the worst of several workers is the maximum.

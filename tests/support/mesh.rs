@@ -205,7 +205,11 @@ impl Mesh {
             ("--admin-listen", "127.0.0.1:0".into()),
         ];
         settings.extend(spec.ports.iter().map(|(port, address)| ("--ports", format!("{port}={address}"))));
-        settings.extend(spec.listeners.iter().map(|target| ("--listeners", format!("127.0.0.1:0={target}"))));
+        if !spec.listeners.is_empty() {
+            let listeners: Vec<_> =
+                spec.listeners.iter().map(|target| format!("127.0.0.1:0={target}")).collect();
+            settings.push(("--listeners", listeners.join(",")));
+        }
         for (flag, value) in settings {
             arguments.extend([flag.into(), value.into()]);
         }

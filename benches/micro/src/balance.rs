@@ -2,9 +2,9 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use pillion_api::model::{CircuitBreaker, Endpoint, TrafficPolicy};
+use pillion_api::model::{CircuitBreaker, Endpoint, TrafficPolicy, USUAL_WEIGHT};
 use pillion_proxy::balance::{
-    Balancer,
+    Balancer, Here, Wanted,
     breaker::{Breaker, Change},
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -32,8 +32,10 @@ impl Pick {
             address: ([127, 0, 0, 1], 15006).into(),
             identity: Some("spiffe://bench.local/ns/bench/sa/backend".parse().expect("a valid SPIFFE ID")),
             ready: true,
+            zone: String::new(),
+            weight: USUAL_WEIGHT,
         };
-        let balancer = Rc::new(Balancer::new(Arc::new(TrafficPolicy::default())));
+        let balancer = Rc::new(Balancer::new(Arc::new(TrafficPolicy::default()), Here::default()));
         let list: Vec<_> = (0..count).map(endpoint).collect();
         balancer.update(&list, |_| ());
         Self { balancer, random: SmallRng::seed_from_u64(1), now: Instant::now() }
@@ -45,7 +47,8 @@ impl Case for Pick {
 
     fn run(&mut self) {
         self.now += PAUSE;
-        let mut pick = self.balancer.pick(self.now, &mut self.random, None).expect("all are ready");
+        let picked = self.balancer.pick(self.now, &mut self.random, &Wanted::default());
+        let mut pick = picked.expect("all are ready");
         pick.first_byte(self.now + PAUSE);
         pick.settle(true, self.now);
     }

@@ -105,7 +105,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// For reading the store and for compiling; of those who write to the store one at most waits for the disk. Every thread
+/// For the store and for compiling; the store has one at most that writes, and two that read. Every thread
 /// more keeps memory of its own for what it has freed: with as many as tokio allows that is half of the whole.
 const SERVER_BLOCKING_THREADS: usize = 4;
 

@@ -2,6 +2,7 @@
 
 use std::{io::IsTerminal as _, path::PathBuf};
 
+use pillion_api::lines::Lines;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
@@ -16,7 +17,11 @@ pub(super) async fn run(args: ServerArgs, default_data_dir: Option<PathBuf>) -> 
         config.log_level.parse().map_err(|error| Failure::Settings(format!("log-level: {error}")))?;
     // Colours are for people; a log file has none.
     let colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let told = |lost| format!("{lost} log lines were left out: they were not taken in time\n");
+    // Nobody who serves waits for a line to be written.
+    let (writer, _logging) = Lines::to(std::io::stderr(), told)
+        .map_err(|error| Failure::Local(format!("cannot start a thread for log lines: {error}")))?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(move || writer.clone());
     tracing_subscriber::registry().with(filter).with(lines).init();
     raise_file_limit();
     let failed = |error| Failure::Local(format!("cannot hear signals: {error}"));

@@ -135,6 +135,7 @@ fn endpoint(workload: &Workload) -> wire::Endpoint {
         ready: hello.health.as_ref().is_some_and(|health| health.ready),
         zone: hello.zone.clone(),
         ports: hello.ports.clone(),
+        weight: hello.weight,
     }
 }
 

@@ -7,15 +7,20 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use gateway_api::httproutes::{
+use gateway_api::experimental::httproutes::{
     HttpRouteParentRefs as ParentRef, HttpRouteRules as Rule, HttpRouteRulesFiltersType as FilterType,
     HttpRouteRulesMatches as Match, HttpRouteRulesMatchesHeadersType as HeaderType,
     HttpRouteRulesMatchesPathType as PathType, HttpRouteRulesMatchesQueryParamsType as QueryType,
-    HttpRouteSpec,
+    HttpRouteRulesRetry as Retry, HttpRouteRulesSessionPersistence as Session,
+    HttpRouteRulesSessionPersistenceCookieConfigLifetimeType as Lifetime,
+    HttpRouteRulesSessionPersistenceType as SessionType, HttpRouteSpec,
 };
-use pillion_api::wire::{self, string_match::Type as MatchType};
+use pillion_api::wire::{self, session_persistence::Type, string_match::Type as MatchType};
 
 use crate::resource::{Documents, Fault, Key, Kind, Resource, duration::wire_ms};
+
+/// Of a session that names neither its cookie nor its header.
+const SESSION_NAME: &str = "mesh-session";
 
 /// What decides between two matches; the smaller goes first.
 type Precedence = (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>, String, String, usize, usize);
@@ -143,6 +148,28 @@ fn rule_without_match(key: &Key, index: usize, rule: &Rule) -> wire::RouteRule {
         request_headers,
         response_headers,
         parent_port: 0,
+        retry: rule.retry.as_ref().map(retry),
+        session: rule.session_persistence.as_ref().map(session),
+    }
+}
+
+fn retry(retry: &Retry) -> wire::Retry {
+    wire::Retry {
+        codes: retry.codes.iter().flatten().filter_map(|code| u32::try_from(*code).ok()).collect(),
+        attempts: retry.attempts.and_then(|attempts| u32::try_from(attempts).ok()),
+        backoff_ms: wire_ms(retry.backoff.as_ref()),
+    }
+}
+
+fn session(session: &Session) -> wire::SessionPersistence {
+    let header = matches!(session.r#type, Some(SessionType::Header));
+    let lifetime = session.cookie_config.as_ref().and_then(|cookie| cookie.lifetime_type.as_ref());
+    wire::SessionPersistence {
+        r#type: if header { Type::Header.into() } else { Type::Cookie.into() },
+        name: session.session_name.clone().unwrap_or_else(|| SESSION_NAME.to_owned()),
+        absolute_timeout_ms: wire_ms(session.absolute_timeout.as_ref()),
+        idle_timeout_ms: wire_ms(session.idle_timeout.as_ref()),
+        permanent: matches!(lifetime, Some(Lifetime::Permanent)),
     }
 }
 

@@ -145,7 +145,8 @@ fn rules_and_matches_keep_their_order_where_nothing_else_decides() {
 fn a_rule_carries_its_consequences() {
     let rules = "[{backendRefs: [{name: v1, port: 80, weight: 0}, {name: gone, port: 81}], timeouts: {request: 2s, \
                  backendRequest: 500ms}, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, \
-                 value: b}], remove: [X-C]}}]}]";
+                 value: b}], remove: [X-C]}}], retry: {codes: [503], attempts: 2, backoff: 1s}, sessionPersistence: {idleTimeout: \
+                 1m}}]";
     let (compiled, _) =
         compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
     let rule = config(&compiled, "web.demo").routes.remove(0);
@@ -159,6 +160,12 @@ fn a_rule_carries_its_consequences() {
     let headers = rule.request_headers.unwrap();
     assert_eq!((headers.set[0].name.as_str(), headers.remove), ("x-a", vec!["x-c".to_owned()]));
     assert_eq!(rule.response_headers, None);
+    assert_eq!(rule.retry, Some(wire::Retry { codes: vec![503], attempts: Some(2), backoff_ms: 1000 }));
+    let session = rule.session.unwrap();
+    assert_eq!(
+        (session.name.as_str(), session.idle_timeout_ms, session.permanent),
+        ("mesh-session", 60_000, false)
+    );
 }
 
 #[test]

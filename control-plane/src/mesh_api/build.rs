@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pillion_api::wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind};
+use pillion_api::{
+    model::USUAL_WEIGHT,
+    wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind},
+};
 use prost::Message;
 
 use super::{
@@ -254,6 +257,7 @@ fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointV
         reason: health.reason,
         spiffe_id: member.workload.spiffe_id.clone(),
         zone: hello.zone.clone(),
+        weight: if hello.weight == 0 { USUAL_WEIGHT } else { hello.weight },
         golden: golden(&Vec::from_iter(history.instance(member.uid())), now_ms),
         breakers: breakers.collect(),
     }
@@ -270,6 +274,7 @@ fn breaker(source: &str, workload: &str, gauge: &EndpointGauge) -> BreakerView {
             Breaker::HalfOpen => "half-open",
         },
         in_flight: gauge.in_flight,
+        share: rounded_share(gauge.share.into()),
         latency_ms: f64::from(gauge.latency_us) / 1000.0,
         opened: gauge.opened,
         opened_reason: gauge.opened_reason.clone(),

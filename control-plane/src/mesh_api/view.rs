@@ -174,6 +174,8 @@ pub struct EndpointView {
     pub spiffe_id: String,
     /// Where it runs; may be empty.
     pub zone: String,
+    /// Its share beside the others', a percentage of the usual one.
+    pub weight: u32,
     /// Its inbound requests, as its own sidecar measured them.
     #[serde(flatten)]
     pub golden: Golden,
@@ -195,6 +197,8 @@ pub struct BreakerView {
     pub state: &'static str,
     /// Requests under way.
     pub in_flight: u32,
+    /// Of the caller's requests to the service, what its balancer means the endpoint to have: 0 to 1.
+    pub share: f64,
     /// The balancer's estimate, milliseconds.
     pub latency_ms: f64,
     /// Openings since the caller's sidecar started.

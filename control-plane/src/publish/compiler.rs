@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     future::pending,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -74,7 +75,8 @@ impl Compiler {
         self.documents.load_full()
     }
 
-    /// Compiles what documents and workloads touch whenever they change, for ever.
+    /// Compiles what documents and workloads touch whenever they change, for ever. A store that is slow, or fails, holds up
+    /// documents, and not what is to be told of workloads.
     pub async fn run(&self, publisher: &Publisher) {
         let (mut revisions, mut workloads) =
             (self.store.revisions(Bucket::Documents), self.registry.changes());
@@ -86,13 +88,23 @@ impl Compiler {
                 () = self.fault_over() => true,
             };
             settle(&mut revisions, &mut workloads).await;
+            // It may be they who have changed.
+            workloads.mark_changed();
+            let mut reading = pin!(self.read());
             let (revision, documents) = loop {
-                match self.cache.current().await {
-                    Ok(current) => break current,
-                    Err(error) => {
-                        warn!(%error, "documents could not be read; trying again");
-                        sleep(STORE_RETRY).await;
-                    }
+                tokio::select! {
+                    biased;
+                    current = &mut reading => break current,
+                    changed = workloads.changed() => changed.expect("the registry outlives the compiler"),
+                }
+                // Not `settle`: what happens to documents meanwhile is for the next round.
+                sleep(QUIET).await;
+                workloads.mark_unchanged();
+                let members = self.registry.take_changes();
+                if !members.is_empty() {
+                    let known = publisher.last().revision;
+                    let (changed, last) = self.compile(known, move |assembly| assembly.change(members)).await;
+                    announce(publisher, changed, last);
                 }
             };
             self.telemetry.store_revision.set(revision as f64);
@@ -113,16 +125,20 @@ impl Compiler {
             } else {
                 self.compile(revision, move |assembly| assembly.change(members)).await
             };
-            let known = publisher.last().faults;
-            if known != last.faults {
-                let known: BTreeSet<&String> = known.iter().collect();
-                for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
-                    warn!(fault, "a document could not be compiled as written");
+            announce(publisher, changed, last);
+        }
+    }
+
+    /// The documents as they are now, as soon as the store gives them.
+    async fn read(&self) -> (u64, Arc<Documents>) {
+        loop {
+            match self.cache.current().await {
+                Ok(current) => return current,
+                Err(error) => {
+                    warn!(%error, "documents could not be read; trying again");
+                    sleep(STORE_RETRY).await;
                 }
             }
-            let took = last.took;
-            let services = publisher.publish(changed, last);
-            debug!(services, ?took, "compiled");
         }
     }
 
@@ -154,6 +170,19 @@ impl Compiler {
         self.telemetry.compiled(last.took);
         (changed, last)
     }
+}
+
+fn announce(publisher: &Publisher, changed: Changed, last: LastCompile) {
+    let known = publisher.last().faults;
+    if known != last.faults {
+        let known: BTreeSet<&String> = known.iter().collect();
+        for fault in last.faults.iter().filter(|fault| !known.contains(fault)) {
+            warn!(fault, "a document could not be compiled as written");
+        }
+    }
+    let took = last.took;
+    let services = publisher.publish(changed, last);
+    debug!(services, ?took, "compiled");
 }
 
 async fn either_changed(revisions: &mut watch::Receiver<u64>, workloads: &mut watch::Receiver<u64>) {

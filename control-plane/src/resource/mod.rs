@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gateway_api::httproutes::HttpRouteSpec;
+use gateway_api::experimental::httproutes::HttpRouteSpec;
 use serde::{Deserialize, Serialize};
 
 pub mod admit;

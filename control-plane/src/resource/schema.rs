@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use gateway_api::httproutes::HttpRouteSpec;
+use gateway_api::experimental::httproutes::HttpRouteSpec;
 use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
@@ -216,15 +216,7 @@ fn unknown_field(kind: Kind, at: &Path, name: &str, known: &[&str]) -> String {
         "nodePort",
         "healthCheckNodePort",
     ];
-    /// What the Gateway API's experimental channel adds to an `HTTPRoute`.
-    const GATEWAY_API: [&str; 6] =
-        ["retry", "sessionPersistence", "percent", "fraction", "useDefaultGateways", "externalAuth"];
-    let recognised = match kind {
-        Kind::Service => at.as_str().starts_with("spec") && KUBERNETES_SERVICE.contains(&name),
-        Kind::HttpRoute => at.as_str().starts_with("spec") && GATEWAY_API.contains(&name),
-        Kind::MeshConfig | Kind::ExternalService | Kind::TrafficPolicy => false,
-    };
-    if recognised {
+    if kind == Kind::Service && at.as_str().starts_with("spec") && KUBERNETES_SERVICE.contains(&name) {
         return "is not supported yet".to_owned();
     }
     match known.iter().find(|known| distance(known, name) <= 2) {

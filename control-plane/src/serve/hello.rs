@@ -6,6 +6,7 @@ use std::{
 };
 
 use pillion_api::{
+    model::MAX_WEIGHT,
     name::{is_label, is_label_key, is_label_value, is_port_name},
     wire::{Health, Hello, WorkloadPort},
 };
@@ -51,6 +52,9 @@ pub(super) fn check(mut hello: Hello, peer: IpAddr) -> Result<Hello, Vec<String>
             let value = start(value);
             faults.push(format!("{field} must be at most {MAX_WORD} printable characters, is {value:?}"));
         }
+    }
+    if hello.weight > MAX_WEIGHT {
+        faults.push(format!("weight must be at most {MAX_WEIGHT}, is {}", hello.weight));
     }
     hello.health = hello.health.map(health);
     if faults.is_empty() { Ok(hello) } else { Err(faults) }
@@ -166,6 +170,7 @@ mod tests {
             inbound_address: "example.com:80".into(),
             version: "v".repeat(64),
             zone: "a\nb".into(),
+            weight: 1001,
             ..Hello::default()
         };
         let faults = check(hello, PEER).expect_err("it is full of faults");
@@ -182,6 +187,7 @@ mod tests {
             "inbound_address must",
             "version must",
             "zone must",
+            "weight must",
         ];
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
         for (fault, expected) in faults.iter().zip(expected) {

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, Semaphore, watch},
     task,
 };
 
@@ -23,6 +23,10 @@ const REVISION_KEY: &str = "current";
 
 /// Bytes of the file kept in memory. Reading is seldom, and goes over whole buckets; redb itself would take up to 1 GiB.
 const CACHE: usize = 16 << 20;
+
+/// Who reads at a time, each on a thread that waits for the disk; as one at most writes, threads are left for what needs no
+/// disk.
+const READERS: usize = 2;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "pillion.redb";
@@ -64,6 +68,7 @@ pub enum OpenError {
 pub struct EmbeddedStore {
     database: Arc<Database>,
     writing: Arc<Mutex<()>>,
+    reading: Semaphore,
     revisions: Arc<Revisions>,
 }
 
@@ -118,7 +123,20 @@ impl EmbeddedStore {
             })?;
         let revision = current_revision(&database).map_err(|error| unusable(error.into()))?;
         let revisions = Arc::new(Revisions::new(revision));
-        Ok(Self { database: Arc::new(database), writing: Arc::default(), revisions })
+        Ok(Self {
+            database: Arc::new(database),
+            writing: Arc::default(),
+            reading: Semaphore::new(READERS),
+            revisions,
+        })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _turn = self.reading.acquire().await.expect("it is never closed");
+        self.blocking(work).await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -137,7 +155,7 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     async fn get(&self, bucket: Bucket, key: &str) -> Result<Option<Entry>, StoreError> {
         let key = key.to_owned();
-        self.blocking(move |database| {
+        self.read(move |database| {
             let transaction = database.begin_read().map_err(unavailable)?;
             let table = match transaction.open_table(table(bucket)) {
                 Ok(table) => table,
@@ -154,7 +172,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn list(&self, bucket: Bucket) -> Result<Vec<Entry>, StoreError> {
-        self.blocking(move |database| {
+        self.read(move |database| {
             let transaction = database.begin_read().map_err(unavailable)?;
             let table = match transaction.open_table(table(bucket)) {
                 Ok(table) => table,

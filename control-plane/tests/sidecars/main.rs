@@ -2,6 +2,7 @@
 
 mod destinations;
 mod mesh_pages;
+mod slow_store;
 mod streams;
 mod support;
 mod trust;

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration, time::SystemTime};
 use hyper_util::rt::TokioIo;
 use pillion::{
     app::{Server, open_store},
-    config::ServerArgs,
+    config::{ServerArgs, ServerConfig},
     error::Error,
     store::{Bucket, Change, Expect, Store},
     token::{JoinGrant, Tokens},
@@ -56,6 +56,11 @@ impl TestServer {
     pub(crate) async fn start_with(settings: ServerArgs) -> Self {
         let config = settings.check(None).expect("the settings are right");
         let store = open_store(&config.data_dir).await.expect("the store opens");
+        Self::start_over(config, store).await
+    }
+
+    /// With another store than its own.
+    pub(crate) async fn start_over(config: ServerConfig, store: Arc<dyn Store>) -> Self {
         let server = Server::bind(config, Arc::clone(&store)).await.expect("the server starts");
         let (grpc, http) = (server.grpc_address(), format!("http://{}", server.http_address()));
         let (shutdown, requested) = oneshot::channel::<()>();
@@ -204,6 +209,7 @@ pub(crate) fn hello(app: &str, uid: &str) -> Hello {
         inbound_address: "0.0.0.0:15006".to_owned(),
         version: "0.1.0".to_owned(),
         zone: String::new(),
+        weight: 0,
         health: Some(Health { ready: true, reason: String::new() }),
     }
 }

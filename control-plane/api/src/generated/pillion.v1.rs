@@ -97,6 +97,9 @@ pub struct Hello {
     /// The application's health at this moment.
     #[prost(message, optional, tag = "8")]
     pub health: ::core::option::Option<Health>,
+    /// Its share of a service's traffic beside others, 1 to 1000. Zero: not said, which is 100.
+    #[prost(uint32, tag = "9")]
+    pub weight: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadPort {
@@ -447,6 +450,83 @@ pub struct RouteRule {
     /// Zero: every port of the service.
     #[prost(uint32, tag = "9")]
     pub parent_port: u32,
+    /// What the rule says of sending a request again; absent: nothing.
+    #[prost(message, optional, tag = "13")]
+    pub retry: ::core::option::Option<Retry>,
+    /// Keeps a client with the endpoint that it had first; absent: it goes where the balancer says.
+    #[prost(message, optional, tag = "14")]
+    pub session: ::core::option::Option<SessionPersistence>,
+}
+/// A rule's `retry` (GEP-1731). What it leaves open is the service's policy's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retry {
+    /// HTTP statuses, 400 to 599. Empty: as the policy says.
+    #[prost(uint32, repeated, tag = "1")]
+    pub codes: ::prost::alloc::vec::Vec<u32>,
+    /// Tries after the first; absent: as the policy says.
+    #[prost(uint32, optional, tag = "2")]
+    pub attempts: ::core::option::Option<u32>,
+    /// The least that is waited before another try. Zero: as the policy says.
+    #[prost(uint32, tag = "3")]
+    pub backoff_ms: u32,
+}
+/// A rule's `sessionPersistence` (GEP-1619).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionPersistence {
+    /// What carries the session.
+    #[prost(enumeration = "session_persistence::Type", tag = "1")]
+    pub r#type: i32,
+    /// Of the cookie or the header.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero: no limit.
+    #[prost(uint32, tag = "3")]
+    pub absolute_timeout_ms: u32,
+    /// Zero: no limit.
+    #[prost(uint32, tag = "4")]
+    pub idle_timeout_ms: u32,
+    /// The cookie says how long it lasts; else it ends with the client's own session.
+    #[prost(bool, tag = "5")]
+    pub permanent: bool,
+}
+/// Nested message and enum types in `SessionPersistence`.
+pub mod session_persistence {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        Cookie = 0,
+        Header = 1,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Cookie => "COOKIE",
+                Self::Header => "HEADER",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "COOKIE" => Some(Self::Cookie),
+                "HEADER" => Some(Self::Header),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteMatch {
@@ -707,11 +787,200 @@ pub struct Caller {
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadBalancer {
     /// Time constant of the latency average, milliseconds.
     #[prost(uint32, tag = "1")]
     pub decay_ms: u32,
+    #[prost(enumeration = "load_balancer::Algorithm", tag = "2")]
+    pub algorithm: i32,
+    /// For the hashes: the first that a request has.
+    #[prost(message, repeated, tag = "3")]
+    pub hash_on: ::prost::alloc::vec::Vec<HashOn>,
+    /// Of the hashes: an endpoint has at most this share of the requests that it would have were all alike. Zero: no bound.
+    #[prost(uint32, tag = "4")]
+    pub bounded_load_percent: u32,
+    #[prost(uint32, tag = "5")]
+    pub minimum_ring_size: u32,
+    #[prost(uint32, tag = "6")]
+    pub maximum_ring_size: u32,
+    /// Of Maglev: a prime.
+    #[prost(uint32, tag = "7")]
+    pub table_size: u32,
+    /// Absent: a new endpoint has its whole share at once.
+    #[prost(message, optional, tag = "8")]
+    pub slow_start: ::core::option::Option<SlowStart>,
+    #[prost(message, optional, tag = "9")]
+    pub locality: ::core::option::Option<Locality>,
+}
+/// Nested message and enum types in `LoadBalancer`.
+pub mod load_balancer {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Algorithm {
+        /// The less loaded of two endpoints, by latency and requests under way.
+        PeakEwma = 0,
+        /// The one of two with fewer requests under way.
+        LeastRequest = 1,
+        RoundRobin = 2,
+        Random = 3,
+        RingHash = 4,
+        Maglev = 5,
+    }
+    impl Algorithm {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::PeakEwma => "PEAK_EWMA",
+                Self::LeastRequest => "LEAST_REQUEST",
+                Self::RoundRobin => "ROUND_ROBIN",
+                Self::Random => "RANDOM",
+                Self::RingHash => "RING_HASH",
+                Self::Maglev => "MAGLEV",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PEAK_EWMA" => Some(Self::PeakEwma),
+                "LEAST_REQUEST" => Some(Self::LeastRequest),
+                "ROUND_ROBIN" => Some(Self::RoundRobin),
+                "RANDOM" => Some(Self::Random),
+                "RING_HASH" => Some(Self::RingHash),
+                "MAGLEV" => Some(Self::Maglev),
+                _ => None,
+            }
+        }
+    }
+}
+/// What a hash is taken of.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashOn {
+    #[prost(enumeration = "hash_on::Kind", tag = "1")]
+    pub kind: i32,
+    /// Empty for SOURCE.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Of a cookie: the sidecar sets it where it is absent, for so long; zero: for the client's session. Absent: it is the
+    /// application's own.
+    #[prost(uint32, optional, tag = "3")]
+    pub ttl_ms: ::core::option::Option<u32>,
+}
+/// Nested message and enum types in `HashOn`.
+pub mod hash_on {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        Header = 0,
+        Cookie = 1,
+        QueryParameter = 2,
+        /// The calling workload.
+        Source = 3,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Header => "HEADER",
+                Self::Cookie => "COOKIE",
+                Self::QueryParameter => "QUERY_PARAMETER",
+                Self::Source => "SOURCE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "HEADER" => Some(Self::Header),
+                "COOKIE" => Some(Self::Cookie),
+                "QUERY_PARAMETER" => Some(Self::QueryParameter),
+                "SOURCE" => Some(Self::Source),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlowStart {
+    #[prost(uint32, tag = "1")]
+    pub window_ms: u32,
+    /// 1 to 100.
+    #[prost(uint32, tag = "2")]
+    pub minimum_percent: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Locality {
+    #[prost(enumeration = "locality::Mode", tag = "1")]
+    pub mode: i32,
+    /// The own zone's healthy share times this is the share of requests that stays in it. 100 or more.
+    #[prost(uint32, tag = "2")]
+    pub overprovisioning_percent: u32,
+}
+/// Nested message and enum types in `Locality`.
+pub mod locality {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Mode {
+        /// Zones do not matter.
+        Off = 0,
+        /// The caller's own zone, as long as enough of it is well.
+        PreferZone = 1,
+    }
+    impl Mode {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Off => "OFF",
+                Self::PreferZone => "PREFER_ZONE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OFF" => Some(Self::Off),
+                "PREFER_ZONE" => Some(Self::PreferZone),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CircuitBreaker {
@@ -775,6 +1044,9 @@ pub struct Endpoint {
     pub zone: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "7")]
     pub ports: ::prost::alloc::vec::Vec<WorkloadPort>,
+    /// 1 to 1000. Zero: 100.
+    #[prost(uint32, tag = "8")]
+    pub weight: u32,
 }
 /// Everything since the last one, about once a second; gauges as they are now.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -870,7 +1142,7 @@ pub mod edge_delta {
         }
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EndpointGauge {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
@@ -890,6 +1162,9 @@ pub struct EndpointGauge {
     /// Why the breaker last opened; empty if never.
     #[prost(string, tag = "7")]
     pub opened_reason: ::prost::alloc::string::String,
+    /// Of its service's requests, what it is to have: 0 to 1.
+    #[prost(float, tag = "8")]
+    pub share: f32,
 }
 /// Nested message and enum types in `EndpointGauge`.
 pub mod endpoint_gauge {

@@ -1,15 +1,17 @@
 //! The wire types made plain: checked, typed, defaults filled in. What cannot be understood is refused whole, with
 //! every fault named, and the sidecar goes on with what it had.
 
+mod balancer;
 mod injected;
 mod limits;
 mod mesh;
 mod policy;
 mod route;
+mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{injected::*, limits::*, mesh::*, policy::*, route::*};
+pub use self::{balancer::*, injected::*, limits::*, mesh::*, policy::*, route::*, session::*};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{
@@ -69,6 +71,10 @@ pub struct Endpoint {
     pub identity: Option<pillion_certs::spiffe::SpiffeId>,
     /// Its application's health, as its own sidecar sees it.
     pub ready: bool,
+    /// Where it runs; empty: unknown.
+    pub zone: String,
+    /// Its share beside the others', 1 to [`MAX_WEIGHT`].
+    pub weight: u32,
 }
 
 /// Why a message of the control plane was not applied: every fault in it, each with the field.
@@ -125,6 +131,7 @@ pub fn endpoints(list: &wire::EndpointList) -> Result<Vec<Endpoint>, Refused> {
         if endpoint.uid.is_empty() {
             faults.say(&format!("endpoints[{i}].uid"), "is empty");
         }
+        let weight = faults.weight(&format!("endpoints[{i}].weight"), endpoint.weight);
         if let (Some(address), Some(identity)) = (address, identity) {
             endpoints.push(Endpoint {
                 uid: endpoint.uid.clone(),
@@ -132,6 +139,8 @@ pub fn endpoints(list: &wire::EndpointList) -> Result<Vec<Endpoint>, Refused> {
                 address,
                 identity: Some(identity),
                 ready: endpoint.ready,
+                zone: endpoint.zone.clone(),
+                weight,
             });
         }
     }

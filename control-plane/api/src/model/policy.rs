@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Concurrency, Faults, InjectedFault, RateLimit, RequestLimits, limits::request_limits, milliseconds, or,
+    Concurrency, Faults, InjectedFault, LoadBalancer, RateLimit, RequestLimits, limits::request_limits,
+    milliseconds, or,
 };
 use crate::wire;
 
@@ -12,8 +13,8 @@ use crate::wire;
 pub struct TrafficPolicy {
     /// `<namespace>/<name>` of the `TrafficPolicy`; empty: all defaults.
     pub source: String,
-    /// Time constant of an endpoint's latency average.
-    pub decay: Duration,
+    /// Which endpoint gets a request.
+    pub load_balancer: LoadBalancer,
     /// `None`: switched off.
     pub breaker: Option<CircuitBreaker>,
     /// For TCP and TLS together.
@@ -40,7 +41,7 @@ impl Default for TrafficPolicy {
     fn default() -> Self {
         Self {
             source: String::new(),
-            decay: Duration::from_secs(10),
+            load_balancer: LoadBalancer::default(),
             breaker: Some(CircuitBreaker::default()),
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
@@ -95,10 +96,9 @@ impl Faults {
     pub(super) fn policy(&mut self, policy: wire::TrafficPolicy) -> TrafficPolicy {
         let default = TrafficPolicy::default();
         let connections = policy.connections.unwrap_or_default();
-        let load_balancer = policy.load_balancer.unwrap_or_default();
         TrafficPolicy {
             source: policy.source,
-            decay: milliseconds(load_balancer.decay_ms).unwrap_or(default.decay),
+            load_balancer: self.load_balancer(policy.load_balancer.unwrap_or_default()),
             breaker: self.breaker(policy.circuit_breaker.unwrap_or_default()),
             connect_timeout: milliseconds(connections.connect_timeout_ms).unwrap_or(default.connect_timeout),
             idle_timeout: milliseconds(connections.idle_timeout_ms).unwrap_or(default.idle_timeout),

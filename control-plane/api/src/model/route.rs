@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use regex::{Regex, RegexBuilder};
 
-use super::{Faults, milliseconds};
+use super::{Faults, RouteRetry, SessionPersistence, milliseconds};
 use crate::{
     name::ServiceName,
     wire::{self, string_match::Type},
@@ -32,6 +32,10 @@ pub struct RouteRule {
     pub request_headers: HeaderModifier,
     /// Applied to responses.
     pub response_headers: HeaderModifier,
+    /// What it says of sending a request again; over what the service's policy says.
+    pub retry: Option<RouteRetry>,
+    /// Keeps a client with the endpoint that it had first.
+    pub session: Option<SessionPersistence>,
 }
 
 /// All conditions must hold. The default fits every request.
@@ -121,6 +125,11 @@ impl Faults {
             backend_request_timeout: milliseconds(route.backend_request_timeout_ms),
             request_headers: self.modifier(&format!("{field}.request_headers"), &route.request_headers),
             response_headers: self.modifier(&format!("{field}.response_headers"), &route.response_headers),
+            retry: route.retry.as_ref().map(|retry| self.route_retry(&format!("{field}.retry"), retry)),
+            session: route
+                .session
+                .as_ref()
+                .and_then(|session| self.session(&format!("{field}.session"), session)),
         }
     }
 

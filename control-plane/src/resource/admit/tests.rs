@@ -225,20 +225,22 @@ fn a_policy_can_be_for_an_external_service_and_a_route_cannot() {
 fn every_fault_of_a_route_is_told_at_once() {
     let rule = "{backendRefs: [{name: v1, port: 80, weight: 90}, {name: v2, port: 80, weight: -1, wieght: 2}, {name: v3}], \
                 matches: [{path: {type: Exact, value: pay}, method: FETCH}, {headers: [{name: a, value: '(', type: \
-                RegularExpression}, {name: A, value: b}]}], timeouts: {request: 1s, backendRequest: 2s}, retry: {}}";
+                RegularExpression}, {name: A, value: b}]}], timeouts: {request: 1s, backendRequest: 2s}, retry: {codes: [200], attempts: -1, backoff: soon}}";
     check(&[(
         route(rule),
         &[
             "spec.rules[0].backendRefs[1].wieght: is not a known field; did you mean \"weight\"?",
             "spec.rules[0].matches[0].method: must be one of \"GET\", \"HEAD\", \"POST\", \"PUT\", \"DELETE\", \
              \"CONNECT\", \"OPTIONS\", \"TRACE\", \"PATCH\", is the string \"FETCH\"",
-            "spec.rules[0].retry: is not supported yet",
             "spec.rules[0].matches[0].path.value: must begin with \"/\", is \"pay\"",
             "spec.rules[0].matches[1].headers[0].value: is not a regular expression: unclosed group",
             "spec.rules[0].matches[1].headers[1].name: \"A\" is in the list already (header names ignore case)",
             "spec.rules[0].backendRefs[1].weight: must be between 0 and 1000000, is -1",
             "spec.rules[0].backendRefs[2].port: is required: which port of the Service",
             "spec.rules[0].timeouts.backendRequest: must not be longer than request",
+            "spec.rules[0].retry.codes[0]: must be between 400 and 599, is 200",
+            "spec.rules[0].retry.attempts: must be between 0 and 100, is -1",
+            "spec.rules[0].retry.backoff: must be a duration such as \"10s\", \"250ms\" or \"1h30m\", is \"soon\"",
         ],
     )]);
 }
@@ -291,6 +293,38 @@ fn routes_are_checked() {
 }
 
 #[test]
+fn retries_and_sessions_are_checked() {
+    check(&[
+        (route("{retry: {}, sessionPersistence: {}}"), &[]),
+        (
+            route(
+                "{retry: {codes: [500, 429], attempts: 3, backoff: 100ms}, sessionPersistence: {sessionName: X-S, type: \
+                 Header, idleTimeout: 10m}}",
+            ),
+            &[],
+        ),
+        (
+            route(
+                "{sessionPersistence: {sessionName: 'a b', idleTimeout: 0s, cookieConfig: {lifetimeType: Permanent}}}",
+            ),
+            &[
+                "spec.rules[0].sessionPersistence.sessionName: is not a cookie's name (RFC 6265): \"a b\"",
+                "spec.rules[0].sessionPersistence.idleTimeout: must be between 1ms and 24days, is \"0s\"",
+                "spec.rules[0].sessionPersistence.absoluteTimeout: is required where cookieConfig.lifetimeType is \
+                 \"Permanent\"",
+            ],
+        ),
+        (
+            route("{sessionPersistence: {sessionName: pillion-x, type: Header, cookieConfig: {}}}"),
+            &[
+                "spec.rules[0].sessionPersistence.sessionName: \"pillion-x\" is a header of the mesh's own",
+                "spec.rules[0].sessionPersistence.cookieConfig: does not belong to a session by header",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn traffic_policies_are_checked() {
     check(&[
         (
@@ -304,12 +338,13 @@ fn traffic_policies_are_checked() {
         ),
         (
             policy(
-                "loadBalancer: {type: Random, decay: soon}, circuitBreaker: {consecutiveFailures: 0, failureRatio: \
+                "loadBalancer: {type: Fastest, decay: soon}, circuitBreaker: {consecutiveFailures: 0, failureRatio: \
                  {percent: 101}, openTime: {base: 5s, max: 1s}}, connections: {connectTimeout: 2m, maxRequests: -1}",
             ),
             &[
                 "spec.connections.maxRequests: must be at least 0, is -1",
-                "spec.loadBalancer.type: must be \"PeakEwma\", is \"Random\"",
+                "spec.loadBalancer.type: must be \"PeakEwma\", \"LeastRequest\", \"RoundRobin\", \"Random\", \"RingHash\" or \
+                 \"Maglev\", is \"Fastest\"",
                 "spec.loadBalancer.decay: must be a duration such as \"10s\", \"250ms\" or \"1h30m\", is \"soon\"",
                 "spec.circuitBreaker.consecutiveFailures: must be between 1 and 1000000, is 0",
                 "spec.circuitBreaker.failureRatio.percent: must be between 1 and 100, is 101",

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    balancer::LoadBalancer,
+    balancer::{HashOn, LoadBalancer, Locality, Maglev, RingHash, SlowStart},
     breaker::{CircuitBreaker, FailureRatio, OpenTime},
 };
 use self::{concurrency::Concurrency, faults::Fault, rate::RateLimit, request_limits::RequestLimits};
@@ -225,7 +225,7 @@ mod tests {
         // Every field by its name, so that a new one is missed here.
         let model::TrafficPolicy {
             source: _,
-            decay,
+            load_balancer,
             breaker,
             connect_timeout,
             idle_timeout,
@@ -251,6 +251,11 @@ mod tests {
             buffer,
         } = adaptive.expect("it is adaptive");
         assert_eq!(request_timeout, None);
+        let model::LoadBalancer { algorithm, decay, slow_start, locality } = load_balancer;
+        assert_eq!((slow_start, &locality, algorithm.hashing()), (None, &None, None));
+        let model::SlowStart { window: slow_start_window, minimum: slow_start_minimum } = Default::default();
+        let model::Locality { overprovisioning } = Default::default();
+        let model::RingSize { minimum: minimum_ring, maximum: maximum_ring } = Default::default();
         let disabled = breaker.is_none();
         let model::CircuitBreaker {
             consecutive_failures,
@@ -265,8 +270,16 @@ mod tests {
         let time = |duration| humantime::format_duration(duration).to_string();
         let percent = |share: f64| (share * 100.0).to_string();
         let table = [
-            ("loadBalancer.type", "PeakEwma".to_owned()),
+            ("loadBalancer.type", algorithm.name().to_owned()),
             ("loadBalancer.decay", time(decay)),
+            ("loadBalancer.boundedLoadPercent", "none".to_owned()),
+            ("loadBalancer.ringHash.minimumSize", minimum_ring.to_string()),
+            ("loadBalancer.ringHash.maximumSize", maximum_ring.to_string()),
+            ("loadBalancer.maglev.tableSize", model::TABLE_SIZE.to_string()),
+            ("loadBalancer.slowStart.window", time(slow_start_window)),
+            ("loadBalancer.slowStart.minimumPercent", percent(slow_start_minimum)),
+            ("loadBalancer.locality.mode", if locality.is_none() { "Off" } else { "PreferZone" }.to_owned()),
+            ("loadBalancer.locality.overprovisioningPercent", percent(overprovisioning)),
             ("circuitBreaker.consecutiveFailures", consecutive_failures.to_string()),
             ("circuitBreaker.failureRatio.percent", percent(failure_ratio)),
             ("circuitBreaker.failureRatio.window", time(window)),

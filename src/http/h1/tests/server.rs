@@ -339,6 +339,10 @@ impl crate::net::io::Abort for Counted {
     fn abort(&mut self) {
         self.0.abort();
     }
+
+    fn reset(&self) -> crate::net::io::Reset {
+        self.0.reset()
+    }
 }
 
 impl AsyncRead for Counted {

@@ -1,0 +1,82 @@
+//! Which requests a rule is for.
+
+use std::collections::BTreeSet;
+
+use gateway_api::experimental::httproutes::{
+    HttpRouteRulesMatches as Match, HttpRouteRulesMatchesHeadersType as HeaderType,
+    HttpRouteRulesMatchesPath as PathMatch, HttpRouteRulesMatchesPathType as PathType,
+    HttpRouteRulesMatchesQueryParamsType as QueryType,
+};
+use pillion_api::model::whole;
+
+use super::{
+    super::fault::{Faults, Path},
+    check_header_name,
+};
+
+pub(super) fn check(one: &Match, at: &Path, faults: &mut Faults) {
+    if let Some(path) = &one.path {
+        check_path(path, &at.field("path"), faults);
+    }
+    let headers = one.headers.as_deref().unwrap_or_default();
+    faults.check_length(&at.field("headers"), headers.len(), 16);
+    let mut names = BTreeSet::new();
+    for (index, header) in headers.iter().enumerate() {
+        let at = at.field("headers").index(index);
+        check_header_name(&header.name, &mut names, &at.field("name"), faults);
+        if matches!(header.r#type, Some(HeaderType::RegularExpression)) {
+            check_regex(&header.value, &at.field("value"), faults);
+        }
+    }
+    let params = one.query_params.as_deref().unwrap_or_default();
+    faults.check_length(&at.field("queryParams"), params.len(), 16);
+    let mut names = BTreeSet::new();
+    for (index, param) in params.iter().enumerate() {
+        let at = at.field("queryParams").index(index);
+        if param.name.is_empty() {
+            faults.add(&at.field("name"), "must not be empty");
+        } else if !names.insert(&param.name) {
+            faults.add(&at.field("name"), format!("{:?} is in the list already", param.name));
+        }
+        if matches!(param.r#type, Some(QueryType::RegularExpression)) {
+            check_regex(&param.value, &at.field("value"), faults);
+        }
+    }
+}
+
+fn check_path(path: &PathMatch, at: &Path, faults: &mut Faults) {
+    let at = at.field("value");
+    let value = path.value.as_deref().unwrap_or("/");
+    if value.len() > 1024 {
+        faults.add(&at, format!("must have at most 1024 characters, has {}", value.len()));
+    }
+    if matches!(path.r#type, Some(PathType::RegularExpression)) {
+        check_regex(value, &at, faults);
+        return;
+    }
+    if !value.starts_with('/') {
+        faults.add(&at, format!("must begin with \"/\", is {value:?}"));
+    }
+    // As in the Gateway API's definition: a request's path never holds these once it is normalised.
+    for never in ["//", "/./", "/../", "%2f", "%2F", "#"] {
+        if value.contains(never) {
+            faults.add(&at, format!("must not contain {never:?}, is {value:?}"));
+        }
+    }
+    for never in ["/..", "/."] {
+        if value.ends_with(never) {
+            faults.add(&at, format!("must not end with {never:?}, is {value:?}"));
+        }
+    }
+}
+
+pub(super) fn check_regex(expression: &str, at: &Path, faults: &mut Faults) {
+    if expression.is_empty() {
+        faults.add(at, "must not be empty");
+    } else if let Err(error) = whole(expression) {
+        // The library draws the place over several lines; its last line says what is wrong.
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        faults.add(at, format!("is not a regular expression: {reason}"));
+    }
+}

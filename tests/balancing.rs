@@ -1,0 +1,215 @@
+//! Which endpoint gets a request or a connection: by each algorithm, by weight, by zone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::apps::{App, HttpApp, Version};
+use crate::support::mesh::{Mesh, Sidecar, SidecarSpec};
+use crate::support::{eventually, soon};
+
+/// A service of the workloads `app`, and how it is balanced.
+fn balanced(name: &str, protocol: &str, balancer: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: demo }}\nspec:\n  selector: {{ app: app }}\n  \
+         ports: [{{ name: main, port: 80, targetPort: 8080, appProtocol: {protocol} }}]\n---\napiVersion: \
+         pillion.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{ name: {name}, namespace: demo }}\nspec:\n  targetRefs: [{{ \
+         group: \"\", kind: Service, name: {name} }}]\n  loadBalancer: {balancer}\n"
+    )
+}
+
+/// Who answers a request, and the cookie that the answer sets.
+async fn answer(request: reqwest::RequestBuilder) -> (String, Option<String>) {
+    let response = soon("an answer", request.send()).await.expect("the sidecar answers");
+    let cookie = response.headers().get("set-cookie").map(|value| value.to_str().expect("text").to_owned());
+    assert_eq!(response.status(), 200);
+    (soon("its body", response.text()).await.expect("text"), cookie)
+}
+
+/// How often each answered.
+async fn spread(requests: impl Iterator<Item = reqwest::RequestBuilder>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests {
+        *counts.entry(answer(request).await.0).or_default() += 1;
+    }
+    counts
+}
+
+/// What a caller's admin port says of an endpoint.
+async fn shown(caller: &Sidecar, service: &str, workload: &str) -> serde_json::Value {
+    let url = format!("http://{}/endpoints", caller.addresses.admin);
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let text = client.get(url).send().await.expect("an answer").text().await.expect("text");
+    let all: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+    let is = |it: &&serde_json::Value| it["service"] == service && it["workload"] == workload;
+    all.iter().find(is).unwrap_or_else(|| panic!("{service} {workload} in {text}")).clone()
+}
+
+#[tokio::test]
+async fn requests_go_where_the_policy_says() {
+    let mesh = Mesh::start().await;
+    let hash = |on: &str| format!("{{ type: RingHash, hashOn: [{on}] }}");
+    mesh.apply(
+        &[
+            balanced("turns", "http", "{ type: RoundRobin }"),
+            balanced(
+                "keyed",
+                "http",
+                &hash("{ type: Header, name: x-user }, { type: QueryParameter, name: user }"),
+            ),
+            balanced("table", "http", "{ type: Maglev, hashOn: [{ type: Cookie, name: sid, ttl: 1h }] }"),
+            balanced("own", "http", &hash("{ type: Source }")),
+            balanced("near", "http", "{ type: LeastRequest, locality: { mode: PreferZone } }"),
+        ]
+        .concat(),
+    )
+    .await;
+    let mut apps = Vec::new();
+    let mut sidecars = Vec::new();
+    for (name, zone, weight) in [("app-1", "a", "200"), ("app-2", "b", "100"), ("app-3", "b", "100")] {
+        let app = HttpApp::start(name, Version::Http1).await;
+        let spec = SidecarSpec::serving(name, "app", app.address())
+            .health(&format!("http://{}/healthz", app.address()))
+            .flags(&["--zone", zone, "--weight", weight]);
+        sidecars.push(mesh.sidecar(spec).await);
+        apps.push(app);
+    }
+    let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&["--zone", "a"])).await;
+    mesh.until_ready(&sidecars.iter().chain([&caller]).collect::<Vec<_>>()).await;
+    for service in ["turns", "keyed", "table", "own", "near"] {
+        caller.until_endpoints(service, 3).await;
+    }
+    let client = caller.client();
+    let get = |service: &str, rest: &str| client.get(format!("http://{service}.demo.mesh/who{rest}"));
+
+    let turns = spread((0..40).map(|_| get("turns", ""))).await;
+    let expected =
+        [("app-1", 20), ("app-2", 10), ("app-3", 10)].map(|(name, turns)| (name.to_owned(), turns));
+    for (name, turns_of_it) in expected {
+        assert!(turns[&name].abs_diff(turns_of_it) <= 1, "{turns:?}");
+    }
+    assert_eq!(shown(&caller, "turns.demo", "app-1").await["share"], 0.5);
+    let taken = [("target", "turns.demo"), ("by", "RoundRobin"), ("zone", "other")];
+    let other = caller.metrics().await.sum("pillion_balancer_picks_total", &taken);
+    assert!((19.0..=21.0).contains(&other), "{other}");
+
+    // One key has one endpoint, many keys have them all.
+    let mut all = BTreeSet::new();
+    for user in 0..24 {
+        let user = format!("user-{user}");
+        let (by_header, _) = answer(get("keyed", "").header("x-user", &user)).await;
+        let (by_query, _) = answer(get("keyed", &format!("?a=b&user={user}"))).await;
+        assert_eq!(by_header, by_query, "{user}");
+        all.insert(by_header);
+    }
+    assert_eq!(all.len(), 3, "{all:?}");
+
+    // A cookie is made once, and then kept to.
+    let mut all = BTreeSet::new();
+    for _ in 0..24 {
+        let (first, cookie) = answer(get("table", "")).await;
+        let cookie = cookie.expect("a new client gets a cookie");
+        assert!(
+            cookie.starts_with("sid=") && cookie.ends_with("; Max-Age=3600; Path=/; HttpOnly"),
+            "{cookie}"
+        );
+        let pair = cookie.split(';').next().expect("a pair").to_owned();
+        assert_eq!(answer(get("table", "").header("cookie", pair)).await, (first.clone(), None));
+        all.insert(first);
+    }
+    assert_eq!(all.len(), 3, "{all:?}");
+
+    // All that one workload sends goes to one endpoint, and is counted as that.
+    assert_eq!(spread((0..10).map(|_| get("own", ""))).await.len(), 1);
+
+    // The caller's zone; when that is lost, the others; and back.
+    let near = async || spread((0..20).map(|_| get("near", ""))).await.into_keys().collect::<Vec<_>>();
+    assert_eq!(near().await, ["app-1"]);
+    let at_home = shown(&caller, "near.demo", "app-1").await;
+    assert_eq!(
+        (&at_home["zone"], &at_home["share"], &at_home["weight"]),
+        (&"a".into(), &1.0.into(), &200.into())
+    );
+    apps[0].set_unhealthy(true);
+    eventually("the other zone serves", async || (near().await == ["app-2", "app-3"]).then_some(())).await;
+    apps[0].set_unhealthy(false);
+    eventually("the own zone serves again", async || (near().await == ["app-1"]).then_some(())).await;
+}
+
+/// Says its name, and then keeps the connection for as long as its client does.
+async fn named(name: &'static str) -> App {
+    App::start(move |mut stream| async move {
+        let _ = stream.write_all(name.as_bytes()).await;
+        let _ = stream.read(&mut [0; 1]).await;
+    })
+    .await
+}
+
+async fn connect(listener: SocketAddr) -> (TcpStream, String) {
+    soon("a connection and its first words", async {
+        let mut stream = TcpStream::connect(listener).await.expect("the listener is there");
+        let mut name = [0; 5];
+        stream.read_exact(&mut name).await.expect("a name");
+        (stream, String::from_utf8_lossy(&name).into_owned())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn connections_go_where_the_policy_says() {
+    const LEAST: &str = "least.demo:80";
+    const TURNS: &str = "turns.demo:80";
+    const OWN: &str = "own.demo:80";
+    let mesh = Mesh::start().await;
+    mesh.apply(
+        &[
+            balanced("least", "tcp", "{ type: LeastRequest }"),
+            balanced("turns", "tcp", "{ type: RoundRobin }"),
+            balanced("own", "tcp", "{ type: Maglev, hashOn: [{ type: Header, name: x }, { type: Source }] }"),
+        ]
+        .concat(),
+    )
+    .await;
+    let (one, two) = (named("app-1").await, named("app-2").await);
+    let first = mesh.sidecar(SidecarSpec::serving("app-1", "app", one.address)).await;
+    let second = mesh.sidecar(SidecarSpec::serving("app-2", "app", two.address)).await;
+    let caller = SidecarSpec::caller("client").listener(LEAST).listener(TURNS).listener(OWN);
+    let caller = mesh.sidecar(caller).await;
+    mesh.until_ready(&[&caller, &first, &second]).await;
+    for service in ["least", "turns", "own"] {
+        caller.until_endpoints(service, 2).await;
+    }
+    let listeners = &caller.addresses.listeners;
+
+    // Whoever has fewer connections gets the next one, so those of the first are made up for when they end.
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        open.push(connect(listeners[LEAST]).await);
+    }
+    let count = |open: &[(TcpStream, String)], name: &str| open.iter().filter(|(_, it)| it == name).count();
+    assert_eq!((count(&open, "app-1"), count(&open, "app-2")), (5, 5));
+    open.retain(|(_, name)| name == "app-1");
+    eventually("the sidecar has seen that five have ended", async || {
+        (shown(&caller, "least.demo", "app-2").await["inFlight"] == 0).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        let next = connect(listeners[LEAST]).await;
+        assert_eq!(next.1, "app-2");
+        open.push(next);
+    }
+
+    let mut turns = Vec::new();
+    for _ in 0..6 {
+        turns.push(connect(listeners[TURNS]).await.1);
+    }
+    assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+
+    let mut own = BTreeSet::new();
+    for _ in 0..6 {
+        own.insert(connect(listeners[OWN]).await.1);
+    }
+    assert_eq!(own.len(), 1, "{own:?}");
+}
