@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
 //! | [`limit`] | before any work is done for a request that may not be taken |
+//! | [`fault`] | what a policy has the caller see, before anything else happens to its request |
 //! | [`guard`]: [`rate`], sizes, [`concurrency`] | the callee's own policies, where it has any: as the caller sent it, before anything is done for it |
 //! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
 //! | deadline | around all that waits; the tail keeps to it too, and knows whom it was that did not answer |
@@ -14,6 +15,7 @@
 //! | [`record`] ends | with the response's last byte |
 
 pub mod concurrency;
+pub mod fault;
 pub mod guard;
 pub mod limit;
 pub mod rate;
@@ -21,12 +23,13 @@ pub mod record;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
 use self::{
-    guard::Guard,
+    fault::Injector,
+    guard::{Admitted, Guard},
     limit::Limit,
     record::{End, Recorded, Recording},
 };
@@ -46,6 +49,8 @@ pub struct Policy<'a> {
     pub edge: Rc<Edge>,
     /// On requests under way.
     pub limit: Option<&'a Limit>,
+    /// What the caller is made to see.
+    pub faults: Option<&'a Injector>,
     /// The workload's own policies, on its inbound side.
     pub guard: Option<&'a Guard>,
     /// For the whole request.
@@ -65,6 +70,7 @@ impl<'a> Policy<'a> {
             voice,
             edge,
             limit: None,
+            faults: None,
             guard: None,
             timeout: None,
             open,
@@ -109,20 +115,25 @@ where
 
     let deadline = policy.timeout.map(|timeout| started + timeout);
     let head = request.method() == Method::HEAD;
-    let mut upgrade = None;
+    let (mut upgrade, mut mark) = (None, None);
     let served = match policy.limit.map(Limit::enter).transpose() {
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);
-            // Boxed, so that requests without such policies have no memory for it.
-            let admitted = match policy.guard {
-                None => Ok(None),
-                Some(guard) => Box::pin(guard.admit(&mut request, started)).await.map(Some),
+            let passed = match (policy.faults, policy.guard) {
+                (None, None) => Ok(()),
+                // Boxed, so that requests without such policies have no memory for it.
+                (faults, guard) => {
+                    let passing = pass(&mut request, started, deadline, faults, guard);
+                    Box::pin(passing).await.map(|(marked, admitted)| {
+                        mark = marked;
+                        recording.admitted(admitted);
+                    })
+                }
             };
-            match admitted {
+            match passed {
                 Err(refusal) => Served::refused(refusal),
-                Ok(admitted) => {
-                    recording.admitted(admitted);
+                Ok(()) => {
                     upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
                     match deadline {
                         None => tail(request).await,
@@ -155,7 +166,29 @@ where
     if let Some(modifier) = policy.response_headers {
         modifier.apply(response.headers_mut());
     }
+    if let Some(mark) = mark {
+        response.headers_mut().insert(fault::FAULT, *mark);
+    }
     recording.until_the_last_byte(response, grpc, deadline)
+}
+
+/// What only few requests have to pass. Gives what the response is marked with.
+async fn pass(
+    request: &mut Request<Body>,
+    started: Instant,
+    deadline: Option<Instant>,
+    faults: Option<&Injector>,
+    guard: Option<&Guard>,
+) -> Result<(Option<Box<HeaderValue>>, Option<Admitted>), Refusal> {
+    let mark = match faults {
+        None => None,
+        Some(faults) => faults.inject(request, started, deadline).await?.map(Box::new),
+    };
+    let admitted = match guard {
+        None => None,
+        Some(guard) => Some(guard.admit(request, started).await?),
+    };
+    Ok((mark, admitted))
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink},
-    middleware::{self, Policy, Served, record::Recorded},
+    middleware::{self, Policy, Served, fault::FAULT, record::Recorded},
 };
 
 impl Outbound {
@@ -50,10 +50,12 @@ impl Outbound {
             Decision::Rule(rule) => Some(rule),
             Decision::Direct | Decision::NoMatch => None,
         };
+        let faults = service.faults();
         let policy = Policy {
             voice: &self.voice,
             edge: service.edge.clone(),
             limit: Some(&service.requests),
+            faults: faults.as_deref(),
             guard: None,
             timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
             open: &self.open,
@@ -70,12 +72,28 @@ impl Outbound {
             }
             match self.backend(&service, &config, target.port, rule).await {
                 Ok((backend, port)) => {
+                    let marked = match backend.faults().filter(|_| !Rc::ptr_eq(&backend, &service)) {
+                        None => None,
+                        Some(faults) => {
+                            let deadline = times.whole.map(|(deadline, _)| deadline);
+                            let now = Instant::now();
+                            match Box::pin(faults.inject(&request, now, deadline)).await {
+                                Ok(mark) => mark.map(Box::new),
+                                Err(refusal) => return Served::refused(refusal),
+                            }
+                        }
+                    };
                     let endpoint = target.endpoint.as_deref();
                     let source = &*self.needs.workload;
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
                     let key = steering.key;
                     let to = Destination { called: &service, backend: &backend, port, endpoint, key };
-                    steering.mark(self.send(request, authority, now, to, times, interim).await)
+                    let mut served =
+                        steering.mark(self.send(request, authority, now, to, times, interim).await);
+                    if let (Some(mark), Ok(response)) = (marked, &mut served.result) {
+                        response.headers_mut().insert(FAULT, *mark);
+                    }
+                    served
                 }
                 Err(refusal) => Served::refused(refusal),
             }

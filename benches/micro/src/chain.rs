@@ -78,6 +78,7 @@ impl Case for Chain {
             voice: &self.voice,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
+            faults: None,
             guard: None,
             timeout: self.timeout,
             open: &self.open,

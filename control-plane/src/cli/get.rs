@@ -93,7 +93,11 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
                 vec![text(&spec["clusterIP"]), words::ports(&spec["ports"]), text(&spec["host"])]
             }
             Kind::HttpRoute => vec![names(&spec["parentRefs"]), words::accepted(&item["status"])],
-            Kind::TrafficPolicy => vec![names(&spec["targetRefs"]), words::accepted(&item["status"])],
+            Kind::TrafficPolicy => vec![
+                names(&spec["targetRefs"]),
+                words::accepted(&item["status"]),
+                words::fault_left(&spec["faults"], now),
+            ],
         }
     };
     let headings: &[&str] = match kind {
@@ -101,7 +105,7 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
         Kind::Service => &["ADDRESS", "PORTS", "SELECTOR"],
         Kind::ExternalService => &["ADDRESS", "PORTS", "HOST"],
         Kind::HttpRoute => &["PARENTS", "ACCEPTED"],
-        Kind::TrafficPolicy => &["TARGETS", "ACCEPTED"],
+        Kind::TrafficPolicy => &["TARGETS", "ACCEPTED", "FAULTS"],
     };
     let row = |item: &Value| {
         let metadata = &item["metadata"];

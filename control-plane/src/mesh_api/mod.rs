@@ -2,6 +2,7 @@
 
 mod build;
 mod events;
+mod faults;
 pub mod view;
 
 use std::sync::Arc;
@@ -16,8 +17,14 @@ use axum::{
 use pillion_api::name::ServiceName;
 use serde::Deserialize;
 
-pub use self::events::Ticker;
-use crate::{clock::unix_ms, history::History, publish::Publisher, registry::Registry, telemetry::Telemetry};
+pub use self::{events::Ticker, faults::tell};
+use crate::{
+    clock::unix_ms,
+    history::History,
+    publish::{Compiler, Publisher},
+    registry::Registry,
+    telemetry::Telemetry,
+};
 
 /// What the handlers look at.
 pub struct MeshState {
@@ -33,6 +40,8 @@ pub struct MeshState {
     pub trust_domain: String,
     /// When the server started, milliseconds since the Unix epoch.
     pub started_ms: i64,
+    /// For its documents.
+    pub compiler: Arc<Compiler>,
 }
 
 #[derive(Clone)]
