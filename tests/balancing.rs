@@ -20,6 +20,18 @@ fn balanced(name: &str, protocol: &str, balancer: &str) -> String {
     )
 }
 
+/// Keeps clients of `kept`, whose requests two other services serve.
+const SESSION: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: kept, namespace: demo }
+spec:
+  parentRefs: [{ group: \"\", kind: Service, name: kept }]
+  rules:
+    - sessionPersistence: { sessionName: session, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent } }
+      backendRefs: [{ name: turns, port: 80 }, { name: own, port: 80 }]
+";
+
 /// Who answers a request, and the cookie that the answer sets.
 async fn answer(request: reqwest::RequestBuilder) -> (String, Option<String>) {
     let response = soon("an answer", request.send()).await.expect("the sidecar answers");
@@ -59,8 +71,15 @@ async fn requests_go_where_the_policy_says() {
                 "http",
                 &hash("{ type: Header, name: x-user }, { type: QueryParameter, name: user }"),
             ),
+            balanced(
+                "bounded",
+                "http",
+                "{ type: RingHash, hashOn: [{ type: Header, name: x-user }], boundedLoadPercent: 125 }",
+            ),
             balanced("table", "http", "{ type: Maglev, hashOn: [{ type: Cookie, name: sid, ttl: 1h }] }"),
             balanced("own", "http", &hash("{ type: Source }")),
+            balanced("kept", "http", "{}"),
+            SESSION.to_owned(),
             balanced("near", "http", "{ type: LeastRequest, locality: { mode: PreferZone } }"),
         ]
         .concat(),
@@ -78,7 +97,7 @@ async fn requests_go_where_the_policy_says() {
     }
     let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&["--zone", "a"])).await;
     mesh.until_ready(&sidecars.iter().chain([&caller]).collect::<Vec<_>>()).await;
-    for service in ["turns", "keyed", "table", "own", "near"] {
+    for service in ["turns", "keyed", "bounded", "table", "own", "kept", "near"] {
         caller.until_endpoints(service, 3).await;
     }
     let client = caller.client();
@@ -106,6 +125,13 @@ async fn requests_go_where_the_policy_says() {
     }
     assert_eq!(all.len(), 3, "{all:?}");
 
+    // A key that is called too often gets more than one.
+    let crowd =
+        (0..8).map(|_| answer(client.get("http://bounded.demo.mesh/after-ms/200").header("x-user", "one")));
+    let crowd: BTreeSet<_> =
+        futures_util::future::join_all(crowd).await.into_iter().map(|(name, _)| name).collect();
+    assert!(crowd.len() > 1, "{crowd:?}");
+
     // A cookie is made once, and then kept to.
     let mut all = BTreeSet::new();
     for _ in 0..24 {
@@ -124,6 +150,29 @@ async fn requests_go_where_the_policy_says() {
     // All that one workload sends goes to one endpoint, and is counted as that.
     assert_eq!(spread((0..10).map(|_| get("own", ""))).await.len(), 1);
 
+    // A session keeps to its backend and endpoint for as long as that is ready, and then begins anew with another.
+    let (first, cookie) = answer(get("kept", "")).await;
+    let cookie = cookie.expect("a session begins");
+    assert!(cookie.starts_with("session=") && cookie.contains("; Max-Age=3600; "), "{cookie}");
+    let with = |cookie: &str| get("kept", "").header("cookie", cookie.split(';').next().expect("a pair"));
+    for _ in 0..12 {
+        assert_eq!(answer(with(&cookie)).await, (first.clone(), None));
+    }
+    let app = apps.iter().position(|app| app.name() == first).expect("one of them");
+    apps[app].set_unhealthy(true);
+    let (second, cookie) = eventually("the session moves", async || {
+        let (second, cookie) = answer(with(&cookie)).await;
+        (second != first).then(|| (second, cookie.expect("and says so")))
+    })
+    .await;
+    apps[app].set_unhealthy(false);
+    caller.until_endpoints("kept", 3).await;
+    for _ in 0..12 {
+        assert_eq!(answer(with(&cookie)).await, (second.clone(), None));
+    }
+    let kept = caller.metrics().await.sum("pillion_balancer_picks_total", &[("by", "session")]);
+    assert!(kept >= 24.0, "{kept}");
+
     // The caller's zone; when that is lost, the others; and back.
     let near = async || spread((0..20).map(|_| get("near", ""))).await.into_keys().collect::<Vec<_>>();
     assert_eq!(near().await, ["app-1"]);
@@ -136,6 +185,25 @@ async fn requests_go_where_the_policy_says() {
     eventually("the other zone serves", async || (near().await == ["app-2", "app-3"]).then_some(())).await;
     apps[0].set_unhealthy(false);
     eventually("the own zone serves again", async || (near().await == ["app-1"]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_new_endpoint_starts_slowly() {
+    let mesh = Mesh::start().await;
+    let policy = "{ type: RoundRobin, slowStart: { window: 1h, minimumPercent: 1 } }";
+    mesh.apply(&balanced("slow", "http", policy)).await;
+    let (one, two) =
+        (HttpApp::start("app-1", Version::Http1).await, HttpApp::start("app-2", Version::Http1).await);
+    let _first = mesh.sidecar(SidecarSpec::serving("app-1", "app", one.address())).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
+    caller.until_endpoints("slow", 1).await;
+    let _second = mesh.sidecar(SidecarSpec::serving("app-2", "app", two.address())).await;
+    caller.until_endpoints("slow", 2).await;
+    let client = caller.client();
+    let counts = spread((0..60).map(|_| client.get("http://slow.demo.mesh/who"))).await;
+    assert!(counts["app-1"] >= 58, "{counts:?}");
+    let share = shown(&caller, "slow.demo", "app-2").await["share"].as_f64().expect("a number");
+    assert!((0.005..0.05).contains(&share), "{share}");
 }
 
 /// Says its name, and then keeps the connection for as long as its client does.

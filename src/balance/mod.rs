@@ -191,15 +191,25 @@ impl<T> Balancer<T> {
         self.own_share.set(if locality.is_none() || self.here.zone.is_empty() {
             0.0
         } else {
-            let (mut own, mut others) = (Zone::default(), Zone::default());
-            for endpoint in self.all.borrow().values() {
-                let side = if self.is_own(endpoint) == Some(true) { &mut own } else { &mut others };
-                let weight = u64::from(endpoint.weight());
-                side.all += weight;
-                side.well += if endpoint.is_ready() && endpoint.is_closed() { weight } else { 0 };
+            let (mut own, mut others) = self.zones(Endpoint::is_closed);
+            if own.well == 0 && others.well == 0 {
+                // Where none is well, breakers are no reason to prefer anybody.
+                (own, others) = self.zones(|_| true);
             }
             locality::own_share(locality, own, others)
         });
+    }
+
+    /// What there is of the own zone, and of all others; well is who is ready and passes `well`.
+    fn zones(&self, well: impl Fn(&Endpoint<T>) -> bool) -> (Zone, Zone) {
+        let (mut own, mut others) = (Zone::default(), Zone::default());
+        for endpoint in self.all.borrow().values() {
+            let zone = if self.is_own(endpoint) == Some(true) { &mut own } else { &mut others };
+            let weight = u64::from(endpoint.weight());
+            zone.all += weight;
+            zone.well += if endpoint.is_ready() && well(endpoint) { weight } else { 0 };
+        }
+        (own, others)
     }
 }
 

@@ -112,6 +112,13 @@ impl<T> Balancer<T> {
         }
     }
 
+    /// Whether a session with an endpoint can go on: it is ready, and its breaker lets it be called.
+    pub fn keeps(&self, session: u64, now: Instant) -> bool {
+        let ready = self.ready.borrow();
+        let at = ready.binary_search_by_key(&session, |endpoint| endpoint.token());
+        at.is_ok_and(|at| ready[at].available(now) || self.panics(&self.policy.borrow(), ready.len()))
+    }
+
     /// Every endpoint with the share of the service's requests, 0 to 1, that it is to have now.
     pub fn shares(&self, now: Instant) -> Vec<(Rc<Endpoint<T>>, f64)> {
         let (policy, ready) = (self.policy.borrow(), self.ready.borrow());

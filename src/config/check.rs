@@ -17,6 +17,8 @@ use pillion_api::{
 use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw};
 use crate::telemetry::log::{self, Format};
 
+/// The longest zone, as control planes take it.
+const MAX_ZONE: usize = 63;
 /// The longest of any setting.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -108,6 +110,10 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     let detection_timeout = c.duration("detectionTimeout", raw.detection_timeout, Duration::from_secs(5));
     let max_connections = c.count("maxConnections", raw.max_connections, 16384);
     let workers = c.count("workers", raw.workers, 1);
+    let zone = raw.zone.unwrap_or_default();
+    if zone.len() > MAX_ZONE || zone.chars().any(char::is_control) {
+        c.say("zone", format_args!("{zone:?} is not at most {MAX_ZONE} printable characters"));
+    }
     let weight = c.parse("weight", raw.weight, USUAL_WEIGHT);
     if !(1..=MAX_WEIGHT).contains(&weight) {
         c.say("weight", format_args!("{weight} is not between 1 and {MAX_WEIGHT}"));
@@ -147,7 +153,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             detection_timeout,
             max_connections,
             workers,
-            zone: raw.zone.unwrap_or_default(),
+            zone,
             weight,
             log_format,
             log_level,
@@ -412,6 +418,8 @@ mod tests {
             health: Some("https://x".into()),
             drain_timeout: Some("10".into()),
             workers: Some("0".into()),
+            zone: Some("a\nb".into()),
+            weight: Some("1001".into()),
             log_format: Some("xml".into()),
             log_level: Some("=,=".into()),
             join_token: Some("a".into()),
@@ -434,6 +442,8 @@ mod tests {
             ("health", 1),
             ("drainTimeout", 1),
             ("workers", 1),
+            ("zone", 1),
+            ("weight", 1),
             ("logFormat", 1),
             ("logLevel", 1),
             ("joinToken", 1),

@@ -185,13 +185,15 @@ impl Holds {
 #[derive(Debug, Default)]
 pub(super) struct Slot(RefCell<Option<Rc<Holds>>>);
 
+/// A port, and the service that is meant where it is one of ours.
+type Way = (u16, Option<ServiceName>);
+
 /// One worker's view of the workload's policies.
 #[derive(Debug)]
 pub(super) struct Policies {
     known: watch::Receiver<OwnPolicies>,
     shared: Arc<Shared>,
-    /// By port, and the service that is meant where it is one of ours.
-    slots: RefCell<HashMap<(u16, Option<ServiceName>), Rc<Slot>>>,
+    slots: RefCell<HashMap<Way, Rc<Slot>>>,
 }
 
 impl Policies {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request, Response};
 use metrics::Counter;
 use pillion_api::{
     model::{Abort, InjectedFault, Percent, RouteMatch},
@@ -110,9 +110,9 @@ impl Injector {
     pub async fn inject(
         &self,
         request: &Request<Body>,
-        now: Instant,
         deadline: Option<Instant>,
-    ) -> Result<Option<HeaderValue>, Refusal> {
+    ) -> Result<Option<Box<HeaderValue>>, Refusal> {
+        let now = Instant::now();
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
         let Fate { delay, abort } = self.decide(head, now, || rand::rng().random_range(0..100));
         let mut mark = None;
@@ -136,7 +136,14 @@ impl Injector {
                 ..More::default()
             }));
         }
-        Ok(mark)
+        Ok(mark.map(Box::new))
+    }
+}
+
+/// Says on a response what its request was made to see.
+pub fn mark(mark: Option<Box<HeaderValue>>, result: &mut Result<Response<Body>, Refusal>) {
+    if let (Some(mark), Ok(response)) = (mark, result) {
+        response.headers_mut().insert(FAULT, *mark);
     }
 }
 
@@ -225,13 +232,16 @@ mod tests {
         };
         let request = Request::new(Body::Empty);
         let slow = always(fault("slow", Some(200), None, 10));
-        let mark = slow.inject(&request, now, None).await.expect("it goes on").expect("it is marked");
-        assert_eq!((mark.to_str(), now.elapsed().as_millis()), (Ok("slow; policy=n/p; delay=200ms"), 200));
+        let mark = slow.inject(&request, None).await.expect("it goes on").expect("it is marked");
+        assert_eq!(
+            (mark.as_bytes(), now.elapsed().as_millis()),
+            (&b"slow; policy=n/p; delay=200ms"[..], 200)
+        );
         let now = Instant::now();
-        let late = slow.inject(&request, now, Some(now + Duration::from_millis(100))).await;
+        let late = slow.inject(&request, Some(now + Duration::from_millis(100))).await;
         assert_eq!(late.expect_err("too late").reason, Reason::RequestTimeout);
         assert_eq!(now.elapsed().as_millis(), 100);
-        let refusal = always(fault("down", None, Some(418), 10)).inject(&request, now, None).await;
+        let refusal = always(fault("down", None, Some(418), 10)).inject(&request, None).await;
         let refusal = refusal.expect_err("it is aborted");
         assert_eq!(refusal.reason, Reason::FaultInjected);
         let more = refusal.more.expect("a status of its own");

@@ -182,7 +182,7 @@ async fn pass(
 ) -> Result<(Option<Box<HeaderValue>>, Option<Admitted>), Refusal> {
     let mark = match faults {
         None => None,
-        Some(faults) => faults.inject(request, started, deadline).await?.map(Box::new),
+        Some(faults) => faults.inject(request, deadline).await?,
     };
     let admitted = match guard {
         None => None,

@@ -27,6 +27,12 @@ const TRIES: usize = 3;
 /// An endpoint held until its response's last byte.
 pub(super) struct Held(Pick<Reach>);
 
+impl Held {
+    pub(super) fn endpoint(&self) -> &Endpoint<Reach> {
+        self.0.endpoint()
+    }
+}
+
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         // A failure is one however its body goes on; and a probe has shown what it was to show.
@@ -67,6 +73,8 @@ pub(super) struct Destination<'a> {
     pub(super) endpoint: Option<&'a str>,
     /// For a balancer that hashes.
     pub(super) key: Option<u64>,
+    /// The endpoint that the client keeps to, by its token.
+    pub(super) session: Option<u64>,
 }
 
 /// How long a request may take.
@@ -97,7 +105,7 @@ impl Outbound {
         times: Times,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let Destination { called, backend, port, endpoint, key } = to;
+        let Destination { called, backend, port, endpoint, key, session } = to;
         let outside = backend.is_outside();
         let carry = carry(&request, outside);
         match carry {
@@ -112,7 +120,7 @@ impl Outbound {
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         let mut failed = None;
         for tried in 1.. {
-            let wanted = Wanted { key, session: None, avoid: &avoid };
+            let wanted = Wanted { key, session, avoid: &avoid };
             let mut pick = match backend.pick(&self.random, now, endpoint, &wanted).await {
                 Ok(pick) => pick,
                 // The first failure says more than that nobody else was left.

@@ -8,6 +8,7 @@ mod opaque;
 mod outside;
 mod route;
 mod services;
+mod session;
 mod steer;
 mod target;
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, RouteRule},
+    model::{self, Backend, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -14,12 +14,13 @@ use super::{
     Outbound, Target,
     attempt::{Destination, Held, Times},
     services::Service,
+    session::{self, Token},
     steer::Steering,
 };
 use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink},
-    middleware::{self, Policy, Served, fault::FAULT, record::Recorded},
+    middleware::{self, Policy, Served, fault, record::Recorded},
 };
 
 impl Outbound {
@@ -66,19 +67,20 @@ impl Outbound {
             whole: policy.timeout.map(|timeout| (now + timeout, timeout)),
             each: rule.and_then(|rule| rule.backend_request_timeout),
         };
-        let tail = |request| async {
+        let tail = |request: Request<Body>| async {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
             }
-            match self.backend(&service, &config, target.port, rule).await {
-                Ok((backend, port)) => {
-                    let marked = match backend.faults().filter(|_| !Rc::ptr_eq(&backend, &service)) {
+            let session = rule.and_then(|rule| rule.session.as_ref());
+            let had = session.and_then(|session| Token::of(session, request.headers(), session::now()));
+            match self.backend(&service, &config, target.port, rule, had).await {
+                Ok(Chosen { backend, port, session: with }) => {
+                    let mark = match backend.faults().filter(|_| !Rc::ptr_eq(&backend, &service)) {
                         None => None,
+                        // Those of the service called have been seen already.
                         Some(faults) => {
-                            let deadline = times.whole.map(|(deadline, _)| deadline);
-                            let now = Instant::now();
-                            match Box::pin(faults.inject(&request, now, deadline)).await {
-                                Ok(mark) => mark.map(Box::new),
+                            match Box::pin(faults.inject(&request, times.whole.map(|(at, _)| at))).await {
+                                Ok(mark) => mark,
                                 Err(refusal) => return Served::refused(refusal),
                             }
                         }
@@ -86,14 +88,22 @@ impl Outbound {
                     let endpoint = target.endpoint.as_deref();
                     let source = &*self.needs.workload;
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
-                    let key = steering.key;
-                    let to = Destination { called: &service, backend: &backend, port, endpoint, key };
+                    let (key, kept) = (steering.key, had.map(Token::endpoint));
+                    let to = Destination {
+                        called: &service,
+                        backend: &backend,
+                        port,
+                        endpoint,
+                        key,
+                        session: kept,
+                    };
                     let mut served =
                         steering.mark(self.send(request, authority, now, to, times, interim).await);
-                    if let (Some(mark), Ok(response)) = (marked, &mut served.result) {
-                        response.headers_mut().insert(FAULT, *mark);
+                    fault::mark(mark, &mut served.result);
+                    match session {
+                        Some(session) => session::mark(session, had, with, served),
+                        None => served,
                     }
-                    served
                 }
                 Err(refusal) => Served::refused(refusal),
             }
@@ -101,23 +111,45 @@ impl Outbound {
         middleware::run(request, now, policy, tail).await
     }
 
-    /// The service that gets the request, and the application port there.
+    /// Who gets the request: the backend that its session is with, as long as that can go on, else one by weight.
     async fn backend(
         &self,
         called: &Rc<Service>,
         config: &model::Service,
         port: u16,
         rule: Option<&RouteRule>,
-    ) -> Result<(Rc<Service>, u16), Refusal> {
+        had: Option<Token>,
+    ) -> Result<Chosen, Refusal> {
         let Some(rule) = rule else {
-            let known = config.port(port).map(|port| (called.clone(), port.target_port));
+            let known = config.port(port).map(|port| Chosen {
+                backend: called.clone(),
+                port: port.target_port,
+                session: 0,
+            });
             return known
                 .ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", called.name)));
         };
+        if let Some(token) = had
+            && let Some(kept) = rule.backends.iter().find(|it| it.weight > 0 && token.is_with(it))
+            && let Ok(chosen) = Box::pin(self.chosen(called, rule, kept)).await
+            && chosen.backend.balancer.keeps(token.endpoint(), Instant::now())
+        {
+            return Ok(chosen);
+        }
         let chosen = route::backend(&rule.backends, |total| self.random.borrow_mut().random_range(0..total));
         let chosen = chosen.ok_or_else(|| {
             Refusal::new(Reason::NoBackend, format_args!("rule {} of route {}", rule.rule, rule.route))
         })?;
+        self.chosen(called, rule, chosen).await
+    }
+
+    /// The service that a backend of a rule means, and the application port there.
+    async fn chosen(
+        &self,
+        called: &Rc<Service>,
+        rule: &RouteRule,
+        chosen: &Backend,
+    ) -> Result<Chosen, Refusal> {
         let absent = |detail: &dyn std::fmt::Display| {
             Refusal::new(Reason::NoBackend, format_args!("{detail}, named by route {}", rule.route))
         };
@@ -132,8 +164,17 @@ impl Outbound {
             })?
         };
         let target_port = backend.config()?.port(chosen.port).map(|port| port.target_port);
-        let target_port =
-            target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
-        Ok((backend, target_port))
+        let port = target_port.ok_or_else(|| absent(&format_args!("{}:{}", chosen.service, chosen.port)))?;
+        let session = if rule.session.is_some() { session::backend(chosen) } else { 0 };
+        Ok(Chosen { backend, port, session })
     }
+}
+
+/// Who gets a request.
+struct Chosen {
+    backend: Rc<Service>,
+    /// The application's.
+    port: u16,
+    /// What sessions know the backend by, where the rule keeps any.
+    session: u64,
 }

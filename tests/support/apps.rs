@@ -196,6 +196,11 @@ impl HttpApp {
         self.app.address
     }
 
+    /// What it answers to `/who`.
+    pub(crate) fn name(&self) -> &str {
+        &self.state.name
+    }
+
     /// Requests that reached it, health checks not counted.
     pub(crate) fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::Relaxed)

@@ -379,6 +379,80 @@ proptest::proptest! {
 }
 
 #[test]
+fn all_that_is_said_of_balancing_comes_out_as_it_is_meant() {
+    use pillion_api::model::{Algorithm, HashOn, Hashing, LoadBalancer, Locality, RingSize, SlowStart};
+    let balancer = |yaml: &str| {
+        let policy = format!(
+            "---\n{{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: p, namespace: demo}}, spec: \
+             {{targetRefs: [{{group: '', kind: Service, name: web}}], loadBalancer: {yaml}}}}}\n"
+        );
+        let documents = documents(&(service("web", "[{port: 80}]", "{app: web}") + &policy));
+        let compiled = compile(&documents, &[]).0;
+        let model = pillion_api::model::Service::try_from(config(&compiled, "web.demo")).unwrap();
+        model.policy.load_balancer
+    };
+    let ten = std::time::Duration::from_secs(10);
+    let on = vec![
+        HashOn::Header("x-user".parse().unwrap()),
+        HashOn::Cookie { name: "a".into(), ttl: None },
+        HashOn::QueryParameter("q".into()),
+        HashOn::Cookie { name: "sid".into(), ttl: Some(std::time::Duration::ZERO) },
+    ];
+    let keys = "hashOn: [{type: Header, name: X-User}, {type: Cookie, name: a}, {type: QueryParameter, name: q}, {type: \
+                Cookie, name: sid, ttl: 0s}]";
+    for (yaml, expected) in [
+        ("{}".to_owned(), LoadBalancer::default()),
+        (
+            "{type: LeastRequest, slowStart: {window: 10s, minimumPercent: 20}}".to_owned(),
+            LoadBalancer {
+                algorithm: Algorithm::LeastRequest,
+                slow_start: Some(SlowStart { window: ten, minimum: 0.2 }),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            "{type: Random, slowStart: {}, locality: {mode: PreferZone, overprovisioningPercent: 200}}"
+                .to_owned(),
+            LoadBalancer {
+                algorithm: Algorithm::Random,
+                slow_start: Some(SlowStart::default()),
+                locality: Some(Locality { overprovisioning: 2.0 }),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            format!(
+                "{{type: RingHash, {keys}, boundedLoadPercent: 150, ringHash: {{minimumSize: 5, maximumSize: 9}}}}"
+            ),
+            LoadBalancer {
+                algorithm: Algorithm::RingHash(
+                    Hashing { on: on.clone(), bounded_load: Some(1.5) },
+                    RingSize { minimum: 5, maximum: 9 },
+                ),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            format!("{{type: Maglev, {keys}, maglev: {{tableSize: 251}}, locality: {{mode: Off}}}}"),
+            LoadBalancer {
+                algorithm: Algorithm::Maglev(Hashing { on, bounded_load: None }, 251),
+                ..LoadBalancer::default()
+            },
+        ),
+        (
+            "{type: RoundRobin, decay: 10s, locality: {mode: PreferZone}}".to_owned(),
+            LoadBalancer {
+                algorithm: Algorithm::RoundRobin,
+                locality: Some(Locality::default()),
+                ..LoadBalancer::default()
+            },
+        ),
+    ] {
+        assert_eq!(balancer(&yaml), expected, "{yaml}");
+    }
+}
+
+#[test]
 fn a_change_touches_its_own_services_and_says_nothing_where_nothing_is_new() {
     let documents =
         documents(&(service("a", "[{port: 80}]", "{app: a}") + &service("b", "[{port: 80}]", "{app: b}")));

@@ -79,6 +79,8 @@ pub(super) fn environment(workload: &Workload<'_>, tuning: &Tuning) -> Vec<(&'st
         ("PILLION_HEALTH", workload.health.clone()),
         ("PILLION_DRAIN_TIMEOUT", workload.drain_timeout.map(written)),
         ("PILLION_LOG_LEVEL", tuning.log_level.clone()),
+        ("PILLION_WEIGHT", tuning.weight.map(|weight| weight.to_string())),
+        ("PILLION_ZONE", tuning.zone.clone()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

@@ -5,10 +5,12 @@ use std::{
     time::Duration,
 };
 
-use pillion_api::network::Network;
+use pillion_api::{model::MAX_WEIGHT, network::Network};
 
 use crate::resource::{Faults, Path, duration, label_key, label_value};
 
+/// As servers take it.
+const MAX_ZONE: usize = 63;
 /// Before every name.
 const PREFIX: &str = "pillion.dev/";
 /// Carries what is needed to undo an injection; ours alone.
@@ -22,7 +24,7 @@ pub(super) enum Place {
 }
 
 /// Names that mean something everywhere.
-const EVERYWHERE: [&str; 8] = [
+const EVERYWHERE: [&str; 10] = [
     "inject",
     "exclude-inbound-ports",
     "exclude-outbound-ports",
@@ -31,6 +33,8 @@ const EVERYWHERE: [&str; 8] = [
     "redirect-dns",
     "drain-timeout",
     "log-level",
+    "weight",
+    "zone",
 ];
 const KUBERNETES_ONLY: [&str; 5] = [
     "join-token-secret",
@@ -53,6 +57,8 @@ pub(super) struct Tuning {
     pub(super) redirect_dns: bool,
     pub(super) drain_timeout: Option<Duration>,
     pub(super) log_level: Option<String>,
+    pub(super) weight: Option<u32>,
+    pub(super) zone: Option<String>,
     /// A Secret of the same namespace with a join token, in place of the projected service-account token.
     pub(super) join_token_secret: Option<String>,
     /// By Kubernetes' names: `requests` and `limits`, then `cpu` and `memory`.
@@ -123,6 +129,17 @@ impl Tuning {
                     format!("must be a level such as info or debug ({error}), is {value:?}")
                 })?;
                 self.log_level = Some(value.to_owned());
+            }
+            "weight" => {
+                let weight = value.parse().ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
+                self.weight =
+                    Some(weight.ok_or_else(|| format!("must be from 1 to {MAX_WEIGHT}, is {value:?}"))?);
+            }
+            "zone" => {
+                if value.len() > MAX_ZONE || value.chars().any(char::is_control) {
+                    return Err(format!("must be at most {MAX_ZONE} printable characters, is {value:?}"));
+                }
+                self.zone = Some(value.to_owned());
             }
             "join-token-secret" => {
                 crate::resource::dns_subdomain(value)?;
@@ -219,6 +236,8 @@ mod tests {
                 ("pillion.dev/drain-timeout", "1m30s"),
                 ("pillion.dev/redirect-dns", "true"),
                 ("pillion.dev/log-level", "debug"),
+                ("pillion.dev/weight", "50"),
+                ("pillion.dev/zone", "eu-1a"),
                 ("pillion.dev/proxy-cpu-limit", "1.5"),
                 ("pillion.dev/proxy-memory-request", "64Mi"),
                 ("pillion.dev/join-token-secret", "pillion-join"),
@@ -228,6 +247,7 @@ mod tests {
         assert!(tuning.disabled && tuning.redirect_dns);
         assert_eq!(tuning.exclude_inbound_ports.as_deref(), Some("9090,9091-9099"));
         assert_eq!(tuning.drain_timeout, Some(Duration::from_secs(90)));
+        assert_eq!((tuning.weight, tuning.zone.as_deref()), (Some(50), Some("eu-1a")));
         assert_eq!(tuning.resources[&("limits", "cpu")], "1.5");
     }
 
@@ -242,6 +262,8 @@ mod tests {
             ("pillion.dev/drain-timeout", "10"),
             ("pillion.dev/redirect-dns", "yes"),
             ("pillion.dev/log-level", "pillion=loud"),
+            ("pillion.dev/weight", "0"),
+            ("pillion.dev/zone", "a\nb"),
             ("pillion.dev/proxy-cpu-limit", "1Gi"),
             ("pillion.dev/proxy-memory-limit", "-1"),
             ("pillion.dev/labels", "app=x"),

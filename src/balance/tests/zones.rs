@@ -71,6 +71,20 @@ async fn requests_stay_in_the_zone_and_spill_over_by_its_healthy_share() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_all_fail_the_own_zone_is_still_preferred() {
+    let balancer = in_zone("a", Algorithm::Random, &two_zones());
+    for uid in 0..8 {
+        fail(&balancer, &format!("u{uid}"), 7);
+    }
+    // Nobody is well, so that breakers are ignored: choices that settle nothing.
+    let mut rng = SmallRng::seed_from_u64(4);
+    let picks: Vec<_> = (0..100)
+        .map(|_| balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("panic"))
+        .collect();
+    assert!(picks.iter().all(|pick| &**pick.endpoint().zone() == "a"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_zones_all_are_alike() {
     for (here, there) in [("", "a"), ("c", "a"), ("a", "")] {
         let list: Vec<_> = two_zones()

@@ -178,7 +178,6 @@ impl Gate {
     }
 
     /// A place, or one in the queue, or none at all.
-    #[expect(clippy::type_complexity, reason = "said and taken apart in one place")]
     fn come(
         self: &Arc<Self>,
         rank: usize,
