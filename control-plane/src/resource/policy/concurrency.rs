@@ -41,8 +41,7 @@ pub struct Adaptive {
     /// Between changes of the limit. Default: 100ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// Between measurements of the best latency, for which few requests are let through; up to 15 % more, by chance.
-    /// Default: 1m.
+    /// Between measurements of the best latency, for which few are let through; by chance up to 15 % more. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rtt_interval: Option<String>,
     /// Requests that a measurement takes. Default: 50.
