@@ -26,6 +26,29 @@ const THERE: [&str; 2] = ["10.99.0.2", "fd99::2"];
 const BEYOND: [&str; 2] = ["203.0.113.9", "2001:db8:9::9"];
 
 #[test]
+fn udp_passes_by_and_is_counted() {
+    for backend in BACKENDS {
+        let (pod, next) = Namespace::pair();
+        pod.redirect(&["--backend", backend, "--redirect-dns"]).works();
+        let socket = |namespace: &Namespace, any| {
+            namespace.inside(|| UdpSocket::bind(any)).expect("a free port of its own")
+        };
+        for (version, any) in ["0.0.0.0:0", "[::]:0"].into_iter().enumerate() {
+            let ours = socket(&pod, any);
+            // Nobody needs to be there. What is redirected, and what stays inside, does not pass by.
+            for port in [123, 123, 53] {
+                ours.send_to(b"packet", socket_address(THERE[version], port)).expect("there is a route");
+            }
+            ours.send_to(b"packet", socket_address(HERE[version], 123)).expect("it is our own");
+            let theirs = socket(&next, any);
+            theirs.send_to(b"packet", socket_address(HERE[version], 123)).expect("there is a route");
+        }
+        let said = pod.redirect(&["--check", "--redirect-dns"]).works();
+        assert!(said.contains("UDP passed by: 4 packets sent, 2 received"), "{backend}: {said}");
+    }
+}
+
+#[test]
 fn rules_are_installed_checked_and_removed() {
     for backend in BACKENDS {
         let pod = Namespace::new();

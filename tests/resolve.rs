@@ -107,6 +107,17 @@ async fn search_domains_and_hosts_are_the_systems() {
 }
 
 #[tokio::test]
+async fn who_is_in_the_hosts_file_is_asked_of_nobody() {
+    let server = NameServer::start(|_| Vec::new()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let sources = server.host(folder.path(), "search corp.test", "10.9.0.1 old.test\nfd00::9 new.test\n");
+    let resolver = Resolver::from_sources(sources);
+    assert_eq!(addresses(&resolver, "old.test").await, ["10.9.0.1"]);
+    assert_eq!(addresses(&resolver, "New.Test.").await, ["fd00::9"]);
+    assert!(server.asked().is_empty(), "one family is enough");
+}
+
+#[tokio::test]
 async fn what_is_too_large_for_udp_comes_by_tcp() {
     let server = NameServer::with(HOSTS).await;
     let folder = tempfile::tempdir().expect("a folder");

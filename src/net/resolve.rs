@@ -20,7 +20,10 @@ use hickory_resolver::{
     },
     lookup_ip::LookupIp,
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
-    proto::{op::ResponseCode, rr::Name},
+    proto::{
+        op::{Query, ResponseCode},
+        rr::{Name, RecordType},
+    },
 };
 use tokio::time::timeout;
 
@@ -52,6 +55,7 @@ struct Shared {
 
 struct Loaded {
     stamps: [Stamp; 2],
+    hosts: Arc<Hosts>,
     resolver: TokioResolver,
     /// Who is asked, for people.
     servers: Arc<str>,
@@ -91,7 +95,10 @@ impl Resolver {
         };
         let name = Name::from_str_relaxed(host)
             .map_err(|error| Refusal::new(Reason::NoAddress, format_args!("{host:?} is no name: {error}")))?;
-        let (resolver, servers) = self.loaded().map_err(|error| refuse(&error, "nobody"))?;
+        let (known, resolver, servers) = self.loaded(&name).map_err(|error| refuse(&error, "nobody"))?;
+        if !known.is_empty() {
+            return Ok(Resolved { addresses: sorted(known), valid_for: KEPT.1 });
+        }
         let found = match timeout(DEADLINE, resolver.lookup_ip(name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(refuse(&Answer(&error), &servers)),
@@ -104,8 +111,8 @@ impl Resolver {
         Ok(resolved)
     }
 
-    /// The resolver for the files as they are now, and whom it asks.
-    fn loaded(&self) -> Result<(TokioResolver, Arc<str>), NetError> {
+    /// What the hosts file has of a name, and the resolver for the files as they are now, and whom it asks.
+    fn loaded(&self, name: &Name) -> Result<(Vec<IpAddr>, TokioResolver, Arc<str>), NetError> {
         let sources = &self.0.sources;
         let stamps = [Stamp::of(&sources.resolv_conf), Stamp::of(&sources.hosts)];
         let mut loaded = self.0.loaded.borrow_mut();
@@ -115,7 +122,7 @@ impl Resolver {
             _ => Loaded::read(sources, stamps)?,
         };
         let current = loaded.insert(current);
-        Ok((current.resolver.clone(), current.servers.clone()))
+        Ok((current.in_hosts(name), current.resolver.clone(), current.servers.clone()))
     }
 }
 
@@ -136,9 +143,19 @@ impl Loaded {
         if let Err(error) = read {
             tracing::debug!(%error, file = %sources.hosts.display(), "names that need no server");
         }
-        resolver.set_hosts(Arc::new(hosts));
+        let hosts = Arc::new(hosts);
+        // For names with a search domain; those that are whole are not asked for at all.
+        resolver.set_hosts(hosts.clone());
         let servers: Vec<String> = known.servers.iter().map(|server| server.ip().to_string()).collect();
-        Ok(Self { stamps, resolver, servers: servers.join(", ").into() })
+        Ok(Self { stamps, hosts, resolver, servers: servers.join(", ").into() })
+    }
+
+    /// As with the C library, whose hosts file has one family of a name has no need of the other: no server is asked for it.
+    fn in_hosts(&self, name: &Name) -> Vec<IpAddr> {
+        let found = [RecordType::AAAA, RecordType::A]
+            .map(|kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind)));
+        let records = found.iter().flatten().flat_map(|found| found.answers());
+        records.filter_map(|record| record.data.ip_addr()).collect()
     }
 }
 
@@ -204,10 +221,14 @@ fn old_address(text: &str) -> Option<Ipv4Addr> {
 }
 
 fn resolved(found: &LookupIp, now: Instant) -> Resolved {
-    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = found.iter().partition(IpAddr::is_ipv6);
-    let v6_first = v6.first().is_some_and(|address| reachable(*address));
     let valid_for = found.valid_until().saturating_duration_since(now).clamp(KEPT.0, KEPT.1);
-    Resolved { addresses: in_turn(v6, v4, v6_first), valid_for }
+    Resolved { addresses: sorted(found.iter()), valid_for }
+}
+
+fn sorted(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let v6_first = v6.first().is_some_and(|address| reachable(*address));
+    in_turn(v6, v4, v6_first)
 }
 
 /// One of each family at a time, so that a family that leads nowhere costs one try and not many (RFC 8305 4).

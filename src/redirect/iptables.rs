@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     listing::Listing,
-    rules::{Chain, Hook, Match, Rule, Verdict, chains},
+    rules::{Chain, Hook, Match, Rule, UDP_IN, UDP_OUT, Verdict, chains},
     settings::Settings,
     tool::{Fault, run},
 };
@@ -109,6 +109,30 @@ pub(super) async fn differences(settings: &Settings) -> Result<Option<Vec<String
     Ok(any.then_some(differences))
 }
 
+/// Packets of UDP that have passed by: in and out, of both families.
+pub(super) async fn udp_passed() -> Result<[u64; 2], Fault> {
+    let mut passed = [0; 2];
+    for family in Family::BOTH {
+        let program = if family == Family::Ipv6 { "ip6tables-save" } else { "iptables-save" };
+        let listed = match run(&[program, "-c", "-t", "filter"], "").await {
+            Ok(listed) => listed,
+            Err(_) if family.is_absent() => continue,
+            Err(fault) => return Err(fault),
+        };
+        for (count, chain) in passed.iter_mut().zip([UDP_IN, UDP_OUT]) {
+            *count += packets(&listed, chain);
+        }
+    }
+    Ok(passed)
+}
+
+/// What the rule that counts UDP has seen: `[packets:bytes] -A PILLION_UDP_IN -p udp`.
+fn packets(listed: &str, chain: &str) -> u64 {
+    let rule = format!("] -A {PREFIX}{} -p udp", chain.to_uppercase());
+    let counts = listed.lines().filter_map(|line| line.trim_end().strip_suffix(rule.as_str()));
+    counts.filter_map(|count| count.strip_prefix('[')?.split(':').next()?.parse::<u64>().ok()).sum()
+}
+
 /// Both scripts, as they are where nothing is yet.
 pub(super) fn dry_run(settings: &Settings) -> String {
     let nothing = Saved::default();
@@ -156,7 +180,8 @@ impl Saved {
                 }
             } else if let Some(rule) = line.strip_prefix("-A ").or_else(|| line.strip_prefix("-I ")) {
                 let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
-                let rule = rule.strip_prefix("1 ").unwrap_or(rule);
+                // The place that it is to have, as in what is given.
+                let rule = rule.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
                 if chain.starts_with(PREFIX) {
                     saved.rules.push((chain.into(), rule.into()));
                 } else {
@@ -258,8 +283,9 @@ fn script(settings: &Settings, family: Family, found: &Saved) -> String {
                 let _ = writeln!(script, "-A {name} {}", line(rule));
             }
         }
-        for (name, _, caller) in &chains {
-            let _ = writeln!(script, "-I {caller} 1 -j {name}");
+        for (at, (name, _, caller)) in chains.iter().enumerate() {
+            let place = 1 + chains[..at].iter().filter(|(.., other)| other == caller).count();
+            let _ = writeln!(script, "-I {caller} {place} -j {name}");
         }
         for name in stale {
             let _ = writeln!(script, "-X {name}");
@@ -276,8 +302,9 @@ fn line(rule: &Rule) -> String {
         Verdict::Leave => "-j RETURN".into(),
         Verdict::Redirect(port) => format!("-j REDIRECT --to-ports {port}"),
         Verdict::Drop => "-j DROP".into(),
+        Verdict::Count => String::new(),
     });
-    words.join(" ")
+    words.join(" ").trim_end().to_owned()
 }
 
 fn match_words(part: &Match) -> String {
@@ -289,6 +316,7 @@ fn match_words(part: &Match) -> String {
         Match::ToLoopback => "-o lo".into(),
         Match::ToOthers => "-m addrtype ! --dst-type LOCAL".into(),
         Match::Tcp => "-p tcp".into(),
+        Match::Udp => "-p udp".into(),
         Match::TcpPort(ports) => format!("-p tcp -m tcp --dport {}", ports.written(":")),
         Match::UdpPort(ports) => format!("-p udp -m udp --dport {}", ports.written(":")),
         Match::User(uid) => format!("-m owner --uid-owner {uid}"),
@@ -308,6 +336,13 @@ mod tests {
     #[test]
     fn every_setting_is_seen() {
         assert_eq!(dry_run(&everything()), include_str!("snapshots/everything.iptables"));
+    }
+
+    #[test]
+    fn counts_are_read_from_a_listing() {
+        let listed = "*filter\n[7:420] -A PILLION_UDP_IN -i lo -j RETURN\n[12:345] -A PILLION_UDP_IN -p udp\n\
+                      [3:99] -A PILLION_UDP_OUT -p udp\nCOMMIT\n";
+        assert_eq!([packets(listed, UDP_IN), packets(listed, UDP_OUT)], [12, 3]);
     }
 
     #[test]

@@ -130,7 +130,17 @@ async fn check(settings: &Settings) -> Result<String, Vec<String>> {
         }
         None => faults.push(format!("nothing is redirected by {name}: there are no rules")),
     }
-    if faults.is_empty() { Ok(format!("redirected by {name}, exactly as asked{note}")) } else { Err(faults) }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let passed = match wanted {
+        Backend::Iptables => iptables::udp_passed().await,
+        _ => nft::udp_passed().await,
+    };
+    let [arrived, left] = passed.map_err(|fault| vec![fault.to_string()])?;
+    Ok(format!(
+        "redirected by {name}, exactly as asked{note}; UDP passed by: {left} packets sent, {arrived} received"
+    ))
 }
 
 async fn remove(backend: Backend) -> Result<String, Vec<String>> {

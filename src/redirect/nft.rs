@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     listing::Listing,
-    rules::{Chain, Hook, Match, Rule, Verdict, chains},
+    rules::{Chain, Hook, Match, Rule, UDP_IN, UDP_OUT, Verdict, chains},
     settings::Settings,
     tool::{Fault, run},
 };
@@ -43,6 +43,21 @@ pub(super) async fn differences(settings: &Settings) -> Result<Option<Vec<String
     Ok(Some(parse(&found).differences(&parse(&script(settings)))))
 }
 
+/// Packets of UDP that have passed by: in and out.
+pub(super) async fn udp_passed() -> Result<[u64; 2], Fault> {
+    let mut passed = [0; 2];
+    for (count, chain) in passed.iter_mut().zip([UDP_IN, UDP_OUT]) {
+        *count = packets(&run(&["nft", "list", "chain", "inet", "pillion", chain], "").await?);
+    }
+    Ok(passed)
+}
+
+/// What the counters of a listing have seen.
+fn packets(listed: &str) -> u64 {
+    let counts = listed.split("counter packets ").skip(1);
+    counts.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 async fn is_there() -> Result<bool, Fault> {
     let tables = run(&["nft", "list", "tables"], "").await?;
     Ok(tables.lines().any(|line| line.trim() == TABLE))
@@ -79,6 +94,7 @@ fn line(rule: &Rule) -> String {
         Verdict::Leave => "return".into(),
         Verdict::Redirect(port) => format!("counter redirect to :{port}"),
         Verdict::Drop => "counter drop".into(),
+        Verdict::Count => "counter".into(),
     });
     words.join(" ")
 }
@@ -97,6 +113,7 @@ fn match_words(part: &Match) -> String {
         Match::ToLoopback => "oifname \"lo\"".into(),
         Match::ToOthers => "fib daddr type != local".into(),
         Match::Tcp => "meta l4proto tcp".into(),
+        Match::Udp => "meta l4proto udp".into(),
         Match::TcpPort(ports) => format!("tcp dport {}", ports.written("-")),
         Match::UdpPort(ports) => format!("udp dport {}", ports.written("-")),
         Match::User(uid) => format!("meta skuid {uid}"),
@@ -115,7 +132,10 @@ fn parse(text: &str) -> Listing {
             chain = None;
         } else if let Some(chain) = chain {
             // Without /etc/protocols, as in small images, nft knows no protocol's name.
-            listing.chain(chain).push(line.replace("meta l4proto 6 ", "meta l4proto tcp "));
+            listing.chain(chain).push(
+                line.replace("meta l4proto 6 ", "meta l4proto tcp ")
+                    .replace("meta l4proto 17 ", "meta l4proto udp "),
+            );
         }
     }
     listing
@@ -141,13 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_read_from_a_listing() {
+        let listed = "table inet pillion {\n\tchain udp_in {\n\t\tiifname \"lo\" return\n\t\t\
+                      meta l4proto udp counter packets 12 bytes 345\n\t}\n}\n";
+        assert_eq!(packets(listed), 12);
+        assert_eq!(packets(""), 0);
+    }
+
+    #[test]
     fn a_listing_equals_what_was_loaded() {
         let script = script(&settings(Raw::default()));
         let listed =
             script.replace(REMOVE, "").replace("meta l4proto tcp", "meta l4proto 6").replace("\t\t#", "#");
+        let listed = listed.replace("meta l4proto udp", "meta l4proto 17");
         assert_eq!(parse(&listed), parse(&script));
         let missing = Listing::default().differences(&parse(&script));
-        let chains = ["inbound", "invalid_in", "invalid_out", "outbound"];
+        let chains = ["inbound", "invalid_in", "invalid_out", "outbound", "udp_in", "udp_out"];
         assert_eq!(missing, chains.map(|chain| format!("chain {chain} is missing")));
         let altered = listed.replace("skuid 15000", "skuid 0");
         assert_eq!(

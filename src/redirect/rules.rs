@@ -52,6 +52,8 @@ pub(super) enum Match {
     Tcp,
     /// It is TCP to these ports.
     TcpPort(Ports),
+    /// It is UDP.
+    Udp,
     /// It is UDP to these ports.
     UdpPort(Ports),
     /// The sending process runs as this user.
@@ -69,6 +71,8 @@ pub(super) enum Verdict {
     Redirect(u16),
     /// It goes nowhere.
     Drop,
+    /// It is counted, and goes on.
+    Count,
 }
 
 impl Rule {
@@ -82,7 +86,13 @@ impl Rule {
 }
 
 /// Every chain.
-pub(super) fn chains(settings: &Settings) -> [Chain; 4] {
+pub(super) fn chains(settings: &Settings) -> [Chain; 6] {
+    let udp = |inside: &[Match]| {
+        let inside = inside.iter().map(|inside| rule([*inside], Verdict::Leave, "what stays inside"));
+        inside.chain([rule([Match::Udp], Verdict::Count, UDP)]).collect()
+    };
+    // What has been redirected is on its way to loopback by its address only.
+    let [v4, v6] = LOOPBACK.map(Match::To);
     let invalid =
         || vec![rule([Match::Tcp, Match::Invalid], Verdict::Drop, "a stray packet ends no connection")];
     [
@@ -90,10 +100,12 @@ pub(super) fn chains(settings: &Settings) -> [Chain; 4] {
         Chain { name: "inbound", hook: Hook::NatPrerouting, rules: inbound(settings) },
         Chain { name: "invalid_in", hook: Hook::FilterInput, rules: invalid() },
         Chain { name: "invalid_out", hook: Hook::FilterOutput, rules: invalid() },
+        Chain { name: UDP_IN, hook: Hook::FilterInput, rules: udp(&[Match::FromLoopback]) },
+        Chain { name: UDP_OUT, hook: Hook::FilterOutput, rules: udp(&[Match::ToLoopback, v4, v6]) },
     ]
 }
 
-/// What processes here open. UDP passes by, but for DNS where that is wanted.
+/// What processes here open. UDP passes by, and is counted elsewhere, but for DNS where that is wanted.
 fn outbound(settings: &Settings) -> Vec<Rule> {
     let to_sidecar = Verdict::Redirect(settings.outbound_port);
     let mut rules = Vec::new();
@@ -170,6 +182,12 @@ fn inbound(settings: &Settings) -> Vec<Rule> {
     }
     rules
 }
+
+/// The chains that count what passes by.
+pub(super) const UDP_IN: &str = "udp_in";
+pub(super) const UDP_OUT: &str = "udp_out";
+/// Why there are these chains.
+const UDP: &str = "UDP passes by the sidecar, counted";
 
 /// Where names are looked up.
 const DNS: u16 = 53;

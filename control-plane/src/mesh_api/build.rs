@@ -275,7 +275,7 @@ fn breaker(source: &str, workload: &str, gauge: &EndpointGauge) -> BreakerView {
             Breaker::HalfOpen => "half-open",
         },
         in_flight: gauge.in_flight,
-        share: rounded_share(gauge.share.into()),
+        share: if (0.0..=1.0).contains(&gauge.share) { rounded_share(gauge.share.into()) } else { 0.0 },
         latency_ms: f64::from(gauge.latency_us) / 1000.0,
         opened: gauge.opened,
         opened_reason: gauge.opened_reason.clone(),

@@ -37,10 +37,10 @@ pub struct LoadBalancer {
     /// way is passed over (consistent hashing with bounded loads); 100 to 1000. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounded_load_percent: Option<u32>,
-    /// Of RingHash: the ring's size. More points are more even, and take more memory of each caller.
+    /// Of RingHash: the ring's size. More points are more even, and take memory of each caller, 16 bytes each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_hash: Option<RingHash>,
-    /// Of Maglev: the table's size.
+    /// Of Maglev: the table's size. More slots are more even, and take memory of each caller, 4 bytes each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maglev: Option<Maglev>,
     /// An endpoint that is new, or ready again, gets its share of requests little by little. Not for RingHash and Maglev.
