@@ -683,7 +683,7 @@ pub struct Rate {
     /// Zero: a second.
     #[prost(uint32, tag = "2")]
     pub per_ms: u32,
-    /// Zero: what half a second brings.
+    /// Zero: what half a second brings, at least 2; 1 if it brings none.
     #[prost(uint32, tag = "3")]
     pub burst: u32,
 }
