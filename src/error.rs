@@ -101,6 +101,7 @@ reasons! {
     NoReadyEndpoints = "no-ready-endpoints", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "workloads serve the service, but none of them is ready";
     BreakersOpen = "breakers-open", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the circuit breakers of all ready workloads are open";
     TooManyRequests = "too-many-requests", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the service has as many requests under way as its policy allows";
+    ConnectionLimit = "connection-limit", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the service has as many connections open as its policy allows";
     QueueFull = "queue-full", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "too many requests are waiting already";
     NoAddress = "no-address", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the host's name could not be resolved";
     Connect = "connect-failed", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "no connection could be made";

@@ -20,7 +20,7 @@ fn balanced(name: &str, protocol: &str, balancer: &str) -> String {
     )
 }
 
-/// Keeps clients of `kept`, whose requests two other services serve.
+/// Keeps clients of `kept`, whose requests two other services serve, and of `marked`.
 const SESSION: &str = "---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -30,6 +30,15 @@ spec:
   rules:
     - sessionPersistence: { sessionName: session, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent } }
       backendRefs: [{ name: turns, port: 80 }, { name: own, port: 80 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: marked, namespace: demo }
+spec:
+  parentRefs: [{ group: \"\", kind: Service, name: marked }]
+  rules:
+    - sessionPersistence: { sessionName: x-session, type: Header, idleTimeout: 1h }
+      backendRefs: [{ name: marked, port: 80 }]
 ";
 
 /// Who answers a request, and the cookie that the answer sets.
@@ -79,6 +88,7 @@ async fn requests_go_where_the_policy_says() {
             balanced("table", "http", "{ type: Maglev, hashOn: [{ type: Cookie, name: sid, ttl: 1h }] }"),
             balanced("own", "http", &hash("{ type: Source }")),
             balanced("kept", "http", "{}"),
+            balanced("marked", "http", "{ type: RoundRobin }"),
             SESSION.to_owned(),
             balanced("near", "http", "{ type: LeastRequest, locality: { mode: PreferZone } }"),
         ]
@@ -97,7 +107,7 @@ async fn requests_go_where_the_policy_says() {
     }
     let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&["--zone", "a"])).await;
     mesh.until_ready(&sidecars.iter().chain([&caller]).collect::<Vec<_>>()).await;
-    for service in ["turns", "keyed", "bounded", "table", "own", "kept", "near"] {
+    for service in ["turns", "keyed", "bounded", "table", "own", "kept", "marked", "near"] {
         caller.until_endpoints(service, 3).await;
     }
     let client = caller.client();
@@ -169,6 +179,16 @@ async fn requests_go_where_the_policy_says() {
     caller.until_endpoints("kept", 3).await;
     for _ in 0..12 {
         assert_eq!(answer(with(&cookie)).await, (second.clone(), None));
+    }
+    // The same by a header, which a client sends as it was told.
+    let first = get("marked", "").send().await.expect("an answer");
+    let token = first.headers()["x-session"].clone();
+    let first = first.text().await.expect("text");
+    assert!(!token.to_str().expect("text").contains(&first), "{token:?} names nobody");
+    for _ in 0..6 {
+        let next = get("marked", "").header("x-session", &token).send().await.expect("an answer");
+        assert_eq!(next.headers().get("x-session"), None);
+        assert_eq!(next.text().await.expect("text"), first);
     }
     let kept = caller.metrics().await.sum("pillion_balancer_picks_total", &[("by", "session")]);
     assert!(kept >= 24.0, "{kept}");

@@ -13,6 +13,7 @@ mod dns;
 mod drain;
 mod egress;
 mod exact;
+mod failure;
 mod faults;
 mod floors;
 mod forward_proxy;

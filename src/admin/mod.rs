@@ -15,11 +15,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pillion_api::model::Probe;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    config::{AppPort, HealthCheck},
+    config::AppPort,
     control::health,
     drain::{Drain, Phase},
     net::listen,
@@ -28,6 +29,8 @@ use crate::{
 
 /// Operators' connections at a time.
 const MAX_CONNECTIONS: usize = 64;
+/// For the application to take a connection.
+const ACCEPTS: Duration = Duration::from_secs(1);
 /// For a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -130,7 +133,7 @@ impl Admin {
         let Some(served) = self.ports.iter().find(|served| served.port == port) else {
             return text(StatusCode::NOT_FOUND, format!("{port} is no port of the application\n"));
         };
-        match health::once(&HealthCheck::Tcp(served.address)).await {
+        match health::probe::ask(served.address, &Probe::Tcp, ACCEPTS).await {
             Ok(()) => text(StatusCode::OK, "it takes connections\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
@@ -178,6 +181,7 @@ struct EndpointView<'a> {
     breaker: &'static str,
     opened: u64,
     opened_reason: &'a str,
+    open_ms: u32,
     in_flight: u32,
     latency_ms: f64,
     zone: &'a str,
@@ -196,6 +200,7 @@ impl<'a> From<&'a crate::telemetry::report::EndpointStatus> for EndpointView<'a>
             breaker: status.breaker.as_str(),
             opened: status.opened,
             opened_reason: &status.opened_reason,
+            open_ms: status.open_ms,
             in_flight: status.in_flight,
             latency_ms: f64::from(status.latency_us) / 1000.0,
             zone: &status.zone,

@@ -37,6 +37,7 @@ use crate::{
     drain,
     inbound::policies::Shared,
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
+    outbound::connections,
     run::{Application, Endings},
     telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
 };
@@ -94,6 +95,7 @@ async fn main_thread(
 
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
+    let connections = connections::Shared::default();
     let mut workers = Vec::new();
     for index in 0..config.workers {
         let needs = worker::Needs {
@@ -103,6 +105,7 @@ async fn main_thread(
             shared: shared.clone(),
             directory: directory.clone(),
             registry: registry.clone(),
+            connections: connections.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
             self_test,
@@ -129,7 +132,12 @@ async fn main_thread(
     let (shut_down, asked) = watch::channel(false);
     let shown = Shown { registry: registry.clone(), shared, started };
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), shown, refreshes));
-    tokio::task::spawn_local(health::check(config.health.clone(), health_sender));
+    tokio::task::spawn_local(health::check(
+        config.health.clone(),
+        config.ports.clone(),
+        policies,
+        health_sender,
+    ));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
     let (health, unready) = match redirection {
         Some(redirection) => redirection.start(health),

@@ -21,7 +21,7 @@ use crate::{
         resolve::Resolver,
         self_test::SelfTest,
     },
-    outbound::{self, Outbound},
+    outbound::{self, Outbound, connections},
     telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
 };
 
@@ -37,6 +37,7 @@ pub(super) struct Needs {
     pub(super) shared: Arc<policies::Shared>,
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
+    pub(super) connections: connections::Shared,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
     pub(super) self_test: SelfTest,
@@ -154,6 +155,7 @@ async fn serve(
         edges: edges.clone(),
         registry: needs.registry.clone(),
         own: needs.own.clone(),
+        connections: needs.connections.clone(),
         resolver: Resolver::from_sources(needs.names.clone()),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,

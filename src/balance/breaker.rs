@@ -6,6 +6,7 @@ use std::time::Duration;
 use pillion_api::model::CircuitBreaker;
 use tokio::time::Instant;
 
+use super::verdict::{Call, Verdict};
 use crate::telemetry::report::BreakerState;
 
 /// Buckets of the window; the oldest is dropped as time goes on.
@@ -48,6 +49,8 @@ pub enum Change {
     Opened,
     /// It closed.
     Closed,
+    /// It would have opened, but as many are left alone already as may be.
+    Spared,
 }
 
 /// One endpoint's breaker.
@@ -56,6 +59,8 @@ pub struct Breaker {
     config: CircuitBreaker,
     state: State,
     consecutive: u32,
+    /// Attempts in a row that did not reach it.
+    unreached: u32,
     window: Window,
     /// Openings in a row without a lasting recovery; sets the open time.
     streak: u32,
@@ -81,6 +86,7 @@ impl Breaker {
             config,
             state: State::Closed,
             consecutive: 0,
+            unreached: 0,
             streak: 0,
             closed_at: None,
             episode: 0,
@@ -123,19 +129,39 @@ impl Breaker {
         Permit { way, episode: self.episode }
     }
 
-    /// Takes in a request's result. `random` is in 0..1.
-    pub fn record(&mut self, now: Instant, permit: Permit, success: bool, random: f64) -> Option<Change> {
+    /// Takes in a request's result. `may_open`: whether another one may be left alone; `random` is in 0..1.
+    pub fn record(
+        &mut self,
+        now: Instant,
+        permit: Permit,
+        call: Call,
+        may_open: impl FnOnce() -> bool,
+        random: f64,
+    ) -> Option<Change> {
         if permit.episode != self.episode {
             return None;
         }
         match (self.state, permit.way) {
-            (State::Closed, _) => self.count(now, success, random),
-            (State::HalfOpen { .. }, Way::Probe) if success => {
-                self.close(now);
-                Some(Change::Closed)
+            (State::Closed, _) => {
+                let reason = self.count(now, call)?;
+                if !may_open() {
+                    return Some(Change::Spared);
+                }
+                self.open(now, random, reason);
+                Some(Change::Opened)
             }
             (State::HalfOpen { .. }, Way::Probe) => {
-                self.open(now, random, "the probe failed".into());
+                let reason = match call.verdict {
+                    Verdict::Failed => "the probe failed".into(),
+                    Verdict::Unreached => "the probe could not connect".into(),
+                    Verdict::Good if self.is_slow(call) => format!("the probe took {:?}", call.took),
+                    Verdict::Untried => return None,
+                    Verdict::Good => {
+                        self.close(now);
+                        return Some(Change::Closed);
+                    }
+                };
+                self.open(now, random, reason);
                 Some(Change::Opened)
             }
             // What was under way when it opened says nothing new.
@@ -150,7 +176,13 @@ impl Breaker {
             return None;
         }
         if waited >= self.config.base_open {
-            return self.record(now, permit, false, random);
+            return self.record(
+                now,
+                permit,
+                Call { verdict: Verdict::Failed, took: waited },
+                || true,
+                random,
+            );
         }
         if let State::HalfOpen { probes } = &mut self.state {
             *probes = probes.saturating_sub(1);
@@ -172,27 +204,59 @@ impl Breaker {
         (self.opened, &self.reason)
     }
 
-    fn count(&mut self, now: Instant, success: bool, random: f64) -> Option<Change> {
-        self.window.add(now, success);
-        if success {
+    /// What it judges by.
+    pub fn config(&self) -> &CircuitBreaker {
+        &self.config
+    }
+
+    /// Until when it is open.
+    pub fn open_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { until } => Some(until),
+            State::Closed | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Over how long an endpoint gets its share back once it has closed: as long as it was open.
+    pub fn ramp(&self) -> Duration {
+        self.open_time()
+    }
+
+    fn is_slow(&self, call: Call) -> bool {
+        self.config.slow_calls.is_some_and(|slow| call.took >= slow.threshold)
+    }
+
+    /// Counts a result; gives the reason to open, if it is one.
+    fn count(&mut self, now: Instant, call: Call) -> Option<String> {
+        if call.verdict == Verdict::Unreached {
+            // May be the fault of our own side, so it says nothing of what the endpoint would have answered.
+            self.unreached = self.unreached.saturating_add(1);
+            return (self.unreached >= self.config.consecutive_connect_failures)
+                .then(|| format!("{} attempts in a row could not connect", self.unreached));
+        }
+        self.unreached = 0;
+        let (failed, slow) = (call.verdict == Verdict::Failed, self.is_slow(call));
+        self.window.add(now, failed, slow);
+        if !failed && !slow {
             self.consecutive = 0;
             return None;
         }
-        self.consecutive += 1;
-        if self.consecutive >= self.config.consecutive_failures {
-            let reason = format!("{} consecutive failures", self.consecutive);
-            self.open(now, random, reason);
-            return Some(Change::Opened);
+        if failed {
+            self.consecutive = self.consecutive.saturating_add(1);
+            if self.consecutive >= self.config.consecutive_failures {
+                return Some(format!("{} consecutive failures", self.consecutive));
+            }
         }
-        let (failed, total) = self.window.totals(now);
-        if total >= self.config.minimum_requests
-            && f64::from(failed) >= self.config.failure_ratio * f64::from(total)
-        {
-            let reason = format!("{failed} of {total} requests failed within {:?}", self.config.window);
-            self.open(now, random, reason);
-            return Some(Change::Opened);
+        let Counts { failed, slow, total } = self.window.totals(now);
+        let window = self.config.window;
+        if total < self.config.minimum_requests {
+            return None;
         }
-        None
+        if f64::from(failed) >= self.config.failure_ratio * f64::from(total) {
+            return Some(format!("{failed} of {total} requests failed within {window:?}"));
+        }
+        let too_slow = self.config.slow_calls.filter(|it| f64::from(slow) >= it.share * f64::from(total))?;
+        Some(format!("{slow} of {total} requests took {:?} or longer within {window:?}", too_slow.threshold))
     }
 
     fn open(&mut self, now: Instant, random: f64, reason: String) {
@@ -215,7 +279,7 @@ impl Breaker {
         self.state = State::Closed;
         self.episode += 1;
         self.closed_at = Some(now);
-        self.consecutive = 0;
+        (self.consecutive, self.unreached) = (0, 0);
         self.window = Window::new(self.config.window);
     }
 }
@@ -227,7 +291,14 @@ struct Window {
     start: Option<Instant>,
     /// Number of the newest bucket since `start`.
     newest: u64,
-    counts: [(u32, u32); BUCKETS],
+    counts: [Counts; BUCKETS],
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    failed: u32,
+    slow: u32,
+    total: u32,
 }
 
 impl Window {
@@ -241,189 +312,29 @@ impl Window {
         let number = (now.saturating_duration_since(start).as_nanos() / self.bucket.as_nanos()) as u64;
         let passed = number.saturating_sub(self.newest).min(BUCKETS as u64);
         for step in 1..=passed {
-            self.counts[((number - passed + step) % BUCKETS as u64) as usize] = (0, 0);
+            self.counts[((number - passed + step) % BUCKETS as u64) as usize] = Counts::default();
         }
         self.newest = self.newest.max(number);
     }
 
-    fn add(&mut self, now: Instant, success: bool) {
+    fn add(&mut self, now: Instant, failed: bool, slow: bool) {
         self.advance(now);
         let bucket = &mut self.counts[(self.newest % BUCKETS as u64) as usize];
-        bucket.0 += u32::from(!success);
-        bucket.1 += 1;
+        bucket.failed += u32::from(failed);
+        bucket.slow += u32::from(slow);
+        bucket.total += 1;
     }
 
-    /// Failed and all.
-    fn totals(&mut self, now: Instant) -> (u32, u32) {
+    fn totals(&mut self, now: Instant) -> Counts {
         self.advance(now);
-        self.counts.iter().fold((0, 0), |sum, bucket| (sum.0 + bucket.0, sum.1 + bucket.1))
+        self.counts.iter().fold(Counts::default(), |sum, bucket| Counts {
+            failed: sum.failed + bucket.failed,
+            slow: sum.slow + bucket.slow,
+            total: sum.total + bucket.total,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn start() -> Instant {
-        Instant::from_std(std::time::Instant::now())
-    }
-
-    fn breaker(change: impl FnOnce(&mut CircuitBreaker)) -> Breaker {
-        let mut config = CircuitBreaker::default();
-        change(&mut config);
-        Breaker::new(config)
-    }
-
-    /// A result of a request that was admitted just now.
-    fn result(breaker: &mut Breaker, now: Instant, success: bool, random: f64) -> Option<Change> {
-        let permit = breaker.admit(now);
-        breaker.record(now, permit, success, random)
-    }
-
-    fn seconds(number: u64) -> Duration {
-        Duration::from_secs(number)
-    }
-
-    #[test]
-    fn opens_after_failures_in_a_row() {
-        let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 3), start());
-        for success in [false, false, true, false, false] {
-            assert_eq!(result(&mut breaker, now, success, 0.0), None);
-        }
-        assert_eq!(result(&mut breaker, now, false, 0.0), Some(Change::Opened));
-        assert_eq!(breaker.history(), (1, "3 consecutive failures"));
-        assert!(!breaker.available(now));
-        assert!(breaker.available(now + seconds(1)));
-    }
-
-    #[test]
-    fn opens_on_a_failure_ratio_with_enough_requests_in_the_window() {
-        let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 100), start());
-        // Half of nine is too few to tell.
-        for i in 0..9 {
-            assert_eq!(result(&mut breaker, now, i % 2 == 0, 0.0), None);
-        }
-        // Old failures are forgotten with their buckets.
-        let later = now + seconds(30);
-        for i in 0..9 {
-            assert_eq!(result(&mut breaker, later, i % 2 == 0, 0.0), None);
-        }
-        assert_eq!(result(&mut breaker, later, false, 0.0), Some(Change::Opened));
-        assert_eq!(breaker.history().1, "5 of 10 requests failed within 10s");
-    }
-
-    #[test]
-    fn a_burst_of_success_long_ago_does_not_hide_failures() {
-        let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1000), start());
-        for _ in 0..10_000 {
-            result(&mut breaker, now, true, 0.0);
-        }
-        let later = now + seconds(11);
-        let opened = (0..10).filter_map(|_| result(&mut breaker, later, false, 0.0)).count();
-        assert_eq!(opened, 1);
-    }
-
-    #[test]
-    fn half_open_lets_a_bounded_number_through() {
-        let (mut breaker, now) =
-            (breaker(|c| (c.consecutive_failures, c.half_open_requests) = (1, 2)), start());
-        let early = breaker.admit(now);
-        result(&mut breaker, now, false, 0.0);
-        let later = now + seconds(1);
-        let probes = [breaker.admit(later), breaker.admit(later)];
-        assert!(probes.iter().all(|permit| permit.is_probe()));
-        assert_eq!(breaker.state(), BreakerState::HalfOpen);
-        assert!(!breaker.available(later));
-        breaker.cancel(later, probes[0], Duration::ZERO, 0.0);
-        assert!(breaker.available(later), "a cancelled probe frees its place");
-        assert_eq!(breaker.record(later, early, false, 0.0), None, "old results say nothing");
-        assert_eq!(breaker.record(later, probes[1], true, 0.0), Some(Change::Closed));
-        assert_eq!(breaker.state(), BreakerState::Closed);
-        for _ in 0..10 {
-            assert_eq!(breaker.record(later, early, false, 0.0), None, "nor do they after it closed");
-        }
-    }
-
-    #[test]
-    fn a_probe_that_waited_in_vain_has_failed() {
-        let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
-        result(&mut breaker, now, false, 0.0);
-        let later = now + seconds(1);
-        let probe = breaker.admit(later);
-        let change = breaker.cancel(later + seconds(3), probe, seconds(3), 0.0);
-        assert_eq!(change, Some(Change::Opened));
-        assert!(!breaker.available(later + seconds(4)));
-    }
-
-    #[test]
-    fn open_time_doubles_until_a_recovery_lasts() {
-        let (mut breaker, mut now) =
-            (breaker(|c| (c.consecutive_failures, c.max_open) = (1, seconds(5))), start());
-        let fail = |breaker: &mut Breaker, now: Instant| {
-            result(breaker, now, false, 0.0);
-            let State::Open { until } = breaker.state else { panic!("{:?}", breaker.state) };
-            until - now
-        };
-        assert_eq!(fail(&mut breaker, now), seconds(1));
-        for expected in [2, 4, 5, 5] {
-            now += seconds(6);
-            assert_eq!(fail(&mut breaker, now), seconds(expected));
-        }
-        // A recovery of a moment goes on where it was; one that lasts starts over.
-        now += seconds(6);
-        result(&mut breaker, now, true, 0.0);
-        assert_eq!(fail(&mut breaker, now + seconds(1)), seconds(5));
-        now += seconds(10);
-        result(&mut breaker, now, true, 0.0);
-        assert_eq!(fail(&mut breaker, now + seconds(60)), seconds(1));
-    }
-
-    #[test]
-    fn open_time_has_jitter() {
-        let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
-        result(&mut breaker, now, false, 0.5);
-        assert!(!breaker.available(now + Duration::from_millis(1049)));
-        assert!(breaker.available(now + Duration::from_millis(1051)));
-    }
-
-    proptest! {
-        /// The window's counts are those of a plain list of everything that happened.
-        #[test]
-        fn the_window_counts_exactly(events in proptest::collection::vec((0u64..400, any::<bool>()), 1..200)) {
-            let begin = start();
-            let mut window = Window::new(seconds(10));
-            let (mut now, mut all) = (begin, Vec::new());
-            for (ms, success) in events {
-                now += Duration::from_millis(ms);
-                window.add(now, success);
-                all.push((now, success));
-                let bucket_of = |at: Instant| (at - all[0].0).as_millis() / 1000;
-                let kept: Vec<_> = all.iter().filter(|(at, _)| bucket_of(*at) + 10 > bucket_of(now)).collect();
-                let failed = kept.iter().filter(|(_, success)| !success).count() as u32;
-                prop_assert_eq!(window.totals(now), (failed, kept.len() as u32));
-            }
-        }
-
-        /// Whatever happens, it is never stuck: some time later a request is let through.
-        #[test]
-        fn never_stuck(steps in proptest::collection::vec((0u64..3000, 0u8..4), 1..300)) {
-            let mut breaker = breaker(|c| c.consecutive_failures = 2);
-            let mut now = start();
-            let mut permits = Vec::new();
-            for (ms, action) in steps {
-                now += Duration::from_millis(ms);
-                match (action, permits.pop()) {
-                    (0, held) => { permits.extend(held); if breaker.available(now) { permits.push(breaker.admit(now)); } }
-                    (1, Some(permit)) => { breaker.record(now, permit, true, 0.3); }
-                    (2, Some(permit)) => { breaker.record(now, permit, false, 0.3); }
-                    (_, Some(permit)) => { breaker.cancel(now, permit, Duration::from_millis(ms), 0.3); }
-                    (_, None) => {}
-                }
-            }
-            for permit in permits { breaker.cancel(now, permit, Duration::ZERO, 0.3); }
-            prop_assert!(breaker.available(now + seconds(70)));
-        }
-    }
-}
+#[path = "breaker_tests.rs"]
+mod tests;

@@ -19,8 +19,9 @@ use super::{
     breaker::{Breaker, Change, Permit},
     choose::{Candidate, turns::Phase},
     ewma::PeakEwma,
+    verdict::{Call, Verdict},
 };
-use crate::telemetry::report::BreakerState;
+use crate::telemetry::{edge::Outcome, report::BreakerState};
 
 /// A workload that serves. Lives as long as the workload is listed, or a request is under way to it.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Endpoint<T> {
     hash: Cell<u64>,
     phase: Cell<Phase>,
     appeared: Cell<Option<Instant>>,
+    /// When its breaker closed, and over how long it gets its share back.
+    recovered: Cell<Option<(Instant, Duration)>>,
     in_flight: Cell<u32>,
     latency: Cell<PeakEwma>,
     breaker: RefCell<Option<Breaker>>,
@@ -66,6 +69,7 @@ impl<T> Endpoint<T> {
             hash: Cell::new(token),
             phase: Cell::new(phase),
             appeared: Cell::default(),
+            recovered: Cell::default(),
             in_flight: Cell::default(),
             latency: Cell::new(PeakEwma::new(latency_us, Instant::now())),
             breaker: RefCell::new(breaker.map(Breaker::new)),
@@ -175,6 +179,20 @@ impl<T> Endpoint<T> {
         self.appeared.get()
     }
 
+    /// When its breaker closed, and over how long it gets its share back; nothing when it has it.
+    pub(super) fn recovered(&self) -> Option<(Instant, Duration)> {
+        self.recovered.get()
+    }
+
+    pub(super) fn set_recovered(&self, recovered: Option<(Instant, Duration)>) {
+        self.recovered.set(recovered);
+    }
+
+    /// Until when its breaker is open.
+    pub fn open_until(&self) -> Option<Instant> {
+        self.breaker.borrow().as_ref().and_then(Breaker::open_until)
+    }
+
     pub(super) fn set_breaker(&self, config: Option<CircuitBreaker>) {
         let mut breaker = self.breaker.borrow_mut();
         match (breaker.as_mut(), config) {
@@ -214,6 +232,8 @@ pub struct Pick<T> {
     endpoint: Rc<Endpoint<T>>,
     permit: Option<Permit>,
     began: Instant,
+    /// Until the head of the answer.
+    took: Option<Duration>,
 }
 
 impl<T> Pick<T> {
@@ -226,7 +246,7 @@ impl<T> Pick<T> {
         if was_closed != endpoint.is_closed() {
             balancer.recount();
         }
-        Self { balancer, endpoint, permit: Some(permit), began: now }
+        Self { balancer, endpoint, permit: Some(permit), began: now, took: None }
     }
 
     /// The chosen one.
@@ -241,21 +261,32 @@ impl<T> Pick<T> {
     }
 
     /// Takes in that the first answer has come now, or would have been due.
-    pub fn first_byte(&self, now: Instant) {
+    pub fn first_byte(&mut self, now: Instant) {
         let took = now.saturating_duration_since(self.began);
+        self.took = Some(took);
         self.endpoint.observe(took, now, self.balancer.decay());
     }
 
+    /// What an outcome says about the endpoint, by its service's policy.
+    pub fn verdict(&self, outcome: Outcome) -> Verdict {
+        Verdict::of(outcome, self.endpoint.breaker.borrow().as_ref().map(Breaker::config))
+    }
+
     /// Takes in the result, once; the request may go on.
-    pub fn settle(&mut self, success: bool, now: Instant) {
+    pub fn settle(&mut self, verdict: Verdict, now: Instant) {
         let Some(permit) = self.permit.take() else { return };
-        if !success {
+        if verdict == Verdict::Untried {
+            return self.change(now, |breaker| breaker.cancel(now, permit, Duration::ZERO, 0.0));
+        }
+        if verdict != Verdict::Good {
             self.took_at_least(now);
         }
-        self.change(|breaker| {
+        let took = self.took.unwrap_or_else(|| now.saturating_duration_since(self.began));
+        self.change(now, |breaker| {
             // Only the rare failure draws a random number.
-            let random = if success { 0.0 } else { rand::random() };
-            breaker.record(now, permit, success, random)
+            let random = if verdict == Verdict::Good { 0.0 } else { rand::random() };
+            let call = Call { verdict, took };
+            breaker.record(now, permit, call, || self.balancer.may_eject(), random)
         });
     }
 
@@ -268,16 +299,26 @@ impl<T> Pick<T> {
         }
     }
 
-    fn change(&self, update: impl FnOnce(&mut Breaker) -> Option<Change>) {
+    fn change(&self, now: Instant, update: impl FnOnce(&mut Breaker) -> Option<Change>) {
         let change = self.endpoint.breaker.borrow_mut().as_mut().and_then(update);
-        if let Some(change) = change {
-            self.balancer.recount();
-            let (workload, (_, _, reason)) = (&self.endpoint.workload, self.endpoint.breaker());
-            match change {
-                Change::Opened => tracing::info!(%workload, reason, "circuit breaker opened"),
-                Change::Closed => tracing::info!(%workload, "circuit breaker closed"),
+        let (workload, (_, _, reason)) = match change {
+            None => return,
+            Some(_) => (&self.endpoint.workload, self.endpoint.breaker()),
+        };
+        match change {
+            Some(Change::Opened) => tracing::info!(%workload, reason, "circuit breaker opened"),
+            Some(Change::Closed) => {
+                let ramp = self.endpoint.breaker.borrow().as_ref().map(Breaker::ramp);
+                self.endpoint.set_recovered(ramp.map(|ramp| (now, ramp)));
+                tracing::info!(%workload, "circuit breaker closed");
             }
+            Some(Change::Spared) => {
+                self.balancer.counts.spare();
+                return tracing::debug!(%workload, "circuit breaker kept closed: too many are open");
+            }
+            None => {}
         }
+        self.balancer.recount();
     }
 }
 
@@ -289,7 +330,7 @@ impl<T> Drop for Pick<T> {
             let now = Instant::now();
             self.took_at_least(now);
             let waited = now.saturating_duration_since(self.began);
-            self.change(|breaker| breaker.cancel(now, permit, waited, rand::random()));
+            self.change(now, |breaker| breaker.cancel(now, permit, waited, rand::random()));
         }
     }
 }

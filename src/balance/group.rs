@@ -55,12 +55,18 @@ impl<T> Ask<'_, T> {
 
     /// The part of its share that an endpoint is to have now.
     fn part(&self, endpoint: &Endpoint<T>) -> f64 {
-        match (self.slow_start, endpoint.appeared()) {
-            (Some(slow_start), Some(at)) => {
-                slow_start::part(slow_start, self.now.saturating_duration_since(at))
-            }
+        let since = |at: Instant| self.now.saturating_duration_since(at);
+        let new = match (self.slow_start, endpoint.appeared()) {
+            (Some(slow_start), Some(at)) => slow_start::part(slow_start, since(at)),
             _ => 1.0,
+        };
+        let Some((at, window)) = endpoint.recovered() else { return new };
+        let usual = SlowStart { window, ..SlowStart::default() };
+        let recovered = slow_start::part(self.slow_start.unwrap_or(usual), since(at));
+        if recovered >= 1.0 {
+            endpoint.set_recovered(None);
         }
+        new.min(recovered)
     }
 
     /// The same by chance: how often it is true is the part.

@@ -13,6 +13,7 @@ mod group;
 pub mod locality;
 pub mod pick;
 pub mod slow_start;
+pub mod verdict;
 
 use std::{
     cell::{Cell, Ref, RefCell},
@@ -31,6 +32,7 @@ use self::{choose::turns::Phase, counts::Counts, group::Group, locality::Zone};
 pub use self::{
     endpoint::{Endpoint, Pick},
     pick::Wanted,
+    verdict::Verdict,
 };
 
 /// The endpoints of one service. `T` is what reaches an endpoint: the balancer only keeps it.
@@ -174,6 +176,12 @@ impl<T> Balancer<T> {
         policy.breaker.as_ref().is_some_and(|breaker| (closed as f64) < breaker.panic_share * ready as f64)
     }
 
+    /// Whether one more may be left alone by its breaker.
+    fn may_eject(&self) -> bool {
+        let share = self.policy.borrow().breaker.as_ref().and_then(|breaker| breaker.max_ejected_share);
+        self.broken.get() < most_ejected(share, self.ready.borrow().len())
+    }
+
     /// Whether an endpoint is of our zone. `None`: one of the two is not known.
     fn is_own(&self, endpoint: &Endpoint<T>) -> Option<bool> {
         let zone = endpoint.zone();
@@ -192,8 +200,8 @@ impl<T> Balancer<T> {
             0.0
         } else {
             let (mut own, mut others) = self.zones(Endpoint::is_closed);
-            if own.well == 0 && others.well == 0 {
-                // Where none is well, breakers are no reason to prefer anybody.
+            if own.well == 0 && others.well == 0 || self.panics(&self.policy.borrow(), ready.len()) {
+                // Where breakers are ignored, or none is well, they are no reason to prefer anybody.
                 (own, others) = self.zones(|_| true);
             }
             locality::own_share(locality, own, others)
@@ -223,6 +231,16 @@ fn name<T>(ready: &[Rc<Endpoint<T>>]) {
     for endpoint in ready {
         let unique = counts[endpoint.workload()] == 1;
         endpoint.set_hash(if unique { hash::hash(endpoint.workload().as_bytes()) } else { endpoint.token() });
+    }
+}
+
+/// How many of the ready endpoints may be left alone at a time. `None`: all but one of several, and one that is the only one (it is
+/// called in panic anyway, and its breaker shows that it fails); else a share, but one of several always.
+fn most_ejected(share: Option<f64>, ready: usize) -> usize {
+    match share {
+        None if ready > 1 => ready - 1,
+        None => ready,
+        Some(share) => ((share * ready as f64) as usize).max(usize::from(ready > 1)),
     }
 }
 

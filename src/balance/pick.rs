@@ -58,10 +58,14 @@ impl<T> Balancer<T> {
         }
         let policy = self.policy.borrow();
         let balancer = &policy.load_balancer;
+        let panic = self.panics(&policy, ready.len());
+        if panic {
+            self.counts.panic();
+        }
         let mut ask = Ask {
             now,
             key: wanted.key,
-            panic: self.panics(&policy, ready.len()),
+            panic,
             avoid: wanted.avoid,
             decay: balancer.decay,
             slow_start: balancer.slow_start,

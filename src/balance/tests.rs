@@ -41,7 +41,7 @@ async fn a_slow_endpoint_gets_little() {
         let took = Duration::from_millis(if uid == "u0" { 100 } else { 5 });
         *counts.entry(uid).or_insert(0) += 1;
         pick.first_byte(Instant::now() + took);
-        pick.settle(true, Instant::now());
+        pick.settle(Verdict::Good, Instant::now());
         tokio::time::advance(Duration::from_millis(1)).await;
     }
     assert!(counts["u0"] < 100, "{counts:?}");
@@ -80,7 +80,7 @@ fn pick_past(balancer: &Rc<Balancer<()>>, rng: &mut SmallRng, avoid: &str) -> Re
 fn fail(balancer: &Rc<Balancer<()>>, uid: &str, times: usize) {
     let endpoint = balancer.all.borrow()[uid].clone();
     for _ in 0..times {
-        Pick::new(balancer.clone(), endpoint.clone(), Instant::now()).settle(false, Instant::now());
+        Pick::new(balancer.clone(), endpoint.clone(), Instant::now()).settle(Verdict::Failed, Instant::now());
     }
 }
 
@@ -92,7 +92,7 @@ async fn broken_ones_are_passed_over_then_probed_then_back() {
     for _ in 0..200 {
         let mut pick = balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("two are left");
         assert_ne!(pick.endpoint().uid(), "u1");
-        pick.settle(true, Instant::now());
+        pick.settle(Verdict::Good, Instant::now());
     }
     tokio::time::advance(Duration::from_secs(2)).await;
     let mut held = Vec::new();
@@ -104,7 +104,7 @@ async fn broken_ones_are_passed_over_then_probed_then_back() {
     }
     assert_eq!(probes, 1, "one probe at a time");
     for pick in &mut held {
-        pick.settle(true, Instant::now());
+        pick.settle(Verdict::Good, Instant::now());
     }
     assert!(balancer.all.borrow()["u1"].is_closed());
 }
@@ -122,7 +122,7 @@ async fn an_endpoint_that_hangs_is_left_alone_although_its_callers_gave_up() {
         } else {
             tokio::time::advance(Duration::from_millis(1)).await;
             pick.first_byte(Instant::now());
-            pick.settle(true, Instant::now());
+            pick.settle(Verdict::Good, Instant::now());
         }
     }
     assert!(to_the_hanging_one <= 3, "{to_the_hanging_one} of 100");
@@ -136,7 +136,7 @@ async fn a_probe_that_goes_on_does_not_keep_its_endpoint_out() {
     tokio::time::advance(Duration::from_secs(2)).await;
     let mut probe = Pick::new(balancer.clone(), balancer.all.borrow()["u0"].clone(), Instant::now());
     assert!(probe.is_probe());
-    probe.settle(true, Instant::now());
+    probe.settle(Verdict::Good, Instant::now());
     tokio::time::advance(Duration::from_secs(3600)).await;
     assert!(balancer.all.borrow()["u0"].is_closed());
     assert_eq!(balancer.all.borrow()["u0"].in_flight(), 1);
@@ -147,6 +147,9 @@ async fn a_probe_that_goes_on_does_not_keep_its_endpoint_out() {
 async fn panic_keeps_balancing_and_can_be_switched_off() {
     let balancer = balancer(3);
     let mut rng = SmallRng::seed_from_u64(7);
+    let mut policy = TrafficPolicy::default();
+    policy.breaker.as_mut().expect("on by default").max_ejected_share = Some(1.0);
+    balancer.set_policy(Arc::new(policy));
     for uid in ["u0", "u1", "u2"] {
         fail(&balancer, uid, 7);
     }
@@ -155,7 +158,8 @@ async fn panic_keeps_balancing_and_can_be_switched_off() {
         "panic: breakers are ignored"
     );
     let mut policy = TrafficPolicy::default();
-    policy.breaker.as_mut().expect("on by default").panic_share = 0.0;
+    let breaker = policy.breaker.as_mut().expect("on by default");
+    (breaker.panic_share, breaker.max_ejected_share) = (0.0, Some(1.0));
     balancer.set_policy(Arc::new(policy));
     assert_eq!(balancer.pick(Instant::now(), &mut rng, &Wanted::default()).err(), Some(Reason::BreakersOpen));
 }
@@ -189,4 +193,75 @@ proptest! {
         drop(picks);
         for endpoint in balancer.endpoints() { prop_assert_eq!(endpoint.in_flight(), 0); }
     }
+}
+
+#[test]
+fn how_many_may_be_left_alone() {
+    for (share, ready, most) in [
+        (None, 0, 0),
+        (None, 1, 1),
+        (None, 2, 1),
+        (None, 10, 9),
+        (Some(1.0), 1, 1),
+        (Some(1.0), 3, 3),
+        (Some(0.5), 1, 0),
+        (Some(0.1), 2, 1),
+        (Some(0.1), 10, 1),
+        (Some(0.34), 3, 1),
+        (Some(0.67), 3, 2),
+    ] {
+        assert_eq!(most_ejected(share, ready), most, "{share:?} of {ready}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_one_is_not_left_alone() {
+    let balancer = balancer(3);
+    let mut rng = SmallRng::seed_from_u64(7);
+    for uid in ["u0", "u1", "u2"] {
+        fail(&balancer, uid, 9);
+    }
+    assert!(balancer.all.borrow()["u2"].is_closed());
+    let (panics, spared) = balancer.counts().take_breakers();
+    assert_eq!((panics, spared), (0, 3));
+    // One of three is less than half.
+    balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("panic");
+    assert_eq!(balancer.counts().take_breakers(), (1, 0));
+    let mut policy = TrafficPolicy::default();
+    policy.breaker.as_mut().expect("on by default").panic_share = 0.0;
+    balancer.set_policy(Arc::new(policy));
+    for _ in 0..20 {
+        let pick = balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("one is left");
+        assert_eq!(pick.endpoint().uid(), "u2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_one_gets_its_share_back_over_as_long_as_it_was_away() {
+    let mut policy = TrafficPolicy::default();
+    policy.load_balancer.algorithm = model::Algorithm::Random;
+    policy.breaker.as_mut().expect("on by default").base_open = Duration::from_secs(10);
+    let balancer = balancer(2);
+    balancer.set_policy(Arc::new(policy));
+    let mut rng = SmallRng::seed_from_u64(7);
+    fail(&balancer, "u0", 7);
+    tokio::time::advance(Duration::from_secs(12)).await;
+    Pick::new(balancer.clone(), balancer.all.borrow()["u0"].clone(), Instant::now())
+        .settle(Verdict::Good, Instant::now());
+    assert!(balancer.all.borrow()["u0"].is_closed());
+    let mut share = || {
+        let mut count = 0;
+        for _ in 0..2000 {
+            let mut pick = balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("two");
+            count += u32::from(pick.endpoint().uid() == "u0");
+            pick.settle(Verdict::Good, Instant::now());
+        }
+        count
+    };
+    let first = share();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let half = share();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let whole = share();
+    assert!(first < 250 && half < whole && whole > 900, "{first} {half} {whole}");
 }

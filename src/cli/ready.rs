@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
+use pillion_api::model::Probe;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    config::{HealthCheck, check},
-    control::health,
-};
+use crate::{config::check, control::health::probe};
 
+/// For one answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Between tries.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -43,9 +43,9 @@ pub(super) fn run(ready: &Ready, admin: Option<&str>) -> Result<(), String> {
 
 async fn ask(address: SocketAddr, wait: Duration) -> Result<(), String> {
     let deadline = Instant::now() + wait;
-    let how = HealthCheck::Http { address, path: "/ready".into() };
+    let how = Probe::Http { path: "/ready".into(), host: None, expected: Vec::new() };
     loop {
-        match health::once(&how).await {
+        match probe::ask(address, &how, TIMEOUT).await {
             Ok(()) => return Ok(()),
             Err(reason) if Instant::now() >= deadline => return Err(format!("not ready: {reason}")),
             Err(_) => sleep(AGAIN).await,

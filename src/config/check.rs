@@ -104,7 +104,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             None
         }
     };
-    let health = c.health(raw.health.as_deref(), &ports);
+    let health = c.health(raw.health.as_deref());
     let drain_timeout = c.duration("drainTimeout", raw.drain_timeout, Duration::from_secs(30));
     let discovery_timeout = c.duration("discoveryTimeout", raw.discovery_timeout, Duration::from_secs(5));
     let detection_timeout = c.duration("detectionTimeout", raw.detection_timeout, Duration::from_secs(5));
@@ -290,11 +290,9 @@ impl Checker {
         listeners
     }
 
-    fn health(&mut self, text: Option<&str>, ports: &[AppPort]) -> HealthCheck {
-        let Some(text) = text else {
-            return ports.first().map_or(HealthCheck::None, |port| HealthCheck::Tcp(port.address));
-        };
-        let check = match text.split_once("://") {
+    fn health(&mut self, text: Option<&str>) -> Option<HealthCheck> {
+        let text = text?;
+        match text.split_once("://") {
             None if text == "none" => Some(HealthCheck::None),
             Some(("tcp", address)) => self.value("health", address).map(HealthCheck::Tcp),
             Some(("http", rest)) => {
@@ -305,15 +303,17 @@ impl Checker {
                 }
                 self.value("health", address).map(|address| HealthCheck::Http { address, path })
             }
+            Some(("grpc", rest)) => {
+                let (address, service) = rest.split_once('/').unwrap_or((rest, ""));
+                let service = service.to_owned();
+                self.value("health", address).map(|address| HealthCheck::Grpc { address, service })
+            }
             _ => {
-                self.say(
-                    "health",
-                    format_args!("{text:?} is none of http://ADDRESS/PATH, tcp://ADDRESS, none"),
-                );
+                let kinds = "http://ADDRESS/PATH, grpc://ADDRESS/SERVICE, tcp://ADDRESS, none";
+                self.say("health", format_args!("{text:?} is none of {kinds}"));
                 None
             }
-        };
-        check.unwrap_or(HealthCheck::None)
+        }
     }
 }
 
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(config.inbound_listen.to_string(), "0.0.0.0:15006");
         assert_eq!(config.outbound_listen.to_string(), "127.0.0.1:15001");
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:15020");
-        assert_eq!(config.health, HealthCheck::None);
+        assert_eq!(config.health, None);
         assert_eq!((config.workers, config.max_connections), (1, 16384));
     }
 
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(config.ports[1].address.to_string(), "127.0.0.1:9090");
         assert_eq!(config.listeners[0].service.as_str(), "redis.demo");
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
-        let HealthCheck::Http { path, .. } = &config.health else { panic!("{:?}", config.health) };
+        let Some(HealthCheck::Http { path, .. }) = &config.health else { panic!("{:?}", config.health) };
         assert_eq!(path, "/healthz?x");
     }
 

@@ -41,8 +41,8 @@ pub struct Config {
     pub control_plane: String,
     /// How this workload proves itself for its first certificate.
     pub join_token: JoinToken,
-    /// How the application's health is found out.
-    pub health: HealthCheck,
+    /// How the application's health is found out. `None`: as its services' policies say.
+    pub health: Option<HealthCheck>,
     /// Where the addresses listened on are written.
     pub addresses_file: Option<PathBuf>,
     /// The longest that a shutdown takes.
@@ -128,6 +128,13 @@ pub enum HealthCheck {
         /// What to get.
         path: String,
     },
+    /// `grpc.health.v1` says SERVING.
+    Grpc {
+        /// Of the application.
+        address: SocketAddr,
+        /// Empty: the server as a whole.
+        service: String,
+    },
 }
 
 impl fmt::Display for AppPort {
@@ -155,6 +162,8 @@ impl fmt::Display for HealthCheck {
             Self::None => f.write_str("none"),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Http { address, path } => write!(f, "http://{address}{path}"),
+            Self::Grpc { address, service } if service.is_empty() => write!(f, "grpc://{address}"),
+            Self::Grpc { address, service } => write!(f, "grpc://{address}/{service}"),
         }
     }
 }

@@ -74,7 +74,7 @@ pub struct Raw {
     #[arg(long, env = "PILLION_JOIN_TOKEN_FILE", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join_token_file: Option<PathBuf>,
-    /// The application's health check: http://ADDRESS/PATH, tcp://ADDRESS or none [default: tcp to the first port]
+    /// The application's health check: http://ADDRESS/PATH, grpc://ADDRESS/SERVICE, tcp://ADDRESS or none; goes before the TrafficPolicy of its services [default: theirs, else tcp to the first port]
     #[arg(long, env = "PILLION_HEALTH", value_name = "CHECK")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
@@ -199,7 +199,7 @@ impl From<&Config> for Raw {
             control_plane: Some(config.control_plane.clone()),
             join_token,
             join_token_file,
-            health: Some(config.health.to_string()),
+            health: config.health.as_ref().map(ToString::to_string),
             addresses_file: config.addresses_file.clone(),
             drain_timeout: millis(config.drain_timeout),
             discovery_timeout: millis(config.discovery_timeout),

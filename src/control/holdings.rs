@@ -15,7 +15,11 @@ use super::{directory::Snapshot, own::OwnPolicies};
 
 /// Everything that is followed.
 #[derive(Debug, Default)]
-pub struct Holdings(BTreeMap<ServiceName, Held>);
+pub struct Holdings {
+    services: BTreeMap<ServiceName, Held>,
+    /// It is known to which services this workload belongs.
+    told: bool,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -34,65 +38,70 @@ struct Held {
 impl Holdings {
     /// How many services are followed.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.services.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.services.is_empty()
     }
 
     /// Follows a service, if it is not followed yet; then there is something to ask the control plane for.
     pub fn follow(&mut self, service: &ServiceName) -> (watch::Receiver<Snapshot>, Option<Subscribe>) {
-        if let Some(held) = self.0.get_mut(service) {
+        if let Some(held) = self.services.get_mut(service) {
             let more = std::mem::take(&mut held.config_only);
             return (held.seen.subscribe(), more.then(|| held.subscription(service)));
         }
         let (seen, receiver) = watch::channel(Snapshot::Pending);
-        let held = self.0.entry(service.clone()).or_insert(Held::new(seen));
+        let held = self.services.entry(service.clone()).or_insert(Held::new(seen));
         (receiver, Some(held.subscription(service)))
     }
 
     /// This workload belongs to these services: their configuration is followed, too. Gives what there is to ask the
     /// control plane for.
     pub fn belong_to(&mut self, services: &[ServiceName]) -> Vec<Subscribe> {
-        for (name, held) in &mut self.0 {
+        self.told = true;
+        for (name, held) in &mut self.services {
             held.own = services.contains(name);
         }
         let mut ask = Vec::new();
-        for service in services.iter().filter(|service| !self.0.contains_key(*service)).collect::<Vec<_>>() {
+        for service in
+            services.iter().filter(|service| !self.services.contains_key(*service)).collect::<Vec<_>>()
+        {
             let (seen, _) = watch::channel(Snapshot::Pending);
             let held = Held { own: true, config_only: true, ..Held::new(seen) };
             ask.push(held.subscription(service));
-            self.0.insert(service.clone(), held);
+            self.services.insert(service.clone(), held);
         }
         ask
     }
 
     /// What is known of the services that this workload belongs to.
     pub fn own_policies(&self) -> OwnPolicies {
-        OwnPolicies::new(self.0.values().filter(|held| held.own).filter_map(|held| held.config.clone()))
+        let own = || self.services.values().filter(|held| held.own);
+        let complete = self.told && own().all(|held| held.config.is_some());
+        OwnPolicies::new(own().filter_map(|held| held.config.clone())).completed(complete)
     }
 
     /// Forgets what no worker follows any more, and says which.
     pub fn sweep(&mut self) -> Vec<ServiceName> {
-        let unused = self.0.iter().filter(|(_, held)| held.seen.is_closed() && !held.own);
+        let unused = self.services.iter().filter(|(_, held)| held.seen.is_closed() && !held.own);
         let gone: Vec<_> = unused.map(|(name, _)| name.clone()).collect();
         for name in &gone {
-            self.0.remove(name);
+            self.services.remove(name);
         }
         gone
     }
 
     /// Asks again for everything, saying what is here already.
     pub fn subscriptions(&self) -> impl Iterator<Item = Subscribe> {
-        self.0.iter().map(|(service, held)| held.subscription(service))
+        self.services.iter().map(|(service, held)| held.subscription(service))
     }
 
     /// A digest of everything, to be compared with the control plane's.
     pub fn digest(&self) -> String {
         digest::holdings(
-            self.0
+            self.services
                 .iter()
                 .map(|(service, held)| (service.as_str(), &*held.config_version, &*held.endpoints_version)),
         )
@@ -100,7 +109,7 @@ impl Holdings {
 
     /// Takes in an update, whole or not at all. `None`: it is for a service that is not followed any more.
     pub fn apply(&mut self, update: Update) -> Option<Acknowledge> {
-        let held = self.0.get_mut(&update.service.parse::<ServiceName>().ok()?)?;
+        let held = self.services.get_mut(&update.service.parse::<ServiceName>().ok()?)?;
         let refusal = held.apply(&update).err().unwrap_or_default();
         let Update { service, kind, version, .. } = update;
         Some(Acknowledge { service, kind, version, refusal })
@@ -220,7 +229,7 @@ mod tests {
         assert!(holdings.belong_to(std::slice::from_ref(&name)).is_empty());
         assert!(holdings.own_policies().same(&OwnPolicies::default()));
         holdings.apply(update(Kind::Config, "1", config_with_port()));
-        assert!(holdings.own_policies().serves(8080, &name));
+        assert!(holdings.own_policies().serves(8080, &name) && holdings.own_policies().is_complete());
         assert_eq!(holdings.digest(), digest::holdings([("a.n", "1", "")]));
         assert!(holdings.sweep().is_empty());
 
@@ -232,7 +241,7 @@ mod tests {
         assert!(matches!(*seen.borrow(), Snapshot::Present(..)));
 
         assert!(holdings.belong_to(&[]).is_empty());
-        assert!(holdings.own_policies().same(&OwnPolicies::default()) && holdings.sweep().is_empty());
+        assert!(holdings.own_policies().ports().next().is_none() && holdings.sweep().is_empty());
         drop(seen);
         assert_eq!(holdings.sweep(), [name]);
     }

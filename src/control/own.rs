@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pillion_api::{
-    model::{Service, TrafficPolicy},
+    model::{HealthCheck, Service, TrafficPolicy},
     name::ServiceName,
 };
 
@@ -13,7 +13,11 @@ use pillion_api::{
 /// says anything on the matter; else that of the first by name that does. So nobody gets around a limit by calling the
 /// workload by another of its names.
 #[derive(Debug, Clone, Default)]
-pub struct OwnPolicies(Vec<Holding>);
+pub struct OwnPolicies {
+    holdings: Vec<Holding>,
+    /// Every service has been heard of.
+    complete: bool,
+}
 
 /// One service's policy for one port.
 #[derive(Debug, Clone)]
@@ -39,7 +43,31 @@ impl OwnPolicies {
                 }
             }
         }
-        Self(holdings)
+        Self { holdings, complete: false }
+    }
+
+    /// Says whether there is none that has not been heard of yet.
+    #[must_use]
+    pub fn completed(self, complete: bool) -> Self {
+        Self { complete, ..self }
+    }
+
+    /// Whether all that is to be known is known.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How the application is to be asked for its health: by which service, and that one's first port.
+    pub fn health_checks(&self) -> impl Iterator<Item = (&ServiceName, &HealthCheck, Option<u16>)> {
+        let services = self.holdings.iter().enumerate().filter(|(index, holding)| {
+            let same = |other: &Holding| Arc::ptr_eq(&other.service, &holding.service);
+            !self.holdings[..*index].iter().any(same)
+        });
+        services.filter_map(|(_, holding)| {
+            let service = &*holding.service;
+            let first = service.ports.first().map(|port| port.target_port);
+            Some((&service.name, service.policy.health_check.as_deref()?, first))
+        })
     }
 
     /// A part of the policy for a port of the application, with the service that it comes from. `called`: the service that
@@ -51,19 +79,19 @@ impl OwnPolicies {
         part: impl Fn(&'a TrafficPolicy) -> Option<T>,
     ) -> Option<(&'a ServiceName, T)> {
         let of_port =
-            || self.0.iter().filter(|holding| holding.port == port).map(|holding| &*holding.service);
+            || self.holdings.iter().filter(|holding| holding.port == port).map(|holding| &*holding.service);
         let meant = of_port().filter(|service| called.is_some_and(|called| *called == service.name));
         meant.chain(of_port()).find_map(|service| Some((&service.name, part(&service.policy)?)))
     }
 
     /// Whether a service is one of this workload's, with that port of the application.
     pub fn serves(&self, port: u16, service: &ServiceName) -> bool {
-        self.0.iter().any(|holding| holding.port == port && holding.service.name == *service)
+        self.holdings.iter().any(|holding| holding.port == port && holding.service.name == *service)
     }
 
     /// The ports that services lead to.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
-        self.0.iter().map(|holding| holding.port)
+        self.holdings.iter().map(|holding| holding.port)
     }
 
     /// Whether it says the same: configuration that is not replaced stays the same object.
@@ -71,7 +99,10 @@ impl OwnPolicies {
         let same = |(one, other): (&Holding, &Holding)| {
             one.port == other.port && Arc::ptr_eq(&one.service, &other.service)
         };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+        let (one, other_ones) = (&self.holdings, &other.holdings);
+        self.complete == other.complete
+            && one.len() == other_ones.len()
+            && one.iter().zip(other_ones).all(same)
     }
 }
 

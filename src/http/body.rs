@@ -1,7 +1,7 @@
 //! A message body on its way through: whichever codec it comes from, as one type.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -29,6 +29,8 @@ pub enum Body {
     Http2(RecvBody),
     /// Any of these, that may only be so long.
     Limited(Box<Limited>),
+    /// Any of these, which can be had back until it is read from.
+    Lent(Lent),
 }
 
 /// A body that may only be so long, and does not say how long it is.
@@ -63,10 +65,32 @@ impl Limited {
     }
 }
 
+/// What is left to whoever lent a body.
+#[derive(Debug, Clone)]
+pub struct Lent(Rc<RefCell<Option<Box<Body>>>>);
+
+impl Lent {
+    /// The body, if nobody has begun to read it.
+    pub fn back(&self) -> Option<Body> {
+        self.with(Option::take).map(|body| *body)
+    }
+
+    fn with<T>(&self, what: impl FnOnce(&mut Option<Box<Body>>) -> T) -> T {
+        what(&mut self.0.borrow_mut())
+    }
+}
+
 impl Body {
     /// Of a message received over HTTP/2.
     pub fn from_http2(body: RecvBody) -> Self {
         if http_body::Body::is_end_stream(&body) { Self::Empty } else { Self::Http2(body) }
+    }
+
+    /// Makes it one that can be had back.
+    pub fn lend(&mut self) -> Lent {
+        let lent = Lent(Rc::new(RefCell::new(Some(Box::new(std::mem::replace(self, Self::Empty))))));
+        *self = Self::Lent(lent.clone());
+        lent
     }
 }
 
@@ -82,7 +106,12 @@ impl Progress for Body {
         match self {
             Self::Http1(incoming) => incoming.poll_progress(cx),
             Self::Limited(limited) => limited.body.poll_progress(cx),
-            Self::Empty | Self::Full(_) | Self::Http2(_) => {}
+            Self::Lent(lent) => lent.with(|body| {
+                if let Some(body) = body {
+                    body.poll_progress(cx);
+                }
+            }),
+            _ => {}
         }
     }
 }
@@ -106,6 +135,13 @@ impl http_body::Body for Body {
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
             Self::Limited(limited) => limited.poll_frame(cx),
+            Self::Lent(lent) => match lent.back() {
+                Some(body) => {
+                    *this = body;
+                    Pin::new(this).poll_frame(cx)
+                }
+                None => Poll::Ready(Some(Err("the body was taken back".into()))),
+            },
         }
     }
 
@@ -116,6 +152,7 @@ impl http_body::Body for Body {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
             Self::Limited(limited) => limited.body.is_end_stream(),
+            Self::Lent(lent) => lent.with(|body| body.as_ref().is_some_and(|body| body.is_end_stream())),
         }
     }
 
@@ -126,6 +163,39 @@ impl http_body::Body for Body {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
             Self::Limited(limited) => limited.body.size_hint(),
+            Self::Lent(lent) => {
+                lent.with(|body| body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint()))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_comes_back_until_it_is_read_from() {
+        let full = || Body::Full(Bytes::from_static(b"abc"));
+        let mut body = full();
+        let lent = body.lend();
+        assert_eq!(
+            (http_body::Body::size_hint(&body).exact(), http_body::Body::is_end_stream(&body)),
+            (Some(3), false)
+        );
+        drop(body);
+        let back = lent.back().expect("nobody has read it");
+        assert_eq!(back.collect().await.expect("a body").to_bytes(), "abc");
+
+        let mut body = full();
+        let lent = body.lend();
+        assert_eq!(body.collect().await.expect("a body").to_bytes(), "abc");
+        assert!(lent.back().is_none());
+
+        let mut empty = Body::Empty;
+        empty.lend();
+        assert!(http_body::Body::is_end_stream(&empty));
     }
 }

@@ -76,6 +76,7 @@ impl<C> Clone for Client<C> {
 struct Shared<C> {
     connector: C,
     idle_timeout: Cell<Duration>,
+    most_requests: Cell<Option<u32>>,
     http1: RefCell<Vec<(Box<Http1>, Instant)>>,
     http2: RefCell<Vec<(Http2, Instant)>>,
     connecting: RefCell<Option<Connecting>>,
@@ -87,6 +88,7 @@ impl<C: Connect> Client<C> {
         Self(Rc::new(Shared {
             connector,
             idle_timeout: Cell::new(idle_timeout),
+            most_requests: Cell::default(),
             http1: RefCell::default(),
             http2: RefCell::default(),
             connecting: RefCell::default(),
@@ -102,13 +104,26 @@ impl<C: Connect> Client<C> {
     pub fn is_connected(&self, version: Version) -> bool {
         match version {
             Version::Http1 => !self.0.http1.borrow().is_empty(),
-            Version::Http2 => self.0.http2.borrow().iter().any(|(connection, _)| !connection.is_closed()),
+            Version::Http2 => {
+                self.0.http2.borrow().iter().any(|(connection, _)| self.0.takes_more(connection))
+            }
         }
     }
 
     /// After which an unused connection is closed.
     pub fn set_idle_timeout(&self, timeout: Duration) {
         self.0.idle_timeout.set(timeout);
+    }
+
+    /// After as many, a connection takes no more, and ends with its last response.
+    pub fn set_most_requests(&self, most: Option<u32>) {
+        self.0.most_requests.set(most);
+    }
+
+    /// Closes what carries nothing now.
+    pub fn close_idle(&self) {
+        self.0.http1.borrow_mut().clear();
+        self.0.http2.borrow_mut().retain(|(connection, _)| connection.streams() > 0);
     }
 
     /// Closes what has not been used for the idle timeout, and forgets what has ended. To be called now and then.
@@ -127,7 +142,7 @@ impl<C: Connect> Client<C> {
         self.0
             .http2
             .borrow_mut()
-            .retain(|(connection, used)| !connection.is_closed() && now - *used < timeout);
+            .retain(|(connection, used)| self.0.takes_more(connection) && now - *used < timeout);
     }
 
     /// Sends a request already in the version's own form, and waits for the head of its response.
@@ -222,7 +237,7 @@ impl<C: Connect> Client<C> {
         loop {
             let (best, count) = {
                 let mut connections = self.0.http2.borrow_mut();
-                connections.retain(|(connection, _)| !connection.is_closed());
+                connections.retain(|(connection, _)| self.0.takes_more(connection));
                 let open = connections.iter().map(|(connection, _)| connection);
                 let best = open.min_by_key(|connection| connection.streams());
                 (best.cloned(), connections.len())
@@ -245,6 +260,7 @@ impl<C: Connect> Client<C> {
                             }
                         }
                     }
+                    best.take();
                     if let Ok(ready) = best.ready().await {
                         return Ok(ready);
                     }
@@ -288,8 +304,18 @@ impl<C: Connect> Client<C> {
     }
 }
 
+impl<C> Shared<C> {
+    fn takes_more(&self, connection: &Http2) -> bool {
+        let most = self.most_requests.get().map_or(usize::MAX, |most| most as usize);
+        !connection.is_closed() && connection.taken() < most
+    }
+}
+
 impl<C> Home for Shared<C> {
     fn take_back(&self, connection: Box<Http1>) {
+        if self.most_requests.get().is_some_and(|most| connection.taken() >= most) {
+            return;
+        }
         let mut idle = self.http1.borrow_mut();
         if idle.len() < MAX_IDLE_HTTP1 {
             idle.push((connection, Instant::now()));
@@ -307,11 +333,16 @@ pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     if !request.body().is_end_stream() {
         return None;
     }
+    Some(head_of(request))
+}
+
+/// A request once more, without its body.
+pub fn head_of(request: &Request<Body>) -> Request<Body> {
     let mut again = Request::new(Body::Empty);
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
     *again.headers_mut() = request.headers().clone();
     *again.extensions_mut() = request.extensions().clone();
-    Some(again)
+    again
 }

@@ -14,6 +14,8 @@ use crate::error::{Reason, Refusal};
 
 /// Names the refusing proxy and its reason, on every answer that a proxy made itself.
 pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
+/// On an answer of a fallback: `<reason>; to=<service or response>`.
+pub const FALLBACK: HeaderName = HeaderName::from_static("pillion-fallback");
 
 /// In here and between sidecars: the message came as HTTP/1, must reach its receiver as such, and its fields were written
 /// like this, in this order. No application ever sees it.

@@ -91,7 +91,7 @@ impl Voice {
 }
 
 /// As `grpc-message` must be: percent-encoded outside of printable ASCII.
-fn percent_encoded(text: &str) -> HeaderValue {
+pub(crate) fn percent_encoded(text: &str) -> HeaderValue {
     use std::fmt::Write;
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

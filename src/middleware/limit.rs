@@ -32,16 +32,21 @@ impl Limit {
         self.most.set(most);
     }
 
+    /// Why there is no place left; `None`: there is one.
+    pub fn full(&self) -> Option<Refusal> {
+        (self.now.get() >= self.most.get())
+            .then(|| Refusal::new(self.reason, format_args!("{} at a time", self.most.get())))
+    }
+
     /// Takes a place.
     ///
     /// # Errors
     /// With the limit's reason, when all are taken.
     pub fn enter(&self) -> Result<Place, Refusal> {
-        let now = self.now.get();
-        if now >= self.most.get() {
-            return Err(Refusal::new(self.reason, format_args!("{} at a time", self.most.get())));
+        if let Some(refusal) = self.full() {
+            return Err(refusal);
         }
-        self.now.set(now + 1);
+        self.now.set(self.now.get() + 1);
         Ok(Place(self.now.clone()))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     services::{Reach, Service},
 };
 use crate::{
-    balance::{Endpoint, Pick, Wanted},
+    balance::{Endpoint, Pick, Verdict, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, client,
@@ -36,13 +36,14 @@ impl Held {
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         // A failure is one however its body goes on; and a probe has shown what it was to show.
-        if outcome.is_failure() || self.0.is_probe() {
-            self.0.settle(!outcome.is_failure(), Instant::now());
+        let verdict = self.0.verdict(outcome);
+        if verdict != Verdict::Good || self.0.is_probe() {
+            self.0.settle(verdict, Instant::now());
         }
     }
 
     fn ended(mut self, outcome: Outcome, now: Instant) {
-        self.0.settle(!outcome.is_failure(), now);
+        self.0.settle(self.0.verdict(outcome), now);
     }
 }
 
@@ -176,10 +177,14 @@ impl Outbound {
             match next {
                 Some(next) if tried < TRIES => {
                     request = next;
+                    let outcome = match &result {
+                        Ok(response) => Outcome::Status(response.status()),
+                        Err(refusal) => Outcome::Refused(refusal.reason),
+                    };
                     failed = Some(Served { result, edge, end: None });
                     avoid.push(pick.endpoint().clone());
                     if counts {
-                        pick.settle(false, now);
+                        pick.settle(pick.verdict(outcome), now);
                     }
                 }
                 _ => return Served { result, edge, end: counts.then(|| Held(pick)) },

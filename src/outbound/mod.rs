@@ -2,7 +2,9 @@
 //! (absolute-form, `Host`, CONNECT) or on ports that stand for one service each; and carried to a peer's sidecar over mutual TLS, or untouched to the outside.
 
 mod attempt;
+pub mod connections;
 mod destination;
+mod fallback;
 mod http;
 mod opaque;
 mod outside;
@@ -55,6 +57,8 @@ pub struct Needs {
     pub registry: Arc<Registry>,
     /// Our own listeners: never a destination.
     pub own: Arc<[SocketAddr]>,
+    /// How many connections each service has, over all workers.
+    pub connections: connections::Shared,
     /// How hosts outside are looked up.
     pub resolver: Resolver,
     /// For a first byte.

@@ -7,19 +7,25 @@ use std::{
 };
 
 use bytes::Bytes;
+use pillion_api::model::{Fallback, FallbackTo};
 use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Instant,
 };
 
-use super::{Outbound, Target, services::Reach, steer::Steering};
+use super::{
+    Outbound, Target,
+    fallback::{self, covers},
+    services::{Reach, Service},
+    steer::Steering,
+};
 use crate::{
-    balance::{Endpoint, Pick, Wanted},
+    balance::{Endpoint, Pick, Verdict, Wanted},
     error::{Reason, Refusal},
     middleware::limit::Place,
     net::{copy, io::Io, sniff::Prefixed},
-    telemetry::edge::Edge,
+    telemetry::edge::{Edge, Outcome},
 };
 
 /// Endpoints tried for a connection.
@@ -56,20 +62,55 @@ impl Opened {
 }
 
 impl Outbound {
-    /// Connects to an endpoint, to another one while that fails.
+    /// Connects to an endpoint, to another one while that fails; to another service's where the policy has one take over.
     pub(super) async fn open_opaque(&self, target: &Target) -> Result<Opened, Refusal> {
         let service = self.services.get(&target.service, Instant::now()).await?;
         let port = service.config()?.port(target.port).map(|port| port.target_port);
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
-        let key = Steering::of_connection(&service, &self.needs.workload);
+        let endpoint = target.endpoint.as_deref();
+        let refusal = match self.open_opaque_to(&service, &service, port, endpoint).await {
+            Ok(opened) => return Ok(opened),
+            Err(refusal) => refusal,
+        };
+        let fallback = if endpoint.is_none() { service.fallback() } else { None };
+        match fallback.filter(|fallback| covers(fallback, refusal.reason)) {
+            Some(fallback) => Box::pin(self.open_fallback(&service, &fallback, refusal)).await,
+            None => Err(refusal),
+        }
+    }
+
+    async fn open_fallback(
+        &self,
+        called: &Service,
+        fallback: &Fallback,
+        refusal: Refusal,
+    ) -> Result<Opened, Refusal> {
+        // Bytes cannot be answered with words.
+        let FallbackTo::Backend { service, port } = &fallback.to else { return Err(refusal) };
+        let opened = match self.fallback_backend(service, *port).await {
+            Ok((backend, port)) => self.open_opaque_to(called, &backend, port, None).await,
+            Err(second) => Err(second),
+        };
+        let result = if opened.is_ok() { "served" } else { "failed" };
+        self.fell_back(called, fallback, &refusal, result);
+        opened.map_err(|second| fallback::both(&refusal, fallback, &second))
+    }
+
+    async fn open_opaque_to(
+        &self,
+        called: &Service,
+        service: &Service,
+        port: u16,
+        endpoint: Option<&str>,
+    ) -> Result<Opened, Refusal> {
+        let key = Steering::of_connection(service, &self.needs.workload);
         let mut failed = None;
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {
             let wanted = Wanted { key, session: None, avoid: &avoid };
-            let picked =
-                service.pick(&self.random, Instant::now(), target.endpoint.as_deref(), &wanted).await;
+            let picked = service.pick(&self.random, Instant::now(), endpoint, &wanted).await;
             let mut pick = match (picked, failed.take()) {
                 (Ok(pick), _) => pick,
                 (Err(_), Some(refusal)) | (Err(refusal), None) => return Err(refusal),
@@ -79,14 +120,15 @@ impl Outbound {
                     let now = Instant::now();
                     pick.first_byte(now);
                     // It has an application behind it, which is all that can be told of bytes.
-                    pick.settle(true, now);
-                    let edge = pick.endpoint().reach().edge(&service.name);
+                    pick.settle(Verdict::Good, now);
+                    let edge = pick.endpoint().reach().edge(&called.name);
                     return Ok(Opened { peer, edge, _endpoint: pick });
                 }
                 Err(refusal) => {
+                    let reason = refusal.reason;
                     failed = Some(refusal);
                     avoid.push(pick.endpoint().clone());
-                    pick.settle(false, Instant::now());
+                    pick.settle(pick.verdict(Outcome::Refused(reason)), Instant::now());
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The outbound tail's first half: which policy holds for a request, and which backend by the service's routes.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, Backend, RouteRule},
+    model::{self, Backend, Fallback, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Outbound, Target,
     attempt::{Destination, Held, Times},
+    fallback::{covers, stepped_in},
     services::Service,
     session::{self, Token},
     steer::Steering,
@@ -51,11 +52,13 @@ impl Outbound {
             Decision::Rule(rule) => Some(rule),
             Decision::Direct | Decision::NoMatch => None,
         };
+        // As many requests as may be are under way, but a fallback is there for that.
+        let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
         let faults = service.faults();
         let policy = Policy {
             voice: &self.voice,
             edge: service.edge.clone(),
-            limit: Some(&service.requests),
+            limit: limited.is_none().then_some(&service.requests),
             faults: faults.as_deref(),
             guard: None,
             timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
@@ -70,6 +73,10 @@ impl Outbound {
         let tail = |request: Request<Body>| async {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
+            }
+            if let Some((fallback, refusal)) = limited {
+                let answer = self.fall_back(&fallback, refusal, request, authority, &service, times, interim);
+                return Box::pin(answer).await;
             }
             let session = rule.and_then(|rule| rule.session.as_ref());
             let had = session.and_then(|session| Token::of(session, request.headers(), session::now()));
@@ -97,10 +104,20 @@ impl Outbound {
                         key,
                         session: kept,
                     };
-                    let mut served =
-                        steering.mark(self.send(request, authority, now, to, times, interim).await);
+                    let fallback = if endpoint.is_none() { backend.fallback() } else { None };
+                    let served = match fallback {
+                        None => self.send(request, authority, now, to, times, interim).await,
+                        Some(fallback) => {
+                            let sent =
+                                self.send_or_fall_back(fallback, request, authority, now, to, times, interim);
+                            Box::pin(sent).await
+                        }
+                    };
+                    let mut served = steering.mark(served);
                     fault::mark(mark, &mut served.result);
                     match session {
+                        // Who has stepped in is not whom the client is to come back to.
+                        Some(_) if stepped_in(&served) => served,
                         Some(session) => session::mark(session, had, with, served),
                         None => served,
                     }
@@ -177,4 +194,11 @@ struct Chosen {
     port: u16,
     /// What sessions know the backend by, where the rule keeps any.
     session: u64,
+}
+
+/// What answers where a service has as many requests under way as it may, and the refusal that it is instead of.
+fn instead_of_limit(service: &Service) -> Option<(Arc<Fallback>, Refusal)> {
+    let refusal = service.requests.full()?;
+    let fallback = service.fallback().filter(|fallback| covers(fallback, refusal.reason))?;
+    Some((fallback, refusal))
 }

@@ -10,13 +10,16 @@ use std::{
 
 use fnv::FnvHashMap;
 use pillion_api::{
-    model::{self, Endpoint, Protocol},
+    model::{self, Endpoint, Fallback, Protocol},
     name::ServiceName,
 };
 use rand::rngs::SmallRng;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use super::Needs;
+use super::{
+    Needs,
+    connections::{Connections, Placed},
+};
 use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
@@ -47,8 +50,8 @@ const ABSENT_IDLE: Duration = Duration::from_secs(30);
 const MAX_EARLY: u32 = 128;
 /// Between look-ups of a name outside the mesh that fail.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long a request waits for a first ready endpoint.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Endpoints that a refusal names.
+const NAMED: usize = 5;
 
 /// All services of one worker.
 #[derive(Debug)]
@@ -76,6 +79,11 @@ pub(super) struct Service {
     /// For requests that reach no endpoint.
     pub(super) edge: Rc<Edge>,
     timeouts: Rc<Timeouts>,
+    connections: Arc<Connections>,
+    /// What takes over where it cannot serve.
+    fallback: RefCell<Option<Arc<Fallback>>>,
+    /// When that last happened.
+    pub(super) fell_back: Cell<Option<Instant>>,
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
@@ -113,6 +121,9 @@ impl Drop for Background {
 struct Timeouts {
     connect: Cell<Duration>,
     idle: Cell<Duration>,
+    queue: Cell<Duration>,
+    /// Not a time, but of connections, too.
+    most_requests: Cell<Option<u32>>,
 }
 
 impl Services {
@@ -195,11 +206,13 @@ impl Services {
 
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
         let known = self.known.borrow();
-        let mut all = Vec::new();
+        let (mut all, now) = (Vec::new(), Instant::now());
         for service in known.values() {
             let name: Arc<str> = service.name.as_str().into();
-            all.extend(service.balancer.shares(Instant::now()).iter().map(|(endpoint, share)| {
+            all.extend(service.balancer.shares(now).iter().map(|(endpoint, share)| {
                 let (breaker, opened, opened_reason) = endpoint.breaker();
+                let open_for = endpoint.open_until().map(|until| until.saturating_duration_since(now));
+                let open_ms = open_for.map_or(0, |left| left.as_millis() as u32);
                 EndpointStatus {
                     service: name.clone(),
                     uid: endpoint.uid().into(),
@@ -211,6 +224,7 @@ impl Services {
                     latency_us: endpoint.latency_us() as u32,
                     opened,
                     opened_reason,
+                    open_ms,
                     zone: endpoint.zone().clone(),
                     weight: endpoint.weight(),
                     share: *share as f32,
@@ -242,9 +256,14 @@ impl Service {
             timeouts: Rc::new(Timeouts {
                 connect: Cell::new(policy.connect_timeout),
                 idle: Cell::new(policy.idle_timeout),
+                queue: Cell::new(policy.queue_timeout),
+                most_requests: Cell::default(),
             }),
             balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
+            connections: needs.connections.of(name),
+            fallback: RefCell::default(),
+            fell_back: Cell::default(),
             mesh,
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
@@ -278,6 +297,10 @@ impl Service {
                 self.pending.set(config.policy.max_pending);
                 self.timeouts.connect.set(config.policy.connect_timeout);
                 self.timeouts.idle.set(config.policy.idle_timeout);
+                self.timeouts.queue.set(config.policy.queue_timeout);
+                self.timeouts.most_requests.set(config.policy.max_requests_per_connection);
+                self.connections.set(config.policy.max_connections);
+                (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
@@ -347,6 +370,8 @@ impl Service {
             },
             source: self.mesh.source.clone(),
             timeouts: self.timeouts.clone(),
+            connections: self.connections.clone(),
+            all: Rc::downgrade(&self.balancer),
             edges: self.needs.edges.clone(),
             registry: self.needs.registry.clone(),
             clients: RefCell::default(),
@@ -354,8 +379,9 @@ impl Service {
         });
     }
 
-    /// Chooses an endpoint. While there is no ready one at all, waits for one to come, bounded in time and number:
-    /// a service that is just starting or restarting is worth a moment. The one that is `named`, where one is.
+    /// Chooses an endpoint. While there is no ready one at all, waits for one to come, each request by its own deadline, and
+    /// bounded in number: a service that is just starting or restarting is worth a moment. Where all breakers are open it does
+    /// not wait: that is to be told at once. The one that is `named`, where one is.
     ///
     /// # Errors
     /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
@@ -387,12 +413,13 @@ impl Service {
         let mut place = None;
         loop {
             if reason == Reason::BreakersOpen {
-                return Err(Refusal::new(reason, &self.name));
+                return Err(Refusal::new(reason, self.all_open(Instant::now())));
             }
             if place.is_none() {
-                place = Some(self.pending.enter()?);
+                place = Some(self.pending.enter().map_err(|refusal| self.full(refusal))?);
             }
-            let updated = tokio::time::timeout_at(began + PATIENCE, self.balancer.updated()).await;
+            let deadline = began + self.balancer.policy().queue_timeout;
+            let updated = tokio::time::timeout_at(deadline, self.balancer.updated()).await;
             let now = Instant::now();
             updated.map_err(|_| self.nobody(reason, now - began))?;
             let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
@@ -409,11 +436,47 @@ impl Service {
             Some(Outside { host, .. }) => {
                 Refusal::new(Reason::NoAddress, format_args!("{host}: no answer yet, waited {waited:?}"))
             }
-            None => Refusal::new(reason, format_args!("{}, waited {waited:?}", self.name)),
+            None => {
+                let unready = self.balancer.endpoints();
+                let mut names: Vec<_> = unready.iter().map(|endpoint| &**endpoint.workload()).collect();
+                names.sort_unstable();
+                let names = listed(names);
+                let colon = if names.is_empty() { "" } else { ": " };
+                Refusal::new(reason, format_args!("{}{colon}{names}, waited {waited:?}", self.name))
+            }
         }
     }
 
+    /// Which breakers are open, why, and until when.
+    fn all_open(&self, now: Instant) -> String {
+        let endpoints = self.balancer.endpoints();
+        let mut ready: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_ready()).collect();
+        ready.sort_by_key(|endpoint| endpoint.workload());
+        let each = ready.iter().map(|endpoint| {
+            let (_, _, reason) = endpoint.breaker();
+            match endpoint.open_until().map(|until| until.saturating_duration_since(now)) {
+                Some(left) => {
+                    format!("{} for {} ms more ({reason})", endpoint.workload(), left.as_millis())
+                }
+                None => format!("{} is being tried ({reason})", endpoint.workload()),
+            }
+        });
+        format!("{}: {}", self.name, listed(each))
+    }
+
+    /// The same with whose queue it is.
+    fn full(&self, refusal: Refusal) -> Refusal {
+        let detail = format_args!("{} waiting for {}", refusal.detail, self.name);
+        Refusal::new(refusal.reason, detail)
+    }
+
     fn count(&self) {
+        let (panics, spared) = self.balancer.counts().take_breakers();
+        for (metric, count) in [(Metric::PanicPicks, panics), (Metric::BreakersSpared, spared)] {
+            if count > 0 {
+                self.needs.registry.counter(metric, &[self.name.as_str()]).increment(count);
+            }
+        }
         for (by, zone, count) in self.balancer.counts().take() {
             let by = match by {
                 By::Algorithm => self.balancer.policy().load_balancer.algorithm.name(),
@@ -422,6 +485,11 @@ impl Service {
             };
             self.needs.registry.counter(Metric::Picks, &[self.name.as_str(), by, zone]).increment(count);
         }
+    }
+
+    /// What takes over where it cannot serve.
+    pub(super) fn fallback(&self) -> Option<Arc<Fallback>> {
+        self.fallback.borrow().clone()
     }
 
     /// Whether there is such an endpoint, ready or not.
@@ -466,6 +534,27 @@ impl Service {
     }
 }
 
+/// A few of them, and how many there are more.
+fn listed<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    use std::fmt::Write;
+    let (mut text, mut more) = (String::new(), 0);
+    for (index, one) in all.into_iter().enumerate() {
+        match index {
+            0 => write!(text, "{one}"),
+            1..NAMED => write!(text, ", {one}"),
+            _ => {
+                more += 1;
+                Ok(())
+            }
+        }
+        .expect("a String takes everything");
+    }
+    if more > 0 {
+        write!(text, " and {more} more").expect("a String takes everything");
+    }
+    text
+}
+
 /// An address of a host outside the mesh as an endpoint. People know it by the host's name; its port is the service's.
 fn outside(host: &str, address: IpAddr) -> Endpoint {
     Endpoint {
@@ -497,6 +586,8 @@ pub(super) struct Reach {
     way: Way,
     source: Arc<str>,
     timeouts: Rc<Timeouts>,
+    connections: Arc<Connections>,
+    all: Weak<Balancer<Self>>,
     edges: Rc<Edges>,
     registry: Arc<Registry>,
     /// By port; a service has few.
@@ -513,6 +604,7 @@ impl Reach {
             return client.clone();
         }
         let client = Client::new(self.to_peer(port), self.timeouts.idle.get());
+        client.set_most_requests(self.timeouts.most_requests.get());
         clients.push((port, client.clone()));
         client
     }
@@ -524,6 +616,8 @@ impl Reach {
             service: self.service.clone(),
             port,
             timeouts: self.timeouts.clone(),
+            connections: self.connections.clone(),
+            all: self.all.clone(),
             registry: self.registry.clone(),
         }
     }
@@ -549,7 +643,14 @@ impl Reach {
     fn sweep(&self, idle_timeout: Duration) {
         for (_, client) in &*self.clients.borrow() {
             client.set_idle_timeout(idle_timeout);
+            client.set_most_requests(self.timeouts.most_requests.get());
             client.sweep();
+        }
+    }
+
+    fn close_idle(&self) {
+        for (_, client) in &*self.clients.borrow() {
+            client.close_idle();
         }
     }
 }
@@ -561,12 +662,32 @@ pub(super) struct ToPeer {
     service: ServiceName,
     port: u16,
     timeouts: Rc<Timeouts>,
+    connections: Arc<Connections>,
+    all: Weak<Balancer<Reach>>,
     registry: Arc<Registry>,
 }
 
 impl ToPeer {
-    /// Connects for what is to be carried.
+    /// Connects for what is to be carried, as soon as the service may have one more connection.
     pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
+        if self.connections.is_unbounded() {
+            return self.connect_to(carries).await;
+        }
+        // What is kept for later, to any of the endpoints, is less worth than what is needed now.
+        let make_room = || {
+            for endpoint in self.all.upgrade().iter().flat_map(|all| all.endpoints()) {
+                endpoint.reach().close_idle();
+            }
+        };
+        let place = Box::pin(self.connections.enter(self.timeouts.queue.get(), make_room)).await?;
+        let io = self.connect_to(carries).await?;
+        Ok(match place {
+            Some(place) => Io::Tunnel(Box::new(Placed { io, _place: place })),
+            None => io,
+        })
+    }
+
+    async fn connect_to(&self, carries: Carries) -> Result<Io, Refusal> {
         let timeout = self.timeouts.connect.get();
         let peer = match &self.way {
             Way::Mesh(peer) => peer,

@@ -140,6 +140,7 @@ fn join(known: &mut EndpointStatus, other: EndpointStatus) {
         known.breaker = other.breaker;
         known.opened_reason = other.opened_reason;
     }
+    known.open_ms = known.open_ms.max(other.open_ms);
 }
 
 fn count(registry: &Registry, delta: &EdgeDelta) {

@@ -61,6 +61,9 @@ metrics! {
     Handshakes = "pillion_tls_handshakes_total", Counter, ["side", "result"], "TLS handshakes: full, resumed, or why they failed.";
     BreakerState = "pillion_breaker_state", Gauge, ["target", "workload"], "Circuit breaker of an endpoint: 0 closed, 1 open, 2 half-open; the worst of the workers.";
     BreakerOpened = "pillion_breaker_opened_total", Counter, ["target", "workload"], "Times that an endpoint's circuit breaker opened.";
+    Fallbacks = "pillion_fallbacks_total", Counter, ["target", "reason", "to", "result"], "Requests and connections that a fallback took over: why, what (a service, or the fixed response), and whether it did (served) or could not either (failed).";
+    PanicPicks = "pillion_balancer_panic_picks_total", Counter, ["target"], "Endpoints chosen whatever their breakers say, because too many of them are open.";
+    BreakersSpared = "pillion_breaker_spared_total", Counter, ["target"], "Times that a breaker would have opened, but as many endpoints were left alone already as the policy allows.";
     Picks = "pillion_balancer_picks_total", Counter, ["target", "by", "zone"], "Endpoints chosen for a try of a request, or for a connection: by which algorithm, by its session, or by the address that the caller named; of the caller's own zone, an other one, or where one of both is unknown.";
     Endpoints = "pillion_endpoints", Gauge, ["target", "state"], "Endpoints of a service in use here: ready, unready, or with an open breaker.";
     RateLimitRequests = "pillion_rate_limit_requests_total", Counter, ["service", "limit", "client", "result"], "Requests that a rate limit of this workload was for, by client and result: admitted or limited.";

@@ -42,6 +42,8 @@ pub struct EndpointStatus {
     pub opened: u64,
     /// Why it last did; empty if never.
     pub opened_reason: String,
+    /// For how long it stays open; 0 where it is not.
+    pub open_ms: u32,
     /// Where it runs; empty: unknown.
     pub zone: Arc<str>,
     /// Its share beside the others', as its workload says.

@@ -199,11 +199,11 @@ impl Mesh {
             ("--control-plane", self.control_plane.to_string()),
             ("--join-token", token),
             ("--addresses-file", addresses_file.display().to_string()),
-            ("--health", spec.health),
             ("--inbound-listen", "127.0.0.1:0".into()),
             ("--outbound-listen", "127.0.0.1:0".into()),
             ("--admin-listen", "127.0.0.1:0".into()),
         ];
+        settings.extend(spec.health.map(|health| ("--health", health)));
         settings.extend(spec.ports.iter().map(|(port, address)| ("--ports", format!("{port}={address}"))));
         if !spec.listeners.is_empty() {
             let listeners: Vec<_> =
@@ -272,7 +272,7 @@ pub(crate) struct SidecarSpec {
     labels: Vec<String>,
     ports: Vec<(u16, SocketAddr)>,
     listeners: Vec<String>,
-    health: String,
+    health: Option<String>,
     further: Vec<String>,
     command: Vec<String>,
 }
@@ -286,7 +286,7 @@ impl SidecarSpec {
             labels: vec![format!("app={workload}")],
             ports: Vec::new(),
             listeners: Vec::new(),
-            health: "none".into(),
+            health: Some("none".into()),
             further: Vec::new(),
             command: Vec::new(),
         }
@@ -306,7 +306,13 @@ impl SidecarSpec {
 
     /// How its application's health is told.
     pub(crate) fn health(mut self, health: &str) -> Self {
-        self.health = health.into();
+        self.health = Some(health.into());
+        self
+    }
+
+    /// Its application's health is told as its services' policies say.
+    pub(crate) fn health_by_policy(mut self) -> Self {
+        self.health = None;
         self
     }
 

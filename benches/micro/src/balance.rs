@@ -6,6 +6,7 @@ use pillion_api::model::{CircuitBreaker, Endpoint, TrafficPolicy, USUAL_WEIGHT};
 use pillion_proxy::balance::{
     Balancer, Here, Wanted,
     breaker::{Breaker, Change},
+    verdict::{Call, Verdict},
 };
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::time::Instant;
@@ -50,7 +51,7 @@ impl Case for Pick {
         let picked = self.balancer.pick(self.now, &mut self.random, &Wanted::default());
         let mut pick = picked.expect("all are ready");
         pick.first_byte(self.now + PAUSE);
-        pick.settle(true, self.now);
+        pick.settle(Verdict::Good, self.now);
     }
 }
 
@@ -82,6 +83,7 @@ impl Case for Record {
         self.now += PAUSE;
         self.number += 1;
         let permit = self.breaker.admit(self.now);
-        self.breaker.record(self.now, permit, !self.number.is_multiple_of(10), 0.0)
+        let verdict = if self.number.is_multiple_of(10) { Verdict::Failed } else { Verdict::Good };
+        self.breaker.record(self.now, permit, Call { verdict, took: Duration::ZERO }, || true, 0.0)
     }
 }

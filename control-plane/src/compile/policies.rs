@@ -4,7 +4,7 @@ use pillion_api::wire;
 
 use crate::resource::{
     duration::wire_ms,
-    policy::{HashOn, LoadBalancer, faults, rate, request_limits::RequestLimits},
+    policy::{Fallback, HashOn, HealthCheck, LoadBalancer, faults, rate, request_limits::RequestLimits},
     references::Policy,
 };
 
@@ -16,6 +16,7 @@ pub(super) fn to_wire((key, policy): Policy<'_>, now_ms: i64) -> wire::TrafficPo
         circuit_breaker: spec.circuit_breaker.as_ref().map(|breaker| {
             let ratio = breaker.failure_ratio.clone().unwrap_or_default();
             let open = breaker.open_time.clone().unwrap_or_default();
+            let statuses = breaker.failure_statuses.clone().unwrap_or_default();
             wire::CircuitBreaker {
                 consecutive_failures: breaker.consecutive_failures.unwrap_or(0),
                 failure_percent: ratio.percent.unwrap_or(0),
@@ -26,6 +27,12 @@ pub(super) fn to_wire((key, policy): Policy<'_>, now_ms: i64) -> wire::TrafficPo
                 half_open_requests: breaker.half_open_requests.unwrap_or(0),
                 panic_percent: breaker.panic_percent,
                 disabled: breaker.disabled.unwrap_or(false),
+                slow_threshold_ms: wire_ms(breaker.slow_calls.as_ref().map(|slow| &slow.threshold)),
+                slow_percent: breaker.slow_calls.as_ref().and_then(|slow| slow.percent).unwrap_or(0),
+                consecutive_connect_failures: breaker.consecutive_connect_failures.unwrap_or(0),
+                max_ejected_percent: breaker.max_ejected_percent.unwrap_or(0),
+                failure_http_statuses: statuses.http.unwrap_or_default(),
+                failure_grpc_statuses: statuses.grpc.unwrap_or_default(),
             }
         }),
         connections: spec.connections.as_ref().map(|connections| wire::Connections {
@@ -33,12 +40,62 @@ pub(super) fn to_wire((key, policy): Policy<'_>, now_ms: i64) -> wire::TrafficPo
             idle_timeout_ms: wire_ms(connections.idle_timeout.as_ref()),
             max_requests: connections.max_requests.unwrap_or(0),
             max_pending: connections.max_pending.unwrap_or(0),
+            max_connections: connections.max_connections.unwrap_or(0),
+            max_requests_per_connection: connections.max_requests_per_connection.unwrap_or(0),
+            queue_timeout_ms: wire_ms(connections.queue_timeout.as_ref()),
         }),
         rate_limits: rate::to_wire(spec.rate_limits.as_deref().unwrap_or_default(), namespace),
         concurrency: spec.concurrency.as_ref().map(|concurrency| concurrency.to_wire(namespace)),
         request_limits: spec.request_limits.as_ref().map(RequestLimits::to_wire),
         faults: faults::to_wire(spec.faults.as_deref().unwrap_or_default(), namespace, now_ms),
         request_timeout_ms: wire_ms(spec.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_ref())),
+        fallback: spec.fallback.as_ref().map(|fallback| to_fallback(fallback, &key.namespace)),
+        health_check: spec.health_check.as_ref().map(health_check),
+    }
+}
+
+fn to_fallback(fallback: &Fallback, namespace: &str) -> wire::Fallback {
+    let backend = fallback.backend_ref.as_ref();
+    wire::Fallback {
+        on: fallback.on().map(Into::into).collect(),
+        service: backend.map(|backend| format!("{}.{namespace}", backend.name)).unwrap_or_default(),
+        port: backend.map_or(0, |backend| backend.port),
+        response: fallback.response.as_ref().map(|response| wire::FixedResponse {
+            status: response.status.unwrap_or(503),
+            content_type: match &response.content_type {
+                Some(content_type) => content_type.clone(),
+                None if response.body.is_none() => String::new(),
+                None => "text/plain; charset=utf-8".to_owned(),
+            },
+            body: response.body.clone().unwrap_or_default().into_bytes(),
+            headers: (response.headers.iter().flatten())
+                .map(|header| wire::Header { name: header.name.clone(), value: header.value.clone() })
+                .collect(),
+            grpc_status: response.grpc_status.unwrap_or(14),
+            grpc_message: response.grpc_message.clone().unwrap_or_default(),
+        }),
+    }
+}
+
+fn health_check(check: &HealthCheck) -> wire::HealthCheck {
+    let http = check.http.as_ref();
+    let port = http.map(|http| http.port).or(check.grpc.as_ref().map(|grpc| grpc.port));
+    let port = port.or(check.tcp.as_ref().map(|tcp| tcp.port));
+    wire::HealthCheck {
+        http: http.map(|http| wire::HttpCheck {
+            path: http.path.clone(),
+            host: http.host.clone().unwrap_or_default(),
+            expected_statuses: http.expected_statuses.clone().unwrap_or_default(),
+        }),
+        grpc: (check.grpc.as_ref())
+            .map(|grpc| wire::GrpcCheck { service: grpc.service.clone().unwrap_or_default() }),
+        tcp: check.tcp.as_ref().map(|_| wire::TcpCheck {}),
+        port: port.flatten().unwrap_or(0),
+        interval_ms: wire_ms(check.interval.as_ref()),
+        timeout_ms: wire_ms(check.timeout.as_ref()),
+        unhealthy_threshold: check.unhealthy_threshold.unwrap_or(0),
+        healthy_threshold: check.healthy_threshold.unwrap_or(0),
+        initial_delay_ms: wire_ms(check.initial_delay.as_ref()),
     }
 }
 

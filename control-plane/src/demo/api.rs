@@ -222,6 +222,9 @@ pub struct WorkloadView {
     pub connected: bool,
     /// Its application is healthy.
     pub ready: bool,
+    /// Why it is not, if it is not.
+    #[serde(default)]
+    pub reason: String,
     /// How often its sidecar renewed its certificate.
     pub certificates_renewed: u64,
 }

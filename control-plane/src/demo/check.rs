@@ -346,6 +346,7 @@ mod tests {
             identities: ["web-1", "cart-1"].map(identity).into(),
             workloads: ["web-1", "cart-1"]
                 .map(|name| WorkloadView {
+                    reason: String::new(),
                     workload: name.into(),
                     spiffe_id: identity(name).1,
                     connected: true,

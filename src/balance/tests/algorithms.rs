@@ -51,7 +51,7 @@ pub(super) fn spread(
     for number in 0..requests {
         let wanted = Wanted { key: key(number), ..Wanted::default() };
         let mut pick = balancer.pick(Instant::now(), rng, &wanted).expect("somebody is ready");
-        pick.settle(true, Instant::now());
+        pick.settle(Verdict::Good, Instant::now());
         *counts.entry(pick.endpoint().uid().to_owned()).or_insert(0) += 1;
     }
     counts
@@ -113,7 +113,7 @@ async fn every_algorithm_passes_over_broken_and_avoided_ones() {
         let probed = (0..400).any(|number| {
             let wanted = Wanted { key: key(number), ..Wanted::default() };
             let mut pick = balancer.pick(Instant::now(), &mut rng, &wanted).expect("somebody");
-            pick.settle(true, Instant::now());
+            pick.settle(Verdict::Good, Instant::now());
             pick.endpoint().uid() == "u1"
         });
         assert!(probed, "{}", algorithm.name());
@@ -131,7 +131,7 @@ async fn turns_are_exact_and_go_on_when_the_list_changes() {
     };
     let order = [first(&mut rng), first(&mut rng), first(&mut rng)];
     assert_eq!(first(&mut rng), order[0]);
-    // One that is unready for a moment, and a policy that says the same in other words, turn nothing back.
+    // One that comes and goes turns nothing back.
     balancer.update(&list(4), |_| ());
     balancer.update(&list(3), |_| ());
     assert_eq!([first(&mut rng), first(&mut rng), first(&mut rng)], [&order[1..], &order[..1]].concat()[..]);

@@ -44,6 +44,8 @@ pub struct Http1 {
     decoder: Decoder,
     /// Whether another exchange may follow.
     keep_alive: bool,
+    /// Requests that it has carried.
+    taken: u32,
     home: Option<Weak<dyn Home>>,
 }
 
@@ -79,8 +81,14 @@ impl Http1 {
             failed: None,
             decoder: Decoder::Done,
             keep_alive: true,
+            taken: 0,
             home: None,
         })
+    }
+
+    /// Requests that it has carried.
+    pub fn taken(&self) -> u32 {
+        self.taken
     }
 
     /// Whether it can carry a request: the peer has not ended it, nor said anything that nobody had asked for. To be
@@ -102,6 +110,7 @@ impl Http1 {
     ) -> Result<Response<Body>, Failed> {
         let to_head = request.method() == Method::HEAD;
         self.home = Some(home);
+        self.taken = self.taken.saturating_add(1);
         let bodiless = request.body().is_end_stream();
         self.begin(&mut request);
         loop {

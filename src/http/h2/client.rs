@@ -46,6 +46,8 @@ pub struct Http2 {
 struct State {
     closed: AtomicBool,
     streams: AtomicUsize,
+    /// Requests that were given to it, ever.
+    taken: AtomicUsize,
     used: AtomicBool,
     /// A request was given up before its answer began.
     doubted: Notify,
@@ -124,6 +126,16 @@ impl Http2 {
     /// Requests that the peer allows at a time (RFC 9113 5.1.2).
     pub fn most_streams(&self) -> usize {
         self.sender.current_max_send_streams()
+    }
+
+    /// Notes that a request is given to it.
+    pub fn take(&self) {
+        self.state.taken.fetch_add(1, Relaxed);
+    }
+
+    /// Requests that were given to it, ever.
+    pub fn taken(&self) -> usize {
+        self.state.taken.load(Relaxed)
     }
 
     /// Whether it has been used since it was last asked.

@@ -636,6 +636,9 @@ pub struct TrafficPolicy {
     pub connections: ::core::option::Option<Connections>,
     #[prost(uint32, tag = "5")]
     pub request_timeout_ms: u32,
+    /// What answers where the service cannot. Absent: a refusal that says why.
+    #[prost(message, optional, tag = "6")]
+    pub fallback: ::core::option::Option<Fallback>,
     /// Held by the sidecars of the service's own workloads.
     #[prost(message, repeated, tag = "10")]
     pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
@@ -648,6 +651,9 @@ pub struct TrafficPolicy {
     /// Made by the sidecars of callers.
     #[prost(message, repeated, tag = "13")]
     pub faults: ::prost::alloc::vec::Vec<InjectedFault>,
+    /// For the sidecars of the service's own workloads.
+    #[prost(message, optional, tag = "14")]
+    pub health_check: ::core::option::Option<HealthCheck>,
 }
 /// A caller as its certificate names it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -982,7 +988,7 @@ pub mod locality {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CircuitBreaker {
     #[prost(uint32, tag = "1")]
     pub consecutive_failures: u32,
@@ -1004,7 +1010,150 @@ pub struct CircuitBreaker {
     pub panic_percent: ::core::option::Option<u32>,
     #[prost(bool, tag = "9")]
     pub disabled: bool,
+    /// A call whose answer takes as long to begin is slow. Zero: none is.
+    #[prost(uint32, tag = "10")]
+    pub slow_threshold_ms: u32,
+    /// Opens when as many percent of the window's calls were slow, 1 to 100.
+    #[prost(uint32, tag = "11")]
+    pub slow_percent: u32,
+    /// Opens after as many attempts in a row that did not get as far as the application.
+    #[prost(uint32, tag = "12")]
+    pub consecutive_connect_failures: u32,
+    /// At most as many percent of the ready endpoints, but always one, are left alone by breakers at a time. Zero: all but one.
+    #[prost(uint32, tag = "13")]
+    pub max_ejected_percent: u32,
+    /// Answers that count as failed. Empty: 500 to 599.
+    #[prost(uint32, repeated, tag = "14")]
+    pub failure_http_statuses: ::prost::alloc::vec::Vec<u32>,
+    /// The same of gRPC. Empty: 2, 4, 13, 14, 15.
+    #[prost(uint32, repeated, tag = "15")]
+    pub failure_grpc_statuses: ::prost::alloc::vec::Vec<u32>,
 }
+/// Takes over where a service cannot serve.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Fallback {
+    #[prost(enumeration = "fallback::On", repeated, tag = "1")]
+    pub on: ::prost::alloc::vec::Vec<i32>,
+    /// Either another service and its port…
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// …or an answer.
+    #[prost(message, optional, tag = "4")]
+    pub response: ::core::option::Option<FixedResponse>,
+}
+/// Nested message and enum types in `Fallback`.
+pub mod fallback {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum On {
+        NoEndpoints = 0,
+        NoReadyEndpoints = 1,
+        BreakersOpen = 2,
+        /// As many requests or connections as the policy allows are there already.
+        LimitReached = 3,
+        /// No attempt got as far as the application.
+        ConnectFailure = 4,
+    }
+    impl On {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::NoEndpoints => "NO_ENDPOINTS",
+                Self::NoReadyEndpoints => "NO_READY_ENDPOINTS",
+                Self::BreakersOpen => "BREAKERS_OPEN",
+                Self::LimitReached => "LIMIT_REACHED",
+                Self::ConnectFailure => "CONNECT_FAILURE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NO_ENDPOINTS" => Some(Self::NoEndpoints),
+                "NO_READY_ENDPOINTS" => Some(Self::NoReadyEndpoints),
+                "BREAKERS_OPEN" => Some(Self::BreakersOpen),
+                "LIMIT_REACHED" => Some(Self::LimitReached),
+                "CONNECT_FAILURE" => Some(Self::ConnectFailure),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FixedResponse {
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    #[prost(string, tag = "2")]
+    pub content_type: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, repeated, tag = "4")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
+    /// To gRPC.
+    #[prost(uint32, tag = "5")]
+    pub grpc_status: u32,
+    #[prost(string, tag = "6")]
+    pub grpc_message: ::prost::alloc::string::String,
+}
+/// How a sidecar asks its application whether it is well. One of `http`, `grpc`, `tcp`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthCheck {
+    #[prost(message, optional, tag = "1")]
+    pub http: ::core::option::Option<HttpCheck>,
+    #[prost(message, optional, tag = "2")]
+    pub grpc: ::core::option::Option<GrpcCheck>,
+    #[prost(message, optional, tag = "3")]
+    pub tcp: ::core::option::Option<TcpCheck>,
+    /// The application's, as the mesh knows it (a `target_port`). Zero: that of the service's first port.
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    #[prost(uint32, tag = "5")]
+    pub interval_ms: u32,
+    #[prost(uint32, tag = "6")]
+    pub timeout_ms: u32,
+    /// In a row, until a ready one is unready, and the other way.
+    #[prost(uint32, tag = "7")]
+    pub unhealthy_threshold: u32,
+    #[prost(uint32, tag = "8")]
+    pub healthy_threshold: u32,
+    /// Before the first check.
+    #[prost(uint32, tag = "9")]
+    pub initial_delay_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpCheck {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Empty: the address that is asked.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// Empty: 200 to 399.
+    #[prost(uint32, repeated, tag = "3")]
+    pub expected_statuses: ::prost::alloc::vec::Vec<u32>,
+}
+/// grpc.health.v1.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrpcCheck {
+    /// May be empty: the server as a whole.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TcpCheck {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Connections {
     #[prost(uint32, tag = "1")]
@@ -1017,6 +1166,15 @@ pub struct Connections {
     /// Requests waiting for a connection or an endpoint, per sidecar.
     #[prost(uint32, tag = "4")]
     pub max_pending: u32,
+    /// Open to the whole service, per sidecar. Zero: no limit.
+    #[prost(uint32, tag = "5")]
+    pub max_connections: u32,
+    /// Then it takes no more, and is closed after its last. Zero: no limit.
+    #[prost(uint32, tag = "6")]
+    pub max_requests_per_connection: u32,
+    /// How long a request waits for an endpoint, or for a connection to be allowed.
+    #[prost(uint32, tag = "7")]
+    pub queue_timeout_ms: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EndpointList {

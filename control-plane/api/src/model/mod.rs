@@ -2,6 +2,8 @@
 //! every fault named, and the sidecar goes on with what it had.
 
 mod balancer;
+mod fallback;
+mod health;
 mod injected;
 mod limits;
 mod mesh;
@@ -11,7 +13,9 @@ mod session;
 
 use std::{fmt, time::Duration};
 
-pub use self::{balancer::*, injected::*, limits::*, mesh::*, policy::*, route::*, session::*};
+pub use self::{
+    balancer::*, fallback::*, health::*, injected::*, limits::*, mesh::*, policy::*, route::*, session::*,
+};
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
 use crate::{

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Concurrency, Faults, InjectedFault, LoadBalancer, RateLimit, RequestLimits, limits::request_limits,
-    milliseconds, or,
+    Concurrency, Fallback, Faults, HealthCheck, InjectedFault, LoadBalancer, On, RateLimit, RequestLimits,
+    limits::request_limits, milliseconds, or,
 };
 use crate::wire;
 
@@ -25,6 +25,12 @@ pub struct TrafficPolicy {
     pub max_requests: u32,
     /// Requests waiting for an endpoint from one sidecar; more are refused.
     pub max_pending: u32,
+    /// Connections open to the whole service from one sidecar. `None`: no limit.
+    pub max_connections: Option<u32>,
+    /// A connection takes no more, and is closed after its last. `None`: no limit.
+    pub max_requests_per_connection: Option<u32>,
+    /// How long a request waits for an endpoint, or for a connection to be allowed.
+    pub queue_timeout: Duration,
     /// For the whole request where no route says otherwise. `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// Held by the service's own sidecars; all that are for a request.
@@ -35,6 +41,10 @@ pub struct TrafficPolicy {
     pub request_limits: Option<RequestLimits>,
     /// Made by callers' sidecars.
     pub faults: Vec<InjectedFault>,
+    /// What answers where the service cannot. `None`: a refusal that says why.
+    pub fallback: Option<std::sync::Arc<Fallback>>,
+    /// For the sidecars of the service's own workloads.
+    pub health_check: Option<Box<HealthCheck>>,
 }
 
 impl Default for TrafficPolicy {
@@ -47,11 +57,16 @@ impl Default for TrafficPolicy {
             idle_timeout: Duration::from_secs(60),
             max_requests: 1024,
             max_pending: 1024,
+            max_connections: None,
+            max_requests_per_connection: None,
+            queue_timeout: Duration::from_secs(1),
             request_timeout: None,
             rate_limits: Vec::new(),
             concurrency: None,
             request_limits: None,
             faults: Vec::new(),
+            fallback: None,
+            health_check: None,
         }
     }
 }
@@ -75,6 +90,50 @@ pub struct CircuitBreaker {
     pub half_open_requests: u32,
     /// With less than this share of endpoints available, 0 to 1, breakers are ignored.
     pub panic_share: f64,
+    /// `None`: no call is too slow.
+    pub slow_calls: Option<SlowCalls>,
+    /// Opens after as many attempts in a row that did not get as far as the application.
+    pub consecutive_connect_failures: u32,
+    /// At most this share of the ready endpoints, but always one, are left alone at a time. `None`: all but one.
+    pub max_ejected_share: Option<f64>,
+    /// Which answers are failures.
+    pub failures: FailureStatuses,
+}
+
+/// When calls are too slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowCalls {
+    /// An answer that takes as long to begin is slow.
+    pub threshold: Duration,
+    /// Opens when this share of the window's calls were slow, 0 to 1.
+    pub share: f64,
+}
+
+impl SlowCalls {
+    /// Where the policy does not say.
+    pub const SHARE: f64 = 0.5;
+}
+
+/// The answers that are failures. Empty: the usual ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FailureStatuses {
+    /// Empty: 500 to 599.
+    pub http: Vec<u16>,
+    /// Empty: UNKNOWN (2), DEADLINE_EXCEEDED (4), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15).
+    pub grpc: Vec<u8>,
+}
+
+impl FailureStatuses {
+    /// Whether an HTTP status is one.
+    pub fn has_http(&self, status: u16) -> bool {
+        if self.http.is_empty() { (500..=599).contains(&status) } else { self.http.contains(&status) }
+    }
+
+    /// Whether a gRPC status is one. Codes that gRPC does not have are UNKNOWN.
+    pub fn has_grpc(&self, code: u8) -> bool {
+        let code = if code > 16 { 2 } else { code };
+        if self.grpc.is_empty() { matches!(code, 2 | 4 | 13..=15) } else { self.grpc.contains(&code) }
+    }
 }
 
 impl Default for CircuitBreaker {
@@ -88,6 +147,10 @@ impl Default for CircuitBreaker {
             max_open: Duration::from_secs(60),
             half_open_requests: 1,
             panic_share: 0.5,
+            slow_calls: None,
+            consecutive_connect_failures: 5,
+            max_ejected_share: None,
+            failures: FailureStatuses::default(),
         }
     }
 }
@@ -96,14 +159,20 @@ impl Faults {
     pub(super) fn policy(&mut self, policy: wire::TrafficPolicy) -> TrafficPolicy {
         let default = TrafficPolicy::default();
         let connections = policy.connections.unwrap_or_default();
+        let fallback = policy.fallback.and_then(|fallback| self.fallback(fallback));
+        let broken = fallback.as_ref().is_some_and(|fallback| fallback.on.contains(&On::BreakersOpen));
         TrafficPolicy {
             source: policy.source,
             load_balancer: self.load_balancer(policy.load_balancer.unwrap_or_default()),
-            breaker: self.breaker(policy.circuit_breaker.unwrap_or_default()),
+            breaker: self.breaker(policy.circuit_breaker.unwrap_or_default(), broken),
             connect_timeout: milliseconds(connections.connect_timeout_ms).unwrap_or(default.connect_timeout),
             idle_timeout: milliseconds(connections.idle_timeout_ms).unwrap_or(default.idle_timeout),
             max_requests: or(connections.max_requests, default.max_requests),
             max_pending: or(connections.max_pending, default.max_pending),
+            max_connections: (connections.max_connections != 0).then_some(connections.max_connections),
+            max_requests_per_connection: (connections.max_requests_per_connection != 0)
+                .then_some(connections.max_requests_per_connection),
+            queue_timeout: milliseconds(connections.queue_timeout_ms).unwrap_or(default.queue_timeout),
             request_timeout: milliseconds(policy.request_timeout_ms),
             rate_limits: (policy.rate_limits.into_iter().enumerate())
                 .map(|(i, limit)| self.rate_limit(&format!("policy.rate_limits[{i}]"), limit))
@@ -113,11 +182,19 @@ impl Faults {
             faults: (policy.faults.into_iter().enumerate())
                 .map(|(i, fault)| self.injected(&format!("policy.faults[{i}]"), fault))
                 .collect(),
+            fallback: fallback.map(std::sync::Arc::new),
+            health_check: policy.health_check.and_then(|check| self.health_check(check)).map(Box::new),
         }
     }
 
-    pub(super) fn breaker(&mut self, breaker: wire::CircuitBreaker) -> Option<CircuitBreaker> {
-        let default = CircuitBreaker::default();
+    /// `fallback`: something takes over when all breakers are open, which is better than calls to what is broken.
+    fn breaker(&mut self, breaker: wire::CircuitBreaker, fallback: bool) -> Option<CircuitBreaker> {
+        let mut default = CircuitBreaker::default();
+        if fallback {
+            default.panic_share = 0.0;
+            default.max_ejected_share = Some(1.0);
+        }
+        let failures = self.failure_statuses(&breaker);
         let mut share = |field: &str, percent: Option<u32>, default: f64| match percent {
             None => default,
             Some(percent @ 0..=100) => f64::from(percent) / 100.0,
@@ -126,7 +203,13 @@ impl Faults {
                 default
             }
         };
-        let failure_percent = (breaker.failure_percent != 0).then_some(breaker.failure_percent);
+        let some = |percent: u32| (percent != 0).then_some(percent);
+        let ejected =
+            some(breaker.max_ejected_percent).map(|percent| share("max_ejected_percent", Some(percent), 1.0));
+        let slow = share("slow_percent", some(breaker.slow_percent), SlowCalls::SHARE);
+        let slow_calls =
+            milliseconds(breaker.slow_threshold_ms).map(|threshold| SlowCalls { threshold, share: slow });
+        let failure_percent = some(breaker.failure_percent);
         let checked = CircuitBreaker {
             consecutive_failures: or(breaker.consecutive_failures, default.consecutive_failures),
             failure_ratio: share("failure_percent", failure_percent, default.failure_ratio),
@@ -136,7 +219,38 @@ impl Faults {
             max_open: milliseconds(breaker.max_open_ms).unwrap_or(default.max_open),
             half_open_requests: or(breaker.half_open_requests, default.half_open_requests),
             panic_share: share("panic_percent", breaker.panic_percent, default.panic_share),
+            slow_calls,
+            consecutive_connect_failures: or(
+                breaker.consecutive_connect_failures,
+                default.consecutive_connect_failures,
+            ),
+            max_ejected_share: ejected.or(default.max_ejected_share),
+            failures,
         };
         (!breaker.disabled).then_some(checked)
+    }
+
+    fn failure_statuses(&mut self, breaker: &wire::CircuitBreaker) -> FailureStatuses {
+        let mut numbers = |field: &str, numbers: &[u32], known: std::ops::RangeInclusive<u32>| {
+            let mut checked = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                if known.contains(number) {
+                    checked.push(*number as u16);
+                } else {
+                    self.say(
+                        &format!("policy.circuit_breaker.{field}"),
+                        format_args!("{number} is no such status"),
+                    );
+                }
+            }
+            checked
+        };
+        FailureStatuses {
+            http: numbers("failure_http_statuses", &breaker.failure_http_statuses, 100..=599),
+            grpc: numbers("failure_grpc_statuses", &breaker.failure_grpc_statuses, 0..=16)
+                .into_iter()
+                .map(|code| code as u8)
+                .collect(),
+        }
     }
 }

@@ -25,7 +25,23 @@ pub struct CircuitBreaker {
     /// Requests let through at a time to try an endpoint again. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_open_requests: Option<u32>,
-    /// When less than this percentage of endpoints is available, breakers are ignored; 0: never. Default: 50.
+    /// Opens when too large a part of a window's calls were slow to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_calls: Option<SlowCalls>,
+    /// Opens after so many attempts to connect (TCP, TLS, the peer's identity) that failed in a row: they may be the caller's
+    /// fault, and are kept apart from what the endpoint answers. Default: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive_connect_failures: Option<u32>,
+    /// Which answers count as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_statuses: Option<FailureStatuses>,
+    /// At most this percentage of the ready endpoints, but always one of several, is left alone at a time; a breaker that would
+    /// open beyond that stays closed. Absent, it is all but one of several (and an only one, which `panicPercent` keeps in use);
+    /// 100 where a `fallback` is for BreakersOpen. Default: all but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ejected_percent: Option<u32>,
+    /// When less than this percentage of endpoints is available, breakers are ignored; 0: never, also where a `fallback` is for
+    /// BreakersOpen. Default: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic_percent: Option<u32>,
     /// Leaves every endpoint in use, whatever it answers. Default: false.
@@ -48,6 +64,30 @@ pub struct FailureRatio {
     pub minimum_requests: Option<u32>,
 }
 
+/// Calls whose answer takes too long to begin, over the window and with the minimum of `failureRatio`. They count as failed for
+/// the breaker only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowCalls {
+    /// From a try's beginning to the head of its answer.
+    pub threshold: String,
+    /// Of all calls, 1 to 100. Default: 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+}
+
+/// The answers that count as failed, for the breaker. Resets and answers that never come always do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatuses {
+    /// HTTP statuses. Default: 500 to 599.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Vec<u32>>,
+    /// gRPC codes: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS. Default: 2, 4, 13, 14, 15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<Vec<u32>>,
+}
+
 /// Doubles from `base` with each opening, up to `max`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -65,6 +105,30 @@ impl CircuitBreaker {
         check_number(faults, &at.field("consecutiveFailures"), self.consecutive_failures, 1, MANY);
         check_number(faults, &at.field("halfOpenRequests"), self.half_open_requests, 1, MANY);
         check_number(faults, &at.field("panicPercent"), self.panic_percent, 0, 100);
+        check_number(
+            faults,
+            &at.field("consecutiveConnectFailures"),
+            self.consecutive_connect_failures,
+            1,
+            MANY,
+        );
+        check_number(faults, &at.field("maxEjectedPercent"), self.max_ejected_percent, 1, 100);
+        if let Some(slow) = &self.slow_calls {
+            let at = at.field("slowCalls");
+            duration::check(faults, &at.field("threshold"), Some(&slow.threshold), MILLISECOND, HOUR);
+            check_number(faults, &at.field("percent"), slow.percent, 1, 100);
+        }
+        if let Some(statuses) = &self.failure_statuses {
+            let at = at.field("failureStatuses");
+            let lists = [("http", &statuses.http, 100, 599), ("grpc", &statuses.grpc, 0, 16)];
+            for (name, list, least, most) in lists {
+                let (at, list) = (at.field(name), list.as_deref().unwrap_or_default());
+                faults.check_length(&at, list.len(), 64);
+                for (index, status) in list.iter().enumerate() {
+                    faults.check_range(&at.index(index), (*status).into(), least, most);
+                }
+            }
+        }
         if let Some(ratio) = &self.failure_ratio {
             let at = at.field("failureRatio");
             check_number(faults, &at.field("percent"), ratio.percent, 1, 100);

@@ -3,7 +3,9 @@
 mod balancer;
 mod breaker;
 pub mod concurrency;
+mod fallback;
 pub mod faults;
+mod health;
 pub mod matching;
 pub mod rate;
 pub mod request_limits;
@@ -15,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     balancer::{HashOn, LoadBalancer, Locality, Maglev, RingHash, SlowStart},
-    breaker::{CircuitBreaker, FailureRatio, OpenTime},
+    breaker::{CircuitBreaker, FailureRatio, FailureStatuses, OpenTime, SlowCalls},
+    fallback::{Fallback, FallbackBackend, FixedResponse, ON, ResponseHeader},
+    health::{GrpcProbe, HealthCheck, HttpProbe, TcpProbe},
 };
 use self::{concurrency::Concurrency, faults::Fault, rate::RateLimit, request_limits::RequestLimits};
 use super::{
@@ -54,6 +58,12 @@ pub struct TrafficPolicySpec {
     /// Faults that callers are made to see, for a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<Vec<Fault>>,
+    /// What takes over where the service cannot serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+    /// How the sidecars of the service's own workloads ask their applications whether they are well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
 }
 
 /// A service that a policy is for.
@@ -84,6 +94,15 @@ pub struct Connections {
     /// Requests waiting for a connection or an endpoint. Default: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pending: Option<u32>,
+    /// Open, of HTTP and TCP together; a request that needs one more waits for one to end, for at most `queueTimeout`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// After so many an HTTP connection takes no more, and ends with its last answer. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests_per_connection: Option<u32>,
+    /// How long each request waits for a first ready endpoint, or for a connection to be allowed. Default: 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<String>,
 }
 
 /// How long a call may take.
@@ -150,6 +169,26 @@ impl TrafficPolicySpec {
             let why = "is held by the service's own sidecars, and an ExternalService has none";
             faults.add(&at.field(field), why);
         }
+        if let Some(fallback) = &self.fallback {
+            let at = at.field("fallback");
+            fallback.check(faults, &at);
+            for target in &self.target_refs {
+                let backend = fallback.backend_ref.as_ref().filter(|backend| backend.name == target.name);
+                if let Some(backend) = backend.filter(|_| target.kind == "Service") {
+                    faults.add(
+                        &at.field("backendRef").field("name"),
+                        format!("must not be a target of the policy itself, is {:?}", backend.name),
+                    );
+                }
+            }
+        }
+        if let Some(check) = &self.health_check {
+            let at = at.field("healthCheck");
+            check.check(faults, &at);
+            if self.target_refs.iter().any(|target| target.kind == Kind::ExternalService.name()) {
+                faults.add(&at, "is for workloads of the mesh; an ExternalService has none");
+            }
+        }
     }
 }
 
@@ -205,6 +244,15 @@ impl Connections {
         duration::check(faults, &at.field("idleTimeout"), self.idle_timeout.as_ref(), SECOND, DAY);
         check_number(faults, &at.field("maxRequests"), self.max_requests, 1, MANY);
         check_number(faults, &at.field("maxPending"), self.max_pending, 1, MANY);
+        check_number(faults, &at.field("maxConnections"), self.max_connections, 1, MANY);
+        check_number(
+            faults,
+            &at.field("maxRequestsPerConnection"),
+            self.max_requests_per_connection,
+            1,
+            i64::from(u32::MAX),
+        );
+        duration::check(faults, &at.field("queueTimeout"), self.queue_timeout.as_ref(), MILLISECOND, HOUR);
     }
 }
 
@@ -231,16 +279,21 @@ mod tests {
             idle_timeout,
             max_requests,
             max_pending,
+            max_connections,
+            max_requests_per_connection,
+            queue_timeout,
             request_timeout,
             rate_limits,
             concurrency,
             request_limits,
             faults,
+            fallback,
+            health_check,
         } = model::TrafficPolicy::default();
         assert!(
             rate_limits.is_empty() && concurrency.is_none() && request_limits.is_none() && faults.is_empty()
         );
-        let model::Concurrency { adaptive, limit, max_queue, queue_timeout, priority_header, clients } =
+        let model::Concurrency { adaptive, limit, max_queue, queue_timeout: wait, priority_header, clients } =
             model::Concurrency::default();
         assert!(priority_header.is_none() && clients.is_empty());
         let model::Adaptive {
@@ -251,6 +304,8 @@ mod tests {
             buffer,
         } = adaptive.expect("it is adaptive");
         assert_eq!(request_timeout, None);
+        assert_eq!((max_connections, max_requests_per_connection), (None, None));
+        assert_eq!((fallback, health_check), (None, None));
         let model::LoadBalancer { algorithm, decay, slow_start, locality } = load_balancer;
         assert_eq!((slow_start, &locality, algorithm.hashing()), (None, &None, None));
         let model::SlowStart { window: slow_start_window, minimum: slow_start_minimum } = Default::default();
@@ -266,7 +321,14 @@ mod tests {
             max_open,
             half_open_requests,
             panic_share,
+            slow_calls,
+            consecutive_connect_failures,
+            max_ejected_share,
+            failures,
         } = breaker.unwrap_or_default();
+        assert_eq!((slow_calls, max_ejected_share), (None, None));
+        assert_eq!(failures, model::FailureStatuses::default());
+        let pace = model::Pace::default();
         let time = |duration| humantime::format_duration(duration).to_string();
         let percent = |share: f64| (share * 100.0).to_string();
         let table = [
@@ -289,6 +351,20 @@ mod tests {
             ("circuitBreaker.halfOpenRequests", half_open_requests.to_string()),
             ("circuitBreaker.panicPercent", percent(panic_share)),
             ("circuitBreaker.disabled", disabled.to_string()),
+            ("circuitBreaker.slowCalls.percent", percent(model::SlowCalls::SHARE)),
+            ("circuitBreaker.consecutiveConnectFailures", consecutive_connect_failures.to_string()),
+            ("circuitBreaker.maxEjectedPercent", "all but one".to_owned()),
+            ("circuitBreaker.failureStatuses.http", "500 to 599".to_owned()),
+            ("circuitBreaker.failureStatuses.grpc", "2, 4, 13, 14, 15".to_owned()),
+            ("connections.maxConnections", "none".to_owned()),
+            ("connections.maxRequestsPerConnection", "none".to_owned()),
+            ("connections.queueTimeout", time(queue_timeout)),
+            ("fallback.on", model::FALLBACK_ON.map(|on| format!("{on:?}")).join(", ")),
+            ("healthCheck.interval", time(pace.interval)),
+            ("healthCheck.timeout", time(pace.timeout)),
+            ("healthCheck.unhealthyThreshold", pace.unhealthy.to_string()),
+            ("healthCheck.healthyThreshold", pace.healthy.to_string()),
+            ("healthCheck.initialDelay", time(pace.initial_delay)),
             ("connections.connectTimeout", time(connect_timeout)),
             ("connections.idleTimeout", time(idle_timeout)),
             ("connections.maxRequests", max_requests.to_string()),
@@ -301,7 +377,7 @@ mod tests {
             ("concurrency.adaptive.minRttRequests", min_rtt_requests.to_string()),
             ("concurrency.adaptive.bufferPercent", percent(buffer)),
             ("concurrency.queue.maxRequests", max_queue.to_string()),
-            ("concurrency.queue.timeout", time(queue_timeout)),
+            ("concurrency.queue.timeout", time(wait)),
             ("concurrency.priority.header", "none".to_owned()),
         ];
         let spec = &schema::schema(Kind::TrafficPolicy)["properties"]["spec"];

@@ -1,0 +1,249 @@
+//! The circuit breaker, with time as an argument.
+
+use proptest::prelude::*;
+
+use pillion_api::model;
+
+use super::*;
+
+fn start() -> Instant {
+    Instant::from_std(std::time::Instant::now())
+}
+
+fn breaker(change: impl FnOnce(&mut CircuitBreaker)) -> Breaker {
+    let mut config = CircuitBreaker::default();
+    change(&mut config);
+    Breaker::new(config)
+}
+
+/// A result of a request that was admitted just now.
+fn result(breaker: &mut Breaker, now: Instant, success: bool, random: f64) -> Option<Change> {
+    let permit = breaker.admit(now);
+    breaker.record(now, permit, answer(success), || true, random)
+}
+
+/// Quick.
+fn answer(success: bool) -> Call {
+    call(if success { Verdict::Good } else { Verdict::Failed }, 1)
+}
+
+fn call(verdict: Verdict, ms: u64) -> Call {
+    Call { verdict, took: Duration::from_millis(ms) }
+}
+
+fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+#[test]
+fn opens_after_failures_in_a_row() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 3), start());
+    for success in [false, false, true, false, false] {
+        assert_eq!(result(&mut breaker, now, success, 0.0), None);
+    }
+    assert_eq!(result(&mut breaker, now, false, 0.0), Some(Change::Opened));
+    assert_eq!(breaker.history(), (1, "3 consecutive failures"));
+    assert!(!breaker.available(now));
+    assert!(breaker.available(now + seconds(1)));
+}
+
+#[test]
+fn opens_on_a_failure_ratio_with_enough_requests_in_the_window() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 100), start());
+    // Half of nine is too few to tell.
+    for i in 0..9 {
+        assert_eq!(result(&mut breaker, now, i % 2 == 0, 0.0), None);
+    }
+    // Old failures are forgotten with their buckets.
+    let later = now + seconds(30);
+    for i in 0..9 {
+        assert_eq!(result(&mut breaker, later, i % 2 == 0, 0.0), None);
+    }
+    assert_eq!(result(&mut breaker, later, false, 0.0), Some(Change::Opened));
+    assert_eq!(breaker.history().1, "5 of 10 requests failed within 10s");
+}
+
+#[test]
+fn a_burst_of_success_long_ago_does_not_hide_failures() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1000), start());
+    for _ in 0..10_000 {
+        result(&mut breaker, now, true, 0.0);
+    }
+    let later = now + seconds(11);
+    let opened = (0..10).filter_map(|_| result(&mut breaker, later, false, 0.0)).count();
+    assert_eq!(opened, 1);
+}
+
+#[test]
+fn half_open_lets_a_bounded_number_through() {
+    let (mut breaker, now) = (breaker(|c| (c.consecutive_failures, c.half_open_requests) = (1, 2)), start());
+    let early = breaker.admit(now);
+    result(&mut breaker, now, false, 0.0);
+    let later = now + seconds(1);
+    let probes = [breaker.admit(later), breaker.admit(later)];
+    assert!(probes.iter().all(|permit| permit.is_probe()));
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert!(!breaker.available(later));
+    breaker.cancel(later, probes[0], Duration::ZERO, 0.0);
+    assert!(breaker.available(later), "a cancelled probe frees its place");
+    assert_eq!(breaker.record(later, early, answer(false), || true, 0.0), None, "old results say nothing");
+    assert_eq!(breaker.record(later, probes[1], answer(true), || true, 0.0), Some(Change::Closed));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    for _ in 0..10 {
+        assert_eq!(
+            breaker.record(later, early, answer(false), || true, 0.0),
+            None,
+            "nor do they after it closed"
+        );
+    }
+}
+
+#[test]
+fn a_probe_that_waited_in_vain_has_failed() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
+    result(&mut breaker, now, false, 0.0);
+    let later = now + seconds(1);
+    let probe = breaker.admit(later);
+    let change = breaker.cancel(later + seconds(3), probe, seconds(3), 0.0);
+    assert_eq!(change, Some(Change::Opened));
+    assert!(!breaker.available(later + seconds(4)));
+}
+
+#[test]
+fn open_time_doubles_until_a_recovery_lasts() {
+    let (mut breaker, mut now) =
+        (breaker(|c| (c.consecutive_failures, c.max_open) = (1, seconds(5))), start());
+    let fail = |breaker: &mut Breaker, now: Instant| {
+        result(breaker, now, false, 0.0);
+        let State::Open { until } = breaker.state else { panic!("{:?}", breaker.state) };
+        until - now
+    };
+    assert_eq!(fail(&mut breaker, now), seconds(1));
+    for expected in [2, 4, 5, 5] {
+        now += seconds(6);
+        assert_eq!(fail(&mut breaker, now), seconds(expected));
+    }
+    // A recovery of a moment goes on where it was; one that lasts starts over.
+    now += seconds(6);
+    result(&mut breaker, now, true, 0.0);
+    assert_eq!(fail(&mut breaker, now + seconds(1)), seconds(5));
+    now += seconds(10);
+    result(&mut breaker, now, true, 0.0);
+    assert_eq!(fail(&mut breaker, now + seconds(60)), seconds(1));
+}
+
+#[test]
+fn open_time_has_jitter() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
+    result(&mut breaker, now, false, 0.5);
+    assert!(!breaker.available(now + Duration::from_millis(1049)));
+    assert!(breaker.available(now + Duration::from_millis(1051)));
+}
+
+/// What happened, and why it opened, if it did.
+fn opening(config: CircuitBreaker, calls: &[Call]) -> Option<String> {
+    let (mut breaker, now) = (Breaker::new(config), start());
+    for call in calls {
+        let permit = breaker.admit(now);
+        breaker.record(now, permit, *call, || true, 0.0);
+    }
+    (breaker.state() == BreakerState::Open).then(|| breaker.history().1.to_owned())
+}
+
+#[test]
+fn each_way_of_opening_has_its_reason() {
+    use Verdict::{Failed, Good, Unreached};
+    let config = CircuitBreaker {
+        consecutive_failures: 3,
+        consecutive_connect_failures: 2,
+        minimum_requests: 4,
+        slow_calls: Some(model::SlowCalls { threshold: Duration::from_millis(500), share: 0.5 }),
+        ..CircuitBreaker::default()
+    };
+    let (good, failed, unreached) = (call(Good, 1), call(Failed, 1), call(Unreached, 1));
+    let slow = call(Good, 500);
+    let table: &[(&[Call], Option<&str>)] = &[
+        (&[failed, failed, good, failed, failed], Some("3 of 4 requests failed within 10s")),
+        (&[failed, failed, failed], Some("3 consecutive failures")),
+        // Attempts to connect are counted by themselves.
+        (&[unreached, failed, unreached, failed, unreached], None),
+        (&[failed, failed, unreached, unreached], Some("2 attempts in a row could not connect")),
+        (&[unreached, good, unreached], None),
+        // A slow success does not end a row of failures, and is none itself.
+        (&[failed, failed, slow, failed], Some("3 consecutive failures")),
+        (&[slow, slow, slow], None),
+        (&[good, good, slow, slow], Some("2 of 4 requests took 500ms or longer within 10s")),
+        (&[good, good, good, slow, call(Good, 499)], None),
+    ];
+    for (calls, expected) in table {
+        assert_eq!(opening(config.clone(), calls).as_deref(), *expected, "{calls:?}");
+    }
+    let quick = CircuitBreaker { slow_calls: None, ..config };
+    assert_eq!(opening(quick, &[slow; 20]), None, "nothing is slow where nobody says so");
+}
+
+#[test]
+fn a_slow_probe_has_failed() {
+    let slow_calls = Some(model::SlowCalls { threshold: Duration::from_millis(500), share: 0.5 });
+    let (mut breaker, now) = (breaker(|c| (c.consecutive_failures, c.slow_calls) = (1, slow_calls)), start());
+    result(&mut breaker, now, false, 0.0);
+    for (at, last, expected) in [
+        (1, call(Verdict::Good, 600), "the probe took 600ms"),
+        (4, call(Verdict::Unreached, 1), "the probe could not connect"),
+    ] {
+        let probe = breaker.admit(now + seconds(at));
+        assert_eq!(breaker.record(now + seconds(at), probe, last, || true, 0.0), Some(Change::Opened));
+        assert_eq!(breaker.history().1, expected);
+    }
+}
+
+#[test]
+fn one_too_many_is_spared_until_there_is_room() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 2), start());
+    let mut fail = |room: bool| {
+        let permit = breaker.admit(now);
+        breaker.record(now, permit, answer(false), || room, 0.0)
+    };
+    assert_eq!([fail(false), fail(false), fail(false)], [None, Some(Change::Spared), Some(Change::Spared)]);
+    assert_eq!(fail(true), Some(Change::Opened));
+}
+
+proptest! {
+    /// The window's counts are those of a plain list of everything that happened.
+    #[test]
+    fn the_window_counts_exactly(events in proptest::collection::vec((0u64..400, any::<bool>(), any::<bool>()), 1..200)) {
+        let begin = start();
+        let mut window = Window::new(seconds(10));
+        let (mut now, mut all) = (begin, Vec::new());
+        for (ms, success, slow) in events {
+            now += Duration::from_millis(ms);
+            window.add(now, !success, slow);
+            all.push((now, success, slow));
+            let bucket_of = |at: Instant| (at - all[0].0).as_millis() / 1000;
+            let kept: Vec<_> = all.iter().filter(|(at, ..)| bucket_of(*at) + 10 > bucket_of(now)).collect();
+            let failed = kept.iter().filter(|(_, success, _)| !success).count() as u32;
+            let slow = kept.iter().filter(|(.., slow)| *slow).count() as u32;
+            prop_assert_eq!(window.totals(now), Counts { failed, slow, total: kept.len() as u32 });
+        }
+    }
+
+    /// Whatever happens, it is never stuck: some time later a request is let through.
+    #[test]
+    fn never_stuck(steps in proptest::collection::vec((0u64..3000, 0u8..4), 1..300)) {
+        let mut breaker = breaker(|c| c.consecutive_failures = 2);
+        let mut now = start();
+        let mut permits = Vec::new();
+        for (ms, action) in steps {
+            now += Duration::from_millis(ms);
+            match (action, permits.pop()) {
+                (0, held) => { permits.extend(held); if breaker.available(now) { permits.push(breaker.admit(now)); } }
+                (1, Some(permit)) => { breaker.record(now, permit, answer(true), || true, 0.3); }
+                (2, Some(permit)) => { breaker.record(now, permit, answer(false), || true, 0.3); }
+                (_, Some(permit)) => { breaker.cancel(now, permit, Duration::from_millis(ms), 0.3); }
+                (_, None) => {}
+            }
+        }
+        for permit in permits { breaker.cancel(now, permit, Duration::ZERO, 0.3); }
+        prop_assert!(breaker.available(now + seconds(70)));
+    }
+}
