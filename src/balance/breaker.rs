@@ -138,6 +138,9 @@ impl Breaker {
         may_open: impl FnOnce() -> bool,
         random: f64,
     ) -> Option<Change> {
+        if call.verdict == Verdict::Untried {
+            return self.cancel(now, permit, Duration::ZERO, random);
+        }
         if permit.episode != self.episode {
             return None;
         }
@@ -155,8 +158,7 @@ impl Breaker {
                     Verdict::Failed => "the probe failed".into(),
                     Verdict::Unreached => "the probe could not connect".into(),
                     Verdict::Good if self.is_slow(call) => format!("the probe took {:?}", call.took),
-                    Verdict::Untried => return None,
-                    Verdict::Good => {
+                    Verdict::Good | Verdict::Untried => {
                         self.close(now);
                         return Some(Change::Closed);
                     }

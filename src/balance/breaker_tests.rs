@@ -229,8 +229,12 @@ proptest! {
 
     /// Whatever happens, it is never stuck: some time later a request is let through.
     #[test]
-    fn never_stuck(steps in proptest::collection::vec((0u64..3000, 0u8..4), 1..300)) {
-        let mut breaker = breaker(|c| c.consecutive_failures = 2);
+    fn never_stuck(steps in proptest::collection::vec((0u64..3000, 0u8..8), 1..300)) {
+        let slow_calls = Some(model::SlowCalls { threshold: Duration::from_millis(500), share: 0.1 });
+        let mut breaker = breaker(|c| {
+            (c.consecutive_failures, c.consecutive_connect_failures, c.minimum_requests) = (2, 2, 2);
+            c.slow_calls = slow_calls;
+        });
         let mut now = start();
         let mut permits = Vec::new();
         for (ms, action) in steps {
@@ -239,6 +243,10 @@ proptest! {
                 (0, held) => { permits.extend(held); if breaker.available(now) { permits.push(breaker.admit(now)); } }
                 (1, Some(permit)) => { breaker.record(now, permit, answer(true), || true, 0.3); }
                 (2, Some(permit)) => { breaker.record(now, permit, answer(false), || true, 0.3); }
+                (3, Some(permit)) => { breaker.record(now, permit, call(Verdict::Unreached, ms), || true, 0.3); }
+                (4, Some(permit)) => { breaker.record(now, permit, call(Verdict::Untried, ms), || true, 0.3); }
+                (5, Some(permit)) => { breaker.record(now, permit, call(Verdict::Good, 500), || true, 0.3); }
+                (6, Some(permit)) => { breaker.record(now, permit, answer(false), || false, 0.3); }
                 (_, Some(permit)) => { breaker.cancel(now, permit, Duration::from_millis(ms), 0.3); }
                 (_, None) => {}
             }

@@ -275,10 +275,7 @@ impl<T> Pick<T> {
     /// Takes in the result, once; the request may go on.
     pub fn settle(&mut self, verdict: Verdict, now: Instant) {
         let Some(permit) = self.permit.take() else { return };
-        if verdict == Verdict::Untried {
-            return self.change(now, |breaker| breaker.cancel(now, permit, Duration::ZERO, 0.0));
-        }
-        if verdict != Verdict::Good {
+        if !matches!(verdict, Verdict::Good | Verdict::Untried) {
             self.took_at_least(now);
         }
         let took = self.took.unwrap_or_else(|| now.saturating_duration_since(self.began));

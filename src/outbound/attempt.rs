@@ -6,10 +6,7 @@ use ::http::{Request, Response, uri::Authority};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{
-    Outbound,
-    services::{Reach, Service},
-};
+use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict, Wanted},
     error::{Reason, Refusal},

@@ -8,6 +8,7 @@ mod fallback;
 mod http;
 mod opaque;
 mod outside;
+mod reach;
 mod route;
 mod services;
 mod session;

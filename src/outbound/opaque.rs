@@ -17,7 +17,8 @@ use tokio::{
 use super::{
     Outbound, Target,
     fallback::{self, covers},
-    services::{Reach, Service},
+    reach::Reach,
+    services::Service,
     steer::Steering,
 };
 use crate::{

@@ -18,25 +18,21 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::{
     Needs,
-    connections::{Connections, Placed},
+    connections::Connections,
+    reach::{Reach, Timeouts, Way},
 };
 use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
-    http::{
-        Version,
-        client::{Client, Connect},
-    },
     middleware::{fault::Injector, limit::Limit},
-    net::{io::Io, resolve::Resolved},
+    net::resolve::Resolved,
     telemetry::{
-        edge::{Edge, EdgeKey, Edges},
+        edge::{Edge, EdgeKey},
         names::Metric,
-        prometheus::Registry,
         report::EndpointStatus,
     },
-    tls::{self, Carries, connect::Peer},
+    tls::connect::Peer,
 };
 
 /// Services followed at a time, fewer than a control plane allows a sidecar. More are refused: an application that
@@ -115,15 +111,6 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-#[derive(Debug)]
-struct Timeouts {
-    connect: Cell<Duration>,
-    idle: Cell<Duration>,
-    queue: Cell<Duration>,
-    /// Not a time, but of connections, too.
-    most_requests: Cell<Option<u32>>,
 }
 
 impl Services {
@@ -565,166 +552,5 @@ fn outside(host: &str, address: IpAddr) -> Endpoint {
         ready: true,
         zone: String::new(),
         weight: model::USUAL_WEIGHT,
-    }
-}
-
-/// How an endpoint is reached.
-#[derive(Debug, Clone)]
-enum Way {
-    /// By its sidecar, over mutual TLS.
-    Mesh(Rc<Peer>),
-    /// As it is: it is outside the mesh.
-    Outside(IpAddr),
-}
-
-/// What reaches one endpoint of one service: its sidecar, connections to each of its ports, and where requests to it
-/// are counted.
-#[derive(Debug)]
-pub(super) struct Reach {
-    service: ServiceName,
-    workload: Arc<str>,
-    way: Way,
-    source: Arc<str>,
-    timeouts: Rc<Timeouts>,
-    connections: Arc<Connections>,
-    all: Weak<Balancer<Self>>,
-    edges: Rc<Edges>,
-    registry: Arc<Registry>,
-    /// By port; a service has few.
-    clients: RefCell<Vec<(u16, Client<ToPeer>)>>,
-    /// By the service that was called, which a route may have led here.
-    known_edges: RefCell<Vec<(ServiceName, Rc<Edge>)>>,
-}
-
-impl Reach {
-    /// Sends to an application port.
-    pub(super) fn client(&self, port: u16) -> Client<ToPeer> {
-        let mut clients = self.clients.borrow_mut();
-        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == port) {
-            return client.clone();
-        }
-        let client = Client::new(self.to_peer(port), self.timeouts.idle.get());
-        client.set_most_requests(self.timeouts.most_requests.get());
-        clients.push((port, client.clone()));
-        client
-    }
-
-    /// Connects to an application port.
-    pub(super) fn to_peer(&self, port: u16) -> ToPeer {
-        ToPeer {
-            way: self.way.clone(),
-            service: self.service.clone(),
-            port,
-            timeouts: self.timeouts.clone(),
-            connections: self.connections.clone(),
-            all: self.all.clone(),
-            registry: self.registry.clone(),
-        }
-    }
-
-    /// Where requests that called `called` and came here are counted.
-    pub(super) fn edge(&self, called: &ServiceName) -> Rc<Edge> {
-        let mut known = self.known_edges.borrow_mut();
-        if let Some((_, edge)) = known.iter().find(|(known, _)| known == called) {
-            return edge.clone();
-        }
-        let edge = self.edges.edge(EdgeKey {
-            direction: Hop::Outbound,
-            source: self.source.clone(),
-            target: called.as_str().into(),
-            backend: self.service.as_str().into(),
-            workload: self.workload.clone(),
-            mtls: matches!(self.way, Way::Mesh(_)),
-        });
-        known.push((called.clone(), edge.clone()));
-        edge
-    }
-
-    fn sweep(&self, idle_timeout: Duration) {
-        for (_, client) in &*self.clients.borrow() {
-            client.set_idle_timeout(idle_timeout);
-            client.set_most_requests(self.timeouts.most_requests.get());
-            client.sweep();
-        }
-    }
-
-    fn close_idle(&self) {
-        for (_, client) in &*self.clients.borrow() {
-            client.close_idle();
-        }
-    }
-}
-
-/// Connects to one port of one endpoint.
-#[derive(Debug)]
-pub(super) struct ToPeer {
-    way: Way,
-    service: ServiceName,
-    port: u16,
-    timeouts: Rc<Timeouts>,
-    connections: Arc<Connections>,
-    all: Weak<Balancer<Reach>>,
-    registry: Arc<Registry>,
-}
-
-impl ToPeer {
-    /// Connects for what is to be carried, as soon as the service may have one more connection.
-    pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
-        if self.connections.is_unbounded() {
-            return self.connect_to(carries).await;
-        }
-        // What is kept for later, to any of the endpoints, is less worth than what is needed now.
-        let make_room = || {
-            for endpoint in self.all.upgrade().iter().flat_map(|all| all.endpoints()) {
-                endpoint.reach().close_idle();
-            }
-        };
-        let place = Box::pin(self.connections.enter(self.timeouts.queue.get(), make_room)).await?;
-        let io = self.connect_to(carries).await?;
-        Ok(match place {
-            Some(place) => Io::Tunnel(Box::new(Placed { io, _place: place })),
-            None => io,
-        })
-    }
-
-    async fn connect_to(&self, carries: Carries) -> Result<Io, Refusal> {
-        let timeout = self.timeouts.connect.get();
-        let peer = match &self.way {
-            Way::Mesh(peer) => peer,
-            Way::Outside(address) => {
-                let address = SocketAddr::new(*address, self.port);
-                return crate::net::connect::tcp(address, timeout).await.map(Io::Tcp);
-            }
-        };
-        let connected = peer.connect(carries, &self.service, self.port, timeout).await;
-        let result = match &connected {
-            Ok((_, true)) => "resumed",
-            Ok((_, false)) => "full",
-            Err(refusal) => refusal.reason.as_str(),
-        };
-        self.registry.counter(Metric::Handshakes, &["client", result]).increment(1);
-        connected.map(|(io, _)| io)
-    }
-
-    /// Connects for bytes, all the way to the application.
-    pub(super) async fn open_opaque(&self) -> Result<Io, Refusal> {
-        let mut io = self.open(Carries::Tcp).await?;
-        if matches!(self.way, Way::Outside(_)) {
-            return Ok(io);
-        }
-        let timeout = self.timeouts.connect.get();
-        match tokio::time::timeout(timeout, tls::opening::read(&mut io)).await {
-            Ok(opened) => opened.map(|()| io),
-            Err(_) => Err(Refusal::new(Reason::ConnectTimeout, format_args!("no word within {timeout:?}"))),
-        }
-    }
-}
-
-impl Connect for ToPeer {
-    async fn connect(&self, version: Version) -> Result<Io, Refusal> {
-        match version {
-            Version::Http1 => self.open(Carries::Http1).await,
-            Version::Http2 => self.open(Carries::Http2).await,
-        }
     }
 }
