@@ -55,6 +55,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["authority", "compile", "inject"],
             &["history", "registry"],
             &["publish"],
+            &["explain"],
             &["mesh_api", "serve", "web"],
             &["app"],
             &["demo"],

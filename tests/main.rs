@@ -13,6 +13,7 @@ mod dns;
 mod drain;
 mod egress;
 mod exact;
+mod explain;
 mod failure;
 mod faults;
 mod floors;

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod config;
 pub mod demo;
 pub mod error;
+pub mod explain;
 pub mod history;
 pub mod inject;
 pub mod mesh_api;

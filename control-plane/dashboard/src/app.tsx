@@ -4,6 +4,7 @@ import { Mark, Moon, Sun } from "./components/icons";
 import { Empty } from "./components/parts";
 import { clock, exact, span } from "./format";
 import { EventsPage } from "./pages/events";
+import { ExplainPage } from "./pages/explain";
 import { MeshPage } from "./pages/mesh";
 import { ServicePage } from "./pages/service";
 import { WorkloadsPage } from "./pages/workloads";
@@ -16,6 +17,7 @@ const PAGES = [
   { page: "mesh", label: "Mesh", to: href({ page: "mesh", view: "map" }) },
   { page: "workloads", label: "Workloads", to: href({ page: "workloads" }) },
   { page: "events", label: "Events", to: href({ page: "events" }) },
+  { page: "explain", label: "Explain", to: "#/explain" },
 ] as const;
 
 export function App() {
@@ -80,6 +82,8 @@ function Page({ route }: { route: Route }) {
       return <WorkloadsPage />;
     case "events":
       return <EventsPage />;
+    case "explain":
+      return <ExplainPage question={route.question} />;
     case "unknown":
       return (
         <Empty title="There is no such page">
@@ -106,6 +110,8 @@ function titleOf(route: Route): string {
       return "Workloads";
     case "events":
       return "Events";
+    case "explain":
+      return "Explain";
     case "unknown":
       return "Not found";
   }

@@ -5,6 +5,7 @@ import "./styles/base.css";
 import "./styles/shell.css";
 import "./styles/parts.css";
 import "./styles/map.css";
+import "./styles/explain.css";
 import { App } from "./app";
 import { connect } from "./state/store";
 import { applyKeptTheme } from "./theme";

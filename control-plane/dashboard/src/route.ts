@@ -6,7 +6,18 @@ export type Route =
   | { page: "service"; namespace: string; name: string; minutes: number }
   | { page: "workloads" }
   | { page: "events" }
+  | { page: "explain"; question: Question }
   | { page: "unknown"; path: string };
+
+/** A request to be explained, as it stands in the page's address. */
+export interface Question {
+  from: string;
+  to: string;
+  method: string;
+  path: string;
+  /** "name: value", one a line. */
+  headers: string;
+}
 
 /** Spans a service page offers; the control plane keeps 30 minutes. */
 export const SPANS_MINUTES = [1, 5, 15, 30] as const;
@@ -24,6 +35,11 @@ export function parse(fragment: string): Route {
     return { page: "service", namespace, name, minutes };
   }
   if (page === "workloads" && parts.length === 1) return { page: "workloads" };
+  if (page === "explain" && parts.length === 1) {
+    const text = (name: string) => parameters.get(name) ?? "";
+    const question = { from: text("from"), to: text("to"), method: text("method") || "GET", path: text("path") || "/", headers: text("headers") };
+    return { page: "explain", question };
+  }
   if (page === "events" && parts.length === 1) return { page: "events" };
   return { page: "unknown", path };
 }
@@ -40,6 +56,12 @@ export function href(route: Exclude<Route, { page: "unknown" }>): string {
       return "#/workloads";
     case "events":
       return "#/events";
+    case "explain": {
+      const usual: Partial<Question> = { method: "GET", path: "/" };
+      const said = Object.entries(route.question).filter(([name, value]) => value !== "" && value !== usual[name as keyof Question]);
+      const query = new URLSearchParams(said).toString();
+      return query === "" ? "#/explain" : `#/explain?${query}`;
+    }
   }
 }
 

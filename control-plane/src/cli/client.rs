@@ -74,6 +74,16 @@ impl Client {
         self.request(Method::GET, path, &[], None).await
     }
 
+    /// Reads with parameters.
+    pub(super) async fn query(&self, path: &[String], parameters: &[(&str, &str)]) -> Result<Value, Failure> {
+        self.request(Method::GET, path, parameters, None).await
+    }
+
+    /// Asks what changes nothing.
+    pub(super) async fn ask(&self, path: &[String], question: &Value) -> Result<Value, Failure> {
+        self.request(Method::POST, path, &[], Some(question)).await
+    }
+
     /// Reads what may not be there.
     pub(super) async fn find(&self, path: &[String]) -> Result<Option<Value>, Failure> {
         match self.get(path).await {
@@ -94,21 +104,23 @@ impl Client {
         if let Err(message) = &self.token {
             return Err(Failure::Usage(message.clone()));
         }
-        self.request(method, path, flags, body).await
+        let set = flags.iter().filter(|(_, set)| *set);
+        let parameters: Vec<(&str, &str)> = set.map(|(name, _)| (*name, "true")).collect();
+        self.request(method, path, &parameters, body).await
     }
 
     async fn request(
         &self,
         method: Method,
         path: &[String],
-        flags: &[(&str, bool)],
+        parameters: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let mut url = self.server.clone();
         // Names from the command line are escaped here: they can never become another path.
         url.path_segments_mut().expect("http URLs have paths").pop_if_empty().extend(path);
-        for (name, _) in flags.iter().filter(|(_, set)| *set) {
-            url.query_pairs_mut().append_pair(name, "true");
+        for (name, value) in parameters {
+            url.query_pairs_mut().append_pair(name, value);
         }
         let mut request = self.http.request(method, url);
         if let Ok(Some(token)) = &self.token {

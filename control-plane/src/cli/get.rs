@@ -34,6 +34,15 @@ enum Output {
     Json,
 }
 
+/// How the living mesh is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LiveOutput {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
 /// The kind that a word means.
 pub(super) fn parse_kind(word: &str) -> Result<Kind, String> {
     let known = || Kind::ALL.map(Kind::plural).join(", ");

@@ -12,14 +12,18 @@ mod apply;
 mod client;
 mod delete;
 mod describe;
+mod endpoints;
+mod explain;
 mod failure;
 mod files;
 mod get;
 mod inject;
 mod join;
 mod server;
+mod stat;
 mod table;
 mod tokens;
+mod top;
 mod words;
 
 pub use failure::{Exit, Failure};
@@ -72,6 +76,14 @@ enum Command {
     Delete(delete::DeleteArgs),
     /// Tell everything about one document in words
     Describe(describe::DescribeArgs),
+    /// Tell what becomes of a request, and why, by the code that sidecars run
+    Explain(explain::ExplainArgs),
+    /// Show how services, workloads or edges fared: success, requests, latency
+    Stat(stat::StatArgs),
+    /// The same live, in place
+    Top(top::TopArgs),
+    /// Show who serves a service, and what each caller's sidecar thinks of them
+    Endpoints(endpoints::EndpointsArgs),
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -126,6 +138,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Get(args) => get::run(&args, &client()?).await,
             Command::Delete(args) => delete::run(&args, &client()?).await,
             Command::Describe(args) => describe::run(&args, &client()?).await,
+            Command::Explain(args) => explain::run(&args, &client()?).await,
+            Command::Stat(args) => stat::run(&args, &client()?).await,
+            Command::Top(args) => top::run(&args, &client()?).await,
+            Command::Endpoints(args) => endpoints::run(&args, &client()?).await,
             Command::Token(command) => tokens::run(&command, &client()?).await,
             Command::Inject(args) => inject::run(*args),
             Command::Join(args) => join::run(&args, &cli.connection).await,

@@ -21,6 +21,25 @@ fn line(cells: &[&str], widths: &[usize]) -> String {
     format!("{}\n", padded.join("  ").trim_end())
 }
 
+/// A share as percent; a failure is never rounded away. `-` where nothing was measured.
+pub(super) fn share(share: Option<f64>) -> String {
+    match share {
+        None => "-".to_owned(),
+        Some(share) if share >= 1.0 => "100%".to_owned(),
+        Some(share) => format!("{:.2}%", (share * 10_000.0).floor() / 100.0),
+    }
+}
+
+/// A time in milliseconds: `0.4ms`, `12ms`, `1.5s`; `-` where nothing was measured.
+pub(super) fn milliseconds(time: Option<f64>) -> String {
+    match time {
+        None => "-".to_owned(),
+        Some(ms) if ms >= 1000.0 => format!("{:.1}s", ms / 1000.0),
+        Some(ms) if ms >= 10.0 => format!("{ms:.0}ms"),
+        Some(ms) => format!("{ms:.1}ms"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

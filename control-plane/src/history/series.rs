@@ -194,13 +194,18 @@ impl Series {
         }
     }
 
-    /// The sum over the last `seconds` whole seconds (at most [`FINE_SPAN_S`]), and how many of them it has existed for.
+    /// The sum over the last `seconds` whole seconds, and how many of them it has existed for. Beyond [`FINE_SPAN_S`] it is
+    /// as of the last [`COARSE_STEP_S`] that are complete.
     pub fn recent(&self, now_ms: i64, seconds: i64) -> (Counts, f64) {
         let now = now_ms.div_euclid(1000);
-        let seconds = seconds.clamp(1, FINE_SPAN_S - 1);
+        let (ring, until, seconds) = if seconds <= FINE_SPAN_S {
+            (&self.fine, now, seconds.clamp(1, FINE_SPAN_S - 1))
+        } else {
+            (&self.coarse, now - now.rem_euclid(COARSE_STEP_S), seconds.min(SPAN_S - COARSE_STEP_S))
+        };
         let mut sum = Counts::default();
-        self.fine.between(now - seconds, now).for_each(|(_, counts)| sum.add(counts));
-        let existed = (now - self.first_s).clamp(1, seconds);
+        ring.between(until - seconds, until).for_each(|(_, counts)| sum.add(counts));
+        let existed = (until - self.first_s).clamp(1, seconds);
         (sum, existed as f64)
     }
 
@@ -267,6 +272,18 @@ mod tests {
         assert_eq!(series.recent(START_MS + 1000, 10).0.requests, 7);
         assert_eq!(series.recent(START_MS + 10_000, 10).0.requests, 7);
         assert_eq!(series.recent(START_MS + 11_000, 10).0, Counts::default());
+    }
+
+    #[test]
+    fn a_long_window_is_summed_from_the_coarse_buckets() {
+        let mut series = Series::new(START_MS);
+        for second in 0..600 {
+            series.add(START_MS + second * 1000, 1000, &delta(2, 1, 10_000));
+        }
+        let (sum, seconds) = series.recent(START_MS + 600_000, 300);
+        assert_eq!((sum.requests, sum.failures, seconds), (600, 300, 300.0));
+        let (sum, seconds) = series.recent(START_MS + 600_000, 1800);
+        assert_eq!((sum.requests, seconds), (1200, 600.0));
     }
 
     #[test]

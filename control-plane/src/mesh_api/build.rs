@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pillion_api::{
-    model::USUAL_WEIGHT,
+    model::{self, USUAL_WEIGHT},
     wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind},
 };
 use prost::Message;
@@ -12,14 +12,16 @@ use super::{
     MeshState, faults,
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
-        PolicyReference, RefusedUpdate, SeriesView, ServiceSummary, ServiceView, Window, WorkloadView,
-        rounded, rounded_share,
+        PolicyReference, RefusedUpdate, RouteBackend, RouteView, SeriesView, ServiceSummary, ServiceView,
+        Window, WorkloadView, rounded, rounded_share,
     },
 };
 use crate::{
+    explain,
     history::{self, COARSE_STEP_S, Counts, EdgeKey, FINE_SPAN_S, Series},
     publish::Refusal,
     registry::Member,
+    resource::Documents,
 };
 
 /// Current figures are taken over this many seconds.
@@ -30,13 +32,13 @@ const SHARE_WINDOW_S: i64 = 60;
 const EVENTS: usize = 50;
 
 /// Everybody's place: members by node, a node being a service or a lone workload.
-struct Nodes {
-    by_name: BTreeMap<String, Vec<Member>>,
+pub(super) struct Nodes {
+    pub(super) by_name: BTreeMap<String, Vec<Member>>,
     services: BTreeSet<String>,
 }
 
 impl Nodes {
-    fn of(state: &MeshState) -> Self {
+    pub(super) fn of(state: &MeshState) -> Self {
         let (compiled, memberships) = (state.publisher.compiled(), state.publisher.memberships());
         let services: BTreeSet<String> = compiled.keys().map(ToString::to_string).collect();
         let mut by_name: BTreeMap<String, Vec<Member>> =
@@ -54,7 +56,7 @@ impl Nodes {
         Self { by_name, services }
     }
 
-    fn kind(&self, name: &str) -> NodeKind {
+    pub(super) fn kind(&self, name: &str) -> NodeKind {
         if self.services.contains(name) {
             NodeKind::Service
         } else if self.by_name.contains_key(name) {
@@ -64,7 +66,7 @@ impl Nodes {
         }
     }
 
-    fn summary(&self, name: &str, history: &history::State, now_ms: i64) -> ServiceSummary {
+    pub(super) fn summary(&self, name: &str, history: &history::State, now_ms: i64) -> ServiceSummary {
         let members = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
         ServiceSummary {
             name: name.to_owned(),
@@ -79,7 +81,7 @@ impl Nodes {
 
     /// What tells of a node's requests: its own sidecars. Where it has none (it only carries routes, or all of its workloads
     /// are gone), those that call it.
-    fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
+    pub(super) fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
         if self.by_name.get(name).is_some_and(|members| !members.is_empty()) {
             return history.service(name).into_iter().collect();
         }
@@ -89,7 +91,7 @@ impl Nodes {
 }
 
 /// A workload that belongs to no service is a node by its own name.
-fn lone_name(member: &Member) -> String {
+pub(super) fn lone_name(member: &Member) -> String {
     format!("{}.{}", member.name(), member.workload.namespace)
 }
 
@@ -117,13 +119,22 @@ pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
 }
 
 /// `None`: neither a service nor a workload is known by that name.
-pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) -> Option<ServiceView> {
+pub(super) fn service(
+    state: &MeshState,
+    documents: &Documents,
+    name: &str,
+    minutes: i64,
+    now_ms: i64,
+) -> Option<ServiceView> {
     let nodes = Nodes::of(state);
     let members = nodes.by_name.get(name)?;
     let config = state.publisher.service(name).map(|service| {
         wire::ServiceConfig::decode(service.config.bytes.clone())
             .expect("the compiler encodes what it can decode")
     });
+    // As sidecars read it.
+    let known = config.clone().and_then(|config| model::Service::try_from(config).ok());
+    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy.source, documents));
     state.history.read(|history| {
         let edges = || history.edges().iter();
         let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, now_ms);
@@ -139,6 +150,11 @@ pub(super) fn service(state: &MeshState, name: &str, minutes: i64, now_ms: i64) 
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
             policies: config.as_ref().map(policies).unwrap_or_default(),
             backends: backends(name, config.as_ref(), history, now_ms),
+            policy,
+            routes: known
+                .iter()
+                .flat_map(|known| known.routes.iter().map(|rule| route(rule, known)))
+                .collect(),
         })
     })
 }
@@ -294,6 +310,25 @@ fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
         })
         .collect();
     references.into_iter().collect()
+}
+
+fn route(rule: &model::RouteRule, service: &model::Service) -> RouteView {
+    let total: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    let backends = rule.backends.iter().map(|backend| RouteBackend {
+        service: backend.service.to_string(),
+        port: backend.port,
+        share_percent: match total {
+            0 => 0.0,
+            total => rounded(f64::from(backend.weight) * 100.0 / total as f64),
+        },
+    });
+    RouteView {
+        route: rule.route.clone(),
+        rule: rule.rule.clone(),
+        conditions: explain::conditions(rule),
+        effects: explain::effects(rule, service.policy.request_timeout),
+        backends: backends.collect(),
+    }
 }
 
 /// What the routes of a service say of its backends, and where its requests went.

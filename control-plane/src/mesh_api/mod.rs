@@ -2,7 +2,9 @@
 
 mod build;
 mod events;
+mod explain;
 mod faults;
+mod stat;
 pub mod view;
 
 use std::sync::Arc;
@@ -17,12 +19,13 @@ use axum::{
 use pillion_api::name::ServiceName;
 use serde::Deserialize;
 
-pub use self::{events::Ticker, faults::tell};
+pub use self::{events::Ticker, explain::explain_router, faults::tell};
 use crate::{
     clock::unix_ms,
     history::History,
     publish::{Compiler, Publisher},
     registry::Registry,
+    resource::{Fault, cache::DocumentCache},
     telemetry::Telemetry,
 };
 
@@ -34,6 +37,8 @@ pub struct MeshState {
     pub publisher: Arc<Publisher>,
     /// What sidecars measured.
     pub history: Arc<History>,
+    /// What people wrote.
+    pub documents: Arc<DocumentCache>,
     /// The server's own metrics.
     pub telemetry: Arc<Telemetry>,
     /// Of every identity.
@@ -55,6 +60,7 @@ pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> Router {
     Router::new()
         .route("/", get(mesh))
         .route("/services/{namespace}/{name}", get(service))
+        .route("/stat", get(stat::stat))
         .route("/workloads", get(workloads))
         .route("/control-plane", get(control_plane))
         .route("/events", get(listen))
@@ -87,9 +93,13 @@ async fn service(
     if !(1..=MAX_MINUTES).contains(&minutes) {
         return problem(StatusCode::BAD_REQUEST, &expected);
     }
+    let documents = match handlers.state.documents.current().await {
+        Ok((_, documents)) => documents,
+        Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    };
     let found = ServiceName::new(&name, &namespace)
         .ok()
-        .and_then(|name| build::service(&handlers.state, name.as_str(), minutes, unix_ms()));
+        .and_then(|name| build::service(&handlers.state, &documents, name.as_str(), minutes, unix_ms()));
     match found {
         Some(view) => fresh(view),
         None => {
@@ -121,11 +131,19 @@ fn fresh(view: impl serde::Serialize) -> Response {
 
 /// RFC 9457.
 fn problem(status: StatusCode, detail: &str) -> Response {
-    let body = serde_json::json!({
+    problem_with(status, detail, &[])
+}
+
+/// The same, with everything that is wrong.
+fn problem_with(status: StatusCode, detail: &str, faults: &[Fault]) -> Response {
+    let mut body = serde_json::json!({
         "type": "about:blank",
         "title": status.canonical_reason().unwrap_or_default(),
         "status": status.as_u16(),
         "detail": detail,
     });
+    if !faults.is_empty() {
+        body["faults"] = serde_json::json!(faults);
+    }
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

@@ -1,8 +1,11 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::history::{Counts, Event};
+use crate::{
+    explain::PolicyView,
+    history::{Counts, Event},
+};
 
 /// Numbers of a thing's requests over the last seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -141,6 +144,67 @@ pub struct Edge {
     pub refusals: std::collections::BTreeMap<String, f64>,
 }
 
+/// Of what figures are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatKind {
+    /// Each Service, by what reaches it.
+    #[default]
+    Services,
+    /// Each workload, by what reaches it.
+    Workloads,
+    /// Each caller with each service that it calls, as the caller's sidecars measured it.
+    Edges,
+}
+
+/// Figures over a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatView {
+    /// The server's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: i64,
+    /// Of what.
+    pub kind: StatKind,
+    /// Over how long.
+    pub window_seconds: i64,
+    /// By name.
+    pub rows: Vec<StatRow>,
+}
+
+/// Figures of one service, workload or edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatRow {
+    /// `<name>.<namespace>`; of an edge the service called.
+    pub name: String,
+    /// Of an edge: the caller.
+    pub from: Option<String>,
+    /// Of an edge: the service that served it, where a route chose another.
+    pub backend: Option<String>,
+    /// Of a workload: the service it belongs to.
+    pub service: Option<String>,
+    /// Workloads that are ready; not of edges.
+    pub ready: Option<usize>,
+    /// Workloads; not of edges.
+    pub instances: Option<usize>,
+    /// Requests per second.
+    pub rps: f64,
+    /// Share of requests that did not fail; null without requests.
+    pub success_rate: Option<f64>,
+    /// Milliseconds; null without requests.
+    pub p50_ms: Option<f64>,
+    /// Milliseconds; null without requests.
+    pub p95_ms: Option<f64>,
+    /// Milliseconds; null without requests.
+    pub p99_ms: Option<f64>,
+    /// Opaque connections opened within the window.
+    pub connections: u64,
+    /// Whether everything went over mutual TLS; null where nothing went.
+    pub mtls: Option<bool>,
+    /// Refusals within the window, by reason.
+    pub refusals: std::collections::BTreeMap<String, u64>,
+}
+
 /// One service in full.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -162,6 +226,38 @@ pub struct ServiceView {
     pub policies: Vec<PolicyReference>,
     /// Where its routes send requests.
     pub backends: Vec<BackendShare>,
+    /// Every value that holds for calls of it, and where it is from; null for what is no service.
+    pub policy: Option<PolicyView>,
+    /// Its rules, in the order in which sidecars try them.
+    pub routes: Vec<RouteView>,
+}
+
+/// One rule of a route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteView {
+    /// `<namespace>/<name>` of the route.
+    pub route: String,
+    /// The rule's name, else its index.
+    pub rule: String,
+    /// What a request must be like, in plain words; empty: any.
+    pub conditions: Vec<String>,
+    /// What is done to requests and answers, in plain words.
+    pub effects: Vec<String>,
+    /// Who gets them.
+    pub backends: Vec<RouteBackend>,
+}
+
+/// A backend of a rule.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteBackend {
+    /// `<name>.<namespace>`.
+    pub service: String,
+    /// Of that service.
+    pub port: u16,
+    /// Of the rule's requests, percent.
+    pub share_percent: f64,
 }
 
 /// Columns of equal length.

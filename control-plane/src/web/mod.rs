@@ -107,9 +107,9 @@ impl WebState {
     }
 }
 
-/// All of the server's HTTP; `mesh` is what is under `/v1/mesh`.
-pub fn router(state: WebState, mesh: Router) -> Router {
-    let (api, description) = OpenApiRouter::with_openapi(openapi::base())
+/// All of the server's HTTP; `mesh` is what is under `/v1/mesh`, `explain` what else only reads.
+pub fn router(state: WebState, mesh: Router, explain: OpenApiRouter) -> Router {
+    let (api, mut description) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(documents::list_everywhere))
         .routes(routes!(documents::list_namespace))
         .routes(routes!(documents::get, documents::put, documents::delete))
@@ -119,7 +119,9 @@ pub fn router(state: WebState, mesh: Router) -> Router {
         .split_for_parts();
     let read_guard = middleware::from_fn_with_state(state.clone(), access::read_guard);
     // Static paths go before `{kind}`.
-    let mesh = Router::new().nest("/v1/mesh", mesh).layer(read_guard.clone());
+    let (explain, described) = explain.split_for_parts();
+    description.merge(described);
+    let mesh = Router::new().nest("/v1/mesh", mesh).merge(explain).layer(read_guard.clone());
     let metrics = Router::new().route("/metrics", get(metrics)).layer(read_guard);
     let host_guard = middleware::from_fn_with_state(state.clone(), access::host_guard);
     api.merge(metrics)

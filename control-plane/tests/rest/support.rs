@@ -67,7 +67,7 @@ impl Server {
         });
         let mesh = Router::new().route("/", get(async || Json(json!({ "services": [] }))));
         let (stop, stopped) = watch::channel(false);
-        let router = web::router(state, mesh);
+        let router = web::router(state, mesh, utoipa_axum::router::OpenApiRouter::new());
         let task =
             tokio::spawn(async move { web::listen::serve(listener, None, router, stopped).await.unwrap() });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

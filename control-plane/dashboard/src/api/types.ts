@@ -56,6 +56,28 @@ export interface Mesh {
   services: MeshService[];
   edges: MeshEdge[];
   events: MeshEvent[];
+  /** Faults injected on purpose that are active now. */
+  faults?: Fault[];
+}
+
+/** A fault that a policy injects now, until it expires. */
+export interface Fault {
+  /** "<name>.<namespace>" of the service whose callers see it. */
+  service: string;
+  /** "<namespace>/<TrafficPolicy name>". */
+  policy: string;
+  name: string;
+  untilMs: number;
+  /** What requests wait for; 0: nothing. */
+  delayMs: number;
+  delayPercent: number;
+  /** What requests are answered with; 0: nothing. */
+  abortStatus: number;
+  abortPercent: number;
+  /** "<service>.<namespace>" or "*.<namespace>"; none: everybody. */
+  callers: string[];
+  /** Whether it is only for some of their requests. */
+  matches: boolean;
 }
 
 export type BreakerState = "closed" | "open" | "half-open";
@@ -120,6 +142,71 @@ export interface ServiceDetail extends MeshService {
   callees: MeshEdge[];
   policies: PolicyReference[];
   backends: BackendShare[];
+  /** Every value that holds for calls of it; `null` for what is no service. */
+  policy: Policy | null;
+  routes: RouteRule[];
+}
+
+/** Every value of a service's policy, and where each is from. */
+export interface Policy {
+  service: string;
+  /** "TrafficPolicy <namespace>/<name>"; `null`: all defaults. */
+  source: string | null;
+  fields: PolicyField[];
+}
+
+export interface PolicyField {
+  /** "circuitBreaker.openTime.base". */
+  field: string;
+  value: string;
+  /** "TrafficPolicy <namespace>/<name>", or "default". */
+  source: string;
+  about: string;
+}
+
+/** One rule, with a match of it, in the order in which sidecars try them. */
+export interface RouteRule {
+  /** "<namespace>/<name>" of the route. */
+  route: string;
+  rule: string;
+  /** In plain words; none: any request. */
+  conditions: string[];
+  effects: string[];
+  backends: { service: string; port: number; sharePercent: number }[];
+}
+
+/** What POST /v1/explain answers. */
+export interface Explanation {
+  request: { method: string; path: string; headers: { name: string; value: string }[] };
+  source: { name: string; workloads: { workload: string; connected: boolean }[] };
+  target: { meaning: string; service: string; port: number; targetPort: number; protocol: string };
+  rules: { route: string; rule: string; conditions: string[]; taken: boolean; why: string }[];
+  decision: { outcome: string; text: string; effects: string[] };
+  backends: ExplainedBackend[];
+  policies: Policy[];
+  authorization: string;
+  verdict: { outcome: string; reasons: string[]; text: string };
+  notes: string[];
+}
+
+export interface ExplainedBackend {
+  service: string;
+  port: number;
+  weight: number;
+  sharePercent: number;
+  outcome: string;
+  text: string;
+  effects: string[];
+  endpoints: {
+    uid: string;
+    workload: string;
+    address: string;
+    zone: string;
+    weight: number;
+    ready: boolean;
+    reason: string;
+    seenBy: { workload: string; breaker: BreakerState; share: number; inFlight: number; latencyMs: number; openedReason: string }[];
+  }[];
 }
 
 export interface RefusedUpdate {

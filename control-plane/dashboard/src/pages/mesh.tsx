@@ -2,6 +2,7 @@
 import { useMemo } from "preact/hooks";
 import type { MeshEdge } from "../api/types";
 import { EventList } from "../components/events";
+import { Faults } from "../components/faults";
 import { Empty, Success, Tile } from "../components/parts";
 import { NOTHING, count, rate } from "../format";
 import { href } from "../route";
@@ -39,6 +40,7 @@ export function MeshPage({ view }: { view: "map" | "table" }) {
           </a>
         </div>
       </div>
+      <Faults faults={mesh.faults ?? []} />
       {graph.nodes.length === 0 ? <NothingYet /> : <Overview live={live} graph={graph} view={view} />}
       <section class="latest" aria-labelledby="latest-title">
         <div class="section-head">

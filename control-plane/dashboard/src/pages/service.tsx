@@ -3,6 +3,9 @@ import type { Endpoint, MeshEdge, ServiceDetail } from "../api/types";
 import { type BreakerGroup, groupBreakers } from "../breakers";
 import { Chart } from "../components/chart";
 import { EventList } from "../components/events";
+import { Faults } from "../components/faults";
+import { PolicySection } from "../components/policy";
+import { Routes } from "../components/routes";
 import { Empty, HealthBadge, Success, Tile, Transport } from "../components/parts";
 import { count, latency, percent, rate, serviceName } from "../format";
 import { serviceHealth } from "../health";
@@ -21,7 +24,7 @@ export interface ServicePageProps {
 export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
   const path = `${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
   const { data, fault, absent } = useResource<ServiceDetail>(`v1/mesh/services/${path}?minutes=${minutes}`);
-  const { events } = useLive();
+  const { events, mesh } = useLive();
   const full = `${name}.${namespace}`;
   const about = events.filter((event) => event.service === full).slice(0, 8);
   return (
@@ -31,6 +34,9 @@ export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
           {name} <span class="subject">{namespace}</span>
           {data && <HealthBadge health={serviceHealth(data)} />}
         </h1>
+        <a class="ask" href={href({ page: "explain", question: { from: "", to: full, method: "GET", path: "/", headers: "" } })}>
+          Explain a request
+        </a>
         <div class="switch" role="group" aria-label="Time span">
           {SPANS_MINUTES.map((span) => (
             <a
@@ -43,6 +49,7 @@ export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
           ))}
         </div>
       </div>
+      <Faults faults={(mesh?.faults ?? []).filter((active) => active.service === full)} />
       {fault && !absent && <p class="fault">{fault} What is shown is the last good answer.</p>}
       {absent && data === null ? (
         <Empty title={`The mesh knows no ${full}`}>
@@ -111,6 +118,7 @@ function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
         />
       </section>
 
+      {detail.routes.length > 0 && <Routes rules={detail.routes} full={full} />}
       {detail.backends.length > 0 && <Backends detail={detail} />}
       <Endpoints detail={detail} full={full} />
 
@@ -119,23 +127,11 @@ function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
         <EdgeTable title="Calls" edges={detail.callees} end="to" nobody="It has called nothing lately." />
       </div>
 
-      <section aria-labelledby="policies-title">
-        <h2 id="policies-title">Policies</h2>
-        {detail.policies.length === 0 ? (
-          <p class="quiet">
-            Defaults apply. To set others: <code>pillion apply -f policy.yaml</code>
-          </p>
-        ) : (
-          <ul class="policies">
-            {detail.policies.map((policy) => (
-              <li key={`${policy.kind}/${policy.namespace}/${policy.name}`}>
-                <span class="note">{policy.kind}</span> <strong>{policy.name}</strong>
-                <code>{`pillion describe ${policy.kind.toLowerCase()} ${policy.name} -n ${policy.namespace}`}</code>
-              </li>
-            ))}
-          </ul>
-        )}
-      </section>
+      {detail.policy ? (
+        <PolicySection policy={detail.policy} references={detail.policies} />
+      ) : (
+        <p class="quiet alone">No policy is for a workload that no service selects.</p>
+      )}
     </>
   );
 }

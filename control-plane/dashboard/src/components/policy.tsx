@@ -1,0 +1,81 @@
+// The values that hold for calls of a service, and where each is from.
+import type { Policy, PolicyField, PolicyReference } from "../api/types";
+import { count } from "../format";
+
+const DEFAULT = "default";
+
+/** Those that somebody has written, and the others. */
+export function parted(fields: readonly PolicyField[]): { written: PolicyField[]; usual: PolicyField[] } {
+  return {
+    written: fields.filter((field) => field.source !== DEFAULT),
+    usual: fields.filter((field) => field.source === DEFAULT),
+  };
+}
+
+export function PolicySection({ policy, references }: { policy: Policy; references: readonly PolicyReference[] }) {
+  return (
+    <section aria-labelledby="policies-title" class="policy">
+      <h2 id="policies-title">Policy</h2>
+      {references.length > 0 && (
+        <ul class="policies">
+          {references.map((document) => (
+            <li key={`${document.kind}/${document.namespace}/${document.name}`}>
+              <span class="note">{document.kind}</span> <strong>{document.name}</strong>
+              <code>{`pillion describe ${document.kind.toLowerCase()} ${document.name} -n ${document.namespace}`}</code>
+            </li>
+          ))}
+        </ul>
+      )}
+      <PolicyValues policy={policy} label="Policy values" />
+    </section>
+  );
+}
+
+/** What is written is shown; what is by default can be opened. */
+export function PolicyValues({ policy, label }: { policy: Policy; label: string }) {
+  const { written, usual } = parted(policy.fields);
+  return (
+    <>
+      {written.length > 0 ? (
+        <Values fields={written} label={label} />
+      ) : (
+        <p class="quiet">
+          Defaults apply. To set others: <code>pillion apply -f policy.yaml</code>
+        </p>
+      )}
+      {usual.length > 0 && (
+        <details class="usual">
+          <summary>{count(usual.length, "value")} by default</summary>
+          <Values fields={usual} label={`${label}, by default`} />
+        </details>
+      )}
+    </>
+  );
+}
+
+function Values({ fields, label }: { fields: readonly PolicyField[]; label: string }) {
+  return (
+    <div class="table-frame" role="region" aria-label={label} tabIndex={0}>
+      <table class="values">
+        <thead>
+          <tr>
+            <th scope="col">Field</th>
+            <th scope="col">Value</th>
+            <th scope="col">From</th>
+            <th scope="col">What it is</th>
+          </tr>
+        </thead>
+        <tbody>
+          {fields.map((field) => (
+            <tr key={field.field} data-field={field.field}>
+              <th scope="row">{field.field}</th>
+              <td class="value">{field.value}</td>
+              <td class="from">{field.source}</td>
+              <td class="note">{field.about}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

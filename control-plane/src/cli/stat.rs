@@ -1,0 +1,167 @@
+//! `pillion stat`: how services, workloads or edges fared over a window.
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::{Client, Failure, get::LiveOutput, print, table};
+use crate::{
+    mesh_api::view::{StatKind, StatRow, StatView},
+    resource::duration,
+};
+
+/// Show how services, workloads or edges fared.
+#[derive(Debug, Args)]
+pub(super) struct StatArgs {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Over the last so long, up to 30m
+    #[arg(long, default_value = "1m", value_parser = parse_window)]
+    window: Window,
+    /// How
+    #[arg(short, long, value_enum, default_value_t = LiveOutput::Table)]
+    output: LiveOutput,
+}
+
+/// Of what.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Wanted {
+    /// Of what: services, workloads, or edges: who calls whom
+    #[arg(value_enum, default_value_t = What::Services)]
+    pub(super) what: What,
+    /// Only of this namespace
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Only what this service or lone workload sends, NAME.NAMESPACE
+    #[arg(long, value_name = "NAME.NAMESPACE")]
+    from: Option<String>,
+    /// Only what is sent to this service, NAME.NAMESPACE
+    #[arg(long, value_name = "NAME.NAMESPACE")]
+    to: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum What {
+    #[value(alias = "service", alias = "svc")]
+    Services,
+    #[value(alias = "workload")]
+    Workloads,
+    #[value(alias = "edge")]
+    Edges,
+}
+
+impl What {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Workloads => "workloads",
+            Self::Edges => "edges",
+        }
+    }
+}
+
+/// Whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window(pub(super) u64);
+
+pub(super) fn parse_window(text: &str) -> Result<Window, String> {
+    match duration::parse(text)?.as_secs() {
+        seconds @ 1..=1800 => Ok(Window(seconds)),
+        _ => Err("must be from 1s to 30m".to_owned()),
+    }
+}
+
+impl Wanted {
+    /// Whether it is of some requests only, which is not known of workloads.
+    pub(super) fn is_narrowed(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    /// What the server has of it.
+    pub(super) async fn figures(&self, client: &Client, Window(window): Window) -> Result<Value, Failure> {
+        let window = window.to_string();
+        let mut parameters = vec![("kind", self.what.word()), ("window", &window)];
+        for (name, value) in [("namespace", &self.namespace), ("from", &self.from), ("to", &self.to)] {
+            parameters.extend(value.as_deref().map(|value| (name, value)));
+        }
+        client.query(&["v1", "mesh", "stat"].map(str::to_owned), &parameters).await
+    }
+}
+
+pub(super) async fn run(args: &StatArgs, client: &Client) -> Result<(), Failure> {
+    let answer = args.wanted.figures(client, args.window).await?;
+    if args.output == LiveOutput::Json {
+        return print(&format!("{answer:#}\n"));
+    }
+    let view = read(answer)?;
+    if view.rows.is_empty() {
+        return print(&nothing(view.kind));
+    }
+    print(&render(&view))
+}
+
+/// What the server answered, typed.
+pub(super) fn read(answer: Value) -> Result<StatView, Failure> {
+    serde_json::from_value(answer)
+        .map_err(|error| Failure::Local(format!("the server is of another release: {error}")))
+}
+
+/// What to say where there is nothing.
+pub(super) fn nothing(kind: StatKind) -> String {
+    match kind {
+        StatKind::Services => "no services\n".to_owned(),
+        StatKind::Workloads => "no workloads\n".to_owned(),
+        StatKind::Edges => "nobody called anybody\n".to_owned(),
+    }
+}
+
+/// The table of it.
+pub(super) fn render(view: &StatView) -> String {
+    let rows: Vec<Vec<String>> = view.rows.iter().map(|row| cells(view.kind, row)).collect();
+    table::render(&heading(view.kind), &rows)
+}
+
+/// The columns that every kind ends with.
+const FIGURES: [&str; 7] = ["SUCCESS", "RPS", "P50", "P95", "P99", "TCP-CONN", "REFUSED"];
+
+fn heading(kind: StatKind) -> Vec<&'static str> {
+    let own: &[&str] = match kind {
+        StatKind::Services => &["SERVICE", "READY"],
+        StatKind::Workloads => &["WORKLOAD", "SERVICE", "READY"],
+        StatKind::Edges => &["FROM", "TO", "SERVED-BY", "SECURED"],
+    };
+    [own, &FIGURES].concat()
+}
+
+fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let count = |count: Option<usize>| count.unwrap_or_default().to_string();
+    let ready = match kind {
+        StatKind::Workloads if row.ready == Some(1) => "yes".to_owned(),
+        StatKind::Workloads => "no".to_owned(),
+        _ => format!("{}/{}", count(row.ready), count(row.instances)),
+    };
+    let mut cells = match kind {
+        StatKind::Services => vec![row.name.clone(), ready],
+        StatKind::Workloads => vec![row.name.clone(), or_dash(&row.service), ready],
+        StatKind::Edges => {
+            let secured = match row.mtls {
+                Some(true) => "mTLS",
+                Some(false) => "no",
+                None => "-",
+            };
+            vec![or_dash(&row.from), row.name.clone(), or_dash(&row.backend), secured.to_owned()]
+        }
+    };
+    let refused: Vec<String> =
+        row.refusals.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+    cells.extend([
+        table::share(row.success_rate),
+        format!("{:.1}", row.rps),
+        table::milliseconds(row.p50_ms),
+        table::milliseconds(row.p95_ms),
+        table::milliseconds(row.p99_ms),
+        row.connections.to_string(),
+        if refused.is_empty() { "-".to_owned() } else { refused.join(", ") },
+    ]);
+    cells
+}

@@ -1,0 +1,134 @@
+//! Who may get a request that is for one backend, as each caller's sidecar sees them.
+
+use pillion_api::{
+    model,
+    wire::{self, EndpointGauge, endpoint_gauge::Breaker},
+};
+
+use super::{
+    sidecar,
+    view::{CandidateView, SightView},
+};
+use crate::{history, registry::Member};
+
+/// What becomes of a request that reaches an endpoint.
+pub(super) const SENT: &str = "sent";
+/// It differs between the callers.
+pub(super) const DEPENDS: &str = "depends";
+
+/// Those whose sidecars decide.
+pub(super) struct Callers<'a> {
+    /// Who they are.
+    pub members: &'a [Member],
+    /// What their sidecars reported.
+    pub history: &'a history::State,
+}
+
+/// What becomes of requests for a backend, in a word and in words, and who serves it.
+pub(super) fn of(
+    backend: &model::Backend,
+    route: &str,
+    found: Option<&(model::Service, Vec<wire::Endpoint>)>,
+    uid: Option<&str>,
+    callers: &Callers<'_>,
+) -> (&'static str, String, Vec<CandidateView>) {
+    let name = &backend.service;
+    let Some((service, endpoints)) = found else {
+        let text = format!("refused with 500: {name}, named by route {route}, does not exist");
+        return ("no-backend", text, Vec::new());
+    };
+    if service.port(backend.port).is_none() {
+        let text = format!("refused with 500: {name}, named by route {route}, has no port {}", backend.port);
+        return ("no-backend", text, Vec::new());
+    }
+    if let Some(host) = &service.external {
+        let text = format!("sent to {host}:{}, looked up by the caller's sidecar", backend.port);
+        return (SENT, text, Vec::new());
+    }
+    let named = endpoints.iter().filter(|endpoint| uid.is_none_or(|uid| uid == endpoint.uid));
+    let candidates: Vec<CandidateView> =
+        named.map(|endpoint| candidate(name.as_str(), endpoint, callers)).collect();
+    let ready = candidates.iter().filter(|endpoint| endpoint.ready).count();
+    if candidates.is_empty() {
+        return ("no-endpoints", format!("refused with 503: no workload serves {name}"), candidates);
+    }
+    if ready == 0 {
+        let text = match candidates.as_slice() {
+            [only] => format!("refused with 503: {}, all that serves {name}, is not ready", only.workload),
+            all => {
+                format!("refused with 503: none of the {} workloads that serve {name} is ready", all.len())
+            }
+        };
+        return ("no-ready-endpoints", text, candidates);
+    }
+    // Whoever names one endpoint gets it: its breaker does not matter.
+    let broken: Vec<&str> = match uid {
+        Some(_) => Vec::new(),
+        None => (callers.members.iter().map(Member::name))
+            .filter(|caller| all_broken(&candidates, caller, &service.policy))
+            .collect(),
+    };
+    if broken.is_empty() {
+        let text = match uid.and(candidates.first()) {
+            Some(only) => format!("sent to {}", only.workload),
+            None => format!("sent to one of {ready} ready of {} endpoints of {name}", candidates.len()),
+        };
+        return (SENT, text, candidates);
+    }
+    let all = broken.len() == callers.members.len();
+    let text = format!(
+        "refused with 503 until a breaker's open time is over: at {} the breakers of all ready endpoints of {name} are open",
+        broken.join(", ")
+    );
+    (if all { "breakers-open" } else { DEPENDS }, text, candidates)
+}
+
+/// Whether a caller's sidecar has no endpoint left, by what it last reported.
+fn all_broken(candidates: &[CandidateView], caller: &str, policy: &model::TrafficPolicy) -> bool {
+    let Some(breaker) = &policy.breaker else { return false };
+    let ready: Vec<&CandidateView> = candidates.iter().filter(|endpoint| endpoint.ready).collect();
+    let state = |endpoint: &CandidateView, wanted: &dyn Fn(&str) -> bool| {
+        endpoint.seen_by.iter().any(|sight| sight.workload == caller && wanted(&sight.breaker))
+    };
+    let broken = ready.iter().filter(|endpoint| state(endpoint, &|it| it != "closed")).count();
+    // With too few left, sidecars ignore breakers.
+    let panic = ((ready.len() - broken) as f64) < breaker.panic_share * ready.len() as f64;
+    !panic && ready.iter().all(|endpoint| state(endpoint, &|it| it == "open"))
+}
+
+fn candidate(service: &str, endpoint: &wire::Endpoint, callers: &Callers<'_>) -> CandidateView {
+    let sights = callers.members.iter().flat_map(|member| {
+        let gauges = sidecar(callers.history, member).into_iter();
+        let gauges = gauges.flat_map(|sidecar| sidecar.gauges_of(&endpoint.uid));
+        gauges.filter(|gauge| gauge.service == service).map(|gauge| sight(member, gauge))
+    });
+    CandidateView {
+        uid: endpoint.uid.clone(),
+        workload: endpoint.workload.clone(),
+        address: endpoint.address.clone(),
+        zone: endpoint.zone.clone(),
+        weight: if endpoint.weight == 0 { model::USUAL_WEIGHT } else { endpoint.weight },
+        ready: endpoint.ready,
+        reason: if endpoint.ready { String::new() } else { "its application is not ready".to_owned() },
+        seen_by: sights.collect(),
+    }
+}
+
+fn sight(member: &Member, gauge: &EndpointGauge) -> SightView {
+    SightView {
+        workload: member.name().to_owned(),
+        breaker: breaker(gauge.breaker()).to_owned(),
+        in_flight: gauge.in_flight,
+        share: (f64::from(gauge.share) * 1000.0).round() / 1000.0,
+        latency_ms: f64::from(gauge.latency_us) / 1000.0,
+        opened_reason: gauge.opened_reason.clone(),
+    }
+}
+
+fn breaker(state: Breaker) -> &'static str {
+    match state {
+        Breaker::Closed => "closed",
+        Breaker::Open => "open",
+        Breaker::HalfOpen => "half-open",
+    }
+}

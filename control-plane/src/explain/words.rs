@@ -1,0 +1,149 @@
+//! Routes in plain words: what a rule asks of a request, which of it a request fails, and what follows from the rule.
+
+use std::time::Duration;
+
+use pillion_api::{
+    model::{
+        HeaderModifier, RouteMatch, RouteRetry, RouteRule, SessionPersistence, SessionToken, StringMatch,
+    },
+    route::{Miss, RequestHead, parameter},
+};
+
+/// What a request must be like; empty: any will do.
+pub fn conditions(rule: &RouteRule) -> Vec<String> {
+    let RouteMatch { path, method, headers, query } = &rule.matches;
+    let port = rule.parent_port.map(|port| format!("port is {port}"));
+    let method = method.as_ref().map(|method| format!("method is {method}"));
+    let path = path.iter().filter(|path| !is_any(path)).map(|path| format!("path {}", like(path)));
+    let headers = headers.iter().map(|(name, value)| format!("header {name} {}", like(value)));
+    let query = query.iter().map(|(name, value)| format!("query parameter {name} {}", like(value)));
+    port.into_iter().chain(method).chain(path).chain(headers).chain(query).collect()
+}
+
+/// The condition that a request fails, and what it has instead.
+pub(super) fn why_not(miss: Miss<'_>, rule: &RouteRule, port: u16, head: RequestHead<'_>) -> String {
+    let matches = &rule.matches;
+    let instead = |found: Option<String>| match found {
+        Some(found) => format!("it is {found:?}"),
+        None => "there is none".to_owned(),
+    };
+    match miss {
+        Miss::Port(parent) => format!("it is for port {parent}, not {port}"),
+        Miss::Method => {
+            let wanted = matches.method.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("method is {}, not {wanted}", head.method)
+        }
+        Miss::Path => {
+            let wanted = matches.path.as_ref().map(like).unwrap_or_default();
+            format!("path {} is not one that {wanted}", head.uri.path())
+        }
+        Miss::Header(name) => {
+            let wanted = matches.headers.iter().find(|(other, _)| other == name);
+            let wanted = wanted.map(|(_, value)| like(value)).unwrap_or_default();
+            let found = head.headers.get(name).map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
+            format!("no header {name} that {wanted}: {}", instead(found))
+        }
+        Miss::Query(name) => {
+            let wanted = matches.query.iter().find(|(other, _)| other == name);
+            let wanted = wanted.map(|(_, value)| like(value)).unwrap_or_default();
+            let found = parameter(head.uri.query().unwrap_or_default(), name).map(|it| it.into_owned());
+            format!("no query parameter {name} that {wanted}: {}", instead(found))
+        }
+    }
+}
+
+/// What a rule does to requests and answers. Every field by its name, so that a new one is missed here.
+pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<String> {
+    let RouteRule {
+        route: _,
+        rule: _,
+        parent_port: _,
+        matches: _,
+        backends: _,
+        request_timeout,
+        backend_request_timeout,
+        request_headers,
+        response_headers,
+        retry,
+        session,
+    } = rule;
+    let mut effects = changes(request_headers, "request");
+    effects.extend(changes(response_headers, "response"));
+    effects.extend(match (request_timeout, default_timeout) {
+        (Some(timeout), _) => Some(format!("the request may take {} (this rule)", time(*timeout))),
+        (None, Some(timeout)) => Some(format!("the request may take {} (its TrafficPolicy)", time(timeout))),
+        (None, None) => None,
+    });
+    effects.extend(backend_request_timeout.map(|each| format!("each try may take {}", time(each))));
+    effects.extend(retry.as_ref().map(retries));
+    effects.extend(session.as_ref().map(keeps));
+    effects
+}
+
+fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
+    let HeaderModifier { remove, set, add } = modifier;
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let removed = remove.iter().map(|name| format!("removes the {whose} header {name}"));
+    let set = set.iter().map(|(name, value)| format!("sets the {whose} header {name}: {}", text(value)));
+    let added = add.iter().map(|(name, value)| format!("adds the {whose} header {name}: {}", text(value)));
+    removed.chain(set).chain(added).collect()
+}
+
+fn retries(retry: &RouteRetry) -> String {
+    let RouteRetry { codes, attempts, backoff } = retry;
+    let mut text = match attempts {
+        Some(attempts) => format!("tries again, {attempts} times at most"),
+        None => "tries again".to_owned(),
+    };
+    if !codes.is_empty() {
+        let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
+        text += &format!(", on {}", codes.join(", "));
+    }
+    if let Some(backoff) = backoff {
+        text += &format!(", at first after {}", time(*backoff));
+    }
+    text
+}
+
+fn keeps(session: &SessionPersistence) -> String {
+    let SessionPersistence { token, absolute_timeout, idle_timeout } = session;
+    let mut text = match token {
+        SessionToken::Cookie { name, permanent: false } => {
+            format!("keeps a client with its endpoint by the cookie {name}")
+        }
+        SessionToken::Cookie { name, permanent: true } => {
+            format!("keeps a client with its endpoint by the lasting cookie {name}")
+        }
+        SessionToken::Header(name) => format!("keeps a client with its endpoint by the header {name}"),
+    };
+    if let Some(absolute) = absolute_timeout {
+        text += &format!(", for {} at most", time(*absolute));
+    }
+    if let Some(idle) = idle_timeout {
+        text += &format!(", until unused for {}", time(*idle));
+    }
+    text
+}
+
+/// A time as documents have it: `1m 30s`.
+pub(super) fn time(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+fn is_any(path: &StringMatch) -> bool {
+    matches!(path, StringMatch::PathPrefix(prefix) if prefix.is_empty())
+}
+
+fn like(value: &StringMatch) -> String {
+    match value {
+        StringMatch::Exact(text) => format!("is {text}"),
+        StringMatch::PathPrefix(prefix) if prefix.is_empty() => "is any".to_owned(),
+        StringMatch::PathPrefix(prefix) => format!("is {prefix} or below"),
+        StringMatch::Regex(regex) => {
+            // As it was written, without the brackets and anchors around it.
+            let whole = regex.as_str();
+            let written = whole.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
+            format!("fits {}", written.unwrap_or(whole))
+        }
+    }
+}

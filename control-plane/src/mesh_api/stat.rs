@@ -1,0 +1,167 @@
+//! `/v1/mesh/stat`: figures of services, workloads or edges over a window that the asker chooses.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::Response,
+};
+use serde::Deserialize;
+
+use super::{
+    Handlers, MeshState,
+    build::{self, Nodes},
+    fresh, problem,
+    view::{NodeKind, StatKind, StatRow, StatView, rounded, rounded_share},
+};
+use crate::{
+    clock::unix_ms,
+    history::{self, Counts, EdgeKey, SPAN_S, Series},
+};
+
+/// What is asked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    kind: StatKind,
+    /// Seconds.
+    #[serde(default = "a_minute")]
+    window: i64,
+    namespace: Option<String>,
+    /// Only requests of this caller.
+    from: Option<String>,
+    /// Only requests to this service.
+    to: Option<String>,
+}
+
+fn a_minute() -> i64 {
+    60
+}
+
+pub(super) async fn stat(
+    State(handlers): State<Handlers>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Response {
+    let wanted = match wanted {
+        Ok(Query(wanted)) => wanted,
+        Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    if !(1..=SPAN_S).contains(&wanted.window) {
+        let detail = format!("window must be from 1 to {SPAN_S} seconds, is {}", wanted.window);
+        return problem(StatusCode::BAD_REQUEST, &detail);
+    }
+    if wanted.kind == StatKind::Workloads && (wanted.from.is_some() || wanted.to.is_some()) {
+        let detail =
+            "from and to are for services and edges: of workloads only all that reaches them is known";
+        return problem(StatusCode::BAD_REQUEST, detail);
+    }
+    fresh(figures(&handlers.state, &wanted, unix_ms()))
+}
+
+fn figures(state: &MeshState, wanted: &Wanted, now_ms: i64) -> StatView {
+    let nodes = Nodes::of(state);
+    let rows = state.history.read(|history| match wanted.kind {
+        StatKind::Services => services(&nodes, history, wanted, now_ms),
+        StatKind::Workloads => workloads(state, history, wanted, now_ms),
+        StatKind::Edges => edges(history, wanted, now_ms),
+    });
+    StatView { server_time_ms: now_ms, kind: wanted.kind, window_seconds: wanted.window, rows }
+}
+
+fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
+    if wanted.from.is_some() || wanted.to.is_some() {
+        return of_edges(nodes, history, wanted, now_ms);
+    }
+    let row = |(name, _): (&String, _)| {
+        let summary = nodes.summary(name, history, now_ms);
+        let mut row = row(name, &nodes.measured(name, history), wanted.window, now_ms);
+        (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
+        row
+    };
+    let of_services = nodes.by_name.iter().filter(|(name, _)| nodes.kind(name) == NodeKind::Service);
+    of_services.filter(|(name, _)| within(wanted, name)).map(row).collect()
+}
+
+/// One side of the edges that fit: whom the caller calls; else who calls the service.
+fn of_edges(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
+    let mut by_name: BTreeMap<&str, Vec<&Series>> = BTreeMap::new();
+    for (key, series) in history.edges().iter().filter(|(key, _)| fits(key, wanted)) {
+        let side = if wanted.from.is_some() { &key.to } else { &key.from };
+        by_name.entry(side).or_default().push(series);
+    }
+    let row = |(name, measured): (&str, Vec<&Series>)| {
+        let summary = nodes.summary(name, history, now_ms);
+        let mut row = row(name, &measured, wanted.window, now_ms);
+        (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
+        row
+    };
+    by_name.into_iter().filter(|(name, _)| within(wanted, name)).map(row).collect()
+}
+
+fn workloads(state: &MeshState, history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
+    let memberships = state.publisher.memberships();
+    let mut rows: Vec<StatRow> = (state.registry.members().iter())
+        .map(|member| {
+            let name = build::lone_name(member);
+            let measured = Vec::from_iter(history.instance(member.uid()));
+            let mut row = row(&name, &measured, wanted.window, now_ms);
+            let service = memberships.get(member.uid()).and_then(|services| services.first());
+            row.service = service.map(ToString::to_string);
+            (row.ready, row.instances) = (Some(usize::from(member.health().ready)), Some(1));
+            row
+        })
+        .filter(|row| within(wanted, &row.name))
+        .collect();
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    rows
+}
+
+fn edges(history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
+    let fitting = history.edges().iter().filter(|(key, _)| fits(key, wanted));
+    let fitting = fitting.filter(|(key, _)| within(wanted, &key.from) || within(wanted, &key.to));
+    fitting
+        .map(|(key, series)| {
+            let mut row = row(&key.to, &[series], wanted.window, now_ms);
+            row.from = Some(key.from.clone());
+            row.backend = Some(key.backend.clone()).filter(|backend| !backend.is_empty());
+            row
+        })
+        .filter(|row| row.rps > 0.0 || row.connections > 0 || !row.refusals.is_empty())
+        .collect()
+}
+
+fn fits(key: &EdgeKey, wanted: &Wanted) -> bool {
+    wanted.from.as_ref().is_none_or(|from| *from == key.from)
+        && wanted.to.as_ref().is_none_or(|to| *to == key.to || *to == key.backend)
+}
+
+fn within(wanted: &Wanted, name: &str) -> bool {
+    let namespace = name.split_once('.').map(|(_, namespace)| namespace);
+    wanted.namespace.is_none() || wanted.namespace.as_deref() == namespace
+}
+
+fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
+    let (mut sum, mut existed) = (Counts::default(), 1.0_f64);
+    for (counts, seconds) in measured.iter().map(|series| series.recent(now_ms, window)) {
+        sum.add(&counts);
+        existed = existed.max(seconds);
+    }
+    StatRow {
+        name: name.to_owned(),
+        from: None,
+        backend: None,
+        service: None,
+        ready: None,
+        instances: None,
+        rps: rounded(sum.requests as f64 / existed),
+        success_rate: sum.success_rate().map(rounded_share),
+        p50_ms: sum.quantile_ms(0.5).map(rounded),
+        p95_ms: sum.quantile_ms(0.95).map(rounded),
+        p99_ms: sum.quantile_ms(0.99).map(rounded),
+        connections: sum.connections,
+        mtls: (sum.requests + sum.connections > 0).then(|| sum.all_encrypted()),
+        refusals: sum.refusals.into_iter().filter(|(_, count)| *count > 0).collect(),
+    }
+}
