@@ -113,6 +113,8 @@ reasons! {
     NotProcessed = "not-processed", SERVICE_UNAVAILABLE, Unavailable, unprocessed: true, "the connection ended before the request was taken";
     Reset = "reset", BAD_GATEWAY, Unavailable, unprocessed: false, "the connection ended before the response did";
     PeerProtocol = "peer-protocol", BAD_GATEWAY, Internal, unprocessed: false, "the response was malformed";
+    DeadlineExceeded = "deadline-exceeded", GATEWAY_TIMEOUT, DeadlineExceeded, unprocessed: false, "the caller would not wait any longer";
+    IdleTimeout = "idle-timeout", GATEWAY_TIMEOUT, Unavailable, unprocessed: false, "nothing came for longer than the policy allows";
     RequestTimeout = "request-timeout", GATEWAY_TIMEOUT, DeadlineExceeded, unprocessed: false, "the request took longer than its policy allows";
     MalformedRequest = "malformed-request", BAD_REQUEST, Internal, unprocessed: true, "the request is malformed";
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, ResourceExhausted, unprocessed: true, "the request's header section is too large";
@@ -135,6 +137,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// Particulars for people: the address, the limit, the peer's words. May be empty.
     pub detail: String,
+    /// How many attempts there were; zero: it is not told.
+    pub attempts: u32,
     /// What only few answers have.
     pub more: Option<Box<More>>,
 }
@@ -153,7 +157,7 @@ pub struct More {
 impl Refusal {
     /// With particulars.
     pub fn new(reason: Reason, detail: impl fmt::Display) -> Self {
-        Self { reason, detail: detail.to_string(), more: None }
+        Self { reason, detail: detail.to_string(), more: None, attempts: 0 }
     }
 
     /// The same with more in its answer.
@@ -165,7 +169,7 @@ impl Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, detail: String::new(), more: None }
+        Self { reason, detail: String::new(), more: None, attempts: 0 }
     }
 }
 

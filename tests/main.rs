@@ -35,6 +35,7 @@ mod redirect;
 mod reference;
 mod resets;
 mod resolve;
+mod retries;
 mod rolling;
 mod run;
 mod streams;

@@ -159,6 +159,7 @@ async fn serve(
         resolver: Resolver::from_sources(needs.names.clone()),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
+        workers: config.workers,
     });
     let (limit, redirected) = (config.max_connections, config.redirected);
 
@@ -220,6 +221,7 @@ async fn serve(
                         edges: edges.take(),
                         services: outbound.services(),
                         endpoints: outbound.endpoints(),
+                        budgets: outbound.budgets(),
                         inbound_connections: inbound.open().count(),
                         outbound_connections: outbound.open().count(),
                     };

@@ -260,6 +260,11 @@ impl<T> Pick<T> {
         self.permit.is_some_and(Permit::is_probe)
     }
 
+    /// How long it has been under way.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+
     /// Takes in that the first answer has come now, or would have been due.
     pub fn first_byte(&mut self, now: Instant) {
         let took = now.saturating_duration_since(self.began);

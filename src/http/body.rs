@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use super::{h1, h2::RecvBody};
 use crate::error::Reason;
@@ -27,8 +27,8 @@ pub enum Body {
     Http1(h1::Incoming),
     /// From an HTTP/2 connection.
     Http2(RecvBody),
-    /// Any of these, that may only be so long.
-    Limited(Box<Limited>),
+    /// Something is done to another body on its way.
+    Wrapped(Box<dyn Wrapped>),
     /// Any of these, which can be had back until it is read from.
     Lent(Lent),
 }
@@ -46,23 +46,57 @@ impl Limited {
     pub fn new(body: Body, most: u64, too_large: Rc<Cell<bool>>) -> Self {
         Self { body, left: most, too_large }
     }
+}
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+impl Progress for Limited {
+    fn poll_progress(&mut self, cx: &mut Context<'_>) {
+        self.body.poll_progress(cx);
+    }
+}
+
+impl http_body::Body for Limited {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
+            match this.left.checked_sub(data.len() as u64) {
+                Some(left) => this.left = left,
                 None => {
-                    self.too_large.set(true);
-                    self.body = Body::Empty;
+                    this.too_large.set(true);
+                    this.body = Body::Empty;
                     return Poll::Ready(Some(Err(Reason::BodyTooLarge.text().into())));
                 }
             }
         }
         Poll::Ready(frame)
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that does something to another one.
+pub trait Wrapped:
+    http_body::Body<Data = Bytes, Error = BodyError> + Progress + std::fmt::Debug + Unpin + 'static
+{
+}
+
+impl<B> Wrapped for B where
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Progress + std::fmt::Debug + Unpin + 'static
+{
 }
 
 /// What is left to whoever lent a body.
@@ -105,7 +139,7 @@ impl Progress for Body {
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
         match self {
             Self::Http1(incoming) => incoming.poll_progress(cx),
-            Self::Limited(limited) => limited.body.poll_progress(cx),
+            Self::Wrapped(body) => body.poll_progress(cx),
             Self::Lent(lent) => lent.with(|body| {
                 if let Some(body) = body {
                     body.poll_progress(cx);
@@ -134,7 +168,7 @@ impl http_body::Body for Body {
             }
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
-            Self::Limited(limited) => limited.poll_frame(cx),
+            Self::Wrapped(body) => Pin::new(body).poll_frame(cx),
             Self::Lent(lent) => match lent.back() {
                 Some(body) => {
                     *this = body;
@@ -151,7 +185,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
-            Self::Limited(limited) => limited.body.is_end_stream(),
+            Self::Wrapped(body) => body.is_end_stream(),
             Self::Lent(lent) => lent.with(|body| body.as_ref().is_some_and(|body| body.is_end_stream())),
         }
     }
@@ -162,7 +196,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
-            Self::Limited(limited) => limited.body.size_hint(),
+            Self::Wrapped(body) => body.size_hint(),
             Self::Lent(lent) => {
                 lent.with(|body| body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint()))
             }

@@ -338,7 +338,12 @@ pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 
 /// A request once more, without its body.
 pub fn head_of(request: &Request<Body>) -> Request<Body> {
-    let mut again = Request::new(Body::Empty);
+    copy_head(request).map(|()| Body::Empty)
+}
+
+/// A request's head once more.
+pub fn copy_head<B>(request: &Request<B>) -> Request<()> {
+    let mut again = Request::new(());
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();

@@ -17,6 +17,13 @@ pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
 /// On an answer of a fallback: `<reason>; to=<service or response>`.
 pub const FALLBACK: HeaderName = HeaderName::from_static("pillion-fallback");
 
+/// On an error: how many attempts there were, if more than one.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("pillion-attempts");
+
+/// Which attempt of its request this is, on all but the first. The application sees it, and may pass it on with the requests that it
+/// makes for this one: those are then not repeated at each hop anew.
+pub const ATTEMPT: HeaderName = HeaderName::from_static("x-pillion-attempt");
+
 /// In here and between sidecars: the message came as HTTP/1, must reach its receiver as such, and its fields were written
 /// like this, in this order. No application ever sees it.
 pub const NAMES: HeaderName = HeaderName::from_static("pillion-names");

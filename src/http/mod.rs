@@ -2,10 +2,12 @@
 
 pub mod body;
 pub mod client;
+pub mod deadline;
 pub mod h1;
 pub mod h2;
 pub mod headers;
 pub mod refusal;
+pub mod replay;
 pub mod serve;
 pub mod upgrade;
 

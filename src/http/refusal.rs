@@ -22,10 +22,13 @@ pub struct Voice {
 }
 
 impl Voice {
-    /// The value of `pillion-error`: `<reason>; hop=<inbound|outbound>; workload=<name>`.
+    /// The value of `pillion-error`: `<reason>; hop=<inbound|outbound>; workload=<name>`, and `; attempts=<number>` after several.
     pub fn header(&self, refusal: &Refusal) -> HeaderValue {
-        let text =
+        let mut text =
             format!("{}; hop={}; workload={}", refusal.reason.as_str(), self.hop.as_str(), self.workload);
+        if refusal.attempts > 1 {
+            text = format!("{text}; attempts={}", refusal.attempts);
+        }
         HeaderValue::try_from(text).expect("reasons and workload names are visible ASCII")
     }
 

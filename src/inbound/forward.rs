@@ -12,11 +12,12 @@ use crate::{
     http::{
         Body, InterimSink, Version,
         client::{Client, Connect},
+        deadline::{self, GRACE},
         headers,
         refusal::Voice,
         serve::Handler,
     },
-    middleware::{self, Policy, Served, record::Recorded},
+    middleware::{self, Policy, Served, Timeout, record::Recorded},
     net::io::Io,
     telemetry::{edge::Edge, names::Metric},
 };
@@ -63,16 +64,22 @@ impl Handler for FromPeer {
     type Body = Recorded<()>;
 
     async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
-        let policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
+        let now = Instant::now();
+        let mut policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
         if let Some(TurnedAway { refusal, trigger }) = &self.turned_away {
             trigger.advance(Phase::Closing);
             let refused = |_| async { Served::refused(refusal.clone()) };
-            return Box::pin(middleware::run(request, Instant::now(), policy, refused)).await;
+            return Box::pin(middleware::run(request, now, policy, refused)).await;
         }
         // Probes are exempt: whether it is well is not to depend on how much it has to do.
         let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
-        let policy = Policy { guard: guard.as_deref(), ..policy };
-        middleware::run(request, Instant::now(), policy, |request| self.forward(request, interim)).await
+        policy.guard = guard.as_deref();
+        let asked = deadline::asked(request.headers());
+        // Late work is refused at once; what may still be in time ends a moment after its caller has given up.
+        let longer = |asked: Duration| if asked.is_zero() { asked } else { asked + GRACE };
+        policy.timeout = Timeout::of(None, asked.map(longer));
+        let end = asked.map(|asked| now + asked);
+        middleware::run(request, now, policy, |request| self.forward(request, end, interim)).await
     }
 
     fn max_streams(&self) -> Option<u32> {
@@ -101,7 +108,19 @@ impl FromPeer {
             && self.inbound.needs.probes.iter().any(|probe| probe.port == self.port && probe.path == path)
     }
 
-    async fn forward(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Served<()> {
+    async fn forward(
+        &self,
+        mut request: Request<Body>,
+        end: Option<Instant>,
+        interim: &dyn InterimSink,
+    ) -> Served<()> {
+        if let Some(end) = end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Served::refused(Reason::DeadlineExceeded);
+            }
+            deadline::tell(request.headers_mut(), left);
+        }
         let Some(application) = &self.application else {
             return Served::refused(Refusal::new(Reason::PortNotServed, self.port));
         };

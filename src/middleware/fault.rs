@@ -110,7 +110,7 @@ impl Injector {
     pub async fn inject(
         &self,
         request: &Request<Body>,
-        deadline: Option<Instant>,
+        deadline: Option<(Instant, Reason)>,
     ) -> Result<Option<Box<HeaderValue>>, Refusal> {
         let now = Instant::now();
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
@@ -120,10 +120,10 @@ impl Injector {
             active.delays.increment(1);
             mark = Some(active.mark(format_args!("delay={}ms", delay.as_millis())));
             let until = now + delay;
-            tokio::time::sleep_until(deadline.map_or(until, |deadline| until.min(deadline))).await;
-            if deadline.is_some_and(|deadline| deadline < until) {
+            tokio::time::sleep_until(deadline.map_or(until, |(deadline, _)| until.min(deadline))).await;
+            if let Some((_, reason)) = deadline.filter(|(deadline, _)| *deadline < until) {
                 let detail = format_args!("delayed by fault {} of policy {}", active.name, active.source);
-                return Err(Refusal::new(Reason::RequestTimeout, detail));
+                return Err(Refusal::new(reason, detail));
             }
         }
         if let Some((abort, active)) = abort {
@@ -238,7 +238,8 @@ mod tests {
             (&b"slow; policy=n/p; delay=200ms"[..], 200)
         );
         let now = Instant::now();
-        let late = slow.inject(&request, Some(now + Duration::from_millis(100))).await;
+        let late =
+            slow.inject(&request, Some((now + Duration::from_millis(100), Reason::RequestTimeout))).await;
         assert_eq!(late.expect_err("too late").reason, Reason::RequestTimeout);
         assert_eq!(now.elapsed().as_millis(), 100);
         let refusal = always(fault("down", None, Some(418), 10)).inject(&request, None).await;

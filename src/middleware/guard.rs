@@ -104,7 +104,7 @@ fn body(sizes: &RequestLimits, request: &mut Request<Body>) -> Result<Option<Rc<
     }
     let too_large = Rc::new(Cell::new(false));
     let whole = std::mem::replace(request.body_mut(), Body::Empty);
-    *request.body_mut() = Body::Limited(Box::new(Limited::new(whole, most, too_large.clone())));
+    *request.body_mut() = Body::Wrapped(Box::new(Limited::new(whole, most, too_large.clone())));
     Ok(Some(too_large))
 }
 
@@ -146,7 +146,7 @@ mod tests {
         for (most, fits) in [(4, true), (3, false)] {
             let too_large = Rc::new(Cell::new(false));
             let body = Limited::new(Body::Full(Bytes::from_static(b"four")), most, too_large.clone());
-            let collected = Body::Limited(Box::new(body)).collect().await;
+            let collected = Body::Wrapped(Box::new(body)).collect().await;
             assert_eq!((collected.is_ok(), too_large.get()), (fits, !fits));
             let mut admitted = Admitted { permit: None, too_large: Some(too_large) };
             let failed: Result<(), Refusal> = Err(Reason::Reset.into());

@@ -17,6 +17,7 @@
 pub mod concurrency;
 pub mod fault;
 pub mod guard;
+pub mod idle;
 pub mod limit;
 pub mod rate;
 pub mod record;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use self::{
     fault::Injector,
     guard::{Admitted, Guard},
+    idle::Idle,
     limit::Limit,
     record::{End, Recorded, Recording},
 };
@@ -54,7 +56,9 @@ pub struct Policy<'a> {
     /// The workload's own policies, on its inbound side.
     pub guard: Option<&'a Guard>,
     /// For the whole request.
-    pub timeout: Option<Duration>,
+    pub timeout: Option<Timeout>,
+    /// For a response that has begun.
+    pub idle: Option<Idle>,
     /// Where connections that outlive HTTP are counted as open.
     pub open: &'a Open,
     /// The route's.
@@ -73,10 +77,29 @@ impl<'a> Policy<'a> {
             faults: None,
             guard: None,
             timeout: None,
+            idle: None,
             open,
             request_headers: None,
             response_headers: None,
         }
+    }
+}
+
+/// How long a whole request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout {
+    /// So long.
+    pub after: Duration,
+    /// What it is then: [`Reason::RequestTimeout`] by policy, [`Reason::DeadlineExceeded`] by the caller's own will.
+    pub reason: Reason,
+}
+
+impl Timeout {
+    /// What a policy grants, and what the caller asks for: the shorter one.
+    pub fn of(policy: Option<Duration>, asked: Option<Duration>) -> Option<Self> {
+        let policy = policy.map(|after| Self { after, reason: Reason::RequestTimeout });
+        let asked = asked.map(|after| Self { after, reason: Reason::DeadlineExceeded });
+        [policy, asked].into_iter().flatten().min_by_key(|timeout| timeout.after)
     }
 }
 
@@ -113,7 +136,7 @@ where
     let grpc = headers::is_grpc(request.headers());
     let mut recording = Recording::begin(policy.edge, started);
 
-    let deadline = policy.timeout.map(|timeout| started + timeout);
+    let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
     let (mut upgrade, mut mark) = (None, None);
     let served = match policy.limit.map(Limit::enter).transpose() {
@@ -138,12 +161,14 @@ where
                     match deadline {
                         None => tail(request).await,
                         // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                        Some(at) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
-                            Served::refused(Refusal::new(
-                                Reason::RequestTimeout,
-                                format_args!("not within {:?}", at - started),
-                            ))
-                        }),
+                        Some((at, reason)) => {
+                            tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
+                                Served::refused(Refusal::new(
+                                    reason,
+                                    format_args!("not within {:?}", at - started),
+                                ))
+                            })
+                        }
                     }
                 }
             }
@@ -169,14 +194,14 @@ where
     if let Some(mark) = mark {
         response.headers_mut().insert(fault::FAULT, *mark);
     }
-    recording.until_the_last_byte(response, grpc, deadline)
+    recording.until_the_last_byte(response, grpc, deadline, policy.idle)
 }
 
 /// What only few requests have to pass. Gives what the response is marked with.
 async fn pass(
     request: &mut Request<Body>,
     started: Instant,
-    deadline: Option<Instant>,
+    deadline: Option<(Instant, Reason)>,
     faults: Option<&Injector>,
     guard: Option<&Guard>,
 ) -> Result<(Option<Box<HeaderValue>>, Option<Admitted>), Refusal> {

@@ -12,7 +12,11 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::{guard::Admitted, limit::Place};
+use super::{
+    guard::Admitted,
+    idle::{Idle, Watch},
+    limit::Place,
+};
 use crate::{
     error::{Reason, Refusal},
     http::{
@@ -102,7 +106,8 @@ impl<E: End> Recording<E> {
         mut self,
         response: Response<Body>,
         grpc: bool,
-        deadline: Option<Instant>,
+        deadline: Option<(Instant, Reason)>,
+        idle: Option<Idle>,
     ) -> Response<Recorded<E>> {
         let mut on_success = Outcome::Status(response.status());
         if grpc && let Outcome::Status(StatusCode::OK) = on_success {
@@ -117,14 +122,15 @@ impl<E: End> Recording<E> {
             }));
         }
         // A refusal is not held up by the deadline that it may be about.
-        let deadline = if self.outcome.is_some() { None } else { deadline };
+        let (deadline, idle) = if self.outcome.is_some() { (None, None) } else { (deadline, idle) };
         let mut recorded = response.map(|body| Recorded {
             ended: body.is_end_stream(),
             body,
             grpc,
             on_success,
             recording: Some(self),
-            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            deadline: deadline.map(|(at, reason)| (Box::pin(tokio::time::sleep_until(at)), reason)),
+            idle: idle.map(|idle| Box::new(Watch::new(idle))),
         });
         if recorded.body().ended {
             recorded.body_mut().finish(None);
@@ -152,7 +158,8 @@ pub struct Recorded<E: End> {
     grpc: bool,
     on_success: Outcome,
     recording: Option<Recording<E>>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<(Pin<Box<Sleep>>, Reason)>,
+    idle: Option<Box<Watch>>,
 }
 
 impl<E: End> Recorded<E> {
@@ -166,12 +173,19 @@ impl<E: End> Recorded<E> {
             on_success,
             recording: None,
             deadline: None,
+            idle: None,
         })
+    }
+
+    fn cut_off(&mut self, reason: Reason) -> BodyError {
+        self.finish(Some(Outcome::Refused(reason)));
+        reason.text().into()
     }
 
     fn finish(&mut self, outcome: Option<Outcome>) {
         self.ended = true;
         self.deadline = None;
+        self.idle = None;
         if let Some(mut recording) = self.recording.take() {
             // A refusal is decided before its few words are sent.
             recording.outcome = recording.outcome.or(outcome).or(Some(self.on_success));
@@ -194,13 +208,23 @@ impl<E: End> http_body::Body for Recorded<E> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if let Some(deadline) = &mut this.deadline
+        if let Some((deadline, reason)) = &mut this.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            this.finish(Some(Outcome::Refused(Reason::RequestTimeout)));
-            return Poll::Ready(Some(Err(Reason::RequestTimeout.text().into())));
+            let reason = *reason;
+            return Poll::Ready(Some(Err(this.cut_off(reason))));
         }
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if let Some(idle) = &mut this.idle
+                && idle.poll(cx).is_ready()
+            {
+                return Poll::Ready(Some(Err(this.cut_off(Reason::IdleTimeout))));
+            }
+            return Poll::Pending;
+        };
+        if let Some(idle) = &this.idle {
+            idle.moved();
+        }
         match &frame {
             Some(Ok(frame)) => {
                 if this.grpc
@@ -280,7 +304,7 @@ mod tests {
         let edges = Edges::default();
         let (recording, ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
-        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, None);
+        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, None, None);
         assert_eq!(edges.take()[0].in_flight, 1);
         assert!(ended.0.borrow().is_empty());
         recorded.into_body().collect().await.expect("a body");
@@ -295,7 +319,7 @@ mod tests {
         drop(first);
         let (second, second_ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
-        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, None));
+        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, None, None));
         assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
         assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
     }
@@ -305,7 +329,7 @@ mod tests {
         let edges = Edges::default();
         let (recording, ended) = recording(&edges);
         let _response =
-            recording.until_the_last_byte(response(StatusCode::NO_CONTENT, Body::Empty), false, None);
+            recording.until_the_last_byte(response(StatusCode::NO_CONTENT, Body::Empty), false, None, None);
         assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::NO_CONTENT)]);
     }
 
@@ -318,7 +342,7 @@ mod tests {
             if let Some(code) = code {
                 response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
             }
-            recording.until_the_last_byte(response, true, None);
+            recording.until_the_last_byte(response, true, None, None);
             assert_eq!(*ended.0.borrow(), [Outcome::Grpc(expected)]);
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Outbound,
-    attempt::{Destination, Held, Times},
+    attempt::{Destination, Held, Plan},
     services::Service,
     steer::Steering,
 };
@@ -106,11 +106,11 @@ impl Outbound {
         authority: Authority,
         now: Instant,
         to: Destination<'_>,
-        times: Times,
+        plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
         let spare = Spare::of(&mut request);
-        let mut served = self.send(request, authority.clone(), now, to, times, interim).await;
+        let mut served = self.send(request, authority.clone(), now, to, plan, interim).await;
         let Some(refusal) = failure(&served).filter(|refusal| covers(&fallback, refusal.reason)) else {
             return served;
         };
@@ -122,7 +122,7 @@ impl Outbound {
                 Err(refusal) => Outcome::Refused(refusal.reason),
             });
         }
-        self.fall_back(&fallback, refusal, request, authority, to.called, times, interim).await
+        self.fall_back(&fallback, refusal, request, authority, to.called, plan, interim).await
     }
 
     /// Has the fallback answer what was refused.
@@ -134,7 +134,7 @@ impl Outbound {
         request: Request<Body>,
         authority: Authority,
         called: &Service,
-        times: Times,
+        plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
         let mut served = match &fallback.to {
@@ -157,7 +157,7 @@ impl Outbound {
                             key,
                             session: None,
                         };
-                        let sent = self.send(request, authority, Instant::now(), to, times, interim);
+                        let sent = self.send(request, authority, Instant::now(), to, plan, interim);
                         steering.mark(Box::pin(sent).await)
                     }
                 }

@@ -26,7 +26,7 @@ use crate::{
     control::{self, Mesh, answers::Answers, directory::Directory},
     drain,
     error::{Hop, Reason, Refusal},
-    http::{Version, refusal::Voice, serve},
+    http::{Version, refusal::Voice, replay::Room, serve},
     net::{
         io::{Abort, Io},
         listen::{Open, OpenGuard},
@@ -37,7 +37,7 @@ use crate::{
         detections::Detections,
         edge::{Edge, EdgeKey, Edges},
         prometheus::Registry,
-        report::EndpointStatus,
+        report::{BudgetStatus, EndpointStatus},
     },
 };
 
@@ -66,7 +66,12 @@ pub struct Needs {
     pub detection_timeout: Duration,
     /// For who we are to become known.
     pub discovery_timeout: Duration,
+    /// How many workers there are.
+    pub workers: usize,
 }
+
+/// Request bodies kept to be sent again, all together, bytes.
+const MAX_KEPT: usize = 16 * 1024 * 1024;
 
 /// One worker's outbound side.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub struct Outbound {
     services: Services,
     outside: Outside,
     random: RefCell<SmallRng>,
+    /// For request bodies that are kept to be sent again.
+    kept: Rc<Room>,
     open: Open,
     /// What destinations are.
     answers: Answers,
@@ -101,6 +108,7 @@ impl Outbound {
             services: Services::new(needs.clone()),
             outside: Outside::new(&needs),
             random: RefCell::new(SmallRng::from_os_rng()),
+            kept: Room::new(MAX_KEPT),
             open: Open::default(),
             answers: Answers::of(needs.directory.clone()),
             detections: Detections::new(needs.registry.clone(), Hop::Outbound),
@@ -116,6 +124,11 @@ impl Outbound {
     /// The services that this worker follows.
     pub fn services(&self) -> Vec<Arc<str>> {
         self.services.names()
+    }
+
+    /// What may still be sent beyond the requests themselves.
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        self.services.budgets(Instant::now())
     }
 
     /// How this worker sees every endpoint.

@@ -1,6 +1,6 @@
 //! The outbound tail's first half: which policy holds for a request, and which backend by the service's routes.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Outbound, Target,
-    attempt::{Destination, Held, Times},
+    attempt::{Destination, Held, Plan},
     fallback::{covers, stepped_in},
     services::Service,
     session::{self, Token},
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink},
-    middleware::{self, Policy, Served, fault, record::Recorded},
+    http::{Body, InterimSink, deadline},
+    middleware::{self, Policy, Served, Timeout, fault, idle::Idle, record::Recorded},
 };
 
 impl Outbound {
@@ -61,21 +61,30 @@ impl Outbound {
             limit: limited.is_none().then_some(&service.requests),
             faults: faults.as_deref(),
             guard: None,
-            timeout: rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
+            timeout: Timeout::of(
+                rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
+                deadline::asked(request.headers()),
+            ),
+            idle: config.policy.stream_idle_timeout.map(|most| Idle::new(most, now)),
             open: &self.open,
             request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),
             response_headers: rule.map(|rule| &rule.response_headers).filter(|changes| !changes.is_empty()),
         };
-        let times = Times {
-            whole: policy.timeout.map(|timeout| (now + timeout, timeout)),
-            each: rule.and_then(|rule| rule.backend_request_timeout),
-        };
-        let tail = |request: Request<Body>| async {
+        let whole = policy.timeout.map(|timeout| (now + timeout.after, timeout));
+        let idle = policy.idle.clone();
+        let tail = |mut request: Request<Body>| async {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
             }
+            if let Some((_, Timeout { after: Duration::ZERO, reason })) = whole {
+                return Served::refused(reason);
+            }
+            if let Some(idle) = idle {
+                request = request.map(|body| idle.watch(body));
+            }
             if let Some((fallback, refusal)) = limited {
-                let answer = self.fall_back(&fallback, refusal, request, authority, &service, times, interim);
+                let plan = Plan::of(rule, [&config.policy, &config.policy], &request, whole);
+                let answer = self.fall_back(&fallback, refusal, request, authority, &service, plan, interim);
                 return Box::pin(answer).await;
             }
             let session = rule.and_then(|rule| rule.session.as_ref());
@@ -86,7 +95,11 @@ impl Outbound {
                         None => None,
                         // Those of the service called have been seen already.
                         Some(faults) => {
-                            match Box::pin(faults.inject(&request, times.whole.map(|(at, _)| at))).await {
+                            match Box::pin(
+                                faults.inject(&request, whole.map(|(at, timeout)| (at, timeout.reason))),
+                            )
+                            .await
+                            {
                                 Ok(mark) => mark,
                                 Err(refusal) => return Served::refused(refusal),
                             }
@@ -104,12 +117,15 @@ impl Outbound {
                         key,
                         session: kept,
                     };
+                    let other = if Rc::ptr_eq(&backend, &service) { None } else { backend.config().ok() };
+                    let own = other.as_ref().map_or(&config.policy, |config| &config.policy);
+                    let plan = Plan::of(rule, [own, &config.policy], &request, whole);
                     let fallback = if endpoint.is_none() { backend.fallback() } else { None };
                     let served = match fallback {
-                        None => self.send(request, authority, now, to, times, interim).await,
+                        None => self.send(request, authority, now, to, plan, interim).await,
                         Some(fallback) => {
                             let sent =
-                                self.send_or_fall_back(fallback, request, authority, now, to, times, interim);
+                                self.send_or_fall_back(fallback, request, authority, now, to, plan, interim);
                             Box::pin(sent).await
                         }
                     };

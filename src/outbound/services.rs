@@ -18,6 +18,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::{
     Needs,
+    attempt::{Budgets, Kind, Quantiles},
     connections::Connections,
     reach::{Reach, Timeouts, Way},
 };
@@ -30,7 +31,7 @@ use crate::{
     telemetry::{
         edge::{Edge, EdgeKey},
         names::Metric,
-        report::EndpointStatus,
+        report::{BudgetStatus, EndpointStatus},
     },
     tls::connect::Peer,
 };
@@ -74,6 +75,10 @@ pub(super) struct Service {
     pub(super) early: Limit,
     /// For requests that reach no endpoint.
     pub(super) edge: Rc<Edge>,
+    /// On what is sent beyond the requests themselves.
+    pub(super) budgets: Budgets,
+    /// How long answers take.
+    pub(super) answers: Quantiles,
     timeouts: Rc<Timeouts>,
     connections: Arc<Connections>,
     /// What takes over where it cannot serve.
@@ -191,6 +196,20 @@ impl Services {
         present.map(|service| service.name.as_str().into()).collect()
     }
 
+    /// What budgets have left, where a policy repeats anything.
+    pub(super) fn budgets(&self, now: Instant) -> Vec<BudgetStatus> {
+        let known = self.known.borrow();
+        let status = |service: &Rc<Service>| {
+            let policy = service.balancer.policy();
+            let left = |kind, budget| service.budgets.left(kind, budget, now);
+            let retries = policy.retry.as_ref().map(|retry| left(Kind::Retry, &retry.budget));
+            let hedges = policy.hedge.as_ref().map(|hedge| left(Kind::Hedge, &hedge.budget));
+            let any = retries.is_some() || hedges.is_some();
+            any.then(|| BudgetStatus { service: service.name.as_str().into(), retries, hedges })
+        };
+        known.values().filter_map(status).collect()
+    }
+
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
         let known = self.known.borrow();
         let (mut all, now) = (Vec::new(), Instant::now());
@@ -248,6 +267,8 @@ impl Service {
             }),
             balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
+            budgets: Budgets::new(needs.workers, Instant::now()),
+            answers: Quantiles::default(),
             connections: needs.connections.of(name),
             fallback: RefCell::default(),
             fell_back: Cell::default(),

@@ -10,6 +10,7 @@ use std::{
 use http::StatusCode;
 use pillion_api::latency;
 
+use super::repeats::{Repeat, Repeats, RepeatsDelta};
 use crate::error::{Hop, Reason};
 
 /// Edges that one worker keeps apart; all further ones are counted together.
@@ -118,6 +119,7 @@ pub struct Edge {
     connections: Cell<u64>,
     sent: Cell<u64>,
     received: Cell<u64>,
+    repeats: Repeats,
     touched: Cell<bool>,
 }
 
@@ -133,6 +135,7 @@ impl Edge {
             connections: Cell::default(),
             sent: Cell::default(),
             received: Cell::default(),
+            repeats: Repeats::default(),
             touched: Cell::default(),
         }
     }
@@ -177,6 +180,12 @@ impl Edge {
         self.touched.set(true);
     }
 
+    /// Counts something about a request that is sent more than once.
+    pub fn repeat(&self, repeat: Repeat) {
+        self.repeats.count(repeat);
+        self.touched.set(true);
+    }
+
     /// One more request under way, until the guard is dropped.
     pub fn enter(self: &Rc<Self>) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
@@ -209,6 +218,7 @@ impl Edge {
             connections: self.connections.take(),
             sent: self.sent.take(),
             received: self.received.take(),
+            repeats: self.repeats.take(),
         })
     }
 }
@@ -249,6 +259,8 @@ pub struct EdgeDelta {
     pub sent: u64,
     /// Their bytes to the caller.
     pub received: u64,
+    /// Requests sent more than once.
+    pub repeats: RepeatsDelta,
 }
 
 impl EdgeDelta {
@@ -285,6 +297,7 @@ impl EdgeDelta {
         self.connections += later.connections;
         self.sent += later.sent;
         self.received += later.received;
+        self.repeats.merge(later.repeats);
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     edge::{EdgeDelta, EdgeKey, Outcome},
     names::Metric,
     prometheus::Registry,
+    repeats::Repeat,
     report::{BreakerState, EndpointStatus, WorkerReport},
 };
 use crate::error::Hop;
@@ -54,6 +55,7 @@ impl Gathered {
         let connections = |hop: Hop| self.registry.gauge(Metric::ConnectionsOpen, &[hop.as_str()]);
         connections(Hop::Inbound).set(open(|report| report.inbound_connections));
         connections(Hop::Outbound).set(open(|report| report.outbound_connections));
+        self.show_budgets(&reports);
         self.endpoints.clear();
         let mut services = BTreeSet::new();
         let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
@@ -80,6 +82,20 @@ impl Gathered {
             self.registry.gauge(Metric::InFlight, &[hop.as_str(), &target]).set(count);
         }
         self.show_endpoints(services);
+    }
+
+    fn show_budgets(&self, reports: &[WorkerReport]) {
+        let mut left = BTreeMap::<(&str, &str), u64>::new();
+        for status in reports.iter().flat_map(|report| &report.budgets) {
+            for (kind, budget) in [("retry", status.retries), ("hedge", status.hedges)] {
+                if let Some(budget) = budget {
+                    *left.entry((&status.service, kind)).or_default() += budget;
+                }
+            }
+        }
+        for ((service, kind), left) in left {
+            self.registry.gauge(Metric::RetryBudget, &[service, kind]).set(left as f64);
+        }
     }
 
     fn show_endpoints(&mut self, services: BTreeSet<Arc<str>>) {
@@ -158,6 +174,21 @@ fn count(registry: &Registry, delta: &EdgeDelta) {
         let labels = [hop, &key.source, &key.target, reason.as_str()];
         registry.counter(Metric::Refusals, &labels).increment(*count);
     }
+    let recovered = [(Repeat::Recovered, "recovered")];
+    for (metric, repeats) in [
+        (Metric::Retries, &Repeat::RETRIES[..]),
+        (Metric::RetriesRefused, &Repeat::REFUSED),
+        (Metric::Recovered, &recovered),
+        (Metric::Hedges, &Repeat::HEDGES),
+    ] {
+        for (repeat, label) in repeats {
+            let count = delta.repeats.of(*repeat);
+            if count > 0 {
+                let labels = [&*key.source, &key.target, &key.backend, label];
+                registry.counter(metric, &labels[..metric.labels().len()]).increment(count);
+            }
+        }
+    }
     if !delta.latencies.is_empty() {
         let histogram = registry.histogram(Metric::Duration, &[hop, &key.source, &key.target, &key.backend]);
         for latency in &delta.latencies {
@@ -198,6 +229,12 @@ fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
         connections: delta.connections,
         sent_bytes: delta.sent,
         received_bytes: delta.received,
+        retries: delta.repeats.sum(&Repeat::RETRIES),
+        retries_recovered: delta.repeats.of(Repeat::Recovered),
+        retries_over_budget: delta.repeats.of(Repeat::Budget),
+        hedges: delta.repeats.of(Repeat::Hedged),
+        hedges_won: delta.repeats.of(Repeat::HedgeWon),
+        hedges_over_budget: delta.repeats.of(Repeat::HedgeBudget),
     }
 }
 

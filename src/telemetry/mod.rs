@@ -10,4 +10,5 @@ pub mod gather;
 pub mod log;
 pub mod names;
 pub mod prometheus;
+pub mod repeats;
 pub mod report;

@@ -59,6 +59,11 @@ metrics! {
     Detections = "pillion_protocol_detections_total", Counter, ["direction", "outcome"], "What connections were found to carry: http1, http2, tls (the application's own), opaque, server-first (opaque, the server spoke first), undecided (in time), nothing (ended without a byte).";
     DetectionTime = "pillion_protocol_detection_duration_seconds", Histogram, ["direction", "outcome"], "From a connection's beginning until it was told what it carries, its client's silence included.";
     Handshakes = "pillion_tls_handshakes_total", Counter, ["side", "result"], "TLS handshakes: full, resumed, or why they failed.";
+    Retries = "pillion_retries_total", Counter, ["source", "target", "backend", "reason"], "Attempts beyond a request's first, by what the attempt before came to: not-processed, reset, timeout, status, grpc-status.";
+    RetriesRefused = "pillion_retries_refused_total", Counter, ["source", "target", "backend", "reason"], "Attempts that were not made although the one before had failed: budget (spent), body (no longer kept), deadline (too near), attempts (enough), retry-after (longer than the policy grants).";
+    Recovered = "pillion_retries_recovered_total", Counter, ["source", "target", "backend"], "Requests that ended well, and not by their first attempt.";
+    Hedges = "pillion_hedges_total", Counter, ["source", "target", "backend", "outcome"], "Requests that were slow enough for a second endpoint, by what came of it: won (its answer was taken), lost, budget (spent: none sent), no-other-endpoint (none sent).";
+    RetryBudget = "pillion_retry_budget_left", Gauge, ["target", "kind"], "Attempts that the budget would allow at this moment: kind retry or hedge.";
     BreakerState = "pillion_breaker_state", Gauge, ["target", "workload"], "Circuit breaker of an endpoint: 0 closed, 1 open, 2 half-open; the worst of the workers.";
     BreakerOpened = "pillion_breaker_opened_total", Counter, ["target", "workload"], "Times that an endpoint's circuit breaker opened.";
     Fallbacks = "pillion_fallbacks_total", Counter, ["target", "reason", "to", "result"], "Requests and connections that a fallback took over: why, what (a service, or the fixed response), and whether it did (served) or could not either (failed).";

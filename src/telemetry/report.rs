@@ -13,10 +13,23 @@ pub struct WorkerReport {
     pub services: Vec<Arc<str>>,
     /// As they are.
     pub endpoints: Vec<EndpointStatus>,
+    /// As they are, of services whose policy repeats anything.
+    pub budgets: Vec<BudgetStatus>,
     /// Open now.
     pub inbound_connections: usize,
     /// Open now.
     pub outbound_connections: usize,
+}
+
+/// How many attempts a worker could still make beyond the requests themselves.
+#[derive(Debug, Clone)]
+pub struct BudgetStatus {
+    /// To which service.
+    pub service: Arc<str>,
+    /// After one that failed. `None`: the policy has none.
+    pub retries: Option<u64>,
+    /// Beside one that is slow.
+    pub hedges: Option<u64>,
 }
 
 /// How a worker sees one endpoint.

@@ -12,7 +12,7 @@ use pillion_api::model::HeaderModifier;
 use pillion_proxy::{
     error::{Hop, Reason},
     http::{Body, refusal::Voice},
-    middleware::{self, Policy, Served, limit::Limit},
+    middleware::{self, Policy, Served, Timeout, limit::Limit},
     net::listen::Open,
     telemetry::edge::{Edge, Edges},
 };
@@ -80,7 +80,8 @@ impl Case for Chain {
             limit: self.limit.as_ref(),
             faults: None,
             guard: None,
-            timeout: self.timeout,
+            timeout: Timeout::of(self.timeout, None),
+            idle: None,
             open: &self.open,
             request_headers: self.changes.as_ref(),
             response_headers: self.changes.as_ref(),

@@ -4,7 +4,10 @@ use pillion_api::wire;
 
 use crate::resource::{
     duration::wire_ms,
-    policy::{Fallback, HashOn, HealthCheck, LoadBalancer, faults, rate, request_limits::RequestLimits},
+    policy::{
+        Budget, Fallback, HashOn, HealthCheck, Hedge, LoadBalancer, Retry, faults, rate,
+        request_limits::RequestLimits,
+    },
     references::Policy,
 };
 
@@ -48,6 +51,12 @@ pub(super) fn to_wire((key, policy): Policy<'_>, now_ms: i64) -> wire::TrafficPo
         concurrency: spec.concurrency.as_ref().map(|concurrency| concurrency.to_wire(namespace)),
         request_limits: spec.request_limits.as_ref().map(RequestLimits::to_wire),
         faults: faults::to_wire(spec.faults.as_deref().unwrap_or_default(), namespace, now_ms),
+        retry: spec.retry.as_ref().map(retry),
+        hedge: spec.hedge.as_ref().map(hedge),
+        timeouts: spec.timeouts.as_ref().map(|timeouts| wire::Timeouts {
+            attempt_ms: wire_ms(timeouts.attempt.as_ref()),
+            stream_idle_ms: wire_ms(timeouts.idle.as_ref()),
+        }),
         request_timeout_ms: wire_ms(spec.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_ref())),
         fallback: spec.fallback.as_ref().map(|fallback| to_fallback(fallback, &key.namespace)),
         health_check: spec.health_check.as_ref().map(health_check),
@@ -96,6 +105,39 @@ fn health_check(check: &HealthCheck) -> wire::HealthCheck {
         unhealthy_threshold: check.unhealthy_threshold.unwrap_or(0),
         healthy_threshold: check.healthy_threshold.unwrap_or(0),
         initial_delay_ms: wire_ms(check.initial_delay.as_ref()),
+    }
+}
+
+fn retry(retry: &Retry) -> wire::RetryPolicy {
+    let backoff = retry.backoff.clone().unwrap_or_default();
+    wire::RetryPolicy {
+        attempts: retry.attempts.unwrap_or(0),
+        on: retry.on.clone(),
+        codes: retry.codes.clone(),
+        backoff_base_ms: wire_ms(backoff.base.as_ref()),
+        backoff_max_ms: wire_ms(backoff.max.as_ref()),
+        max_retry_after_ms: retry.max_retry_after.as_ref().map(|text| wire_ms(Some(text))),
+        non_idempotent: retry.non_idempotent.unwrap_or(false),
+        budget: retry.budget.as_ref().map(budget),
+        max_body_bytes: retry.max_body_bytes,
+    }
+}
+
+fn hedge(hedge: &Hedge) -> wire::HedgePolicy {
+    wire::HedgePolicy {
+        after_ms: wire_ms(hedge.after.as_ref()),
+        percentile: hedge.percentile.unwrap_or(0),
+        attempts: hedge.attempts.unwrap_or(0),
+        non_idempotent: hedge.non_idempotent.unwrap_or(false),
+        budget: hedge.budget.as_ref().map(budget),
+    }
+}
+
+fn budget(budget: &Budget) -> wire::Budget {
+    wire::Budget {
+        percent: budget.percent,
+        min_per_second: budget.min_per_second,
+        window_s: wire_ms(budget.window.as_ref()) / 1000,
     }
 }
 

@@ -636,6 +636,14 @@ pub struct TrafficPolicy {
     pub connections: ::core::option::Option<Connections>,
     #[prost(uint32, tag = "5")]
     pub request_timeout_ms: u32,
+    /// Absent: only what was surely not processed is sent again.
+    #[prost(message, optional, tag = "7")]
+    pub retry: ::core::option::Option<RetryPolicy>,
+    /// Absent: none.
+    #[prost(message, optional, tag = "8")]
+    pub hedge: ::core::option::Option<HedgePolicy>,
+    #[prost(message, optional, tag = "9")]
+    pub timeouts: ::core::option::Option<Timeouts>,
     /// What answers where the service cannot. Absent: a refusal that says why.
     #[prost(message, optional, tag = "6")]
     pub fallback: ::core::option::Option<Fallback>,
@@ -1176,6 +1184,67 @@ pub struct Connections {
     #[prost(uint32, tag = "7")]
     pub queue_timeout_ms: u32,
 }
+/// Beside `request_timeout_ms`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Timeouts {
+    /// For each attempt, until its response begins. Zero: no limit.
+    #[prost(uint32, tag = "1")]
+    pub attempt_ms: u32,
+    /// Without a byte, once the response has begun. Zero: no limit.
+    #[prost(uint32, tag = "2")]
+    pub stream_idle_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetryPolicy {
+    /// After the first.
+    #[prost(uint32, tag = "1")]
+    pub attempts: u32,
+    /// Names of conditions, as the api crate's `Conditions` knows them. Empty: the default.
+    #[prost(string, repeated, tag = "2")]
+    pub on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// HTTP statuses, beside those.
+    #[prost(uint32, repeated, tag = "3")]
+    pub codes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, tag = "4")]
+    pub backoff_base_ms: u32,
+    #[prost(uint32, tag = "5")]
+    pub backoff_max_ms: u32,
+    /// Absent: the default.
+    #[prost(uint32, optional, tag = "6")]
+    pub max_retry_after_ms: ::core::option::Option<u32>,
+    #[prost(bool, tag = "7")]
+    pub non_idempotent: bool,
+    #[prost(message, optional, tag = "8")]
+    pub budget: ::core::option::Option<Budget>,
+    /// Absent: the default.
+    #[prost(uint32, optional, tag = "9")]
+    pub max_body_bytes: ::core::option::Option<u32>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HedgePolicy {
+    /// One of the two at least.
+    #[prost(uint32, tag = "1")]
+    pub after_ms: u32,
+    #[prost(uint32, tag = "2")]
+    pub percentile: u32,
+    /// Beside the first.
+    #[prost(uint32, tag = "3")]
+    pub attempts: u32,
+    #[prost(bool, tag = "4")]
+    pub non_idempotent: bool,
+    #[prost(message, optional, tag = "5")]
+    pub budget: ::core::option::Option<Budget>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Budget {
+    /// Absent: the default, in both.
+    #[prost(uint32, optional, tag = "1")]
+    pub percent: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub min_per_second: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "3")]
+    pub window_s: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EndpointList {
     #[prost(string, tag = "1")]
@@ -1260,6 +1329,21 @@ pub struct EdgeDelta {
     pub sent_bytes: u64,
     #[prost(uint64, tag = "14")]
     pub received_bytes: u64,
+    /// Outbound: attempts beyond the first of a request, and requests that ended well for them.
+    #[prost(uint64, tag = "15")]
+    pub retries: u64,
+    #[prost(uint64, tag = "16")]
+    pub retries_recovered: u64,
+    /// Retries that the budget did not allow.
+    #[prost(uint64, tag = "17")]
+    pub retries_over_budget: u64,
+    /// Requests sent to a second endpoint as well, those that it answered first, and those that the budget did not allow.
+    #[prost(uint64, tag = "18")]
+    pub hedges: u64,
+    #[prost(uint64, tag = "19")]
+    pub hedges_won: u64,
+    #[prost(uint64, tag = "20")]
+    pub hedges_over_budget: u64,
 }
 /// Nested message and enum types in `EdgeDelta`.
 pub mod edge_delta {

@@ -8,13 +8,15 @@ mod injected;
 mod limits;
 mod mesh;
 mod policy;
+mod retry;
 mod route;
 mod session;
 
 use std::{fmt, time::Duration};
 
 pub use self::{
-    balancer::*, fallback::*, health::*, injected::*, limits::*, mesh::*, policy::*, route::*, session::*,
+    balancer::*, fallback::*, health::*, injected::*, limits::*, mesh::*, policy::*, retry::*, route::*,
+    session::*,
 };
 /// How a port's application speaks.
 pub use crate::wire::Protocol;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Concurrency, Fallback, Faults, HealthCheck, InjectedFault, LoadBalancer, On, RateLimit, RequestLimits,
-    limits::request_limits, milliseconds, or,
+    Concurrency, Fallback, Faults, HealthCheck, Hedge, InjectedFault, LoadBalancer, On, RateLimit,
+    RequestLimits, Retry, limits::request_limits, milliseconds, or,
 };
 use crate::wire;
 
@@ -41,6 +41,14 @@ pub struct TrafficPolicy {
     pub request_limits: Option<RequestLimits>,
     /// Made by callers' sidecars.
     pub faults: Vec<InjectedFault>,
+    /// For each attempt, from its beginning to the head of its response, where no route says otherwise. `None`: no limit.
+    pub attempt_timeout: Option<Duration>,
+    /// Without a byte of the response's body, or of the request's, once the response has begun. `None`: no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `None`: only what was surely not processed is sent again.
+    pub retry: Option<Retry>,
+    /// `None`: never.
+    pub hedge: Option<Hedge>,
     /// What answers where the service cannot. `None`: a refusal that says why.
     pub fallback: Option<std::sync::Arc<Fallback>>,
     /// For the sidecars of the service's own workloads.
@@ -65,6 +73,10 @@ impl Default for TrafficPolicy {
             concurrency: None,
             request_limits: None,
             faults: Vec::new(),
+            attempt_timeout: None,
+            stream_idle_timeout: None,
+            retry: None,
+            hedge: None,
             fallback: None,
             health_check: None,
         }
@@ -159,6 +171,7 @@ impl Faults {
     pub(super) fn policy(&mut self, policy: wire::TrafficPolicy) -> TrafficPolicy {
         let default = TrafficPolicy::default();
         let connections = policy.connections.unwrap_or_default();
+        let timeouts = policy.timeouts.unwrap_or_default();
         let fallback = policy.fallback.and_then(|fallback| self.fallback(fallback));
         let broken = fallback.as_ref().is_some_and(|fallback| fallback.on.contains(&On::BreakersOpen));
         TrafficPolicy {
@@ -182,6 +195,10 @@ impl Faults {
             faults: (policy.faults.into_iter().enumerate())
                 .map(|(i, fault)| self.injected(&format!("policy.faults[{i}]"), fault))
                 .collect(),
+            attempt_timeout: milliseconds(timeouts.attempt_ms),
+            stream_idle_timeout: milliseconds(timeouts.stream_idle_ms),
+            retry: policy.retry.map(|retry| self.retry(retry)),
+            hedge: policy.hedge.map(|hedge| self.hedge(hedge)),
             fallback: fallback.map(std::sync::Arc::new),
             health_check: policy.health_check.and_then(|check| self.health_check(check)).map(Box::new),
         }

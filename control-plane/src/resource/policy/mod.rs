@@ -9,6 +9,7 @@ mod health;
 pub mod matching;
 pub mod rate;
 pub mod request_limits;
+mod retry;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use self::{
     breaker::{CircuitBreaker, FailureRatio, FailureStatuses, OpenTime, SlowCalls},
     fallback::{Fallback, FallbackBackend, FixedResponse, ON, ResponseHeader},
     health::{GrpcProbe, HealthCheck, HttpProbe, TcpProbe},
+    retry::{Backoff, Budget, Hedge, Retry},
 };
 use self::{concurrency::Concurrency, faults::Fault, rate::RateLimit, request_limits::RequestLimits};
 use super::{
@@ -58,6 +60,12 @@ pub struct TrafficPolicySpec {
     /// Faults that callers are made to see, for a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<Vec<Fault>>,
+    /// What is sent again beside what was surely not processed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When a request is sent to a second endpoint, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
     /// What takes over where the service cannot serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
@@ -112,6 +120,12 @@ pub struct Timeouts {
     /// The whole request, all tries of it, where no route says otherwise. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// Each attempt, until its response begins, where no route says otherwise. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// Without a byte of the response's body, or of the request's, once the response has begun. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<String>,
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -148,8 +162,18 @@ impl TrafficPolicySpec {
             connections.check(faults, &at.field("connections"));
         }
         if let Some(timeouts) = &self.timeouts {
-            let at = at.field("timeouts").field("request");
-            duration::check(faults, &at, timeouts.request.as_ref(), MILLISECOND, DAY);
+            let at = at.field("timeouts");
+            for (name, text) in
+                [("request", &timeouts.request), ("attempt", &timeouts.attempt), ("idle", &timeouts.idle)]
+            {
+                duration::check(faults, &at.field(name), text.as_ref(), MILLISECOND, DAY);
+            }
+        }
+        if let Some(retry) = &self.retry {
+            retry.check(faults, &at.field("retry"));
+        }
+        if let Some(hedge) = &self.hedge {
+            hedge.check(faults, &at.field("hedge"));
         }
         rate::check(self.rate_limits.as_deref().unwrap_or_default(), faults, &at.field("rateLimits"));
         if let Some(concurrency) = &self.concurrency {
@@ -287,6 +311,10 @@ mod tests {
             concurrency,
             request_limits,
             faults,
+            attempt_timeout,
+            stream_idle_timeout,
+            retry,
+            hedge,
             fallback,
             health_check,
         } = model::TrafficPolicy::default();
@@ -303,7 +331,25 @@ mod tests {
             min_rtt_requests,
             buffer,
         } = adaptive.expect("it is adaptive");
-        assert_eq!(request_timeout, None);
+        assert_eq!((request_timeout, attempt_timeout, stream_idle_timeout), (None, None, None));
+        assert_eq!((&retry, &hedge), (&None, &None));
+        let model::Retry {
+            attempts,
+            on: _,
+            backoff,
+            max_backoff,
+            max_retry_after,
+            non_idempotent,
+            budget,
+            max_body,
+        } = retry.unwrap_or_default();
+        let model::Hedge {
+            after: _,
+            percentile: _,
+            attempts: hedges,
+            non_idempotent: hedges_non_idempotent,
+            budget: hedge_budget,
+        } = hedge.unwrap_or_default();
         assert_eq!((max_connections, max_requests_per_connection), (None, None));
         assert_eq!((fallback, health_check), (None, None));
         let model::LoadBalancer { algorithm, decay, slow_start, locality } = load_balancer;
@@ -379,8 +425,26 @@ mod tests {
             ("concurrency.queue.maxRequests", max_queue.to_string()),
             ("concurrency.queue.timeout", time(wait)),
             ("concurrency.priority.header", "none".to_owned()),
+            ("timeouts.attempt", "none".to_owned()),
+            ("timeouts.idle", "none".to_owned()),
+            ("retry.attempts", attempts.to_string()),
+            ("retry.on", "gatewayError, reset, timeout, unavailable".to_owned()),
+            ("retry.backoff.base", time(backoff)),
+            ("retry.backoff.max", time(max_backoff)),
+            ("retry.maxRetryAfter", time(max_retry_after)),
+            ("retry.nonIdempotent", non_idempotent.to_string()),
+            ("retry.budget.window", time(std::time::Duration::from_secs(budget.window.into()))),
+            ("retry.maxBodyBytes", max_body.to_string()),
+            ("hedge.attempts", hedges.to_string()),
+            ("hedge.nonIdempotent", hedges_non_idempotent.to_string()),
         ];
         let spec = &schema::schema(Kind::TrafficPolicy)["properties"]["spec"];
+        for (field, budget) in [("retry", budget), ("hedge", hedge_budget)] {
+            let text = spec["properties"][field]["properties"]["budget"]["description"].as_str();
+            let says =
+                format!("{} percent, but at least {} per second", budget.percent, budget.min_per_second);
+            assert!(text.is_some_and(|text| text.contains(&says)), "{field}: {text:?}, not {says}");
+        }
         for (field, default) in table {
             let found = field.split('.').fold(spec, |object, name| &object["properties"][name]);
             let text = found["description"].as_str().unwrap_or_default();

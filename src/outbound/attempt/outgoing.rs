@@ -1,0 +1,73 @@
+//! A request as it may be sent more than once.
+
+use std::rc::Rc;
+
+use ::http::{HeaderValue, Request};
+use http_body::Body as _;
+
+use super::Sending;
+use crate::http::{
+    Body, Version, client,
+    headers::{self, ATTEMPT},
+    replay::{Replay, Room},
+};
+
+/// What is needed to send a request again.
+pub(super) enum Outgoing {
+    /// It cannot be.
+    Once,
+    /// It has no body.
+    Bodiless(Request<()>),
+    /// Its body is kept, as long as it is small.
+    Kept(Request<()>, Replay),
+}
+
+impl Outgoing {
+    /// Gives the request for the first attempt, too. Without a policy no body is kept.
+    pub(super) fn of(
+        request: Request<Body>,
+        sending: &Sending<'_>,
+        kept: &Rc<Room>,
+    ) -> (Request<Body>, Self) {
+        let plain = sending.plan.is_plain();
+        // An upgrade is a conversation; and HTTP/1 notes of a message how it was written.
+        let upgrade = sending.carry == Version::Http1 && headers::is_upgrade(request.headers());
+        if upgrade || plain && (sending.carry == Version::Http1 || !request.body().is_end_stream()) {
+            return (request, Self::Once);
+        }
+        let head = client::copy_head(&request);
+        if request.body().is_end_stream() {
+            return (request, Self::Bodiless(head));
+        }
+        let most = sending.plan.rules.map_or(0, |rules| rules.policy().max_body);
+        let most = if sending.plan.hedge.is_some() { most.max(HEDGED_BODY) } else { most };
+        let (parts, body) = request.into_parts();
+        let replay = Replay::new(body, most, kept.clone());
+        let body = replay.reader().expect("nothing has been sent of it");
+        (Request::from_parts(parts, body), Self::Kept(head, replay))
+    }
+
+    /// The request once more, as attempt `number`. `None`: that is not possible any more.
+    pub(super) fn next(&self, number: u32) -> Option<Request<Body>> {
+        let (head, body) = match self {
+            Self::Once => return None,
+            Self::Bodiless(head) => (head, Body::Empty),
+            Self::Kept(head, replay) => (head, replay.reader()?),
+        };
+        let mut next = client::copy_head(head).map(|()| body);
+        next.headers_mut().insert(ATTEMPT, HeaderValue::from(number));
+        Some(next)
+    }
+}
+
+impl Drop for Outgoing {
+    /// The answer has begun: there will be no other attempt.
+    fn drop(&mut self) {
+        if let Self::Kept(_, replay) = self {
+            replay.release();
+        }
+    }
+}
+
+/// The most of a body that is kept where there are only hedges, bytes.
+const HEDGED_BODY: usize = 64 * 1024;

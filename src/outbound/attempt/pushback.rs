@@ -1,0 +1,66 @@
+//! What an answer says about another attempt: `Retry-After` (RFC 9110 10.2.3) and gRPC's `grpc-retry-pushback-ms` (gRFC A6).
+
+use std::time::{Duration, SystemTime};
+
+use ::http::{HeaderMap, header::RETRY_AFTER};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushback {
+    /// Nothing.
+    None,
+    /// Not before so long.
+    After(Duration),
+    /// No other attempt.
+    Never,
+}
+
+/// Reads it from an answer's header section, where `now` is by the clock on the wall.
+pub(super) fn of(headers: &HeaderMap, now: impl Fn() -> SystemTime) -> Pushback {
+    if let Some(value) = headers.get("grpc-retry-pushback-ms") {
+        let milliseconds = value.to_str().ok().and_then(|text| text.parse().ok());
+        // Whatever is not a positive number means: do not.
+        return milliseconds.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms)));
+    }
+    let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
+        return Pushback::None;
+    };
+    if let Ok(seconds) = text.parse() {
+        return Pushback::After(Duration::from_secs(seconds));
+    }
+    match httpdate::parse_http_date(text) {
+        Ok(date) => Pushback::After(date.duration_since(now()).unwrap_or_default()),
+        // Nobody knows what it means.
+        Err(_) => Pushback::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn all_forms() {
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").expect("a date");
+        let seconds = |seconds| Pushback::After(Duration::from_secs(seconds));
+        for (name, value, expected) in [
+            ("retry-after", "3", seconds(3)),
+            ("retry-after", "0", seconds(0)),
+            ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT", seconds(59)),
+            ("retry-after", "Friday, 31-Dec-99 23:59:59 GMT", seconds(59)),
+            ("retry-after", "Fri, 31 Dec 1999 23:58:00 GMT", seconds(0)),
+            ("retry-after", "soon", Pushback::None),
+            ("retry-after", "-1", Pushback::None),
+            ("grpc-retry-pushback-ms", "250", Pushback::After(Duration::from_millis(250))),
+            ("grpc-retry-pushback-ms", "-1", Pushback::Never),
+            ("grpc-retry-pushback-ms", "soon", Pushback::Never),
+            ("x-other", "1", Pushback::None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            assert_eq!(of(&headers, || now), expected, "{name}: {value}");
+        }
+    }
+}

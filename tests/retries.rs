@@ -1,0 +1,389 @@
+//! What is sent again and what is not, within which bounds, and how long a caller's patience reaches.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::support::apps::App;
+use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
+use crate::support::{eventually, http2, raw, soon};
+
+/// One service of the same workloads for each policy.
+const SERVICES: [(&str, &[&str]); 5] = [
+    ("plain", &["timeouts: { request: 1m }"]),
+    ("safe", &["retry: { attempts: 2, backoff: { base: 1ms, max: 1ms } }"]),
+    ("all", &["retry: { nonIdempotent: true, maxBodyBytes: 1000, backoff: { base: 1ms, max: 1ms } }"]),
+    (
+        "tight",
+        &[
+            "retry: { backoff: { base: 1ms, max: 1ms }, budget: { percent: 20, minPerSecond: 0, window: 1m } }",
+        ],
+    ),
+    ("hedged", &["hedge: { after: 50ms, budget: { minPerSecond: 100 } }"]),
+];
+
+fn documents(app_protocol: &str) -> String {
+    let mut yaml = String::new();
+    for (name, lines) in SERVICES {
+        yaml += &format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec:\n  \
+             selector: {{ app: app }}\n  \
+             ports: [{{ name: main, port: 80, targetPort: 8080, appProtocol: {app_protocol} }}]\n\
+             ---\napiVersion: pillion.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\n\
+             spec:\n  targetRefs: [{{ group: \"\", kind: Service, name: {name} }}]\n  {}\n",
+            lines.join("\n  ")
+        );
+    }
+    yaml
+}
+
+/// One request as an application saw it.
+#[derive(Debug, Clone)]
+struct Seen {
+    attempt: Option<u32>,
+    timeout_ms: Option<u64>,
+    grpc_timeout: Option<String>,
+    length: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<Seen>>>);
+
+impl Log {
+    /// What has been seen since it was last asked.
+    fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.0.lock().expect("no panic in there"))
+    }
+}
+
+/// Fails on first attempts only, in the way that the path says.
+async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let attempt = text("x-pillion-attempt").and_then(|number| number.parse().ok());
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let path = head.uri.path().to_owned();
+    log.0.lock().expect("no panic in there").push(Seen {
+        attempt,
+        timeout_ms: text("x-pillion-timeout-ms").and_then(|number| number.parse().ok()),
+        grpc_timeout: text("grpc-timeout"),
+        length: body.len(),
+    });
+    let mut response = Response::new(Full::new(body));
+    match path.as_str() {
+        "/down" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+        "/test.Flaky/Call" => {
+            let code = if attempt.is_none() { "14" } else { "0" };
+            response = Response::new(Full::default());
+            response.headers_mut().insert("content-type", "application/grpc".parse().expect("a value"));
+            response.headers_mut().insert("grpc-status", code.parse().expect("a value"));
+        }
+        _ if attempt.is_some() => {}
+        "/flaky" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+        "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
+        _ => {
+            if let Some(seconds) = path.strip_prefix("/later/") {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response.headers_mut().insert("retry-after", seconds.parse().expect("a value"));
+            }
+        }
+    }
+    Ok(response)
+}
+
+async fn app(log: &Log) -> App {
+    let log = log.clone();
+    App::start(move |stream| {
+        let log = log.clone();
+        async move {
+            let mut start = [0; 3];
+            let is_http2 = stream.peek(&mut start).await.is_ok() && start == *b"PRI";
+            let service = service_fn(move |request| answer(log.clone(), request));
+            let stream = TokioIo::new(stream);
+            let _ = match is_http2 {
+                false => hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await,
+                true => {
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    builder.serve_connection(stream, service).await
+                }
+            };
+        }
+    })
+    .await
+}
+
+/// Two replicas, and somebody who calls them.
+struct World {
+    log: Log,
+    caller: Sidecar,
+    _callees: Vec<Sidecar>,
+    _apps: Vec<App>,
+    _mesh: Mesh,
+}
+
+impl World {
+    async fn start(app_protocol: &str) -> Self {
+        let mesh = Mesh::start().await;
+        mesh.apply(&documents(app_protocol)).await;
+        let log = Log::default();
+        let (mut apps, mut callees) = (Vec::new(), Vec::new());
+        for name in ["app-1", "app-2"] {
+            let app = app(&log).await;
+            callees.push(mesh.sidecar(SidecarSpec::serving(name, "app", app.address)).await);
+            apps.push(app);
+        }
+        let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
+        mesh.until_ready(&[&caller, &callees[0], &callees[1]]).await;
+        for (name, _) in SERVICES {
+            caller.until_endpoints(name, 2).await;
+        }
+        log.take();
+        Self { log, caller, _callees: callees, _apps: apps, _mesh: mesh }
+    }
+
+    /// The answer, and what the applications saw meanwhile.
+    async fn send(
+        &self,
+        method: Method,
+        service: &str,
+        path: &str,
+        further: &str,
+        body: &str,
+    ) -> (String, Vec<Seen>) {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {service}.demo.mesh\r\nconnection: close\r\n{further}content-length: {length}\r\n\r\n{body}"
+        );
+        let answer = raw::exchange(self.caller.outbound(), &request).await;
+        (answer, self.log.take())
+    }
+
+    async fn get(&self, service: &str, path: &str) -> (String, Vec<Seen>) {
+        self.send(Method::GET, service, path, "", "").await
+    }
+
+    async fn until_counted(&self, metric: &str, labels: &[(&str, &str)], expected: f64) {
+        eventually(&format!("{metric} {labels:?} is {expected}"), async || {
+            (self.caller.metrics().await.sum(metric, labels) == expected).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_is_and_nothing_else() {
+    let world = World::start("http").await;
+    let retries = |service: &'static str| [("target", service)];
+
+    let (answer, seen) = world.get("plain", "/flaky").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 1), "nothing asks for retries: {answer}");
+
+    let (answer, seen) = world.get("safe", "/flaky").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert_eq!(seen.iter().map(|seen| seen.attempt).collect::<Vec<_>>(), [None, Some(2)]);
+    world.until_counted("pillion_retries_total", &retries("safe.demo"), 1.0).await;
+    world.until_counted("pillion_retries_recovered_total", &retries("safe.demo"), 1.0).await;
+
+    let (answer, seen) = world.send(Method::POST, "safe", "/flaky", "", "pay").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 1), "a POST is never repeated unasked: {answer}");
+
+    let (answer, seen) = world.get("safe", "/down").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 3), "{answer}");
+    assert_eq!(raw::header(&answer, "pillion-attempts"), Some("3"), "{answer}");
+
+    // Whoever is asked by somebody who repeats leaves the repeating to him.
+    let (answer, seen) = world.send(Method::GET, "safe", "/down", "x-pillion-attempt: 2\r\n", "").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 1), "{answer}");
+
+    // A body is kept up to its bound.
+    let (answer, seen) = world.send(Method::POST, "all", "/flaky", "", "pay").await;
+    assert_eq!((raw::status(&answer), raw::body(&answer)), (200, "pay"), "{answer}");
+    assert_eq!(
+        seen.iter().map(|seen| (seen.attempt, seen.length)).collect::<Vec<_>>(),
+        [(None, 3), (Some(2), 3)]
+    );
+    let (answer, seen) = world.send(Method::POST, "all", "/flaky", "", &"x".repeat(5000)).await;
+    assert_eq!((raw::status(&answer), seen.len(), seen[0].length), (503, 1, 5000), "{answer}");
+    world
+        .until_counted("pillion_retries_refused_total", &[("target", "all.demo"), ("reason", "body")], 1.0)
+        .await;
+
+    // The callee says when.
+    let (answer, seen) = world.get("safe", "/later/0").await;
+    assert_eq!((raw::status(&answer), seen.len()), (200, 2), "{answer}");
+    let (answer, seen) = world.get("safe", "/later/3600").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 1), "{answer}");
+    assert_eq!(raw::header(&answer, "retry-after"), Some("3600"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_total_failure_is_not_multiplied() {
+    let world = World::start("http").await;
+    let mut seen = 0;
+    for _ in 0..100 {
+        let (answer, reached) = world.get("tight", "/down").await;
+        // Breakers may open; what is refused then is no load at all.
+        assert_eq!(raw::status(&answer), 503, "{answer}");
+        seen += reached.len();
+    }
+    assert!(seen <= 120, "100 requests became {seen}");
+    let refused = world.caller.metrics().await;
+    let refused =
+        refused.sum("pillion_retries_refused_total", &[("target", "tight.demo"), ("reason", "budget")]);
+    assert!(refused > 0.0, "the budget has refused some");
+    assert!(
+        world.caller.metrics().await.max("pillion_retry_budget_left", &[("target", "tight.demo")])
+            < Some(20.0)
+    );
+}
+
+#[tokio::test]
+async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
+    let world = World::start("http").await;
+    let (answer, seen) = world.get("hedged", "/slow").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert_eq!(seen.iter().map(|seen| seen.attempt).collect::<Vec<_>>(), [None, Some(2)]);
+    world.until_counted("pillion_hedges_total", &[("target", "hedged.demo"), ("outcome", "won")], 1.0).await;
+    // It frees its place, at both sidecars.
+    world.until_counted("pillion_requests_in_flight", &[("direction", "outbound")], 0.0).await;
+    for callee in &world._callees {
+        eventually("nothing is under way", async || {
+            let metrics = callee.metrics().await;
+            (metrics.sum("pillion_requests_in_flight", &[("direction", "inbound")]) == 0.0).then_some(())
+        })
+        .await;
+    }
+    let patience = "x-pillion-timeout-ms: 300\r\n";
+    let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
+    assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");
+}
+
+#[tokio::test]
+async fn grpc_is_judged_by_its_status_and_repeated_only_on_request() {
+    let world = World::start("grpc").await;
+    let connection = http2::connect(world.caller.outbound()).await;
+    let call = async |service: &str| {
+        soon("a call", async {
+            let request = Request::post(format!("http://{service}.demo.mesh/test.Flaky/Call"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .header("grpc-timeout", "20S")
+                .body(())
+                .expect("a valid request");
+            let mut connection = connection.clone().ready().await.expect("it takes a request");
+            let (response, mut body) = connection.send_request(request, false).expect("it is sent");
+            body.send_data(Bytes::from_static(&[0, 0, 0, 0, 0]), true).expect("an empty message");
+            let response = response.await.expect("an answer");
+            response.headers()["grpc-status"].to_str().expect("a number").to_owned()
+        })
+        .await
+    };
+    assert_eq!(call("safe").await, "14", "gRPC's calls are POSTs");
+    assert_eq!(world.log.take().len(), 1);
+    assert_eq!(call("all").await, "0");
+    let seen = world.log.take();
+    assert_eq!(
+        seen.iter().map(|seen| (seen.attempt, seen.length)).collect::<Vec<_>>(),
+        [(None, 5), (Some(2), 5)]
+    );
+    for seen in seen {
+        let left: u64 = seen
+            .grpc_timeout
+            .as_deref()
+            .and_then(|text| text.strip_suffix('m')?.parse().ok())
+            .expect("in ms");
+        assert!((1..=20_000).contains(&left), "{left}");
+    }
+}
+
+#[tokio::test]
+async fn patience_is_told_from_hop_to_hop_and_shortened() {
+    let mesh = Mesh::start().await;
+    let log = Log::default();
+    let back = app(&log).await;
+    // It spends some of the time, and passes on what is left.
+    let outbound = Arc::new(OnceLock::<SocketAddr>::new());
+    let front_log = Log::default();
+    let front = {
+        let (outbound, log) = (outbound.clone(), front_log.clone());
+        App::start(move |stream| {
+            let (outbound, log) = (outbound.clone(), log.clone());
+            async move {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (outbound, log) = (outbound.clone(), log.clone());
+                    async move {
+                        let told = request.headers().get("x-pillion-timeout-ms").cloned();
+                        let told = told.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+                        let path = request.uri().path().to_owned();
+                        let _ = answer(log, request).await;
+                        let left = told.map_or(String::new(), |told| {
+                            format!("x-pillion-timeout-ms: {}\r\n", told - 100)
+                        });
+                        let request = format!(
+                            "GET {path} HTTP/1.1\r\nhost: back.demo.mesh\r\nconnection: close\r\n{left}\r\n"
+                        );
+                        let to = *outbound.get().expect("the sidecar is there");
+                        let answer = raw::exchange(to, &request).await;
+                        let mut response =
+                            Response::new(Full::new(Bytes::from(raw::refusal(&answer).to_owned())));
+                        *response.status_mut() =
+                            StatusCode::from_u16(raw::status(&answer)).expect("a status");
+                        Ok::<_, Infallible>(response)
+                    }
+                });
+                let stream = TokioIo::new(stream);
+                let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+            }
+        })
+        .await
+    };
+    mesh.apply_service("front", "http").await;
+    mesh.apply_service("back", "http").await;
+    let front_sidecar = mesh.sidecar(SidecarSpec::serving("front-1", "front", front.address)).await;
+    outbound.set(front_sidecar.outbound()).expect("once");
+    let back_sidecar = mesh.sidecar(SidecarSpec::serving("back-1", "back", back.address)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
+    mesh.until_ready(&[&caller, &front_sidecar, &back_sidecar]).await;
+    caller.until_endpoints("front", 1).await;
+    front_sidecar.until_endpoints("back", 1).await;
+    log.take();
+    front_log.take();
+
+    let ask = async |path: &str, patience: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: front.demo.mesh\r\nconnection: close\r\nx-pillion-timeout-ms: {patience}\r\n\r\n"
+        );
+        raw::exchange(caller.outbound(), &request).await
+    };
+    let answer = ask("/", "20000").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    let (front, back) = (front_log.take(), log.take());
+    let (front, back) = (front[0].timeout_ms.expect("told"), back[0].timeout_ms.expect("told"));
+    assert!(front <= 20_000 && back <= front - 100, "20000, then {front}, then {back}");
+
+    // Who will not wait is not worked for.
+    let answer = ask("/", "0").await;
+    assert_eq!((raw::status(&answer), raw::refusal(&answer)), (504, "deadline-exceeded"), "{answer}");
+    assert_eq!(front_log.take().len(), 0);
+
+    // And who has waited long enough is told by whoever is next to him.
+    let answer = ask("/slow", "400").await;
+    assert_eq!((raw::status(&answer), raw::refusal(&answer)), (504, "deadline-exceeded"), "{answer}");
+    assert!(
+        raw::header(&answer, "pillion-error").is_some_and(|error| error.contains("workload=client")),
+        "{answer}"
+    );
+    eventually("nothing is under way at the far end", async || {
+        let metrics = back_sidecar.metrics().await;
+        (metrics.sum("pillion_requests_in_flight", &[("direction", "inbound")]) == 0.0).then_some(())
+    })
+    .await;
+}
