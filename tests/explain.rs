@@ -222,7 +222,8 @@ async fn figures_and_endpoints_are_shown_as_they_are() {
         let endpoints = shop.pillion(&["endpoints", "two.demo"]).ok()?;
         let row = endpoints.lines().find(|line| line.starts_with("two-1"))?;
         let cells: Vec<&str> = row.split_whitespace().collect();
-        (cells[1] == "yes" && cells[8] == "web" && cells[9] == "closed" && cells[13] == "never").then_some(())
+        (cells[1] == "yes" && cells[8] == "web" && cells[10] == "closed" && cells[14] == "never")
+            .then_some(())
     })
     .await;
     for (arguments, expected) in [

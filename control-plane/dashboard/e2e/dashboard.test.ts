@@ -179,6 +179,37 @@ describe("a service's page", () => {
   });
 });
 
+describe("a request", () => {
+  test("is explained from a form, by keyboard, at an address that can be shared", async () => {
+    const { page, errors } = await look("#/explain");
+    await page.getByLabel("From").fill("cart.demo");
+    await page.getByLabel("To", { exact: true }).fill("payments.demo:80");
+    await page.getByLabel("Path").fill("/pay");
+    await page.keyboard.press("Enter");
+    await page.locator('[data-verdict="sent"]').waitFor();
+    expect(page.url()).toContain("from=cart.demo");
+    const steps = await page.locator(".steps").innerText();
+    expect(steps).toMatch(/payments\.demo is a service of the mesh/);
+    expect(steps).toMatch(/demo\/payments-canary, rule 0/);
+    expect(steps).toContain("payments-v2-1");
+    // Of payments-v1, which has a policy; payments' own values are defaults, and folded away.
+    await page.locator('.steps tr[data-field="circuitBreaker.consecutiveFailures"]', { hasText: "TrafficPolicy demo/payments-breaker" }).waitFor();
+    await page.getByLabel("From").fill("ghost.demo");
+    await page.getByRole("button", { name: "Explain" }).click();
+    await page.getByText("neither a Service nor a workload ghost").waitFor();
+    // The browser itself tells of the answer that is none.
+    expect(errors.filter((error) => !error.includes("404"))).toEqual([]);
+  });
+
+  test("takes the way that the service's page shows", async () => {
+    const { page } = await look("#/services/demo/payments");
+    await page.locator(".routes .split-key").waitFor();
+    expect(await page.locator(".routes").innerText()).toMatch(/Any request[\s\S]*payments-v1:80 90 %[\s\S]*payments-v2:80 10 %/);
+    await page.locator(".usual summary").first().click();
+    expect(await page.locator('.policy tr[data-field="connections.maxRequests"]').innerText()).toMatch(/1024[\s\S]*default/);
+  });
+});
+
 test("the workloads page shows identities and certificates", async () => {
   const { page } = await look("#/workloads");
   const row = page.locator('tr[data-workload="payments-3"]');
@@ -223,9 +254,11 @@ describe("the theme", () => {
 });
 
 describe("everyone can use", () => {
-  const pages = { map: "#/", table: "#/?view=table", service: "#/services/demo/payments-v1", workloads: "#/workloads", events: "#/events" };
+  const pages = { map: "#/", table: "#/?view=table", service: "#/services/demo/payments-v1", workloads: "#/workloads", events: "#/events",
+    explain: "#/explain?from=cart.demo&to=payments.demo" };
   const ready: Record<keyof typeof pages, string> = {
     map: ".node a", table: "tr[data-service]", service: ".chart canvas", workloads: "tr[data-workload]", events: ".events li",
+    explain: ".steps",
   };
   const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 

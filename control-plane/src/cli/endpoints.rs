@@ -41,7 +41,7 @@ pub(super) async fn run(args: &EndpointsArgs, client: &Client) -> Result<(), Fai
     print(&table::render(&HEADING, &rows))
 }
 
-const HEADING: [&str; 14] = [
+const HEADING: [&str; 15] = [
     "WORKLOAD",
     "READY",
     "ADDRESS",
@@ -51,6 +51,7 @@ const HEADING: [&str; 14] = [
     "RPS",
     "P99",
     "CALLER",
+    "AS",
     "BREAKER",
     "SHARE",
     "IN-FLIGHT",
@@ -83,6 +84,8 @@ fn rows(endpoint: &Value) -> Vec<Vec<String>> {
         };
         let theirs = [
             text(&breaker["workload"]),
+            // By which service it calls the endpoint, which may belong to several.
+            text(&breaker["service"]),
             text(&breaker["state"]),
             table::share(breaker["share"].as_f64()),
             breaker["inFlight"].to_string(),

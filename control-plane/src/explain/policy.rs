@@ -9,6 +9,23 @@ use crate::resource::{Documents, Key, Kind, schema};
 /// Where a value is from that nobody has written.
 pub const DEFAULT: &str = "default";
 
+/// Sections that are off unless they are written: their members' defaults hold only then.
+const UNLESS_WRITTEN: [&str; 13] = [
+    "circuitBreaker.slowCalls",
+    "concurrency",
+    "fallback",
+    "fallback.backendRef",
+    "fallback.response",
+    "healthCheck",
+    "healthCheck.grpc",
+    "healthCheck.http",
+    "healthCheck.tcp",
+    "hedge",
+    "loadBalancer.slowStart",
+    "requestLimits",
+    "retry",
+];
+
 /// The policy of a service. `source` is `<namespace>/<name>` of the `TrafficPolicy` that sidecars were told of; empty: none.
 pub fn policy(service: &str, source: &str, documents: &Documents) -> PolicyView {
     let document = source
@@ -33,8 +50,8 @@ fn fields(written: Option<&Value>, source: &str) -> Vec<FieldView> {
 fn walk(fields: &mut Vec<FieldView>, at: &str, schema: &Value, written: Option<&Value>, source: &str) {
     let (about, default) = described(schema);
     let properties = schema["properties"].as_object();
-    // A section that is off unless it is written says so itself: its members' defaults hold only once it is there.
-    let section = properties.filter(|_| written.is_some() || default.is_none());
+    let on = written.is_some() || (default.is_none() && !UNLESS_WRITTEN.contains(&at));
+    let section = properties.filter(|_| on);
     if let Some(properties) = section {
         for (name, property) in properties {
             let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
@@ -101,6 +118,24 @@ mod tests {
             assert_eq!(row.source, DEFAULT);
             assert!(!row.value.is_empty() && !row.about.is_empty(), "{row:?}: {schema}");
         }
+    }
+
+    #[test]
+    fn of_each_section_it_is_known_whether_it_is_on_by_itself() {
+        const ON: [&str; 4] = ["circuitBreaker", "connections", "loadBalancer", "timeouts"];
+        let spec = &schema::schema(Kind::TrafficPolicy)["properties"]["spec"]["properties"];
+        let sections = spec.as_object().expect("it has fields").iter();
+        for (name, _) in sections.filter(|(_, schema)| schema["properties"].is_object()) {
+            let known = ON.contains(&name.as_str()) || UNLESS_WRITTEN.contains(&name.as_str());
+            assert!(known, "{name}: is it on unless written? Add it to ON or to UNLESS_WRITTEN");
+        }
+        let off = fields(None, DEFAULT);
+        assert!(off.iter().any(|row| row.field == "healthCheck" && row.value == "none"), "{off:#?}");
+        let written =
+            fields(Some(&json!({"healthCheck": {"http": {"path": "/up"}}})), "TrafficPolicy demo/x");
+        let value = |field: &str| written.iter().find(|row| row.field == field).map(|row| row.value.as_str());
+        assert_eq!((value("healthCheck.http.path"), value("healthCheck.grpc")), (Some("/up"), Some("none")));
+        assert_eq!(value("healthCheck.interval"), Some("1s"));
     }
 
     #[test]
