@@ -2,9 +2,9 @@
 //!
 //! A [`Refusal`] says what happened, on whose side, and whether the request may safely be sent again.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 /// Which of the two sidecars of a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,6 +121,12 @@ reasons! {
     UriTooLong = "uri-too-long", URI_TOO_LONG, ResourceExhausted, unprocessed: true, "the request's URI is too long";
     Http2Abuse = "http2-abuse", TOO_MANY_REQUESTS, ResourceExhausted, unprocessed: false, "an HTTP/2 connection asked for too much that carries nothing, or took too much room";
     UpgradeFailed = "upgrade-failed", BAD_GATEWAY, Internal, unprocessed: false, "the connection could not be upgraded";
+    // Not sent to another workload unasked: what refuses because it is too much must not be made more of. A retry policy may.
+    RateLimited = "rate-limited", TOO_MANY_REQUESTS, ResourceExhausted, unprocessed: false, "the workload takes no more requests for now, in all or of this client";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable, unprocessed: false, "the workload has as much to do as it can, and others go first";
+    TooManyConnections = "too-many-connections", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the workload has as many connections as its policy allows, in all or of this client";
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, ResourceExhausted, unprocessed: false, "the request's body is larger than the workload's policy allows";
+    FaultInjected = "fault-injected", SERVICE_UNAVAILABLE, Unavailable, unprocessed: false, "a policy of the service injects this fault, for a time";
     PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "only mutual TLS of the mesh is taken here";
 }
 
@@ -133,18 +139,37 @@ pub struct Refusal {
     pub detail: String,
     /// How many attempts there were; zero: it is not told.
     pub attempts: u32,
+    /// What only few answers have.
+    pub more: Option<Box<More>>,
+}
+
+/// What an answer to a refusal says besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct More {
+    /// Instead of the reason's statuses: HTTP's, and gRPC's.
+    pub status: Option<(StatusCode, u8)>,
+    /// When the same request may fare better.
+    pub retry_after: Option<Duration>,
+    /// Further fields.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     /// With particulars.
     pub fn new(reason: Reason, detail: impl fmt::Display) -> Self {
-        Self { reason, detail: detail.to_string(), attempts: 0 }
+        Self { reason, detail: detail.to_string(), more: None, attempts: 0 }
+    }
+
+    /// The same with more in its answer.
+    #[must_use]
+    pub fn with(self, more: More) -> Self {
+        Self { more: Some(Box::new(more)), ..self }
     }
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, detail: String::new(), attempts: 0 }
+        Self { reason, detail: String::new(), more: None, attempts: 0 }
     }
 }
 

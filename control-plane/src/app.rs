@@ -28,7 +28,7 @@ use crate::{
     config::ServerConfig,
     error::Error,
     history::{EventKind, History},
-    mesh_api::{MeshState, Ticker, explain_router, mesh_router},
+    mesh_api::{self, MeshState, Ticker, explain_router, mesh_router},
     publish::{Compiler, Publisher, Refusal},
     registry::{Member, Registry},
     resource::{Kind, cache::DocumentCache, claims, status::Refused},
@@ -160,6 +160,7 @@ impl Server {
             telemetry: Arc::clone(&telemetry),
             trust_domain: config.trust_domain.to_string(),
             started_ms: unix_ms(),
+            compiler: Arc::clone(&mesh.compiler),
         });
         let ticker = Arc::new(Ticker::new(ending.clone()));
         let web = WebState::new(WebParts {
@@ -237,6 +238,8 @@ impl Server {
             self.identity,
             self.config.leaf_ttl,
         ));
+        let fault_state = Arc::clone(&state);
+        upkeep.spawn(async move { mesh_api::tell(&fault_state).await });
         upkeep.spawn(async move { ticker.run(&state).await });
         upkeep.spawn(sweep(Arc::clone(&mesh.history)));
 

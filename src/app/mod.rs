@@ -35,6 +35,7 @@ use crate::{
     control::{directory::Directory, health, own::OwnPolicies},
     dns::Dns,
     drain,
+    inbound::policies::Shared,
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
     outbound::connections,
     run::{Application, Endings},
@@ -85,6 +86,7 @@ async fn main_thread(
     let started = SystemTime::now();
     let (trigger, drain) = drain::channel();
     let (mesh_sender, mesh) = watch::channel(None);
+    let shared = Arc::new(Shared::default());
     let (policies_sender, policies) = watch::channel(OwnPolicies::default());
     let (directory, wishes) = Directory::new(config.discovery_timeout);
     let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
@@ -100,6 +102,7 @@ async fn main_thread(
             config: config.clone(),
             mesh: mesh.clone(),
             policies: policies.clone(),
+            shared: shared.clone(),
             directory: directory.clone(),
             registry: registry.clone(),
             connections: connections.clone(),
@@ -127,7 +130,8 @@ async fn main_thread(
     let workers = Rc::new(workers);
     let (refresh, refreshes) = mpsc::channel(16);
     let (shut_down, asked) = watch::channel(false);
-    tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), registry.clone(), started, refreshes));
+    let shown = Shown { registry: registry.clone(), shared, started };
+    tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), shown, refreshes));
     tokio::task::spawn_local(health::check(
         config.health.clone(),
         config.ports.clone(),
@@ -213,12 +217,18 @@ async fn until_ready(mut unready: watch::Receiver<Option<String>>) -> Result<(),
     Err(format!("the application was not started: not ready within {READY:?}: {reason}"))
 }
 
+/// What is shown besides what the workers have counted.
+struct Shown {
+    registry: Arc<Registry>,
+    shared: Arc<Shared>,
+    started: SystemTime,
+}
+
 /// Asks the workers for what they have counted: every second, and whenever somebody wants to see it.
 async fn gather(
     workers: Rc<Vec<Worker>>,
     gathered: Rc<RefCell<Gathered>>,
-    registry: Arc<Registry>,
-    started: SystemTime,
+    Shown { registry, shared, started }: Shown,
     mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let mut spare = memory::Spare::default();
@@ -235,6 +245,7 @@ async fn gather(
         if let Some(resident) = process::measure(&registry, started) {
             spare.look(resident, Instant::now());
         }
+        shared.show(&registry);
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());

@@ -41,15 +41,33 @@ impl Voice {
         }
         let headers = response.headers_mut();
         headers.insert(headers::ERROR, self.header(refusal));
+        let status = refusal.more.as_ref().and_then(|more| more.status);
+        let (status, code) = status.unwrap_or((refusal.reason.status(), refusal.reason.grpc() as u8));
+        if let Some(more) = &refusal.more {
+            for (name, value) in &more.fields {
+                headers.append(name, value.clone());
+            }
+            if let Some(wait) = more.retry_after {
+                // Whole seconds (RFC 9110 10.2.3); gRPC's own word for it is finer (gRFC A6).
+                headers.insert(
+                    header::RETRY_AFTER,
+                    HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
+                );
+                if grpc {
+                    let wait = HeaderValue::from(wait.as_micros().div_ceil(1000) as u64);
+                    headers.insert("grpc-retry-pushback-ms", wait);
+                }
+            }
+        }
         if grpc {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from(refusal.reason.grpc() as u16));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
             headers.insert("grpc-message", percent_encoded(&text));
             return response;
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        *response.status_mut() = refusal.reason.status();
+        *response.status_mut() = status;
         *response.body_mut() = Body::Full(Bytes::from(text + "\n"));
         response
     }

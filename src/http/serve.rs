@@ -29,6 +29,11 @@ pub trait Handler: 'static {
         interim: &dyn InterimSink,
     ) -> impl Future<Output = Response<Self::Body>>;
 
+    /// Requests that one connection may have under way, where that is fewer than usual (HTTP/2).
+    fn max_streams(&self) -> Option<u32> {
+        None
+    }
+
     /// How this handler's own refusals are signed.
     fn voice(&self) -> &Voice;
 

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 
-use super::Inbound;
+use super::{Inbound, policies::Held};
 use crate::{
+    drain::{Phase, Trigger},
     error::{Hop, Reason, Refusal},
     http::{
         Body, InterimSink, Version,
@@ -46,6 +47,17 @@ pub(super) struct FromPeer {
     pub(super) admits: Admits,
     /// Who calls, as the application is told; `None` where nobody has proven it.
     pub(super) client_certificate: Option<HeaderValue>,
+    /// What our services' policies say of its requests.
+    pub(super) held: Held,
+    /// There are too many connections: its requests are told so.
+    pub(super) turned_away: Option<TurnedAway>,
+}
+
+/// What the requests of a connection are told that is one too many.
+pub(super) struct TurnedAway {
+    pub(super) refusal: Refusal,
+    /// Of its own: the connection ends when it has been told.
+    pub(super) trigger: Trigger,
 }
 
 impl Handler for FromPeer {
@@ -54,12 +66,24 @@ impl Handler for FromPeer {
     async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let now = Instant::now();
         let mut policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
+        if let Some(TurnedAway { refusal, trigger }) = &self.turned_away {
+            trigger.advance(Phase::Closing);
+            let refused = |_| async { Served::refused(refusal.clone()) };
+            return Box::pin(middleware::run(request, now, policy, refused)).await;
+        }
+        // Probes are exempt: whether it is well is not to depend on how much it has to do.
+        let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
+        policy.guard = guard.as_deref();
         let asked = deadline::asked(request.headers());
         // Late work is refused at once; what may still be in time ends a moment after its caller has given up.
         let longer = |asked: Duration| if asked.is_zero() { asked } else { asked + GRACE };
         policy.timeout = Timeout::of(None, asked.map(longer));
         let end = asked.map(|asked| now + asked);
         middleware::run(request, now, policy, |request| self.forward(request, end, interim)).await
+    }
+
+    fn max_streams(&self) -> Option<u32> {
+        self.held.max_streams()
     }
 
     fn voice(&self) -> &Voice {

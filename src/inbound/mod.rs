@@ -2,6 +2,7 @@
 //! connections are redirected here, from anybody else as far as the mesh lets them.
 
 mod forward;
+pub mod policies;
 mod redirected;
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
@@ -9,11 +10,14 @@ use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Ar
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::rustls::ServerConfig;
 
-use self::forward::{Admits, FromPeer, ToApplication};
+use self::{
+    forward::{Admits, FromPeer, ToApplication, TurnedAway},
+    policies::{Held, Policies},
+};
 use crate::{
     config::{AppPort, Probe},
     control::{self, Mesh, own::OwnPolicies},
-    drain::Drain,
+    drain::{self, Drain},
     error::{Hop, Reason, Refusal},
     http::{
         Version,
@@ -52,6 +56,8 @@ pub struct Needs {
     pub mesh: watch::Receiver<Option<Mesh>>,
     /// What our services say of our ports.
     pub policies: watch::Receiver<OwnPolicies>,
+    /// What all workers count of it together.
+    pub shared: Arc<policies::Shared>,
     /// Where requests are counted.
     pub edges: Rc<Edges>,
     /// Where connections are counted.
@@ -75,6 +81,7 @@ pub struct Inbound {
     voice: Voice,
     /// By port, as the mesh knows it.
     applications: HashMap<u16, Client<ToApplication>>,
+    policies: Rc<Policies>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
     open: Open,
     detections: Detections,
@@ -91,6 +98,7 @@ impl Inbound {
         Rc::new(Self {
             voice: Voice { hop: Hop::Inbound, workload: needs.workload.clone() },
             applications,
+            policies: Policies::follow(needs.policies.clone(), needs.shared.clone()),
             tls: RefCell::default(),
             open: Open::default(),
             detections: Detections::new(needs.registry.clone(), Hop::Inbound),
@@ -159,7 +167,7 @@ impl Inbound {
             mesh.identity.verify_peer(accepted.io.get_ref().1)?;
             Ok(accepted)
         });
-        let Accepted { mut io, peer, carries, port, resumed } = match accepted {
+        let Accepted { mut io, peer, carries, port, service, resumed } = match accepted {
             Ok(accepted) => accepted,
             Err(fault) => {
                 self.handshake(fault.reason());
@@ -168,11 +176,14 @@ impl Inbound {
         };
         self.handshake(if resumed { "resumed" } else { "full" });
         let edge = self.edge(&format!("{}.{}", peer.service_account(), peer.namespace()), true);
+        let held = Held::new(self.policies.slot(port, Some(&service)), Some(peer.clone()));
         let version = match carries {
             Carries::Http1 => Version::Http1,
             Carries::Http2 => Version::Http2,
             Carries::Tcp => {
+                let connected = held.connect_opaque();
                 let application = match self.applications.get(&port) {
+                    Some(_) if connected.is_err() => Err(connected.as_ref().expect_err("it is one").clone()),
                     Some(application) => application.connector().connect(Version::Http1).await,
                     None => {
                         Err(Refusal::new(Reason::PortNotServed, format_args!("{peer} wants port {port}")))
@@ -207,10 +218,32 @@ impl Inbound {
             edge,
             client_certificate,
             admits: Admits::Anybody,
+            held,
+            turned_away: None,
         };
-        let io = Prefixed::fresh(Io::Accepted(io));
-        serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await?;
-        Ok(())
+        self.serve_http(Prefixed::fresh(Io::Accepted(io)), version, handler).await
+    }
+
+    /// Serves HTTP, unless there are too many connections: then all that comes is told so, and the connection ends.
+    async fn serve_http(
+        &self,
+        io: Prefixed<Io>,
+        version: Version,
+        mut handler: FromPeer,
+    ) -> Result<(), Closed> {
+        match handler.held.connect() {
+            Ok(_connected) => {
+                serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await?;
+                Ok(())
+            }
+            Err(refusal) => {
+                let (trigger, drain) = drain::channel();
+                handler.turned_away = Some(TurnedAway { refusal: refusal.clone(), trigger });
+                let telling = Box::pin(serve::serve(io, version, Rc::new(handler), drain));
+                let _ = tokio::time::timeout(self.needs.detection_timeout, telling).await;
+                Err(refusal.into())
+            }
+        }
     }
 
     /// The server's side of handshakes; waits, bounded, while we have no certificate yet.

@@ -9,13 +9,13 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     Closed, Inbound,
     forward::{Admits, FromPeer, IDLE_TIMEOUT, ToApplication},
+    policies::Held,
 };
 use crate::{
     error::{Reason, Refusal},
     http::{
         Version,
         client::{Client, Connect},
-        serve,
     },
     net::{
         copy,
@@ -67,7 +67,7 @@ impl Inbound {
                         drop((opened, application));
                         self.from_sidecar(io).await
                     }
-                    (false, true) => self.carry(io.map(Io::Tcp), opened, &application).await,
+                    (false, true) => self.carry(io.map(Io::Tcp), opened, &application, port).await,
                     (false, false) => Err(self.refuse(io.map(Io::Tcp), Detected::Tls, port).await),
                 }
             }
@@ -87,12 +87,17 @@ impl Inbound {
                     edge,
                     client_certificate: None,
                     admits,
+                    held: Held::new(self.policies.slot(port, None), None),
+                    turned_away: None,
                 };
-                serve::serve(io.map(Io::Tcp), version, Rc::new(handler), self.needs.drain.clone()).await?;
-                Ok(())
+                self.serve_http(io.map(Io::Tcp), version, handler).await
             }
-            Spoken::Client(_, io, opened) if open => self.carry(io.map(Io::Tcp), opened, &application).await,
-            Spoken::Server(io, upstream) => self.carry(io.map(Io::Tcp), Some(upstream), &application).await,
+            Spoken::Client(_, io, opened) if open => {
+                self.carry(io.map(Io::Tcp), opened, &application, port).await
+            }
+            Spoken::Server(io, upstream) => {
+                self.carry(io.map(Io::Tcp), Some(upstream), &application, port).await
+            }
             Spoken::Client(detected, io, _) => Err(self.refuse(io.map(Io::Tcp), detected, port).await),
         }
     }
@@ -125,9 +130,12 @@ impl Inbound {
         mut io: Prefixed<Io>,
         opened: Option<Prefixed<Io>>,
         application: &Client<ToApplication>,
+        port: u16,
     ) -> Result<(), Closed> {
         let edge = self.edge("outside", false);
+        let connected = Held::new(self.policies.slot(port, None), None).connect_opaque();
         let opened = match opened {
+            _ if connected.is_err() => Err(connected.as_ref().expect_err("it is one").clone()),
             Some(opened) => Ok(opened),
             None => application.connector().connect(Version::Http1).await.map(Prefixed::fresh),
         };

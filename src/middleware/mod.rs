@@ -5,6 +5,8 @@
 //! |---|---|
 //! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
 //! | [`limit`] | before any work is done for a request that may not be taken |
+//! | [`fault`] | what a policy has the caller see, before anything else happens to its request |
+//! | [`guard`]: [`rate`], sizes, [`concurrency`] | the callee's own policies, where it has any: as the caller sent it, before anything is done for it |
 //! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
 //! | deadline | around all that waits; the tail keeps to it too, and knows whom it was that did not answer |
 //! | the tail | chooses who gets the request, and sends it |
@@ -12,17 +14,23 @@
 //! | response headers | as on the way in |
 //! | [`record`] ends | with the response's last byte |
 
+pub mod concurrency;
+pub mod fault;
+pub mod guard;
 pub mod idle;
 pub mod limit;
+pub mod rate;
 pub mod record;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
 use self::{
+    fault::Injector,
+    guard::{Admitted, Guard},
     idle::Idle,
     limit::Limit,
     record::{End, Recorded, Recording},
@@ -43,6 +51,10 @@ pub struct Policy<'a> {
     pub edge: Rc<Edge>,
     /// On requests under way.
     pub limit: Option<&'a Limit>,
+    /// What the caller is made to see.
+    pub faults: Option<&'a Injector>,
+    /// The workload's own policies, on its inbound side.
+    pub guard: Option<&'a Guard>,
     /// For the whole request.
     pub timeout: Option<Timeout>,
     /// For a response that has begun.
@@ -62,6 +74,8 @@ impl<'a> Policy<'a> {
             voice,
             edge,
             limit: None,
+            faults: None,
+            guard: None,
             timeout: None,
             idle: None,
             open,
@@ -124,25 +138,46 @@ where
 
     let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
-    let mut upgrade = None;
+    let (mut upgrade, mut mark) = (None, None);
     let served = match policy.limit.map(Limit::enter).transpose() {
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);
-            upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
-            match deadline {
-                None => tail(request).await,
-                // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                Some((at, reason)) => tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
-                    Served::refused(Refusal::new(reason, format_args!("not within {:?}", at - started)))
-                }),
+            let passed = match (policy.faults, policy.guard) {
+                (None, None) => Ok(()),
+                // Boxed, so that requests without such policies have no memory for it.
+                (faults, guard) => {
+                    let passing = pass(&mut request, started, deadline, faults, guard);
+                    Box::pin(passing).await.map(|(marked, admitted)| {
+                        mark = marked;
+                        recording.admitted(admitted);
+                    })
+                }
+            };
+            match passed {
+                Err(refusal) => Served::refused(refusal),
+                Ok(()) => {
+                    upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
+                    match deadline {
+                        None => tail(request).await,
+                        // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
+                        Some((at, reason)) => {
+                            tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
+                                Served::refused(Refusal::new(
+                                    reason,
+                                    format_args!("not within {:?}", at - started),
+                                ))
+                            })
+                        }
+                    }
+                }
             }
         }
     };
 
     recording.served_by(served.edge, served.end);
-    let result =
-        served.result.and_then(|response| join_upgrade(upgrade, response, &mut recording, policy.open));
+    let result = recording.answered(served.result);
+    let result = result.and_then(|response| join_upgrade(upgrade, response, &mut recording, policy.open));
     let mut response = result.unwrap_or_else(|refusal| {
         tracing::debug!(reason = refusal.reason.as_str(), %refusal, hop = policy.voice.hop.as_str(), "refused");
         recording.decided(Outcome::Refused(refusal.reason));
@@ -156,7 +191,29 @@ where
     if let Some(modifier) = policy.response_headers {
         modifier.apply(response.headers_mut());
     }
+    if let Some(mark) = mark {
+        response.headers_mut().insert(fault::FAULT, *mark);
+    }
     recording.until_the_last_byte(response, grpc, deadline, policy.idle)
+}
+
+/// What only few requests have to pass. Gives what the response is marked with.
+async fn pass(
+    request: &mut Request<Body>,
+    started: Instant,
+    deadline: Option<(Instant, Reason)>,
+    faults: Option<&Injector>,
+    guard: Option<&Guard>,
+) -> Result<(Option<Box<HeaderValue>>, Option<Admitted>), Refusal> {
+    let mark = match faults {
+        None => None,
+        Some(faults) => faults.inject(request, deadline).await?,
+    };
+    let admitted = match guard {
+        None => None,
+        Some(guard) => Some(guard.admit(request, started).await?),
+    };
+    Ok((mark, admitted))
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.

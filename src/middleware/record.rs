@@ -13,11 +13,12 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{
+    guard::Admitted,
     idle::{Idle, Watch},
     limit::Place,
 };
 use crate::{
-    error::Reason,
+    error::{Reason, Refusal},
     http::{
         Body,
         body::{BodyError, Progress},
@@ -47,6 +48,7 @@ pub struct Recording<E: End> {
     started: Instant,
     in_flight: InFlight,
     place: Option<Place>,
+    admitted: Option<Box<Admitted>>,
     outcome: Option<Outcome>,
     end: Option<E>,
 }
@@ -54,11 +56,26 @@ pub struct Recording<E: End> {
 impl<E: End> Recording<E> {
     pub(super) fn begin(edge: Rc<Edge>, started: Instant) -> Self {
         let in_flight = edge.enter();
-        Self { edge, started, in_flight, place: None, outcome: None, end: None }
+        Self { edge, started, in_flight, place: None, admitted: None, outcome: None, end: None }
     }
 
     pub(super) fn hold(&mut self, place: Option<Place>) {
         self.place = place;
+    }
+
+    pub(super) fn admitted(&mut self, admitted: Option<Admitted>) {
+        self.admitted = admitted.map(Box::new);
+    }
+
+    /// The request was answered, or not, for a reason that its admission may know better.
+    pub(super) fn answered(
+        &mut self,
+        result: Result<Response<Body>, Refusal>,
+    ) -> Result<Response<Body>, Refusal> {
+        match &mut self.admitted {
+            None => result,
+            Some(admitted) => admitted.answered(result, Instant::now()),
+        }
     }
 
     pub(super) fn served_by(&mut self, edge: Option<Rc<Edge>>, end: Option<E>) {
@@ -80,6 +97,8 @@ impl<E: End> Recording<E> {
         if let Some(end) = &mut self.end {
             end.begun(Outcome::Status(StatusCode::SWITCHING_PROTOCOLS));
         }
+        // What it has become is no request that is worked on.
+        self.admitted = None;
         (self.edge.enter(), self.place.take(), self.end.take())
     }
 

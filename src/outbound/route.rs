@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink, deadline},
-    middleware::{self, Policy, Served, Timeout, idle::Idle, record::Recorded},
+    middleware::{self, Policy, Served, Timeout, fault, idle::Idle, record::Recorded},
 };
 
 impl Outbound {
@@ -55,10 +55,13 @@ impl Outbound {
         };
         // As many requests as may be are under way, but a fallback is there for that.
         let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
+        let faults = service.faults();
         let policy = Policy {
             voice: &self.voice,
             edge: service.edge.clone(),
             limit: limited.is_none().then_some(&service.requests),
+            faults: faults.as_deref(),
+            guard: None,
             timeout: Timeout::of(
                 rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
                 deadline::asked(request.headers()),
@@ -107,6 +110,20 @@ impl Outbound {
                     if let Some(changes) = changes {
                         changes.request_headers.apply(request.headers_mut());
                     }
+                    let mark = match backend.faults().filter(|_| !Rc::ptr_eq(&backend, &service)) {
+                        None => None,
+                        // Those of the service called have been seen already.
+                        Some(faults) => {
+                            match Box::pin(
+                                faults.inject(&request, whole.map(|(at, timeout)| (at, timeout.reason))),
+                            )
+                            .await
+                            {
+                                Ok(mark) => mark,
+                                Err(refusal) => return Served::refused(refusal),
+                            }
+                        }
+                    };
                     let endpoint = target.endpoint.as_deref();
                     let source = &*self.needs.workload;
                     let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
@@ -134,7 +151,8 @@ impl Outbound {
                     if let (Some(changes), Ok(response)) = (changes, &mut served.result) {
                         changes.response_headers.apply(response.headers_mut());
                     }
-                    let served = steering.mark(served);
+                    let mut served = steering.mark(served);
+                    fault::mark(mark, &mut served.result);
                     match session {
                         // Who has stepped in is not whom the client is to come back to.
                         Some(_) if stepped_in(&served) => served,

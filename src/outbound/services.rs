@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use fnv::FnvHashMap;
@@ -26,7 +26,7 @@ use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
-    middleware::limit::Limit,
+    middleware::{fault::Injector, limit::Limit},
     net::resolve::Resolved,
     telemetry::{
         edge::{Edge, EdgeKey},
@@ -65,6 +65,8 @@ pub(super) struct Service {
     /// `None`: there is no such service.
     config: RefCell<Option<Arc<model::Service>>>,
     pub(super) balancer: Rc<Balancer<Reach>>,
+    /// Faults that its policy has us see.
+    faults: RefCell<Option<Rc<Injector>>>,
     /// On requests under way.
     pub(super) requests: Limit,
     /// On requests that wait for a connection.
@@ -253,6 +255,7 @@ impl Service {
         let service = Rc::new(Self {
             name: name.clone(),
             config: RefCell::default(),
+            faults: RefCell::default(),
             requests: Limit::new(policy.max_requests, Reason::TooManyRequests),
             pending: Limit::new(policy.max_pending, Reason::QueueFull),
             early: Limit::new(MAX_EARLY, Reason::QueueFull),
@@ -293,6 +296,7 @@ impl Service {
             Snapshot::Pending => {}
             Snapshot::Absent => {
                 self.config.borrow_mut().take();
+                self.faults.borrow_mut().take();
                 self.outside.borrow_mut().take();
                 self.update(&[]);
             }
@@ -306,6 +310,7 @@ impl Service {
                 self.connections.set(config.policy.max_connections);
                 (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
+                self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
                 *self.config.borrow_mut() = Some(config);
             }
@@ -503,6 +508,19 @@ impl Service {
     /// Whether it is outside the mesh, where nobody speaks as a sidecar.
     pub(super) fn is_outside(&self) -> bool {
         self.outside.borrow().is_some()
+    }
+
+    fn see_faults(&self, policy: &model::TrafficPolicy) {
+        let moment = (Instant::now(), SystemTime::now());
+        let (target, source) = (self.name.as_str(), &*self.mesh.source);
+        let registry = &self.needs.registry;
+        let faults = Injector::new(&policy.faults, &policy.source, target, source, moment, registry);
+        *self.faults.borrow_mut() = faults.map(Rc::new);
+    }
+
+    /// Faults that requests to it are made to see; `None`, nearly always.
+    pub(super) fn faults(&self) -> Option<Rc<Injector>> {
+        self.faults.borrow().clone()
     }
 
     /// Its configuration; a request keeps to the one that it began with.

@@ -72,6 +72,13 @@ metrics! {
     Picks = "pillion_balancer_picks_total", Counter, ["target", "by", "zone"], "Endpoints chosen for a try of a request, or for a connection: by which algorithm, by its session, or by the address that the caller named; of the caller's own zone, an other one, or where one of both is unknown.";
     Mirrored = "pillion_mirrored_requests_total", Counter, ["target", "outcome"], "Copies of requests by what became of them: answered, failed (by 5xx), refused (nobody to send it to), timeout, truncated (the mirror did not keep up with the body, or the caller broke off), overloaded (too many under way).";
     Endpoints = "pillion_endpoints", Gauge, ["target", "state"], "Endpoints of a service in use here: ready, unready, or with an open breaker.";
+    RateLimitRequests = "pillion_rate_limit_requests_total", Counter, ["service", "limit", "client", "result"], "Requests that a rate limit of this workload was for, by client and result: admitted or limited.";
+    ConcurrencyLimit = "pillion_concurrency_limit", Gauge, ["service", "port"], "Requests that this workload may work on at a time, by policy.";
+    ConcurrencyInFlight = "pillion_concurrency_in_flight", Gauge, ["service", "port"], "Requests that it works on.";
+    ConcurrencyQueued = "pillion_concurrency_queued", Gauge, ["service", "port"], "Requests that wait for others to end.";
+    ConcurrencyMinRtt = "pillion_concurrency_min_rtt_seconds", Gauge, ["service", "port"], "The best latency, against which an adaptive limit is held.";
+    ConcurrencyShed = "pillion_concurrency_shed_total", Counter, ["service", "port", "priority"], "Requests refused as more than the workload can work on, by priority.";
+    FaultsInjected = "pillion_faults_injected_total", Counter, ["target", "fault", "kind"], "Requests that were made to see a fault: delay or abort.";
     CertificateExpiry = "pillion_certificate_expiry_timestamp_seconds", Gauge, [], "When this workload's certificate ends, seconds since the Unix epoch.";
     CertificateRenewals = "pillion_certificate_renewals_total", Counter, ["result"], "Renewals of this workload's certificate.";
     ControlPlaneConnected = "pillion_control_plane_connected", Gauge, [], "1 while the control plane's stream is up.";

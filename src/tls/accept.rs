@@ -2,11 +2,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use pillion_api::name::ServiceName;
 use pillion_certs::{fault::PeerFault, spiffe::SpiffeId, tls};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
-use super::{Carries, port_of};
+use super::{Carries, called};
 use crate::net::{read_ahead::ReadAhead, sniff::Prefixed};
 
 /// A caller has so long for its handshake.
@@ -23,6 +24,8 @@ pub struct Accepted {
     pub carries: Carries,
     /// The application port that the caller wants.
     pub port: u16,
+    /// The service that the caller means.
+    pub service: ServiceName,
     /// Whether the handshake was an abbreviated one.
     pub resumed: bool,
 }
@@ -74,8 +77,8 @@ pub async fn accept(io: Prefixed<TcpStream>, config: Arc<ServerConfig>) -> Resul
     let carries = Carries::from_alpn(session.alpn_protocol())
         .ok_or_else(|| Fault::NotOurs("no pillion protocol was negotiated".into()))?;
     let name = session.server_name().unwrap_or_default();
-    let port =
-        port_of(name).ok_or_else(|| Fault::NotOurs(format!("the server name {name:?} names no port")))?;
+    let (port, service) =
+        called(name).ok_or_else(|| Fault::NotOurs(format!("the server name {name:?} names no port")))?;
     let resumed = session.handshake_kind() == Some(tokio_rustls::rustls::HandshakeKind::Resumed);
-    Ok(Accepted { io, peer, carries, port, resumed })
+    Ok(Accepted { io, peer, carries, port, service, resumed })
 }

@@ -45,11 +45,11 @@ pub fn server_name(port: u16, service: &ServiceName) -> String {
     format!("{port}.{service}.mesh")
 }
 
-/// The port in a server name. `None`: it is not one of ours.
-pub fn port_of(server_name: &str) -> Option<u16> {
+/// The port and the service in a server name. `None`: it is not one of ours.
+pub fn called(server_name: &str) -> Option<(u16, ServiceName)> {
     let (port, service) = server_name.strip_suffix(".mesh")?.split_once('.')?;
-    service.parse::<ServiceName>().ok()?;
-    port.parse().ok().filter(|port| *port != 0)
+    let service = service.parse().ok()?;
+    port.parse().ok().filter(|port| *port != 0).map(|port| (port, service))
 }
 
 #[cfg(test)]
@@ -59,11 +59,11 @@ mod tests {
     #[test]
     fn names_carry_ports() {
         let service: ServiceName = "payments.demo".parse().expect("a name");
-        assert_eq!(port_of(&server_name(8080, &service)), Some(8080));
+        assert_eq!(called(&server_name(8080, &service)), Some((8080, service)));
         for wrong in
             ["", "payments.demo.mesh", "0.payments.demo.mesh", "80.payments.mesh", "80.payments.demo"]
         {
-            assert_eq!(port_of(wrong), None, "{wrong}");
+            assert_eq!(called(wrong), None, "{wrong}");
         }
     }
 }

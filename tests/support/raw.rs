@@ -46,6 +46,11 @@ pub(crate) async fn exchange(to: SocketAddr, request: &str) -> String {
     exchange_until(to, request.as_bytes(), |_| false).await
 }
 
+/// The same, for a request that outlives whoever made it.
+pub(crate) async fn exchange_owned(to: SocketAddr, request: String) -> String {
+    exchange(to, &request).await
+}
+
 /// The reason that a sidecar gives for its refusal; empty where it did not refuse.
 pub(crate) fn refusal(answer: &str) -> &str {
     header(answer, "pillion-error").and_then(|error| error.split(';').next()).unwrap_or_default()

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Client, Failure, get, print, words};
-use crate::resource::Kind;
+use crate::{clock, resource::Kind};
 
 /// Tell everything about one document in words.
 #[derive(Debug, Args)]
@@ -197,8 +197,13 @@ fn policy(text: &mut Text, document: &Value) {
     let mut spec = document["spec"].clone();
     if let Some(spec) = spec.as_object_mut() {
         spec.remove("targetRefs");
+        spec.remove("faults");
     }
     text.section("Sets", words::settings("", &spec));
+    let faults: Vec<String> = words::faults(&document["spec"]["faults"], clock::now()).collect();
+    if !faults.is_empty() {
+        text.section("Injects", faults);
+    }
     standing(text, document);
 }
 

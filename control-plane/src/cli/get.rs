@@ -104,7 +104,11 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
             Kind::HttpRoute | Kind::GrpcRoute => {
                 vec![names(&spec["parentRefs"]), words::accepted(&item["status"])]
             }
-            Kind::TrafficPolicy => vec![names(&spec["targetRefs"]), words::accepted(&item["status"])],
+            Kind::TrafficPolicy => vec![
+                names(&spec["targetRefs"]),
+                words::accepted(&item["status"]),
+                words::fault_left(&spec["faults"], now),
+            ],
         }
     };
     let headings: &[&str] = match kind {
@@ -112,7 +116,7 @@ fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {
         Kind::Service => &["ADDRESS", "PORTS", "SELECTOR"],
         Kind::ExternalService => &["ADDRESS", "PORTS", "HOST"],
         Kind::HttpRoute | Kind::GrpcRoute => &["PARENTS", "ACCEPTED"],
-        Kind::TrafficPolicy => &["TARGETS", "ACCEPTED"],
+        Kind::TrafficPolicy => &["TARGETS", "ACCEPTED", "FAULTS"],
     };
     let row = |item: &Value| {
         let metadata = &item["metadata"];

@@ -1,6 +1,6 @@
 //! Documents in plain words.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -178,6 +178,39 @@ pub(super) fn settings(prefix: &str, value: &Value) -> Vec<String> {
     }
 }
 
+/// A policy's faults, with how long each goes on: `outage: 50 % answered with 503, for 9m 30s more`.
+pub(super) fn faults(list_of: &Value, now: SystemTime) -> impl Iterator<Item = String> {
+    list(list_of).enumerate().map(move |(index, fault)| {
+        let name = fault["name"].as_str().map_or_else(|| index.to_string(), str::to_owned);
+        let percent = |of: &Value| of["percent"].as_u64().unwrap_or(100);
+        let mut parts = Vec::new();
+        if let Some(duration) = fault["delay"]["duration"].as_str() {
+            parts.push(format!("{} % delayed by {duration}", percent(&fault["delay"])));
+        }
+        if fault["abort"].is_object() {
+            let status = fault["abort"]["status"].as_u64().unwrap_or(503);
+            parts.push(format!("{} % answered with {status}", percent(&fault["abort"])));
+        }
+        let some = if fault["matches"].is_array() { " of some requests" } else { "" };
+        format!("{name}: {}{some}, {}", parts.join(" and "), left(fault, now))
+    })
+}
+
+/// `for 9m 30s more`, or `over`.
+fn left(fault: &Value, now: SystemTime) -> String {
+    let until = fault["until"].as_str().and_then(|until| humantime::parse_rfc3339(until).ok());
+    match until.and_then(|until| until.duration_since(now).ok()).map(|left| left.as_secs()) {
+        None | Some(0) => "over".to_owned(),
+        Some(left) => format!("for {} more", humantime::format_duration(Duration::from_secs(left))),
+    }
+}
+
+/// How long a policy's longest fault still goes on; empty without one.
+pub(super) fn fault_left(list_of: &Value, now: SystemTime) -> String {
+    let longest = list(list_of).max_by(|one, other| one["until"].as_str().cmp(&other["until"].as_str()));
+    longest.map(|fault| left(fault, now)).unwrap_or_default()
+}
+
 /// The items of a JSON list; none where it is none.
 pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
@@ -185,8 +218,6 @@ pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
@@ -224,6 +255,24 @@ mod tests {
             rule(&json!({})),
             ["any request", "→ nowhere: no backend has any weight, so the answer is 500"]
         );
+    }
+
+    #[test]
+    fn faults_say_how_long_they_go_on() {
+        let now = humantime::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
+        let list = json!([
+            {"name": "outage", "abort": {"percent": 50}, "until": "2026-01-01T00:10:00Z"},
+            {"delay": {"duration": "200ms"}, "matches": [{}], "until": "2025-01-01T00:00:00Z"},
+        ]);
+        assert_eq!(
+            faults(&list, now).collect::<Vec<_>>(),
+            [
+                "outage: 50 % answered with 503, for 10m more",
+                "1: 100 % delayed by 200ms of some requests, over"
+            ]
+        );
+        assert_eq!(fault_left(&list, now), "for 10m more");
+        assert_eq!(fault_left(&Value::Null, now), "");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Assembly {
     selectors: Selectors,
     members: BTreeMap<String, Placed>,
     settings: wire::MeshSettings,
+    /// Faults that were to end before are not compiled.
+    now_ms: i64,
     /// Of documents among themselves.
     faults: Vec<Fault>,
     /// Of those services that have any, together with their workloads.
@@ -67,9 +69,18 @@ struct Placed {
 type Place = (Arc<[Name]>, Option<Location>);
 
 impl Assembly {
-    /// Compiles everything.
+    /// Compiles everything, as if no injected fault were over yet.
     pub fn new(documents: &Documents, workloads: impl IntoIterator<Item = Arc<Workload>>) -> Self {
-        let mut assembly = Self::default();
+        Self::at(i64::MIN, documents, workloads)
+    }
+
+    /// Compiles everything as it is at a time.
+    pub fn at(
+        now_ms: i64,
+        documents: &Documents,
+        workloads: impl IntoIterator<Item = Arc<Workload>>,
+    ) -> Self {
+        let mut assembly = Self { now_ms, ..Self::default() };
         let (policies, faults) = references::policies(documents);
         assembly.faults = faults;
         let mut routes = routes::by_parent(documents, &mut assembly.faults);
@@ -86,7 +97,7 @@ impl Assembly {
                 service: name.to_string(),
                 ports: Vec::new(),
                 routes: routes.remove(key).unwrap_or_default(),
-                policy: policies.get(key).copied().map(policies::to_wire),
+                policy: policies.get(key).map(|policy| policies::to_wire(*policy, now_ms)),
                 virtual_address: spec.virtual_address().map(|it| it.to_string()).unwrap_or_default(),
                 external,
             };
@@ -126,12 +137,17 @@ impl Assembly {
         changed
     }
 
+    /// It is later now; what that changes is seen by the next [`replace`](Self::replace).
+    pub fn set_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+    }
+
     /// Takes in other documents along with changes of workloads, and compiles everything with them.
     pub fn replace(&mut self, documents: &Documents, members: impl IntoIterator<Item = Member>) -> Changed {
         let workloads =
             self.members.iter().map(|(uid, placed)| (uid.clone(), Some(Arc::clone(&placed.workload))));
         let workloads: BTreeMap<String, Option<Arc<Workload>>> = workloads.chain(members).collect();
-        let mut after = Self::new(documents, workloads.into_values().flatten());
+        let mut after = Self::at(self.now_ms, documents, workloads.into_values().flatten());
         let mut changed = Changed::default();
         for name in self.services.keys().filter(|name| !after.services.contains_key(*name)) {
             changed.services.push((name.clone(), None));

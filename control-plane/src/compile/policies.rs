@@ -4,12 +4,15 @@ use pillion_api::wire;
 
 use crate::resource::{
     duration::wire_ms,
-    policy::{Budget, Fallback, HashOn, HealthCheck, Hedge, LoadBalancer, Retry},
+    policy::{
+        Budget, Fallback, HashOn, HealthCheck, Hedge, LoadBalancer, Retry, faults, rate,
+        request_limits::RequestLimits,
+    },
     references::Policy,
 };
 
-pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
-    let spec = &policy.spec;
+pub(super) fn to_wire((key, policy): Policy<'_>, now_ms: i64) -> wire::TrafficPolicy {
+    let (spec, namespace) = (&policy.spec, key.namespace.as_str());
     wire::TrafficPolicy {
         source: format!("{}/{}", key.namespace, key.name),
         load_balancer: spec.load_balancer.as_ref().map(load_balancer),
@@ -44,6 +47,10 @@ pub(super) fn to_wire((key, policy): Policy<'_>) -> wire::TrafficPolicy {
             max_requests_per_connection: connections.max_requests_per_connection.unwrap_or(0),
             queue_timeout_ms: wire_ms(connections.queue_timeout.as_ref()),
         }),
+        rate_limits: rate::to_wire(spec.rate_limits.as_deref().unwrap_or_default(), namespace),
+        concurrency: spec.concurrency.as_ref().map(|concurrency| concurrency.to_wire(namespace)),
+        request_limits: spec.request_limits.as_ref().map(RequestLimits::to_wire),
+        faults: faults::to_wire(spec.faults.as_deref().unwrap_or_default(), namespace, now_ms),
         retry: spec.retry.as_ref().map(retry),
         hedge: spec.hedge.as_ref().map(hedge),
         timeouts: spec.timeouts.as_ref().map(|timeouts| wire::Timeouts {

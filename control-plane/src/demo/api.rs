@@ -174,6 +174,8 @@ impl Api {
 pub struct MeshView {
     /// Who calls whom.
     pub edges: Vec<EdgeView>,
+    /// What callers are made to see.
+    pub faults: Vec<FaultView>,
     /// What happened, the latest last or first; `id` grows.
     pub events: Vec<EventView>,
 }
@@ -187,6 +189,13 @@ pub struct EdgeView {
     pub to: String,
     /// Carried by mutual TLS.
     pub mtls: bool,
+}
+
+/// A fault that callers are made to see.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FaultView {
+    /// Its name.
+    pub name: String,
 }
 
 /// One thing that happened.

@@ -29,6 +29,10 @@ pub enum EventKind {
     CertificateRenewed,
     /// A sidecar could not use what it was sent.
     ConfigurationRefused,
+    /// Callers of a service are made to see a fault.
+    FaultInjected,
+    /// They are not any more.
+    FaultOver,
     /// Somebody applied a document.
     DocumentApplied,
     /// Somebody deleted a document.

@@ -9,7 +9,7 @@ use pillion_api::{
 use prost::Message;
 
 use super::{
-    MeshState,
+    MeshState, faults,
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
         PolicyReference, RefusedUpdate, RouteBackend, RouteView, SeriesView, ServiceSummary, ServiceView,
@@ -112,6 +112,7 @@ pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
             window: Window { seconds: WINDOW_S },
             services,
             edges,
+            faults: faults::active(&state.compiler.documents(), now_ms),
             events: history.events(EVENTS),
         }
     })

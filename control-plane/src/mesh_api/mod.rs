@@ -3,6 +3,7 @@
 mod build;
 mod events;
 mod explain;
+mod faults;
 mod stat;
 pub mod view;
 
@@ -18,11 +19,11 @@ use axum::{
 use pillion_api::name::ServiceName;
 use serde::Deserialize;
 
-pub use self::{events::Ticker, explain::explain_router};
+pub use self::{events::Ticker, explain::explain_router, faults::tell};
 use crate::{
     clock::unix_ms,
     history::History,
-    publish::Publisher,
+    publish::{Compiler, Publisher},
     registry::Registry,
     resource::{Fault, cache::DocumentCache},
     telemetry::Telemetry,
@@ -44,6 +45,8 @@ pub struct MeshState {
     pub trust_domain: String,
     /// When the server started, milliseconds since the Unix epoch.
     pub started_ms: i64,
+    /// For its documents.
+    pub compiler: Arc<Compiler>,
 }
 
 #[derive(Clone)]

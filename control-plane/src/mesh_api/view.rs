@@ -51,8 +51,36 @@ pub struct MeshView {
     pub services: Vec<ServiceSummary>,
     /// Who calls whom.
     pub edges: Vec<Edge>,
+    /// Faults that callers are made to see now.
+    pub faults: Vec<FaultView>,
     /// The newest first.
     pub events: Vec<Event>,
+}
+
+/// A fault that callers of a service are made to see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultView {
+    /// `<name>.<namespace>`.
+    pub service: String,
+    /// `<namespace>/<TrafficPolicy name>`.
+    pub policy: String,
+    /// The fault's name, else its place in the policy.
+    pub name: String,
+    /// When it ends, milliseconds since the Unix epoch.
+    pub until_ms: i64,
+    /// What requests wait for; 0: nothing.
+    pub delay_ms: u32,
+    /// How many of 100 wait.
+    pub delay_percent: u32,
+    /// What requests are answered with; 0: nothing.
+    pub abort_status: u32,
+    /// How many of 100 are answered so.
+    pub abort_percent: u32,
+    /// Whose requests: `<service>.<namespace>`, or `*.<namespace>`. Empty: everybody's.
+    pub callers: Vec<String>,
+    /// Whether it is only for some of their requests.
+    pub matches: bool,
 }
 
 /// Over how long figures are taken.

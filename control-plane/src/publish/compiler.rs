@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    future::pending,
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::{LastCompile, Publisher, lock};
 use crate::{
+    clock::{self, unix_ms},
     compile::{Assembly, Changed},
     registry::Registry,
     resource::{Documents, cache::DocumentCache},
@@ -61,7 +63,7 @@ impl Compiler {
         let (everything, last) = compiler
             .compile(revision, move |assembly| {
                 let workloads = workloads.into_iter().filter_map(|(_, workload)| workload);
-                *assembly = Assembly::new(&documents, workloads);
+                *assembly = Assembly::at(unix_ms(), &documents, workloads);
                 assembly.everything()
             })
             .await;
@@ -81,7 +83,10 @@ impl Compiler {
         // What changed between the first compile and now is seen by the first round.
         revisions.mark_changed();
         loop {
-            either_changed(&mut revisions, &mut workloads).await;
+            let over = tokio::select! {
+                () = either_changed(&mut revisions, &mut workloads) => false,
+                () = self.fault_over() => true,
+            };
             settle(&mut revisions, &mut workloads).await;
             // It may be they who have changed.
             workloads.mark_changed();
@@ -105,14 +110,18 @@ impl Compiler {
             self.telemetry.store_revision.set(revision as f64);
             workloads.mark_unchanged();
             let members = self.registry.take_changes();
-            let replaced = !Arc::ptr_eq(&documents, &self.documents.load());
+            let replaced = over || !Arc::ptr_eq(&documents, &self.documents.load());
             if members.is_empty() && !replaced {
                 publisher.seen(revision);
                 continue;
             }
             let (changed, last) = if replaced {
                 self.documents.store(Arc::clone(&documents));
-                self.compile(revision, move |assembly| assembly.replace(&documents, members)).await
+                let replace = move |assembly: &mut Assembly| {
+                    assembly.set_time(unix_ms());
+                    assembly.replace(&documents, members)
+                };
+                self.compile(revision, replace).await
             } else {
                 self.compile(revision, move |assembly| assembly.change(members)).await
             };
@@ -130,6 +139,14 @@ impl Compiler {
                     sleep(STORE_RETRY).await;
                 }
             }
+        }
+    }
+
+    /// Returns when the next injected fault is over; never, where there is none.
+    async fn fault_over(&self) {
+        match self.documents.load().fault_ends(clock::now()) {
+            Some(left) => sleep(left).await,
+            None => pending().await,
         }
     }
 

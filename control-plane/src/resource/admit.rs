@@ -1,8 +1,14 @@
 //! From what was written to a typed document, or to everything that is wrong with it.
 
+use std::time::SystemTime;
+
 use serde_json::Value;
 
-use super::{DEFAULT_NAMESPACE, Document, Fault, Faults, Key, Kind, metadata, route, schema, text::Written};
+use super::{
+    DEFAULT_NAMESPACE, Document, Fault, Faults, Key, Kind, metadata, policy::faults, route, schema,
+    text::Written,
+};
+use crate::clock;
 
 /// Admits one document.
 ///
@@ -18,7 +24,10 @@ pub fn admit(index: usize, written: &Written, expected: Option<&Key>) -> Result<
     let label = label(&value);
     let faults = match kind(&value, expected) {
         Ok(kind) => match check(kind, &value, expected) {
-            Ok(document) => return Ok(document),
+            Ok(mut document) => match settle_times(&mut document, clock::now()) {
+                faults if faults.is_empty() => return Ok(document),
+                faults => faults,
+            },
             Err(faults) => faults,
         },
         Err(fault) => vec![fault],
@@ -106,6 +115,16 @@ fn check(kind: Kind, value: &Value, expected: Option<&Key>) -> Result<Document, 
             }
             Err(faults)
         }
+    }
+}
+
+/// What is written as a length of time from now on becomes a point in time.
+fn settle_times(document: &mut Document, now: SystemTime) -> Vec<Fault> {
+    match document {
+        Document::TrafficPolicy(policy) => {
+            faults::settle(policy.spec.faults.as_deref_mut().unwrap_or_default(), now)
+        }
+        _ => Vec::new(),
     }
 }
 

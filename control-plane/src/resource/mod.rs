@@ -3,7 +3,13 @@
 //! Read in this order: [`text`] (YAML or JSON into values, with lines), [`admit`] (values into typed [`Document`]s, with
 //! every fault), [`references`] and [`attachments`] (what documents say of each other), [`claims`] (what each has for itself), [`status`] (what the server says of them).
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use gateway_api::experimental::{grpcroutes::GrpcRouteSpec, httproutes::HttpRouteSpec};
 use serde::{Deserialize, Serialize};
@@ -410,6 +416,12 @@ impl Documents {
     pub fn routes(&self) -> impl Iterator<Item = (&Key, &Document)> {
         let list = |kind| self.list(kind, None).map(|(key, document)| (key, &**document));
         list(Kind::GrpcRoute).chain(list(Kind::HttpRoute))
+    }
+
+    /// How long until the next injected fault is over; `None`: there is none under way.
+    pub fn fault_ends(&self, now: SystemTime) -> Option<Duration> {
+        let faults = self.policies(None).flat_map(|(_, policy)| policy.spec.faults.iter().flatten());
+        faults.filter_map(|fault| policy::faults::left(fault, now)).min()
     }
 
     /// Traffic policies of one namespace or of all.

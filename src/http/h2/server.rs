@@ -43,7 +43,7 @@ pub async fn serve<H: Handler>(io: Prefixed<Io>, handler: Rc<H>, mut drain: Drai
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEADER_LIST)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(handler.max_streams().map_or(MAX_STREAMS, |most| most.min(MAX_STREAMS)))
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .data_frame_budget(usize::MAX)

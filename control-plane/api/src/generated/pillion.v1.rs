@@ -716,9 +716,159 @@ pub struct TrafficPolicy {
     /// What answers where the service cannot. Absent: a refusal that says why.
     #[prost(message, optional, tag = "6")]
     pub fallback: ::core::option::Option<Fallback>,
+    /// Held by the sidecars of the service's own workloads.
+    #[prost(message, repeated, tag = "10")]
+    pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
+    /// As `rate_limits`.
+    #[prost(message, optional, tag = "11")]
+    pub concurrency: ::core::option::Option<Concurrency>,
+    /// As `rate_limits`.
+    #[prost(message, optional, tag = "12")]
+    pub request_limits: ::core::option::Option<RequestLimits>,
+    /// Made by the sidecars of callers.
+    #[prost(message, repeated, tag = "13")]
+    pub faults: ::prost::alloc::vec::Vec<InjectedFault>,
     /// For the sidecars of the service's own workloads.
     #[prost(message, optional, tag = "14")]
     pub health_check: ::core::option::Option<HealthCheck>,
+}
+/// A caller as its certificate names it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Client {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Empty: all of the namespace.
+    #[prost(string, tag = "2")]
+    pub service_account: ::prost::alloc::string::String,
+}
+/// For each workload by itself.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// None: every request. Else those that any of these fits.
+    #[prost(message, repeated, tag = "2")]
+    pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
+    /// Of all clients together.
+    #[prost(message, optional, tag = "3")]
+    pub total: ::core::option::Option<Rate>,
+    /// Of each client.
+    #[prost(message, optional, tag = "4")]
+    pub per_client: ::core::option::Option<Rate>,
+    /// Instead of `per_client`; the first that fits a client.
+    #[prost(message, repeated, tag = "5")]
+    pub overrides: ::prost::alloc::vec::Vec<ClientRate>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rate {
+    #[prost(uint32, tag = "1")]
+    pub requests: u32,
+    /// Zero: a second.
+    #[prost(uint32, tag = "2")]
+    pub per_ms: u32,
+    /// Zero: what half a second brings, at least 2; 1 if it brings none.
+    #[prost(uint32, tag = "3")]
+    pub burst: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientRate {
+    #[prost(message, optional, tag = "1")]
+    pub client: ::core::option::Option<Client>,
+    #[prost(message, optional, tag = "2")]
+    pub rate: ::core::option::Option<Rate>,
+}
+/// Requests that one workload works on at a time. Zero means the default.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Concurrency {
+    /// `limit` holds; else it is where an adaptive one begins.
+    #[prost(bool, tag = "1")]
+    pub fixed: bool,
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+    #[prost(uint32, tag = "3")]
+    pub max_limit: u32,
+    /// Between changes of the limit.
+    #[prost(uint32, tag = "4")]
+    pub window_ms: u32,
+    /// Between measurements of the best latency, and the requests that one takes.
+    #[prost(uint32, tag = "5")]
+    pub min_rtt_interval_ms: u32,
+    #[prost(uint32, tag = "6")]
+    pub min_rtt_requests: u32,
+    /// How much slower than the best latency requests may be.
+    #[prost(uint32, tag = "7")]
+    pub buffer_percent: u32,
+    /// Zero: none wait. Absent: the default.
+    #[prost(uint32, optional, tag = "8")]
+    pub max_queue: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "9")]
+    pub queue_timeout_ms: u32,
+    /// A request header that says a priority; empty: none does.
+    #[prost(string, tag = "10")]
+    pub priority_header: ::prost::alloc::string::String,
+    /// Whatever they say; the first that fits a client.
+    #[prost(message, repeated, tag = "11")]
+    pub clients: ::prost::alloc::vec::Vec<ClientPriority>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientPriority {
+    #[prost(message, optional, tag = "1")]
+    pub client: ::core::option::Option<Client>,
+    #[prost(enumeration = "Priority", tag = "2")]
+    pub priority: i32,
+}
+/// Zero: no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestLimits {
+    #[prost(uint32, tag = "1")]
+    pub max_header_bytes: u32,
+    #[prost(uint32, tag = "2")]
+    pub max_headers: u32,
+    /// Absent: no limit.
+    #[prost(uint64, optional, tag = "3")]
+    pub max_body_bytes: ::core::option::Option<u64>,
+    #[prost(uint32, tag = "4")]
+    pub max_connections: u32,
+    #[prost(uint32, tag = "5")]
+    pub max_connections_per_client: u32,
+    #[prost(uint32, tag = "6")]
+    pub max_streams_per_connection: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InjectedFault {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// None: every request. Else those that any of these fits.
+    #[prost(message, repeated, tag = "2")]
+    pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
+    /// None: all.
+    #[prost(message, repeated, tag = "3")]
+    pub callers: ::prost::alloc::vec::Vec<Caller>,
+    #[prost(uint32, tag = "4")]
+    pub delay_ms: u32,
+    /// Of the requests, 0 to 100.
+    #[prost(uint32, tag = "5")]
+    pub delay_percent: u32,
+    #[prost(uint32, tag = "6")]
+    pub abort_status: u32,
+    /// To gRPC. Zero: what the status means there.
+    #[prost(uint32, tag = "7")]
+    pub abort_grpc_status: u32,
+    /// Of the requests, 0 to 100.
+    #[prost(uint32, tag = "8")]
+    pub abort_percent: u32,
+    /// When it ends, milliseconds since the Unix epoch.
+    #[prost(int64, tag = "9")]
+    pub until_ms: i64,
+}
+/// A caller by what others see as the source of its requests.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Caller {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Empty: all of the namespace.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadBalancer {
@@ -1403,6 +1553,37 @@ impl Protocol {
             "HTTP2" => Some(Self::Http2),
             "GRPC" => Some(Self::Grpc),
             "TCP" => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Priority {
+    Default = 0,
+    /// Refused last.
+    Critical = 1,
+    /// Refused first.
+    Sheddable = 2,
+}
+impl Priority {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Default => "DEFAULT",
+            Self::Critical => "CRITICAL",
+            Self::Sheddable => "SHEDDABLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DEFAULT" => Some(Self::Default),
+            "CRITICAL" => Some(Self::Critical),
+            "SHEDDABLE" => Some(Self::Sheddable),
             _ => None,
         }
     }

@@ -5,6 +5,8 @@ mod balancer;
 mod fallback;
 mod filters;
 mod health;
+mod injected;
+mod limits;
 mod mesh;
 mod policy;
 mod retry;
@@ -14,7 +16,8 @@ mod session;
 use std::{fmt, time::Duration};
 
 pub use self::{
-    balancer::*, fallback::*, filters::*, health::*, mesh::*, policy::*, retry::*, route::*, session::*,
+    balancer::*, fallback::*, filters::*, health::*, injected::*, limits::*, mesh::*, policy::*, retry::*,
+    route::*, session::*,
 };
 /// How a port's application speaks.
 pub use crate::wire::Protocol;
@@ -205,7 +208,7 @@ mod tests {
             ..Default::default()
         };
         let service = Service::try_from(config).expect("a valid service");
-        assert_eq!(service.policy, TrafficPolicy::default());
+        assert_eq!(format!("{:?}", service.policy), format!("{:?}", TrafficPolicy::default()));
     }
 
     #[test]

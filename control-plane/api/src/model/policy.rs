@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Fallback, Faults, HealthCheck, Hedge, LoadBalancer, On, Retry, milliseconds, or};
+use super::{
+    Concurrency, Fallback, Faults, HealthCheck, Hedge, InjectedFault, LoadBalancer, On, RateLimit,
+    RequestLimits, Retry, limits::request_limits, milliseconds, or,
+};
 use crate::wire;
 
 /// How a service's endpoints are balanced, broken and limited.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TrafficPolicy {
     /// `<namespace>/<name>` of the `TrafficPolicy`; empty: all defaults.
     pub source: String,
@@ -30,6 +33,14 @@ pub struct TrafficPolicy {
     pub queue_timeout: Duration,
     /// For the whole request where no route says otherwise. `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// Held by the service's own sidecars; all that are for a request.
+    pub rate_limits: Vec<RateLimit>,
+    /// Held by the service's own sidecars.
+    pub concurrency: Option<Concurrency>,
+    /// Held by the service's own sidecars.
+    pub request_limits: Option<RequestLimits>,
+    /// Made by callers' sidecars.
+    pub faults: Vec<InjectedFault>,
     /// For each attempt, from its beginning to the head of its response, where no route says otherwise. `None`: no limit.
     pub attempt_timeout: Option<Duration>,
     /// Without a byte of the response's body, or of the request's, once the response has begun. `None`: no limit.
@@ -58,6 +69,10 @@ impl Default for TrafficPolicy {
             max_requests_per_connection: None,
             queue_timeout: Duration::from_secs(1),
             request_timeout: None,
+            rate_limits: Vec::new(),
+            concurrency: None,
+            request_limits: None,
+            faults: Vec::new(),
             attempt_timeout: None,
             stream_idle_timeout: None,
             retry: None,
@@ -172,6 +187,14 @@ impl Faults {
                 .then_some(connections.max_requests_per_connection),
             queue_timeout: milliseconds(connections.queue_timeout_ms).unwrap_or(default.queue_timeout),
             request_timeout: milliseconds(policy.request_timeout_ms),
+            rate_limits: (policy.rate_limits.into_iter().enumerate())
+                .map(|(i, limit)| self.rate_limit(&format!("policy.rate_limits[{i}]"), limit))
+                .collect(),
+            concurrency: policy.concurrency.map(|it| self.concurrency("policy.concurrency", it)),
+            request_limits: policy.request_limits.map(request_limits),
+            faults: (policy.faults.into_iter().enumerate())
+                .map(|(i, fault)| self.injected(&format!("policy.faults[{i}]"), fault))
+                .collect(),
             attempt_timeout: milliseconds(timeouts.attempt_ms),
             stream_idle_timeout: milliseconds(timeouts.stream_idle_ms),
             retry: policy.retry.map(|retry| self.retry(retry)),

@@ -49,7 +49,7 @@ pub struct HttpProbe {
     /// A port of the application, as in `targetPort`. Default: that of the service's first port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u32>,
-    /// Default: 200 to 399.
+    /// Statuses that say that it is well. Default: 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_statuses: Option<Vec<u32>>,
     /// In the `Host` header. Default: the address that is asked.

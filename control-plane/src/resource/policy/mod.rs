@@ -2,8 +2,13 @@
 
 mod balancer;
 mod breaker;
+pub mod concurrency;
 mod fallback;
+pub mod faults;
 mod health;
+pub mod matching;
+pub mod rate;
+pub mod request_limits;
 mod retry;
 
 use std::time::Duration;
@@ -18,6 +23,7 @@ pub use self::{
     health::{GrpcProbe, HealthCheck, HttpProbe, TcpProbe},
     retry::{Backoff, Budget, Hedge, Retry},
 };
+use self::{concurrency::Concurrency, faults::Fault, rate::RateLimit, request_limits::RequestLimits};
 use super::{
     Key, Kind, duration,
     fault::{Faults, Path},
@@ -42,6 +48,18 @@ pub struct TrafficPolicySpec {
     /// How long a call may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// How many requests a workload takes in a time; all that are for a request must let it pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limits: Option<Vec<RateLimit>>,
+    /// How many requests a workload works on at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// How large a request may be, and how many connections a client may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_limits: Option<RequestLimits>,
+    /// Faults that callers are made to see, for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Vec<Fault>>,
     /// What is sent again beside what was surely not processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -157,6 +175,24 @@ impl TrafficPolicySpec {
         if let Some(hedge) = &self.hedge {
             hedge.check(faults, &at.field("hedge"));
         }
+        rate::check(self.rate_limits.as_deref().unwrap_or_default(), faults, &at.field("rateLimits"));
+        if let Some(concurrency) = &self.concurrency {
+            concurrency.check(faults, &at.field("concurrency"));
+        }
+        if let Some(limits) = &self.request_limits {
+            limits.check(faults, &at.field("requestLimits"));
+        }
+        faults::check(self.faults.as_deref().unwrap_or_default(), faults, &at.field("faults"));
+        let outside = self.target_refs.iter().any(|target| target.target() == Some(Kind::ExternalService));
+        let held_by_callee = [
+            ("rateLimits", self.rate_limits.is_some()),
+            ("concurrency", self.concurrency.is_some()),
+            ("requestLimits", self.request_limits.is_some()),
+        ];
+        for (field, _) in held_by_callee.iter().filter(|(_, given)| outside && *given) {
+            let why = "is held by the service's own sidecars, and an ExternalService has none";
+            faults.add(&at.field(field), why);
+        }
         if let Some(fallback) = &self.fallback {
             let at = at.field("fallback");
             fallback.check(faults, &at);
@@ -271,6 +307,10 @@ mod tests {
             max_requests_per_connection,
             queue_timeout,
             request_timeout,
+            rate_limits,
+            concurrency,
+            request_limits,
+            faults,
             attempt_timeout,
             stream_idle_timeout,
             retry,
@@ -278,6 +318,19 @@ mod tests {
             fallback,
             health_check,
         } = model::TrafficPolicy::default();
+        assert!(
+            rate_limits.is_empty() && concurrency.is_none() && request_limits.is_none() && faults.is_empty()
+        );
+        let model::Concurrency { adaptive, limit, max_queue, queue_timeout: wait, priority_header, clients } =
+            model::Concurrency::default();
+        assert!(priority_header.is_none() && clients.is_empty());
+        let model::Adaptive {
+            max_limit,
+            window: adaptive_window,
+            min_rtt_interval,
+            min_rtt_requests,
+            buffer,
+        } = adaptive.expect("it is adaptive");
         assert_eq!((request_timeout, attempt_timeout, stream_idle_timeout), (None, None, None));
         assert_eq!((&retry, &hedge), (&None, &None));
         let model::Retry {
@@ -363,6 +416,15 @@ mod tests {
             ("connections.maxRequests", max_requests.to_string()),
             ("connections.maxPending", max_pending.to_string()),
             ("timeouts.request", "none".to_owned()),
+            ("concurrency.limit", limit.to_string()),
+            ("concurrency.maxLimit", max_limit.to_string()),
+            ("concurrency.adaptive.window", time(adaptive_window)),
+            ("concurrency.adaptive.minRttInterval", time(min_rtt_interval)),
+            ("concurrency.adaptive.minRttRequests", min_rtt_requests.to_string()),
+            ("concurrency.adaptive.bufferPercent", percent(buffer)),
+            ("concurrency.queue.maxRequests", max_queue.to_string()),
+            ("concurrency.queue.timeout", time(wait)),
+            ("concurrency.priority.header", "none".to_owned()),
             ("timeouts.attempt", "none".to_owned()),
             ("timeouts.idle", "none".to_owned()),
             ("retry.attempts", attempts.to_string()),

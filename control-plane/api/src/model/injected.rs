@@ -1,0 +1,130 @@
+//! Faults that callers are made to see.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+
+use super::{Faults, RouteMatch, milliseconds};
+use crate::wire;
+
+/// A fault that some requests to a service are made to see, until it is over.
+#[derive(Debug, Clone)]
+pub struct InjectedFault {
+    /// For people and metrics.
+    pub name: String,
+    /// Requests that it is for; none: all.
+    pub matches: Vec<RouteMatch>,
+    /// Callers that it is for; none: all.
+    pub callers: Vec<Caller>,
+    /// What some wait for first.
+    pub delay: Option<(Duration, Percent)>,
+    /// What some are answered with.
+    pub abort: Option<(Abort, Percent)>,
+    /// When it is over.
+    pub until: SystemTime,
+}
+
+/// 0 to 100.
+pub type Percent = u32;
+
+/// A caller by what others see as the source of its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Of this namespace.
+    pub namespace: String,
+    /// A service, or a workload that belongs to none; `None`: all of the namespace.
+    pub service: Option<String>,
+}
+
+impl Caller {
+    /// Whether it is this one: `<name>.<namespace>`.
+    pub fn is(&self, source: &str) -> bool {
+        source.split_once('.').is_some_and(|(name, namespace)| {
+            namespace == self.namespace && self.service.as_ref().is_none_or(|service| service == name)
+        })
+    }
+}
+
+/// An answer that nobody gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abort {
+    /// To HTTP.
+    pub status: StatusCode,
+    /// To gRPC.
+    pub grpc: u8,
+}
+
+impl Faults {
+    pub(super) fn injected(&mut self, field: &str, it: wire::InjectedFault) -> InjectedFault {
+        let mut percent = |field: String, percent: Percent| {
+            if percent > 100 {
+                self.say(&field, format_args!("{percent} is above 100"));
+            }
+            percent.min(100)
+        };
+        let delayed = percent(format!("{field}.delay_percent"), it.delay_percent);
+        let aborted = percent(format!("{field}.abort_percent"), it.abort_percent);
+        let status = u16::try_from(it.abort_status).ok().and_then(|it| StatusCode::from_u16(it).ok());
+        if aborted > 0 && status.is_none_or(|status| status.as_u16() < 400) {
+            self.say(&format!("{field}.abort_status"), format_args!("{} is no error", it.abort_status));
+        }
+        let grpc = u8::try_from(it.abort_grpc_status).ok().filter(|code| (1..=16).contains(code));
+        let abort = status
+            .filter(|_| aborted > 0)
+            .map(|status| (Abort { status, grpc: grpc.unwrap_or_else(|| grpc_of(status)) }, aborted));
+        let callers = it.callers.into_iter().map(|caller| Caller {
+            namespace: caller.namespace,
+            service: (!caller.service.is_empty()).then_some(caller.service),
+        });
+        InjectedFault {
+            matches: self.matches(field, &it.matches),
+            callers: callers.collect(),
+            delay: milliseconds(it.delay_ms).filter(|_| delayed > 0).map(|delay| (delay, delayed)),
+            abort,
+            until: UNIX_EPOCH + Duration::from_millis(u64::try_from(it.until_ms).unwrap_or(0)),
+            name: it.name,
+        }
+    }
+}
+
+/// What an HTTP status means to gRPC.
+/// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>
+fn grpc_of(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_told_by_their_name() {
+        let all = Caller { namespace: "demo".into(), service: None };
+        let web = Caller { service: Some("web".into()), ..all.clone() };
+        assert!(all.is("web.demo") && all.is("api.demo") && !all.is("web.shop"));
+        assert!(web.is("web.demo") && !web.is("api.demo"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        let mut faults = Faults::default();
+        let wrong = wire::InjectedFault {
+            abort_status: 200,
+            abort_percent: 50,
+            delay_percent: 101,
+            ..Default::default()
+        };
+        faults.injected("f", wrong);
+        assert_eq!(faults.0, ["f.delay_percent: 101 is above 100", "f.abort_status: 200 is no error"]);
+        let right = wire::InjectedFault { abort_status: 503, abort_percent: 50, ..Default::default() };
+        let (abort, percent) = Faults::default().injected("f", right).abort.expect("it aborts");
+        assert_eq!((abort.grpc, percent), (14, 50));
+    }
+}

@@ -1,0 +1,222 @@
+//! What the callee's own sidecar holds: rates, sizes, connections, and requests at a time.
+
+use std::time::{Duration, Instant};
+
+use crate::support::apps::{App, HttpApp, Version};
+use crate::support::load::Load;
+use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, service};
+use crate::support::pair::{Pair, policy};
+use crate::support::{alone, eventually, raw};
+
+/// Waits until a callee's sidecar has been told what its own service says.
+async fn until_told(callee: &Sidecar) {
+    eventually("it is told of its own service", async || {
+        let labels = [("kind", "config"), ("result", "applied")];
+        let metrics = callee.metrics().await;
+        (metrics.sum("pillion_control_plane_updates_total", &labels) >= 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rate_holds_over_all_connections_and_workers() {
+    const RATE: f64 = 200.0;
+    let _alone = alone().await;
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let mesh = Mesh::start_with(&[]).await;
+    mesh.apply(&(service("app", "http") + &policy(&["rateLimits:", "- total: { requests: 200 }"]))).await;
+    let callee = SidecarSpec::serving("app-1", "app", app.address()).flags(&["--workers", "2"]);
+    let callee = mesh.sidecar(callee).await;
+    let one = mesh.sidecar(SidecarSpec::caller("one")).await;
+    let two = mesh.sidecar(SidecarSpec::caller("two").flags(&["--workers", "2"])).await;
+    mesh.until_ready(&[&callee, &one, &two]).await;
+    one.until_endpoints("app", 1).await;
+    two.until_endpoints("app", 1).await;
+    until_told(&callee).await;
+
+    let began = Instant::now();
+    let loads =
+        [&one, &two].map(|caller| Load::start(caller.client(), "http://app.demo.mesh/who", 2 * RATE as u32));
+    eventually("three seconds of it", async || (began.elapsed() >= Duration::from_secs(3)).then_some(()))
+        .await;
+    let [one_report, two_report] = loads.map(Load::finish);
+    let (one_report, two_report) = (one_report.await, two_report.await);
+    let took = began.elapsed().as_secs_f64();
+    let admitted = (one_report.good + two_report.good) as f64;
+    assert_eq!(admitted as u64, app.requests());
+    // It begins with a burst of half a second's worth.
+    assert!(admitted <= RATE * (took + 0.5) + 1.0, "{admitted} in {took} s");
+    // As many as the machine let the load send evenly; what it lost by pauses is lost.
+    assert!(admitted >= RATE * 3.0 * 0.8, "{admitted} in {took} s");
+    let refused = one_report.failures.iter().chain(&two_report.failures);
+    assert!(refused.clone().count() > 0);
+    for failure in refused {
+        assert!(failure.contains("rate-limited"), "{failure}");
+    }
+    eventually("both clients are counted by name", async || {
+        let metrics = callee.metrics().await;
+        let count = |client, result| {
+            let labels = [("service", "app.demo"), ("client", client), ("result", result)];
+            metrics.sum("pillion_rate_limit_requests_total", &labels)
+        };
+        let let_in = count("one.demo", "admitted") + count("two.demo", "admitted");
+        (let_in == admitted && count("one.demo", "limited") > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_limited_is_told_by_name_until_when_and_others_are_not() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines = [
+        "rateLimits:",
+        "- name: exports",
+        "  matches: [{ path: { value: /export }, method: GET }]",
+        "  perClient: { requests: 2, per: 1h, burst: 2 }",
+        "  overrides: [{ client: { serviceAccount: other }, rate: { requests: 1, per: 1h } }]",
+    ];
+    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    let other = pair.mesh.sidecar(SidecarSpec::caller("other")).await;
+    other.until_endpoints("app", 1).await;
+    until_told(&pair.callee).await;
+    for expected in [200, 200, 429, 429] {
+        assert_eq!(raw::status(&pair.get("/export/all").await), expected);
+    }
+    let answer = pair.get("/export").await;
+    assert_eq!(raw::refusal(&answer), "rate-limited", "{answer}");
+    assert_eq!(raw::header(&answer, "ratelimit-policy"), Some("\"exports/client\";q=2;w=3600"));
+    let left = raw::header(&answer, "ratelimit").expect("it says when");
+    assert!(left.starts_with("\"exports/client\";r=0;t="), "{left}");
+    let wait: u64 = raw::header(&answer, "retry-after").and_then(|it| it.parse().ok()).expect("seconds");
+    assert!((1700..=1800).contains(&wait), "{wait}");
+    assert_eq!(raw::status(&pair.get("/who").await), 200, "it is for exports only");
+
+    let grpc = "GET /export HTTP/1.1\r\nhost: app.demo.mesh\r\ncontent-type: application/grpc\r\nconnection: close\r\n\r\n";
+    let answer = pair.exchange(grpc).await;
+    assert_eq!(raw::header(&answer, "grpc-status"), Some("8"), "{answer}");
+    assert!(raw::header(&answer, "grpc-retry-pushback-ms").is_some(), "{answer}");
+
+    let request = raw::get("app.demo.mesh", "/export");
+    let answers =
+        [raw::exchange(other.outbound(), &request).await, raw::exchange(other.outbound(), &request).await];
+    assert_eq!(answers.map(|answer| raw::status(&answer)), [200, 429], "another client has its own");
+    assert_eq!(app.requests(), 4);
+
+    // What was had is not forgotten with a change of the policy; without one all is let in.
+    pair.mesh.apply(&policy(&["timeouts: { request: 10s }"])).await;
+    eventually("the limit is gone", async || (raw::status(&pair.get("/export").await) == 200).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn connections_of_bytes_count_as_requests() {
+    let app = App::tcp_echo().await;
+    let mesh = Mesh::start().await;
+    let lines = ["rateLimits:", "- total: { requests: 2, per: 1h, burst: 2 }"];
+    mesh.apply(&(service("app", "tcp") + &policy(&lines))).await;
+    let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client").listener("app.demo:80")).await;
+    mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
+    until_told(&callee).await;
+    let listener = caller.addresses.listeners["app.demo:80"];
+    for expected in ["hello", "hello", ""] {
+        let answer = raw::exchange_until(listener, b"hello", |answer| answer == "hello").await;
+        assert_eq!(answer, expected);
+    }
+    assert_eq!(app.connections(), 2);
+    eventually("it is counted", async || {
+        let labels = [("direction", "inbound"), ("reason", "rate-limited")];
+        (callee.metrics().await.sum("pillion_refusals_total", &labels) >= 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_too_many_is_refused_by_name() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines =
+        ["requestLimits: { maxHeaderBytes: 1024, maxHeaders: 12, maxBodyBytes: 1000, maxConnections: 1 }"];
+    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    until_told(&pair.callee).await;
+    let post = |head: &str, body: &str| {
+        let head = head.replace('|', "\r\n");
+        format!("POST /sum HTTP/1.1\r\nhost: app.demo.mesh\r\nconnection: close\r\n{head}\r\n\r\n{body}")
+    };
+    let full = "b".repeat(1000);
+    let chunks = |count: usize| format!("{}0\r\n\r\n", format!("3e8\r\n{full}\r\n").repeat(count));
+    let many: Vec<String> = (0..12).map(|i| format!("x-{i}: 1")).collect();
+    for (head, body, expected) in [
+        ("content-length: 1000", full.clone(), (200, "")),
+        ("content-length: 1001", full.clone() + "b", (413, "body-too-large")),
+        ("transfer-encoding: chunked", chunks(1), (200, "")),
+        ("transfer-encoding: chunked", chunks(2), (413, "body-too-large")),
+        (
+            &format!("content-length: 0|x-long: {}", "x".repeat(1024)),
+            String::new(),
+            (431, "headers-too-large"),
+        ),
+        (&format!("content-length: 0|{}", many.join("|")), String::new(), (431, "headers-too-large")),
+    ] {
+        let answer = pair.exchange(&post(head, &body)).await;
+        assert_eq!((raw::status(&answer), raw::refusal(&answer)), expected, "{head:.60}: {answer}");
+    }
+
+    // The first caller's connection is the one that there may be.
+    let other = pair.mesh.sidecar(SidecarSpec::caller("other")).await;
+    other.until_endpoints("app", 1).await;
+    let answer = raw::exchange(other.outbound(), &raw::get("app.demo.mesh", "/who")).await;
+    assert_eq!((raw::status(&answer), raw::refusal(&answer)), (503, "too-many-connections"), "{answer}");
+    assert_eq!(raw::status(&pair.get("/who").await), 200);
+}
+
+#[tokio::test]
+async fn too_much_at_a_time_waits_and_is_shed_by_priority() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines = [
+        "concurrency:",
+        "  type: fixed",
+        "  limit: 1",
+        "  queue: { maxRequests: 1, timeout: 10s }",
+        "  priority: { header: x-priority }",
+    ];
+    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    until_told(&pair.callee).await;
+    let standing = async |metric: &str| {
+        pair.callee.metrics().await.max(&format!("pillion_concurrency_{metric}"), &[]).unwrap_or(0.0)
+    };
+    let request = |path: &str, priority: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: app.demo.mesh\r\nx-priority: {priority}\r\n");
+        raw::exchange_owned(pair.caller.outbound(), head + "connection: close\r\n\r\n")
+    };
+    let slow = tokio::spawn(request("/after-ms/3000", "default"));
+    eventually("it is under way", async || (standing("in_flight").await == 1.0).then_some(())).await;
+    let sheddable = tokio::spawn(request("/who", "sheddable"));
+    eventually("another waits", async || (standing("queued").await == 1.0).then_some(())).await;
+    let critical = tokio::spawn(request("/who", "critical"));
+    let answer = sheddable.await.expect("an answer");
+    assert_eq!((raw::status(&answer), raw::refusal(&answer)), (503, "overloaded"), "{answer}");
+    assert_eq!(raw::header(&answer, "retry-after"), Some("1"));
+    let answer = request("/who", "default").await;
+    assert_eq!(raw::refusal(&answer), "overloaded", "there is no room, and nobody gives way to it: {answer}");
+    for answered in [slow, critical] {
+        let answer = answered.await.expect("an answer");
+        assert_eq!(raw::status(&answer), 200, "{answer}");
+    }
+    assert_eq!(standing("limit").await, 1.0);
+    eventually("what was shed is counted by priority", async || {
+        let metrics = pair.callee.metrics().await;
+        let shed = |priority| metrics.sum("pillion_concurrency_shed_total", &[("priority", priority)]);
+        (shed("sheddable") == 1.0 && shed("default") == 1.0).then_some(())
+    })
+    .await;
+
+    // An adaptive limit goes on from there, and finds out what the application can do.
+    pair.mesh.apply(&policy(&["concurrency: { adaptive: { minRttRequests: 20 } }"])).await;
+    eventually("the best latency is measured", async || {
+        let answer = pair.get("/who").await;
+        assert_eq!(raw::status(&answer), 200, "{answer}");
+        (standing("min_rtt_seconds").await > 0.0).then_some(())
+    })
+    .await;
+}
