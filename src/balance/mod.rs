@@ -35,6 +35,11 @@ pub use self::{
     verdict::Verdict,
 };
 
+/// The share of requests that looks for somebody in the own zone first even if nobody is well there. Where all breakers are open
+/// that finds nobody, and goes on to the other zones; but once one of them lets a probe through, only a request that comes there can
+/// close it again.
+const TRY_OWN_ZONE: f64 = 0.02;
+
 /// The endpoints of one service. `T` is what reaches an endpoint: the balancer only keeps it.
 #[derive(Debug)]
 pub struct Balancer<T> {
@@ -204,7 +209,8 @@ impl<T> Balancer<T> {
                 // Where breakers are ignored, or none is well, they are no reason to prefer anybody.
                 (own, others) = self.zones(|_| true);
             }
-            locality::own_share(locality, own, others)
+            let share = locality::own_share(locality, own, others);
+            if own.all > 0 { share.max(TRY_OWN_ZONE) } else { share }
         });
     }
 
