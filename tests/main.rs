@@ -39,6 +39,7 @@ mod retries;
 mod rolling;
 mod routes;
 mod run;
+mod sim;
 mod streams;
 mod tcp;
 mod timeouts;

@@ -6,9 +6,11 @@
 
 mod figures;
 mod flaky;
+mod outage;
 mod sidecar;
 mod slow;
 mod world;
+mod zone;
 
 /// Each scenario is run with every one of them.
 const SEEDS: [u64; 5] = [1, 2, 3, 5, 8];

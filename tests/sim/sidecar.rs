@@ -2,9 +2,14 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use pillion_api::model::{self, TrafficPolicy};
-use pillion_proxy::balance::Balancer;
-use rand::rngs::SmallRng;
+use http::{Method, StatusCode};
+use pillion_api::{
+    model::{self, TrafficPolicy},
+    retry::{self, Ended, Rules},
+};
+use pillion_proxy::balance::{Balancer, Endpoint, Here, Verdict, Wanted};
+use pillion_proxy::outbound::{Budgets, Kind};
+use rand::{Rng, rngs::SmallRng};
 use tokio::time::Instant;
 
 use super::{
@@ -18,30 +23,41 @@ pub(super) struct Sidecar {
     world: Rc<World>,
     pub(super) balancer: Rc<Balancer<Rc<Replica>>>,
     policy: Arc<TrafficPolicy>,
+    budgets: Budgets,
     random: RefCell<SmallRng>,
     record: Rc<Record>,
 }
 
 impl Sidecar {
-    pub(super) fn new(world: &Rc<World>, policy: TrafficPolicy, record: &Rc<Record>) -> Rc<Self> {
-        let policy = Arc::new(policy);
-        let balancer = Rc::new(Balancer::new(policy.clone()));
+    /// In a zone; empty where zones do not matter.
+    pub(super) fn new(
+        world: &Rc<World>,
+        policy: &TrafficPolicy,
+        zone: &str,
+        record: &Rc<Record>,
+    ) -> Rc<Self> {
+        let policy = Arc::new(policy.clone());
+        let mut random = world.random();
+        let here = Here { zone: zone.into(), seed: random.random() };
         let sidecar = Self {
             world: world.clone(),
-            balancer,
+            balancer: Rc::new(Balancer::new(policy.clone(), here)),
             policy,
-            random: RefCell::new(world.random()),
+            budgets: Budgets::new(1, world.began),
+            random: RefCell::new(random),
             record: record.clone(),
         };
         sidecar.endpoints(|_| true);
         Rc::new(sidecar)
     }
 
-    /// What the control plane says: those replicas are there.
-    pub(super) fn endpoints(&self, there: impl Fn(&Replica) -> bool) {
-        let replicas = self.world.replicas.iter().enumerate().filter(|(_, replica)| there(replica));
-        let list: Vec<_> = replicas.map(|(index, _)| endpoint(index)).collect();
-        self.balancer.update(&list, |endpoint| self.world.replicas[usize::from(endpoint.address.port())].clone());
+    /// What the control plane says: these replicas are ready.
+    pub(super) fn endpoints(&self, ready: impl Fn(&Replica) -> bool) {
+        let replicas = self.world.replicas.iter().enumerate();
+        let list: Vec<_> =
+            replicas.map(|(index, replica)| endpoint(index, replica, ready(replica))).collect();
+        self.balancer
+            .update(&list, |endpoint| self.world.replicas[usize::from(endpoint.address.port())].clone());
     }
 
     /// Calls at this rate until it is told to stop, by being dropped.
@@ -54,64 +70,84 @@ impl Sidecar {
             let sidecar = self.clone();
             tokio::task::spawn_local(async move {
                 let began = Instant::now();
-                let outcome = sidecar.call(began).await;
+                let outcome = sidecar.call().await;
                 let (at, took) = (began - sidecar.world.began, began.elapsed());
                 sidecar.record.add(Seen { at, took, outcome });
             });
         }
     }
 
-    async fn call(&self, began: Instant) -> Outcome {
-        let tries = async {
-            let mut avoid = None;
-            let mut last = None;
-            for _ in 0..3 {
-                let picked = self.balancer.pick(Instant::now(), &mut *self.random.borrow_mut(), avoid.as_deref());
-                let mut pick = match picked {
-                    Ok(pick) => pick,
-                    Err(reason) => return last.unwrap_or(Outcome::Refused(reason.as_str())),
-                };
-                let answer = pick.endpoint().reach().call().await;
-                let now = Instant::now();
-                if answer != Answer::NoConnection {
-                    pick.first_byte(now);
+    /// One GET: the product chooses, judges, and decides whether and when another attempt follows. Only the order of these steps
+    /// is the simulation's.
+    async fn call(&self) -> Outcome {
+        let rules = Rules::of(None, [self.policy.retry.as_ref(), None]);
+        let mut avoid: Vec<Rc<Endpoint<Rc<Replica>>>> = Vec::new();
+        let mut last = None;
+        self.budgets.request(Instant::now());
+        for attempt in 1.. {
+            let wanted = Wanted { avoid: &avoid, ..Wanted::default() };
+            let picked = self.balancer.pick(Instant::now(), &mut *self.random.borrow_mut(), &wanted);
+            let mut pick = match picked {
+                Ok(pick) => pick,
+                Err(_) if self.policy.fallback.is_some() => return Outcome::FellBack,
+                Err(reason) => return last.unwrap_or(Outcome::Refused(reason.as_str())),
+            };
+            let answer = pick.endpoint().reach().call().await;
+            let now = Instant::now();
+            let (verdict, ended, outcome) = match answer {
+                Answer::Good => (Verdict::Good, Ended::Status(StatusCode::OK), Outcome::Good),
+                Answer::Failed => {
+                    (Verdict::Failed, Ended::Status(StatusCode::SERVICE_UNAVAILABLE), Outcome::Failed)
                 }
-                pick.settle(answer == Answer::Good, now);
-                match answer {
-                    Answer::Good => return Outcome::Good,
-                    Answer::Failed => last = Some(Outcome::Failed),
-                    Answer::NoConnection => last = Some(Outcome::Refused("connect-failed")),
+                Answer::NoConnection => {
+                    (Verdict::Unreached, Ended::Unprocessed, Outcome::Refused("connect-failed"))
                 }
-                avoid = Some(pick.endpoint().uid().to_owned());
+            };
+            if answer != Answer::NoConnection {
+                pick.first_byte(now);
             }
-            last.expect("there was a try")
-        };
-        let Some(limit) = self.policy.request_timeout else { return tries.await };
-        tokio::time::timeout_at(began + limit, tries).await.unwrap_or(Outcome::Refused("request-timeout"))
+            pick.settle(verdict, now);
+            let decided = retry::decide(rules.as_ref(), &Method::GET, attempt, ended);
+            if decided != retry::Verdict::Again {
+                return outcome;
+            }
+            if let Some(rules) = rules.filter(|_| ended != Ended::Unprocessed) {
+                if !self.budgets.take(Kind::Retry, rules.budget(), now) {
+                    return outcome;
+                }
+                let random = self.random.borrow_mut().random();
+                tokio::time::sleep(rules.backoff(attempt + 1, random)).await;
+            }
+            last = Some(outcome);
+            avoid.push(pick.endpoint().clone());
+        }
+        unreachable!("attempts are bounded")
     }
 }
 
-fn endpoint(index: usize) -> model::Endpoint {
+fn endpoint(index: usize, replica: &Replica, ready: bool) -> model::Endpoint {
     model::Endpoint {
         uid: format!("u{index}"),
         workload: format!("app-{index}"),
         address: ([127, 0, 0, 1], index as u16).into(),
         identity: None,
-        ready: true,
+        ready,
+        zone: replica.zone.to_owned(),
+        weight: 100,
     }
 }
 
 /// Sidecars that share one service, each with its part of the calls, until the end of the story.
 pub(super) struct Callers {
-    pub(super) sidecars: Vec<Rc<Sidecar>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Callers {
     pub(super) fn start(sidecars: Vec<Rc<Sidecar>>, per_second: f64) -> Self {
         let each = per_second / sidecars.len() as f64;
-        let tasks = sidecars.iter().map(|sidecar| tokio::task::spawn_local(sidecar.clone().keep_calling(each)));
-        Self { tasks: tasks.collect(), sidecars }
+        let tasks =
+            sidecars.iter().map(|sidecar| tokio::task::spawn_local(sidecar.clone().keep_calling(each)));
+        Self { tasks: tasks.collect() }
     }
 }
 

@@ -43,8 +43,6 @@ pub(super) enum Mood {
     Failing(f64),
     /// Takes no connection.
     Gone,
-    /// Takes requests, and never answers.
-    Hanging,
 }
 
 /// What came of a request to one replica.
@@ -81,7 +79,6 @@ impl Replica {
         let mood = self.mood.get();
         match mood {
             Mood::Gone => return Answer::NoConnection,
-            Mood::Hanging => return std::future::pending().await,
             Mood::Failing(share) if self.random.borrow_mut().random::<f64>() < share => {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 return Answer::Failed;
