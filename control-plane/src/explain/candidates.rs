@@ -1,7 +1,7 @@
 //! Who may get a request that is for one backend, as each caller's sidecar sees them.
 
 use pillion_api::{
-    model,
+    model::{self, FallbackTo, On},
     wire::{self, EndpointGauge, endpoint_gauge::Breaker},
 };
 
@@ -16,6 +16,9 @@ pub(super) const SENT: &str = "sent";
 /// It differs between the callers.
 pub(super) const DEPENDS: &str = "depends";
 
+/// The service's fallback takes over.
+pub(super) const FALLBACK: &str = "fallback";
+
 /// Those whose sidecars decide.
 pub(super) struct Callers<'a> {
     /// Who they are.
@@ -26,6 +29,41 @@ pub(super) struct Callers<'a> {
 
 /// What becomes of requests for a backend, in a word and in words, and who serves it.
 pub(super) fn of(
+    backend: &model::Backend,
+    route: &str,
+    found: Option<&(model::Service, Vec<wire::Endpoint>)>,
+    uid: Option<&str>,
+    callers: &Callers<'_>,
+) -> (&'static str, String, Vec<CandidateView>) {
+    let (outcome, text, candidates) = by_itself(backend, route, found, uid, callers);
+    // Whoever names one endpoint means that one.
+    let fallback = found.filter(|_| uid.is_none()).and_then(|(service, _)| instead(&service.policy, outcome));
+    match fallback {
+        Some(words) if outcome == DEPENDS => (outcome, format!("{text}; there {words}"), candidates),
+        Some(words) => (FALLBACK, format!("{text}; so {words}"), candidates),
+        None => (outcome, text, candidates),
+    }
+}
+
+/// What a policy's fallback does where a service cannot serve for this reason; `None`: it is not for that.
+fn instead(policy: &model::TrafficPolicy, outcome: &str) -> Option<String> {
+    let occasion = match outcome {
+        "no-endpoints" => On::NoEndpoints,
+        "no-ready-endpoints" => On::NoReadyEndpoints,
+        "breakers-open" | DEPENDS => On::BreakersOpen,
+        _ => return None,
+    };
+    let fallback = policy.fallback.as_ref().filter(|fallback| fallback.on.contains(&occasion))?;
+    Some(match &fallback.to {
+        FallbackTo::Backend { service, port } => format!("the fallback {service}:{port} gets it"),
+        FallbackTo::Response(response) => {
+            format!("the fallback answers with {}", response.status.as_u16())
+        }
+    })
+}
+
+/// The same without a fallback.
+fn by_itself(
     backend: &model::Backend,
     route: &str,
     found: Option<&(model::Service, Vec<wire::Endpoint>)>,
@@ -130,5 +168,58 @@ fn breaker(state: Breaker) -> &'static str {
         Breaker::Closed => "closed",
         Breaker::Open => "open",
         Breaker::HalfOpen => "half-open",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fallback_is_what_becomes_of_it() {
+        let config = |on: &[On], to: wire::Fallback| wire::ServiceConfig {
+            service: "s.demo".into(),
+            ports: vec![wire::ServicePort { port: 80, target_port: 80, ..Default::default() }],
+            policy: Some(wire::TrafficPolicy {
+                fallback: Some(wire::Fallback { on: on.iter().map(|on| (*on).into()).collect(), ..to }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let answer = || wire::Fallback {
+            response: Some(wire::FixedResponse { status: 200, ..Default::default() }),
+            ..Default::default()
+        };
+        let other = || wire::Fallback { service: "t.demo".into(), port: 81, ..Default::default() };
+        let history = history::State::default();
+        let callers = Callers { members: &[], history: &history };
+        let asleep = wire::Endpoint { uid: "u".into(), workload: "s-1".into(), ..Default::default() };
+        for (on, to, endpoints, uid, outcome, words) in [
+            (
+                &[][..],
+                answer(),
+                vec![],
+                None,
+                FALLBACK,
+                "no workload serves s.demo; so the fallback answers with 200",
+            ),
+            (
+                &[],
+                other(),
+                vec![asleep.clone()],
+                None,
+                FALLBACK,
+                "is not ready; so the fallback t.demo:81 gets it",
+            ),
+            (&[On::BreakersOpen], answer(), vec![], None, "no-endpoints", "no workload serves s.demo"),
+            (&[], answer(), vec![asleep], Some("u"), "no-ready-endpoints", "is not ready"),
+        ] {
+            let service = model::Service::try_from(config(on, to)).expect("a valid configuration");
+            let backend =
+                model::Backend { service: service.name.clone(), port: 80, weight: 1, filters: None };
+            let (found, text, _) = of(&backend, "", Some(&(service, endpoints)), uid, &callers);
+            assert_eq!(found, outcome, "{text}");
+            assert!(text.ends_with(words), "{text}");
+        }
     }
 }

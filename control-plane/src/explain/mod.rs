@@ -319,10 +319,11 @@ fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[Backend
     let all_alike = weighted.iter().all(|backend| backend.outcome == first.outcome);
     let outcome = match (all_alike, reasons.is_empty()) {
         (_, true) => "sent",
+        (true, false) if first.outcome == candidates::FALLBACK => "fallback",
         (true, false) if first.outcome != candidates::DEPENDS => "refused",
         _ => "depends",
     };
-    reasons.retain(|reason| reason != candidates::DEPENDS);
+    reasons.retain(|reason| reason != candidates::DEPENDS && reason != candidates::FALLBACK);
     if outcome == "depends" && reasons.is_empty() {
         reasons.push("breakers-open".to_owned());
     }

@@ -239,7 +239,8 @@ pub struct FieldView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// `sent`, `answered` (by the caller's sidecar, as a route says), `refused`, or `depends` (on the backend, or on which workload calls).
+    /// `sent`, `redirected` (answered by the caller's sidecar, as a route says), `fallback` (the service cannot serve, and its policy says
+    /// what takes over), `refused`, or `depends` (on the backend, or on which workload calls).
     pub outcome: String,
     /// The names of the refusals that are to be expected, as in `pillion-error`.
     pub reasons: Vec<String>,

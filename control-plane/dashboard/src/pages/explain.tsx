@@ -121,7 +121,8 @@ function Form({ question }: { question: Question }) {
 
 const VERDICTS: Record<string, { health: Health; word: string }> = {
   sent: { health: "good", word: "Sent" },
-  answered: { health: "good", word: "Answered by the sidecar" },
+  redirected: { health: "good", word: "Redirected by the sidecar" },
+  fallback: { health: "degraded", word: "The fallback takes over" },
   refused: { health: "failing", word: "Refused" },
   depends: { health: "degraded", word: "It depends" },
 };
