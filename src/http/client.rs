@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     net::io::Io,
+    telemetry::hops::Timeline,
 };
 
 /// Opens connections to the one place.
@@ -145,7 +146,7 @@ impl<C: Connect> Client<C> {
             .retain(|(connection, used)| self.0.takes_more(connection) && now - *used < timeout);
     }
 
-    /// Sends a request already in the version's own form, and waits for the head of its response.
+    /// Sends a request already in the version's own form, and waits for the head of its response. Notes when it found a connection.
     ///
     /// A request that a kept HTTP/1 connection turned out not to take goes once more, on a fresh connection: unsent
     /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2). The latter
@@ -159,12 +160,13 @@ impl<C: Connect> Client<C> {
         request: Request<Body>,
         version: Version,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Result<Response<Body>, Failure> {
         match version {
-            Version::Http1 => self.send_http1(request, interim).await,
+            Version::Http1 => self.send_http1(request, interim, timeline).await,
             Version::Http2 => match self.http2().await {
                 Ok(ready) => ready
-                    .send(request, interim)
+                    .send(request, interim, timeline)
                     .await
                     .map(|response| response.map(Body::from_http2))
                     .map_err(|refusal| Failure { refusal, unsent: None, shared: false }),
@@ -177,16 +179,17 @@ impl<C: Connect> Client<C> {
         &self,
         request: Request<Body>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Result<Response<Body>, Failure> {
         let Some(connection) = self.idle_http1() else {
-            return Box::pin(self.send_on_fresh(request, interim)).await;
+            return Box::pin(self.send_on_fresh(request, interim, timeline)).await;
         };
-        match connection.send(request, interim, self.home()).await {
+        match connection.send(request, interim, self.home(), timeline).await {
             Err(Failed { refusal, request: Some(request) })
                 if refusal.reason == Reason::NotProcessed
                     || refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
             {
-                Box::pin(self.send_on_fresh(request, interim)).await
+                Box::pin(self.send_on_fresh(request, interim, timeline)).await
             }
             result => result.map_err(Failure::from),
         }
@@ -196,6 +199,7 @@ impl<C: Connect> Client<C> {
         &self,
         mut request: Request<Body>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Result<Response<Body>, Failure> {
         let mut again = true;
         loop {
@@ -203,7 +207,7 @@ impl<C: Connect> Client<C> {
                 Ok(io) => io,
                 Err(refusal) => return Err(Failure { refusal, unsent: Some(request), shared: false }),
             };
-            match Http1::new(io).send(request, interim, self.home()).await {
+            match Http1::new(io).send(request, interim, self.home(), timeline).await {
                 Err(Failed { refusal, request: Some(unanswered) })
                     if again && refusal.reason == Reason::Reset && harmless_to_repeat(&unanswered) =>
                 {

@@ -19,7 +19,7 @@ use crate::{
     },
     middleware::{self, Policy, Served, Timeout, record::Recorded},
     net::io::Io,
-    telemetry::{edge::Edge, names::Metric},
+    telemetry::{edge::Edge, hops::Timeline, names::Metric},
 };
 
 /// Shorter than the shortest that is common among servers (5 s, Node.js), so that it is not they who close a
@@ -63,12 +63,16 @@ pub(super) struct TurnedAway {
 impl Handler for FromPeer {
     type Body = Recorded<()>;
 
-    async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
+    async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let now = Instant::now();
         let mut policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
+        // Of sidecars only; whatever else comes with the field is taken off as all that is private.
+        if self.edge.mtls() && headers::takes_hops(request.headers_mut()) {
+            policy.report = Some(self.inbound.needs.stalls.before(now));
+        }
         if let Some(TurnedAway { refusal, trigger }) = &self.turned_away {
             trigger.advance(Phase::Closing);
-            let refused = |_| async { Served::refused(refusal.clone()) };
+            let refused = async |_, _: &Timeline| Served::refused(refusal.clone());
             return Box::pin(middleware::run(request, now, policy, refused)).await;
         }
         // Probes are exempt: whether it is well is not to depend on how much it has to do.
@@ -79,7 +83,8 @@ impl Handler for FromPeer {
         let longer = |asked: Duration| if asked.is_zero() { asked } else { asked + GRACE };
         policy.timeout = Timeout::of(None, asked.map(longer));
         let end = asked.map(|asked| now + asked);
-        middleware::run(request, now, policy, |request| self.forward(request, end, interim)).await
+        let tail = async |request, timeline: &Timeline| self.forward(request, end, interim, timeline).await;
+        middleware::run(request, now, policy, tail).await
     }
 
     fn max_streams(&self) -> Option<u32> {
@@ -113,6 +118,7 @@ impl FromPeer {
         mut request: Request<Body>,
         end: Option<Instant>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Served<()> {
         if let Some(end) = end {
             let left = end.saturating_duration_since(Instant::now());
@@ -151,8 +157,11 @@ impl FromPeer {
         } else {
             Version::Http2
         };
-        let result = application.send(request, version, interim).await.map_err(|failure| failure.refusal);
+        let result = application.send(request, version, interim, timeline).await;
+        let result = result.map_err(|failure| failure.refusal);
         let result = result.map(|mut response| {
+            let now = Instant::now();
+            timeline.answered(now, None, self.inbound.needs.stalls.before(now));
             // Only sidecars speak as sidecars.
             headers::strip_private(response.headers_mut(), was_http1);
             response

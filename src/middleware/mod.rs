@@ -11,7 +11,7 @@
 //! | deadline | around all that waits; the tail keeps to it too, and knows whom it was that did not answer |
 //! | the tail | chooses who gets the request, and sends it |
 //! | refusal → answer | every error becomes an answer that says who, where and why |
-//! | response headers | as on the way in |
+//! | response headers | as on the way in; and a report of where the time went, to the caller's sidecar |
 //! | [`record`] ends | with the response's last byte |
 
 pub mod concurrency;
@@ -22,10 +22,13 @@ pub mod limit;
 pub mod rate;
 pub mod record;
 
-use std::{future::Future, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use pillion_api::model::HeaderModifier;
+use pillion_api::{
+    hops::{LONGEST_REPORT, Report},
+    model::HeaderModifier,
+};
 use tokio::time::Instant;
 
 use self::{
@@ -37,9 +40,17 @@ use self::{
 };
 use crate::{
     error::{Hop, Reason, Refusal},
-    http::{Body, headers, refusal::Voice, upgrade},
+    http::{
+        Body,
+        headers::{self, HOPS},
+        refusal::Voice,
+        upgrade,
+    },
     net::listen::Open,
-    telemetry::edge::{Edge, Outcome},
+    telemetry::{
+        edge::{Edge, Outcome},
+        hops::Timeline,
+    },
 };
 
 /// What was found to hold for one request before it enters the chain.
@@ -61,6 +72,8 @@ pub struct Policy<'a> {
     pub idle: Option<Idle>,
     /// Where connections that outlive HTTP are counted as open.
     pub open: &'a Open,
+    /// The caller's sidecar is told where the time went; see [`Timeline::report`] for what stands there.
+    pub report: Option<Duration>,
     /// The route's.
     pub request_headers: Option<&'a HeaderModifier>,
     /// The route's.
@@ -79,6 +92,7 @@ impl<'a> Policy<'a> {
             timeout: None,
             idle: None,
             open,
+            report: None,
             request_headers: None,
             response_headers: None,
         }
@@ -122,15 +136,14 @@ impl<E> Served<E> {
 }
 
 /// Takes one request, which came at `started`, down the chain and back.
-pub async fn run<T, F, E>(
+pub async fn run<T, E>(
     mut request: Request<Body>,
     started: Instant,
     policy: Policy<'_>,
     tail: T,
 ) -> Response<Recorded<E>>
 where
-    T: FnOnce(Request<Body>) -> F,
-    F: Future<Output = Served<E>>,
+    T: AsyncFnOnce(Request<Body>, &Timeline) -> Served<E>,
     E: End,
 {
     let grpc = headers::is_grpc(request.headers());
@@ -159,15 +172,17 @@ where
                 Ok(()) => {
                     upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
                     match deadline {
-                        None => tail(request).await,
+                        None => tail(request, recording.timeline()).await,
                         // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
                         Some((at, reason)) => {
-                            tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
-                                Served::refused(Refusal::new(
-                                    reason,
-                                    format_args!("not within {:?}", at - started),
-                                ))
-                            })
+                            tokio::time::timeout_at(at, tail(request, recording.timeline()))
+                                .await
+                                .unwrap_or_else(|_| {
+                                    Served::refused(Refusal::new(
+                                        reason,
+                                        format_args!("not within {:?}", at - started),
+                                    ))
+                                })
                         }
                     }
                 }
@@ -194,7 +209,19 @@ where
     if let Some(mark) = mark {
         response.headers_mut().insert(fault::FAULT, *mark);
     }
-    recording.until_the_last_byte(response, grpc, deadline, policy.idle)
+    if let Some(stalled) = policy.report {
+        // Last, so that nobody has to look for it.
+        response.headers_mut().insert(HOPS, report(recording.timeline().report(stalled)));
+    }
+    recording.until_the_last_byte(response, grpc, deadline, policy.idle, policy.report.is_some())
+}
+
+/// As a field's value. Not to be indexed (RFC 7541 6.2.3): each is another one, and would push out of HPACK's table what is not.
+fn report(report: Report) -> HeaderValue {
+    let mut buffer = [0; LONGEST_REPORT];
+    let mut value = HeaderValue::from_bytes(report.write(&mut buffer)).expect("digits and commas");
+    value.set_sensitive(true);
+    value
 }
 
 /// What only few requests have to pass. Gives what the response is marked with.

@@ -15,7 +15,7 @@ use crate::{
     http::{Body, InterimSink, headers, refusal::Voice, serve::Handler, upgrade},
     middleware::{self, Policy, Served, record::Recorded},
     net::io::Io,
-    telemetry::{edge::Edge, names::Metric},
+    telemetry::{edge::Edge, hops::Timeline, names::Metric},
 };
 
 /// Handles the requests of one connection.
@@ -240,7 +240,8 @@ impl Outbound {
         refusal: Refusal,
     ) -> Response<Recorded<Held>> {
         let policy = Policy::bare(&self.voice, edge, &self.open);
-        middleware::run(request, Instant::now(), policy, |_| async { Served::refused(refusal) }).await
+        middleware::run(request, Instant::now(), policy, async |_, _: &Timeline| Served::refused(refusal))
+            .await
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink, deadline},
     middleware::{self, Policy, Served, Timeout, fault, idle::Idle, record::Recorded},
+    telemetry::hops::Timeline,
 };
 
 impl Outbound {
@@ -62,6 +63,7 @@ impl Outbound {
             limit: limited.is_none().then_some(&service.requests),
             faults: faults.as_deref(),
             guard: None,
+            report: None,
             timeout: Timeout::of(
                 rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
                 deadline::asked(request.headers()),
@@ -73,7 +75,7 @@ impl Outbound {
         };
         let whole = policy.timeout.map(|timeout| (now + timeout.after, timeout));
         let idle = policy.idle.clone();
-        let tail = |mut request: Request<Body>| async {
+        let tail = async |mut request: Request<Body>, timeline: &Timeline| {
             if matches!(decision, Decision::NoMatch) {
                 return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
             }
@@ -84,7 +86,7 @@ impl Outbound {
                 request = request.map(|body| idle.watch(body));
             }
             if let Some((fallback, refusal)) = limited {
-                let plan = Plan::of(rule, [&config.policy, &config.policy], &request, whole);
+                let plan = Plan::of(rule, [&config.policy, &config.policy], &request, whole, timeline);
                 let answer = self.fall_back(&fallback, refusal, request, authority, &service, plan, interim);
                 return Box::pin(answer).await;
             }
@@ -138,7 +140,7 @@ impl Outbound {
                     };
                     let other = if Rc::ptr_eq(&backend, &service) { None } else { backend.config().ok() };
                     let own = other.as_ref().map_or(&config.policy, |config| &config.policy);
-                    let plan = Plan::of(rule, [own, &config.policy], &request, whole);
+                    let plan = Plan::of(rule, [own, &config.policy], &request, whole, timeline);
                     let fallback = if endpoint.is_none() { backend.fallback() } else { None };
                     let mut served = match fallback {
                         None => self.send(request, authority, now, to, plan, interim).await,

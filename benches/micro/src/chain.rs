@@ -14,7 +14,10 @@ use pillion_proxy::{
     http::{Body, refusal::Voice},
     middleware::{self, Policy, Served, Timeout, limit::Limit},
     net::listen::Open,
-    telemetry::edge::{Edge, Edges},
+    telemetry::{
+        edge::{Edge, Edges},
+        hops::Timeline,
+    },
 };
 
 use tokio::time::Instant;
@@ -80,13 +83,18 @@ impl Case for Chain {
             limit: self.limit.as_ref(),
             faults: None,
             guard: None,
+            report: None,
             timeout: Timeout::of(self.timeout, None),
             idle: None,
             open: &self.open,
             request_headers: self.changes.as_ref(),
             response_headers: self.changes.as_ref(),
         };
-        let tail = async |_| Served { result: Ok(Response::new(Body::Empty)), edge: None, end: Some(()) };
+        let tail = async |_, _: &Timeline| Served {
+            result: Ok(Response::new(Body::Empty)),
+            edge: None,
+            end: Some(()),
+        };
         let running = pin!(middleware::run(request, Instant::now(), policy, tail));
         match running.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(response) => drop(response),

@@ -14,10 +14,11 @@ use super::{Avoid, Kind, Outgoing, Refused, Sending, Tried, Whom};
 use crate::{
     http::Body,
     outbound::{Outbound, services::Service},
-    telemetry::repeats::Repeat,
+    telemetry::{hops::Timeline, repeats::Repeat},
 };
 
-type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Result<Tried, Refused>)> + 'a>>;
+/// Its number, what was noted of it where it was not the first, and what it came to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, Result<Tried, Refused>)> + 'a>>;
 
 /// How long the first is waited for. `None`: nobody knows yet how long the service takes.
 fn patience(hedge: &Hedge, service: &Service) -> Option<Duration> {
@@ -49,7 +50,7 @@ impl Outbound {
         let chosen = RefCell::new(Avoid::from(whom.avoid));
         let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
         let first = Whom { chosen: Some(&chosen), ..whom };
-        running.push(Box::pin(async move { (0, self.attempt(request, sending, now, first).await) }));
+        running.push(Box::pin(async move { (0, None, self.attempt(request, sending, now, first).await) }));
         let (mut beside, mut met, mut failed) = (0, 0, None::<Tried>);
         let mut next = Some(now + patience);
         loop {
@@ -61,13 +62,16 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, tried)) = running.next() => {
+                Some((number, timeline, tried)) = running.next() => {
                     if number > 0 && tried.is_err() {
                         edge.repeat(Repeat::HedgeEndpoint);
                         met -= 1;
                     }
                     let good = tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
                     if good || running.is_empty() {
+                        if let (Some(timeline), Ok(_)) = (timeline, &tried) {
+                            sending.plan.timeline.take_over(&timeline);
+                        }
                         let won = u32::from(number > 0 && tried.is_ok());
                         count(sending, Repeat::Hedged, met);
                         count(sending, Repeat::HedgeWon, won);
@@ -102,8 +106,10 @@ impl Outbound {
                     let avoid = chosen.borrow().clone();
                     let chosen = &chosen;
                     running.push(Box::pin(async move {
-                        let whom = Whom { avoid: &avoid, chosen: Some(chosen), other: true };
-                        (number, self.attempt(request, sending, now, whom).await)
+                        let timeline = Timeline::new(now);
+                        let whom = Whom { avoid: &avoid, chosen: Some(chosen), other: true, timeline: &timeline };
+                        let tried = self.attempt(request, sending, now, whom).await;
+                        (number, Some(timeline), tried)
                     }));
                 }
             }

@@ -32,6 +32,7 @@ use crate::{
     middleware::{Served, Timeout, record::End},
     telemetry::{
         edge::{Edge, Outcome},
+        hops::Timeline,
         repeats::Repeat,
     },
 };
@@ -128,6 +129,8 @@ pub(super) struct Plan<'a> {
     pub(super) times: Times,
     pub(super) rules: Option<Rules<'a>>,
     pub(super) hedge: Option<&'a Hedge>,
+    /// Where it is noted when what happens.
+    pub(super) timeline: &'a Timeline,
 }
 
 impl<'a> Plan<'a> {
@@ -137,6 +140,7 @@ impl<'a> Plan<'a> {
         policies: [&'a TrafficPolicy; 2],
         request: &Request<Body>,
         whole: Option<(Instant, Timeout)>,
+        timeline: &'a Timeline,
     ) -> Self {
         let each = rule.and_then(|rule| rule.backend_request_timeout);
         let each = policies.into_iter().fold(each, |each, policy| each.or(policy.attempt_timeout));
@@ -146,10 +150,11 @@ impl<'a> Plan<'a> {
         let hedge = policies.into_iter().find_map(|policy| policy.hedge.as_ref());
         // Whoever makes a request for one that is an attempt after the first has it repeated there, not here, too.
         if (rules.is_some() || hedge.is_some()) && request.headers().contains_key(ATTEMPT) {
-            return Self { times, rules: None, hedge: None };
+            return Self { times, rules: None, hedge: None, timeline };
         }
-        Self { times, rules, hedge }
+        Self { times, rules, hedge, timeline }
     }
+
     /// Whether there is nothing but to send again what was surely not processed.
     fn is_plain(&self) -> bool {
         self.rules.is_none() && self.hedge.is_none()
@@ -217,6 +222,7 @@ struct Whom<'a> {
     chosen: Option<&'a RefCell<Avoid>>,
     /// Whether it must be none of those avoided.
     other: bool,
+    timeline: &'a Timeline,
 }
 
 impl Outbound {
@@ -247,7 +253,7 @@ impl Outbound {
         let mut failed = None;
         let mut number = 1;
         loop {
-            let whom = Whom { avoid: &avoid, chosen: None, other: false };
+            let whom = Whom { avoid: &avoid, chosen: None, other: false, timeline: plan.timeline };
             let tried = match sending.plan.hedge {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
@@ -255,7 +261,15 @@ impl Outbound {
             let tried = match tried {
                 Ok(tried) => tried,
                 // The first failure says more than that nobody else was left.
-                Err(refused) => return failed.unwrap_or_else(|| refused.served()),
+                Err(refused) => {
+                    return failed.map_or_else(
+                        || refused.served(),
+                        |failed| {
+                            plan.timeline.given_up(Instant::now());
+                            failed
+                        },
+                    );
+                }
             };
             let verdict = retry::decide(sending.plan.rules.as_ref(), &sending.method, number, tried.ended);
             let next = match verdict {
@@ -311,13 +325,18 @@ impl Outbound {
         if let Some(Err(refusal)) = waiting {
             return Err(Refused { refusal, edge: Some(edge) });
         }
+        whom.timeline.attempt(now);
+        let splits = edge.splits() && !sending.outside;
+        if splits {
+            headers::ask_hops(request.headers_mut());
+        }
         let until = sending.plan.times.of_an_attempt(now);
         if let Some((at, _)) = until
             && !sending.outside
         {
             deadline::tell(request.headers_mut(), at.saturating_duration_since(now));
         }
-        let answer = client.send(request, carry, sending.interim);
+        let answer = client.send(request, carry, sending.interim, whom.timeline);
         let result = match until {
             None => Ok(answer.await),
             Some((at, whole)) => tokio::time::timeout_at(at, answer).await.map_err(|_| whole),
@@ -327,6 +346,8 @@ impl Outbound {
         Ok(match result {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
+                let report = if splits { headers::take_report(response.headers_mut()) } else { None };
+                whom.timeline.answered(now, report, self.needs.stalls.before(now));
                 // Only sidecars speak as sidecars.
                 if sending.outside {
                     headers::strip_private(response.headers_mut(), carry == Version::Http1);

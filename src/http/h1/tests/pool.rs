@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{block_on, content};
+use super::{block_on, content, timeline};
 use crate::{
     error::{Reason, Refusal},
     http::{
@@ -54,7 +54,7 @@ async fn answer(peer: &mut DuplexStream) {
 
 async fn call(client: &Client<ToScripts>, method: Method, body: Body) -> Result<String, Failure> {
     let request = Request::builder().method(method).uri("/").header("host", "a").body(body).expect("valid");
-    Ok(content(client.send(request, Version::Http1, &NoInterim).await?.into_body()).await)
+    Ok(content(client.send(request, Version::Http1, &NoInterim, &timeline()).await?.into_body()).await)
 }
 
 #[test]
