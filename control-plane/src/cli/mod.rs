@@ -17,6 +17,7 @@ mod explain;
 mod failure;
 mod files;
 mod get;
+mod hops;
 mod inject;
 mod join;
 mod server;

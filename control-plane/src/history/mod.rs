@@ -5,6 +5,7 @@
 
 mod breakers;
 mod events;
+mod hops;
 mod series;
 
 use std::{
@@ -16,7 +17,8 @@ use pillion_api::wire::{EdgeDelta, EndpointGauge, Telemetry, edge_delta::Directi
 
 pub use self::{
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
-    series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series},
+    hops::Spent,
+    series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series, Tally},
 };
 use crate::compile::Name;
 
@@ -199,8 +201,13 @@ impl State {
     }
 
     fn count(&mut self, reporter: Reporter<'_>, delta: &EdgeDelta, interval_ms: u32, now_ms: i64) {
-        let counts = Counts::of(delta);
-        let add = |series: &mut Series| series.add(now_ms, interval_ms, &counts);
+        let (counts, spent) = (Counts::of(delta), Spent::of(delta));
+        let add = |series: &mut Series| {
+            series.add(now_ms, interval_ms, &counts);
+            if let Some(spent) = &spent {
+                series.add_hops(now_ms, spent);
+            }
+        };
         if delta.direction() == Direction::Outbound {
             let backend = if delta.backend == delta.peer { "" } else { &delta.backend };
             let key = EdgeKey {
