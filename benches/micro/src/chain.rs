@@ -81,7 +81,6 @@ impl Case for Chain {
             voice: &self.voice,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
-            faults: None,
             guard: None,
             report: None,
             timeout: Timeout::of(self.timeout, None),
