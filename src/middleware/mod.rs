@@ -211,7 +211,18 @@ async fn pass(
     };
     let admitted = match guard {
         None => None,
-        Some(guard) => Some(guard.admit(request, started).await?),
+        Some(guard) => {
+            let admitting = guard.admit(request, started);
+            let admitted = match deadline {
+                None => admitting.await,
+                // Nobody waits in a queue for an answer that comes too late.
+                Some((at, reason)) => {
+                    let late = |_| Err(Refusal::new(reason, format_args!("not within {:?}", at - started)));
+                    tokio::time::timeout_at(at, admitting).await.unwrap_or_else(late)
+                }
+            };
+            Some(admitted?)
+        }
     };
     Ok((mark, admitted))
 }
