@@ -67,15 +67,17 @@ impl Handler for FromPeer {
 
     async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let now = Instant::now();
-        let mut policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
+        let timeline = Timeline::new(now);
+        let Inbound { voice, open, .. } = &*self.inbound;
+        let mut policy = Policy::bare(voice, &timeline, self.edge.clone(), open);
         // Of sidecars only; whatever else comes with the field is taken off as all that is private.
         if self.edge.mtls() && headers::takes_hops(request.headers_mut()) {
             policy.report = Some(self.inbound.needs.stalls.before(now));
         }
         if let Some(TurnedAway { refusal, trigger }) = &self.turned_away {
             trigger.advance(Phase::Closing);
-            let refused = async |_, _: &Timeline| Served::refused(refusal.clone());
-            return Box::pin(middleware::run(request, now, policy, refused)).await;
+            let refused = |_| async { Served::refused(refusal.clone()) };
+            return Box::pin(middleware::run(request, policy, refused)).await;
         }
         // Probes are exempt: whether it is well is not to depend on how much it has to do.
         let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
@@ -85,8 +87,8 @@ impl Handler for FromPeer {
         let longer = |asked: Duration| if asked.is_zero() { asked } else { asked + GRACE };
         policy.timeout = Timeout::of(None, asked.map(longer));
         let end = asked.map(|asked| now + asked);
-        let tail = async |request, timeline: &Timeline| self.forward(request, end, interim, timeline).await;
-        middleware::run(request, now, policy, tail).await
+        let tail = |request| self.forward(request, end, interim, &timeline);
+        middleware::run(request, policy, tail).await
     }
 
     fn max_streams(&self) -> Option<u32> {

@@ -21,7 +21,7 @@ pub mod limit;
 pub mod rate;
 pub mod record;
 
-use std::{rc::Rc, time::Duration};
+use std::{future::Future, rc::Rc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pillion_api::{
@@ -31,10 +31,10 @@ use pillion_api::{
 use tokio::time::Instant;
 
 use self::{
-    guard::Guard,
+    guard::{Admitted, Guard},
     idle::Idle,
     limit::Limit,
-    record::{End, Recorded, Recording},
+    record::{End, Ends, Recorded, Recording},
 };
 use crate::{
     error::{Hop, Reason, Refusal},
@@ -56,6 +56,8 @@ use crate::{
 pub struct Policy<'a> {
     /// Signs refusals.
     pub voice: &'a Voice,
+    /// Where it is noted when what happens to the request, from its head on.
+    pub timeline: &'a Timeline,
     /// Where the request is counted, until the tail knows better.
     pub edge: Rc<Edge>,
     /// On requests under way.
@@ -78,9 +80,10 @@ pub struct Policy<'a> {
 
 impl<'a> Policy<'a> {
     /// Without limits, deadlines or changes.
-    pub fn bare(voice: &'a Voice, edge: Rc<Edge>, open: &'a Open) -> Self {
+    pub fn bare(voice: &'a Voice, timeline: &'a Timeline, edge: Rc<Edge>, open: &'a Open) -> Self {
         Self {
             voice,
+            timeline,
             edge,
             limit: None,
             guard: None,
@@ -130,19 +133,16 @@ impl<E> Served<E> {
     }
 }
 
-/// Takes one request, which came at `started`, down the chain and back.
-pub async fn run<T, E>(
-    mut request: Request<Body>,
-    started: Instant,
-    policy: Policy<'_>,
-    tail: T,
-) -> Response<Recorded<E>>
+/// Takes one request down the chain and back.
+pub async fn run<T, F, E>(mut request: Request<Body>, policy: Policy<'_>, tail: T) -> Response<Recorded<E>>
 where
-    T: AsyncFnOnce(Request<Body>, &Timeline) -> Served<E>,
+    T: FnOnce(Request<Body>) -> F,
+    F: Future<Output = Served<E>>,
     E: End,
 {
     let grpc = headers::is_grpc(request.headers());
-    let mut recording = Recording::begin(policy.edge, started);
+    let started = policy.timeline.started();
+    let mut recording = Recording::begin(policy.edge, policy.timeline);
 
     let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
@@ -154,7 +154,7 @@ where
             let passed = match policy.guard {
                 None => Ok(()),
                 // Boxed, so that requests without such policies have no memory for it.
-                Some(guard) => Box::pin(guard.admit(&mut request, started))
+                Some(guard) => Box::pin(admit(guard, &mut request, started, deadline))
                     .await
                     .map(|admitted| recording.admitted(admitted)),
             };
@@ -166,18 +166,11 @@ where
                         request = request.map(|body| idle.watch(body));
                     }
                     match deadline {
-                        None => tail(request, recording.timeline()).await,
+                        None => tail(request).await,
                         // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                        Some((at, reason)) => {
-                            tokio::time::timeout_at(at, tail(request, recording.timeline()))
-                                .await
-                                .unwrap_or_else(|_| {
-                                    Served::refused(Refusal::new(
-                                        reason,
-                                        format_args!("not within {:?}", at - started),
-                                    ))
-                                })
-                        }
+                        Some((at, reason)) => tokio::time::timeout_at(at, tail(request))
+                            .await
+                            .unwrap_or_else(|_| Served::refused(late(reason, at - started))),
                     }
                 }
             }
@@ -202,9 +195,10 @@ where
     }
     if let Some(stalled) = policy.report {
         // Last, so that nobody has to look for it.
-        response.headers_mut().insert(HOPS, report(recording.timeline().report(stalled)));
+        response.headers_mut().insert(HOPS, report(policy.timeline.report(stalled)));
     }
-    recording.until_the_last_byte(response, grpc, deadline, policy.idle, policy.report.is_some())
+    let ends = Ends { deadline, idle: policy.idle, reports: policy.report.is_some() };
+    recording.finish().until_the_last_byte(response, grpc, ends)
 }
 
 /// As a field's value. Not to be indexed (RFC 7541 6.2.3): each is another one, and would push out of HPACK's table what is not.
@@ -213,6 +207,26 @@ fn report(report: Report) -> HeaderValue {
     let mut value = HeaderValue::from_bytes(report.write(&mut buffer)).expect("digits and commas");
     value.set_sensitive(true);
     value
+}
+
+/// Lets a request in by the workload's own policies. Nobody waits there for an answer that comes too late.
+async fn admit(
+    guard: &Guard,
+    request: &mut Request<Body>,
+    started: Instant,
+    deadline: Option<(Instant, Reason)>,
+) -> Result<Admitted, Refusal> {
+    let admitting = guard.admit(request, started);
+    match deadline {
+        None => admitting.await,
+        Some((at, reason)) => {
+            tokio::time::timeout_at(at, admitting).await.unwrap_or_else(|_| Err(late(reason, at - started)))
+        }
+    }
+}
+
+fn late(reason: Reason, after: Duration) -> Refusal {
+    Refusal::new(reason, format_args!("not within {after:?}"))
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.

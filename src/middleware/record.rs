@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::{Deref, DerefMut},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -66,12 +67,59 @@ pub struct Recording<E: End> {
     end: Option<E>,
 }
 
+/// How a response may end.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    pub(super) deadline: Option<(Instant, Reason)>,
+    pub(super) idle: Option<Idle>,
+    /// The caller's sidecar is told how long the application was waited for.
+    pub(super) reports: bool,
+}
+
+/// A request that has no response yet. However that ends, what was noted on its way until then is the recording's.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a, E: End> {
+    timeline: &'a Timeline,
+    recording: Option<Recording<E>>,
+}
+
+impl<E: End> UnderWay<'_, E> {
+    pub(super) fn finish(mut self) -> Recording<E> {
+        let mut recording = self.recording.take().expect("it is finished once");
+        recording.timeline.clone_from(self.timeline);
+        recording
+    }
+}
+
+impl<E: End> Deref for UnderWay<'_, E> {
+    type Target = Recording<E>;
+
+    fn deref(&self) -> &Recording<E> {
+        self.recording.as_ref().expect("it is not finished")
+    }
+}
+
+impl<E: End> DerefMut for UnderWay<'_, E> {
+    fn deref_mut(&mut self) -> &mut Recording<E> {
+        self.recording.as_mut().expect("it is not finished")
+    }
+}
+
+impl<E: End> Drop for UnderWay<'_, E> {
+    fn drop(&mut self) {
+        if let Some(recording) = &mut self.recording {
+            recording.timeline.clone_from(self.timeline);
+        }
+    }
+}
+
 impl<E: End> Recording<E> {
-    pub(super) fn begin(edge: Rc<Edge>, started: Instant) -> Self {
+    /// `timeline`: what the request's way goes on noting.
+    pub(super) fn begin(edge: Rc<Edge>, timeline: &Timeline) -> UnderWay<'_, E> {
         let in_flight = edge.enter();
-        Self {
+        let recording = Self {
             edge,
-            timeline: Timeline::new(started),
+            timeline: timeline.clone(),
             waits: Waits::default(),
             body: 0,
             in_flight,
@@ -79,11 +127,8 @@ impl<E: End> Recording<E> {
             admitted: None,
             outcome: None,
             end: None,
-        }
-    }
-
-    pub(super) fn timeline(&self) -> &Timeline {
-        &self.timeline
+        };
+        UnderWay { timeline, recording: Some(recording) }
     }
 
     pub(super) fn hold(&mut self, place: Option<Place>) {
@@ -133,9 +178,7 @@ impl<E: End> Recording<E> {
         mut self,
         response: Response<Body>,
         grpc: bool,
-        deadline: Option<(Instant, Reason)>,
-        idle: Option<Idle>,
-        reports: bool,
+        Ends { deadline, idle, reports }: Ends,
     ) -> Response<Recorded<E>> {
         let mut on_success = Outcome::Status(response.status());
         if grpc && let Outcome::Status(StatusCode::OK) = on_success {
@@ -363,7 +406,7 @@ mod tests {
             workload: "".into(),
             mtls: true,
         });
-        let mut recording = Recording::begin(edge, Instant::now());
+        let mut recording = Recording::begin(edge, &Timeline::new(Instant::now())).finish();
         let ended = Ended::default();
         recording.served_by(None, Some(ended.clone()));
         (recording, ended)
@@ -380,8 +423,7 @@ mod tests {
         let edges = Edges::default();
         let (recording, ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
-        let recorded =
-            recording.until_the_last_byte(response(StatusCode::OK, body), false, None, None, false);
+        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default());
         assert_eq!(edges.take()[0].in_flight, 1);
         assert!(ended.0.borrow().is_empty());
         recorded.into_body().collect().await.expect("a body");
@@ -396,7 +438,7 @@ mod tests {
         drop(first);
         let (second, second_ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
-        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, None, None, false));
+        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default()));
         assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
         assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
     }
@@ -408,9 +450,7 @@ mod tests {
         let _response = recording.until_the_last_byte(
             response(StatusCode::NO_CONTENT, Body::Empty),
             false,
-            None,
-            None,
-            false,
+            Ends::default(),
         );
         assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::NO_CONTENT)]);
     }
@@ -424,7 +464,7 @@ mod tests {
             if let Some(code) = code {
                 response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
             }
-            recording.until_the_last_byte(response, true, None, None, false);
+            recording.until_the_last_byte(response, true, Ends::default());
             assert_eq!(*ended.0.borrow(), [Outcome::Grpc(expected)]);
         }
     }

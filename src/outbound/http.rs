@@ -239,9 +239,9 @@ impl Outbound {
         edge: Rc<Edge>,
         refusal: Refusal,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy::bare(&self.voice, edge, &self.open);
-        middleware::run(request, Instant::now(), policy, async |_, _: &Timeline| Served::refused(refusal))
-            .await
+        let timeline = Timeline::new(Instant::now());
+        let policy = Policy::bare(&self.voice, &timeline, edge, &self.open);
+        middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
     }
 }
 

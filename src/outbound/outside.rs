@@ -74,31 +74,28 @@ impl Outside {
         authority: Authority,
         interim: &dyn InterimSink,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy::bare(voice, self.edge.clone(), open);
+        let timeline = Timeline::new(Instant::now());
+        let policy = Policy::bare(voice, &timeline, self.edge.clone(), open);
         let (client, stalls) = (self.client(&authority), &self.stalls);
-        middleware::run(
-            request,
-            Instant::now(),
-            policy,
-            async move |mut request: Request<Body>, timeline: &Timeline| {
-                let version = if request.version() == ::http::Version::HTTP_2 {
-                    headers::to_http2(&mut request, authority);
-                    Version::Http2
-                } else {
-                    headers::to_http1(&mut request);
-                    Version::Http1
-                };
-                let result = client.send(request, version, interim, timeline).await;
-                let result = result.map_err(|failure| failure.refusal).map(|mut response| {
-                    let now = Instant::now();
-                    timeline.answered(now, None, stalls.before(now));
-                    // Only sidecars speak as sidecars.
-                    headers::strip_private(response.headers_mut(), version == Version::Http1);
-                    response
-                });
-                Served { result, edge: None, end: None }
-            },
-        )
+        let timeline = &timeline;
+        middleware::run(request, policy, |mut request: Request<Body>| async move {
+            let version = if request.version() == ::http::Version::HTTP_2 {
+                headers::to_http2(&mut request, authority);
+                Version::Http2
+            } else {
+                headers::to_http1(&mut request);
+                Version::Http1
+            };
+            let result = client.send(request, version, interim, timeline).await;
+            let result = result.map_err(|failure| failure.refusal).map(|mut response| {
+                let now = Instant::now();
+                timeline.answered(now, None, stalls.before(now));
+                // Only sidecars speak as sidecars.
+                headers::strip_private(response.headers_mut(), version == Version::Http1);
+                response
+            });
+            Served { result, edge: None, end: None }
+        })
         .await
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What is noted of a request on its way, microseconds since its head came. Cells, because the tail notes while the request's
 /// recording holds them: so that a request that is given up has them, too.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Timeline {
     started: Instant,
     first: Mark,
@@ -23,7 +23,7 @@ pub struct Timeline {
 }
 
 /// A moment within the first hour.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Mark(Cell<u32>);
 
 impl Mark {

@@ -77,8 +77,10 @@ impl Case for Chain {
             .header(header::USER_AGENT, "bench")
             .body(Body::Empty)
             .expect("a valid request");
+        let timeline = Timeline::new(Instant::now());
         let policy = Policy {
             voice: &self.voice,
+            timeline: &timeline,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
             guard: None,
@@ -89,12 +91,8 @@ impl Case for Chain {
             request_headers: self.changes.as_ref(),
             response_headers: self.changes.as_ref(),
         };
-        let tail = async |_, _: &Timeline| Served {
-            result: Ok(Response::new(Body::Empty)),
-            edge: None,
-            end: Some(()),
-        };
-        let running = pin!(middleware::run(request, Instant::now(), policy, tail));
+        let tail = async |_| Served { result: Ok(Response::new(Body::Empty)), edge: None, end: Some(()) };
+        let running = pin!(middleware::run(request, policy, tail));
         match running.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(response) => drop(response),
             Poll::Pending => unreachable!("the tail answers at once"),
