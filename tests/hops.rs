@@ -209,14 +209,15 @@ async fn a_queue_before_the_application() {
     until_told(&pair.callee).await;
     let before = Spent::of(&pair.caller, OUTBOUND.0, OUTBOUND.1).await;
     // While one is worked on, the other waits: what the one spends in the application, the other spends before it.
-    let slow = format!("/after-ms/{}", DELAY.as_millis());
+    let delay = 3 * DELAY;
+    let slow = format!("/after-ms/{}", delay.as_millis());
     tokio::join!(get(&pair, &slow), get(&pair, &slow));
     let spent = eventually("both are counted", async || {
         let spent = Spent::of(&pair.caller, OUTBOUND.0, OUTBOUND.1).await.since(&before);
         (spent.requests >= 2.0).then_some(spent)
     })
     .await;
-    let (queued, delay) = (spent.in_segment("server-sidecar"), DELAY.as_secs_f64());
+    let (queued, delay) = (spent.in_segment("server-sidecar"), delay.as_secs_f64());
     assert!(queued >= 0.7 * delay, "{spent:?}");
     assert!(spent.in_segment("application") >= 2.0 * 0.9 * delay, "{spent:?}");
     assert!(spent.in_segment("network") <= 0.5 * queued, "{spent:?}");
