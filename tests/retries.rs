@@ -17,7 +17,7 @@ use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
 use crate::support::{eventually, http2, raw, soon};
 
 /// One service of the same workloads for each policy.
-const SERVICES: [(&str, &[&str]); 5] = [
+const SERVICES: [(&str, &[&str]); 7] = [
     ("plain", &["timeouts: { request: 1m }"]),
     ("safe", &["retry: { attempts: 2, backoff: { base: 1ms, max: 1ms } }"]),
     ("all", &["retry: { nonIdempotent: true, maxBodyBytes: 1000, backoff: { base: 1ms, max: 1ms } }"]),
@@ -28,6 +28,20 @@ const SERVICES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("hedged", &["hedge: { after: 50ms, budget: { minPerSecond: 100 } }"]),
+    (
+        "judged",
+        &[
+            "hedge: { after: 50ms, budget: { minPerSecond: 100 } }",
+            "circuitBreaker: { consecutiveFailures: 1, openTime: { base: 30s } }",
+        ],
+    ),
+    (
+        "patient",
+        &[
+            "retry: { maxRetryAfter: 1m }",
+            "circuitBreaker: { consecutiveFailures: 1, openTime: { base: 30s } }",
+        ],
+    ),
 ];
 
 fn documents(app_protocol: &str) -> String {
@@ -58,6 +72,10 @@ struct Seen {
 struct Log(Arc<Mutex<Vec<Seen>>>);
 
 impl Log {
+    fn has_further(&self) -> bool {
+        self.0.lock().expect("no panic in there").iter().any(|seen| seen.attempt.is_some())
+    }
+
     /// What has been seen since it was last asked.
     fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.0.lock().expect("no panic in there"))
@@ -86,7 +104,15 @@ async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<By
             response.headers_mut().insert("content-type", "application/grpc".parse().expect("a value"));
             response.headers_mut().insert("grpc-status", code.parse().expect("a value"));
         }
+        "/worse" if attempt.is_some() => tokio::time::sleep(Duration::from_millis(500)).await,
         _ if attempt.is_some() => {}
+        // Once it has company, which takes longer.
+        "/worse" => {
+            while !log.has_further() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
         "/flaky" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
         "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
         _ => {
@@ -264,6 +290,22 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
     let patience = "x-pillion-timeout-ms: 300\r\n";
     let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
     assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_its_breaker_whatever_becomes_of_the_request() {
+    let world = World::start("http").await;
+    let opened = "pillion_breaker_opened_total";
+    // The one that it was hedged with hides it from the caller, and from nobody else.
+    let (answer, seen) = world.get("judged", "/worse").await;
+    assert_eq!((raw::status(&answer), seen.len()), (200, 2), "{answer}");
+    world.until_counted(opened, &[("target", "judged.demo")], 1.0).await;
+
+    // It is told while the caller still waits for the next attempt, a minute off.
+    let waiting = raw::begin(world.caller.outbound(), &raw::get("patient.demo.mesh", "/later/60")).await;
+    world.until_counted(opened, &[("target", "patient.demo")], 1.0).await;
+    assert_eq!(world.log.take().len(), 1);
+    drop(waiting);
 }
 
 #[tokio::test]

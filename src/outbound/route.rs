@@ -141,10 +141,10 @@ impl Outbound {
                     let plan = Plan::of(rule, [own, &config.policy], &request, whole);
                     let fallback = if endpoint.is_none() { backend.fallback() } else { None };
                     let mut served = match fallback {
-                        None => self.send(request, authority, now, to, plan, interim).await,
+                        None => self.send(request, authority, to, plan, interim).await,
                         Some(fallback) => {
                             let sent =
-                                self.send_or_fall_back(fallback, request, authority, now, to, plan, interim);
+                                self.send_or_fall_back(fallback, request, authority, to, plan, interim);
                             Box::pin(sent).await
                         }
                     };

@@ -8,9 +8,13 @@ mod outgoing;
 mod pushback;
 mod quantile;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
-use ::http::{Method, Request, Response, uri::Authority};
+use ::http::{HeaderMap, Method, Request, Response, uri::Authority};
 use pillion_api::{
     model::{Hedge, RouteRule, TrafficPolicy},
     retry::{self, Ended, Rules, Verdict, Why},
@@ -19,8 +23,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::budget::{Budgets, Kind};
-use self::outgoing::Outgoing;
 pub(super) use self::quantile::Quantiles;
+use self::{again::Next, outgoing::Outgoing};
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
@@ -51,12 +55,9 @@ impl Held {
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         if is_impatience(outcome) {
-            return;
-        }
-        // A failure is one however its body goes on; and a probe has shown what it was to show.
-        let health = self.0.verdict(outcome);
-        if health != Health::Good || self.0.is_probe() {
-            self.0.settle(health, Instant::now());
+            self.0.given_up(Instant::now());
+        } else {
+            self.0.begun(self.0.verdict(outcome));
         }
     }
 
@@ -173,16 +174,21 @@ impl Tried {
         Served { result: self.result, edge: Some(self.edge), end: self.counts.then(|| Held(self.pick)) }
     }
 
-    /// Nobody waits for it any more; gives what is left to say if there is no other.
-    fn give_up(mut self, now: Instant) -> Served<Held> {
+    /// Tells its endpoint's breaker how it was, whatever becomes of the request.
+    fn settle(&mut self) {
         if self.counts {
             let outcome = match (&self.result, self.ended) {
                 (_, Ended::Grpc(code)) => Outcome::Grpc(u8::try_from(code).unwrap_or(2)),
                 (Ok(response), _) => Outcome::Status(response.status()),
                 (Err(refusal), _) => Outcome::Refused(refusal.reason),
             };
-            self.pick.settle(self.pick.verdict(outcome), now);
+            self.pick.settle(self.pick.verdict(outcome), Instant::now());
         }
+    }
+
+    /// Frees its endpoint; gives what is left to say if there is no other attempt.
+    fn give_up(mut self) -> Served<Held> {
+        self.settle();
         Served { result: self.result, edge: Some(self.edge), end: None }
     }
 }
@@ -217,6 +223,8 @@ struct Whom<'a> {
     chosen: Option<&'a RefCell<Avoid>>,
     /// Whether it must be none of those avoided.
     other: bool,
+    /// What the attempt before came to; let go of as soon as there is somebody else to ask.
+    failed: Option<&'a Cell<Option<Served<Held>>>>,
 }
 
 impl Outbound {
@@ -225,7 +233,6 @@ impl Outbound {
         &self,
         mut request: Request<Body>,
         authority: Authority,
-        mut now: Instant,
         to: Destination<'_>,
         plan: Plan<'_>,
         interim: &dyn InterimSink,
@@ -240,14 +247,17 @@ impl Outbound {
                 request.extensions_mut().clear();
             }
         }
+        // Not when the request came: it may have been held up since.
+        let mut now = Instant::now();
         to.backend.budgets.request(now);
         let sending = Sending { to, plan, method: request.method().clone(), carry, outside, interim };
         let (mut request, outgoing) = Outgoing::of(request, &sending, &self.kept);
         let mut avoid = Avoid::new();
-        let mut failed = None;
+        let failed = Cell::new(None::<Served<Held>>);
         let mut number = 1;
         loop {
-            let whom = Whom { avoid: &avoid, chosen: None, other: false };
+            let before = (number > 1).then_some(&failed);
+            let whom = Whom { avoid: &avoid, chosen: None, other: false, failed: before };
             let tried = match sending.plan.hedge {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
@@ -255,7 +265,7 @@ impl Outbound {
             let tried = match tried {
                 Ok(tried) => tried,
                 // The first failure says more than that nobody else was left.
-                Err(refused) => return failed.unwrap_or_else(|| refused.served()),
+                Err(refused) => return failed.take().unwrap_or_else(|| refused.served()),
             };
             let verdict = retry::decide(sending.plan.rules.as_ref(), &sending.method, number, tried.ended);
             let next = match verdict {
@@ -266,16 +276,22 @@ impl Outbound {
                     }
                     None
                 }
-                Verdict::Again => Box::pin(self.again(&tried, &outgoing, &sending, number)).await,
+                Verdict::Again => self.again(&tried, &outgoing, &sending, number),
             };
             match next {
                 None => return last(tried, number),
-                Some(next) => {
-                    now = Instant::now();
+                Some(Next { request: next, wait, why }) => {
                     avoid.push(tried.pick.endpoint().clone());
                     let mut tried = tried;
                     request = next.unwrap_or_else(|| tried.unsent.take().expect("it was not sent"));
-                    failed = Some(tried.give_up(now));
+                    // Before the wait, during which the caller may go away.
+                    let edge = tried.edge.clone();
+                    failed.set(Some(tried.give_up()));
+                    if !wait.is_zero() {
+                        Box::pin(tokio::time::sleep(wait)).await;
+                    }
+                    edge.repeat(why);
+                    now = Instant::now();
                     number += 1;
                 }
             }
@@ -307,22 +323,27 @@ impl Outbound {
         let reach = pick.endpoint().reach();
         let edge = reach.edge(&called.name);
         let client = reach.client(port);
-        let waiting = if client.is_connected(carry) { None } else { Some(backend.pending.enter()) };
-        if let Some(Err(refusal)) = waiting {
-            return Err(Refused { refusal, edge: Some(edge) });
-        }
+        let waiting = match client.is_connected(carry) {
+            true => None,
+            false => match backend.pending.enter() {
+                Ok(place) => Some(place),
+                Err(refusal) => return Err(Refused { refusal, edge: Some(edge) }),
+            },
+        };
+        drop(whom.failed.and_then(Cell::take));
+        // It may have been waited for.
+        let now = pick.began();
         let until = sending.plan.times.of_an_attempt(now);
         if let Some((at, _)) = until
             && !sending.outside
         {
             deadline::tell(request.headers_mut(), at.saturating_duration_since(now));
         }
-        let answer = client.send(request, carry, sending.interim);
+        let answer = client.send_waiting(request, carry, sending.interim, waiting);
         let result = match until {
             None => Ok(answer.await),
             Some((at, whole)) => tokio::time::timeout_at(at, answer).await.map_err(|_| whole),
         };
-        drop(waiting);
         let now = Instant::now();
         Ok(match result {
             Ok(Ok(mut response)) => {
@@ -331,18 +352,21 @@ impl Outbound {
                 if sending.outside {
                     headers::strip_private(response.headers_mut(), carry == Version::Http1);
                 }
-                let ended = ended(&response, sending);
-                if let Some(Hedge { percentile: Some(_), .. }) = sending.plan.hedge {
-                    backend.answers.observe(pick.age(now).as_micros() as u64);
+                // Only the peer's sidecar says what is not its application's answer.
+                let told = if sending.outside { None } else { told(response.headers()) };
+                match told {
+                    // It spares its application, of whose health this shows nothing.
+                    Some(Reason::Overloaded | Reason::TooManyConnections | Reason::RateLimited) => {
+                        pick.settle(Health::Untried, now);
+                    }
+                    Some(Reason::DeadlineExceeded) => pick.given_up(now),
+                    _ => {}
                 }
+                let ended = ended(&response, told, sending);
                 Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true }
             }
             Ok(Err(failure)) => {
-                let ended = match failure.refusal.reason {
-                    reason if reason.unprocessed() => Ended::Unprocessed,
-                    Reason::Reset => Ended::Reset,
-                    _ => Ended::Final,
-                };
+                let ended = refused(failure.refusal.reason).unwrap_or(Ended::Final);
                 let (unsent, counts) = (failure.unsent, !failure.shared);
                 Tried { result: Err(failure.refusal), ended, edge, pick, unsent, counts }
             }
@@ -384,19 +408,32 @@ fn last(mut tried: Tried, number: u32) -> Served<Held> {
     tried.served()
 }
 
-/// What an answer says of the attempt.
-fn ended(response: &Response<Body>, sending: &Sending<'_>) -> Ended {
-    let headers = response.headers();
-    // Only the peer's sidecar says that its application saw nothing of the request.
-    if let Some(error) = headers.get(ERROR).filter(|_| !sending.outside) {
-        let reason = error.to_str().ok().and_then(|text| text.split(';').next()).unwrap_or_default();
-        match Reason::from_name(reason) {
-            Some(reason) if reason.unprocessed() => return Ended::Unprocessed,
-            Some(Reason::Reset) => return Ended::Reset,
-            Some(Reason::DeadlineExceeded) => return Ended::Final,
-            _ => {}
-        }
+/// Why a sidecar has answered itself.
+fn told(headers: &HeaderMap) -> Option<Reason> {
+    let error = headers.get(ERROR)?.to_str().ok()?;
+    Reason::from_name(error.split(';').next()?)
+}
+
+/// How an attempt has ended that a sidecar has refused. `None`: its status says.
+fn refused(reason: Reason) -> Option<Ended> {
+    match reason {
+        // They are about the request: whoever gets it would say the same.
+        Reason::MalformedRequest
+        | Reason::HeadersTooLarge
+        | Reason::UriTooLong
+        | Reason::DeadlineExceeded => Some(Ended::Final),
+        reason if reason.unprocessed() => Some(Ended::Unprocessed),
+        Reason::Reset => Some(Ended::Reset),
+        _ => None,
     }
+}
+
+/// What an answer says of the attempt.
+fn ended(response: &Response<Body>, told: Option<Reason>, sending: &Sending<'_>) -> Ended {
+    if let Some(ended) = told.and_then(refused) {
+        return ended;
+    }
+    let headers = response.headers();
     if !sending.plan.is_plain()
         && headers::is_grpc(headers)
         && let Some(code) = headers.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok())
@@ -404,4 +441,32 @@ fn ended(response: &Response<Body>, sending: &Sending<'_>) -> Ended {
         return Ended::Grpc(code);
     }
     Ended::Status(response.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sidecar_refuses_is_repeated_where_another_could_take_it() {
+        for (reason, expected) in [
+            (Reason::AppConnect, Some(Ended::Unprocessed)),
+            (Reason::PortNotServed, Some(Ended::Unprocessed)),
+            (Reason::TooManyConnections, Some(Ended::Unprocessed)),
+            (Reason::Reset, Some(Ended::Reset)),
+            (Reason::MalformedRequest, Some(Ended::Final)),
+            (Reason::HeadersTooLarge, Some(Ended::Final)),
+            (Reason::UriTooLong, Some(Ended::Final)),
+            (Reason::DeadlineExceeded, Some(Ended::Final)),
+            (Reason::Overloaded, None),
+            (Reason::RateLimited, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            let error = format!("{}; hop=inbound; workload=app-1", reason.as_str());
+            headers.insert(ERROR, error.parse().expect("a value"));
+            assert_eq!(told(&headers), Some(reason));
+            assert_eq!(refused(reason), expected, "{reason:?}");
+        }
+        assert_eq!(told(&HeaderMap::new()), None);
+    }
 }
