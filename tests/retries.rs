@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -17,7 +17,7 @@ use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
 use crate::support::{eventually, http2, raw, soon};
 
 /// One service of the same workloads for each policy.
-const SERVICES: [(&str, &[&str]); 7] = [
+const SERVICES: [(&str, &[&str]); 8] = [
     ("plain", &["timeouts: { request: 1m }"]),
     ("safe", &["retry: { attempts: 2, backoff: { base: 1ms, max: 1ms } }"]),
     ("all", &["retry: { nonIdempotent: true, maxBodyBytes: 1000, backoff: { base: 1ms, max: 1ms } }"]),
@@ -28,6 +28,7 @@ const SERVICES: [(&str, &[&str]); 7] = [
         ],
     ),
     ("hedged", &["hedge: { after: 50ms, budget: { minPerSecond: 100 } }"]),
+    ("learned", &["hedge: { percentile: 50, budget: { percent: 100, minPerSecond: 1000 } }"]),
     (
         "judged",
         &[
@@ -82,6 +83,9 @@ impl Log {
     }
 }
 
+/// How long `/steady` takes.
+const STEADY: Duration = Duration::from_millis(100);
+
 /// Fails on first attempts only, in the way that the path says.
 async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -104,6 +108,7 @@ async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<By
             response.headers_mut().insert("content-type", "application/grpc".parse().expect("a value"));
             response.headers_mut().insert("grpc-status", code.parse().expect("a value"));
         }
+        "/steady" => tokio::time::sleep(STEADY).await,
         "/worse" if attempt.is_some() => tokio::time::sleep(Duration::from_millis(500)).await,
         _ if attempt.is_some() => {}
         // Once it has company, which takes longer.
@@ -115,6 +120,7 @@ async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<By
         }
         "/flaky" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
         "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
+        "/late" => tokio::time::sleep(STEADY * 10).await,
         _ => {
             if let Some(seconds) = path.strip_prefix("/later/") {
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -290,6 +296,35 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
     let patience = "x-pillion-timeout-ms: 300\r\n";
     let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
     assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");
+}
+
+#[tokio::test]
+async fn hedges_do_not_learn_from_their_own_haste() {
+    let world = World::start("http").await;
+    let client = world.caller.client();
+    let ask = async |path: &str, times: usize| {
+        let request = client.get(format!("http://learned.demo.mesh{path}"));
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..times {
+            asking.spawn(request.try_clone().expect("it has no body").send());
+        }
+        while let Some(answer) = soon("an answer", asking.join_next()).await {
+            let status = answer.expect("no panic").expect("an answer").status();
+            assert_eq!(status, 200, "{path}");
+        }
+    };
+    // Enough for every worker to know how long it takes.
+    for _ in 0..4 {
+        ask("/steady", 100).await;
+    }
+    // The first attempts take very long, those beside them no time; how long the first would take is not known from that.
+    for _ in 0..8 {
+        ask("/late", 100).await;
+    }
+    let began = Instant::now();
+    let (answer, _) = world.get("learned", "/late").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert!(began.elapsed() >= STEADY * 3 / 4, "hedged after {:?}", began.elapsed());
 }
 
 #[tokio::test]
