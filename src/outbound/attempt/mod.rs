@@ -7,16 +7,15 @@ mod hedge;
 mod outgoing;
 mod pushback;
 mod quantile;
+mod tried;
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     rc::Rc,
-    task::Poll,
     time::Duration,
 };
 
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, uri::Authority};
+use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
     model::{Hedge, RouteRule, TrafficPolicy},
     retry::{self, Ended, Rules, Verdict, Why},
@@ -26,14 +25,18 @@ use tokio::time::Instant;
 
 pub use self::budget::{Budgets, Kind};
 pub(super) use self::quantile::Quantiles;
-use self::{again::Next, outgoing::Outgoing};
+use self::{
+    again::Next,
+    outgoing::Outgoing,
+    tried::{Tried, ended, is_too_late, last, refused, told},
+};
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, deadline,
-        headers::{self, ATTEMPT, ATTEMPTS, ERROR},
+        headers::{self, ATTEMPT},
         replay,
     },
     middleware::{Served, Timeout, record::End},
@@ -164,74 +167,6 @@ impl<'a> Plan<'a> {
     /// Whether there is nothing but to send again what was surely not processed.
     fn is_plain(&self) -> bool {
         self.rules.is_none() && self.hedge.is_none()
-    }
-}
-
-/// What an attempt came to.
-struct Tried {
-    result: Result<Response<Body>, Refusal>,
-    ended: Ended,
-    edge: Rc<Edge>,
-    pick: Pick<Reach>,
-    /// The request, if nothing of it was sent.
-    unsent: Option<Request<Body>>,
-    /// One failed attempt to connect is one failure, however many requests waited for it.
-    counts: bool,
-}
-
-impl Tried {
-    fn served(self) -> Served<Held> {
-        Served { result: self.result, edge: Some(self.edge), end: self.counts.then(|| Held(self.pick)) }
-    }
-
-    /// Whether it is gRPC's answer, and its status, which is not in its head, may matter.
-    fn may_tell_more(&self, sending: &Sending<'_>) -> bool {
-        let Ok(response) = &self.result else { return false };
-        self.ended == Ended::Status(StatusCode::OK)
-            && sending.plan.rules.is_some()
-            && headers::is_grpc(response.headers())
-    }
-
-    /// Looks at how an answer of gRPC goes on, as far as that has come together with its head.
-    ///
-    /// Servers that have taken a call say UNAVAILABLE in trailers right after their headers, seldom in headers alone. A client does
-    /// not try again once it has had headers, because its application may have acted on them (gRFC A6, "When Retries are Valid");
-    /// of this answer nobody has had anything yet. Envoy goes by the headers, and so leaves these failures to the caller; to
-    /// wait for the first frame, as others do, would hold up a stream that begins with silence. So nothing is waited for here but
-    /// one turn of the connection, which may have more to hand on.
-    async fn look_ahead(&mut self) {
-        let Ok(response) = &mut self.result else { return };
-        let mut waited = false;
-        poll_fn(|cx| {
-            let first = response.body_mut().poll_first(cx);
-            if first.is_pending() && !std::mem::replace(&mut waited, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
-        if let Some(code) = response.body().trailers().and_then(grpc_status) {
-            self.ended = Ended::Grpc(code);
-        }
-    }
-
-    /// Tells its endpoint's breaker how it was, whatever becomes of the request.
-    fn settle(&mut self) {
-        if self.counts {
-            let outcome = match (&self.result, self.ended) {
-                (_, Ended::Grpc(code)) => Outcome::Grpc(u8::try_from(code).unwrap_or(2)),
-                (Ok(response), _) => Outcome::Status(response.status()),
-                (Err(refusal), _) => Outcome::Refused(refusal.reason),
-            };
-            self.pick.settle(self.pick.verdict(outcome), Instant::now());
-        }
-    }
-
-    /// Frees its endpoint; gives what is left to say if there is no other attempt.
-    fn give_up(mut self) -> Served<Held> {
-        self.settle();
-        Served { result: self.result, edge: Some(self.edge), end: None }
     }
 }
 
@@ -389,6 +324,11 @@ impl Outbound {
             Some((at, whole)) => tokio::time::timeout_at(at, answer).await.map_err(|_| whole),
         };
         let now = Instant::now();
+        let result = match until {
+            // The caller's own sidecar says when it is over. Where it has had no time to look, the peer's word may be here, too.
+            Some((at, whole)) if now >= at && !sending.outside && is_too_late(&result) => Err(whole),
+            _ => result,
+        };
         Ok(match result {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
@@ -429,92 +369,5 @@ impl Outbound {
                 Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true }
             }
         })
-    }
-}
-
-/// What is given to the caller after several attempts, or instead of another.
-fn last(mut tried: Tried, number: u32) -> Served<Held> {
-    let good = match tried.ended {
-        Ended::Status(status) => !status.is_server_error(),
-        Ended::Grpc(code) => code == 0,
-        Ended::Unprocessed | Ended::Reset | Ended::Timeout | Ended::Final => false,
-    };
-    if number > 1 {
-        if good {
-            tried.edge.repeat(Repeat::Recovered);
-        } else {
-            match &mut tried.result {
-                Ok(response) => drop(response.headers_mut().insert(ATTEMPTS, number.into())),
-                Err(refusal) => refusal.attempts = number,
-            }
-        }
-    }
-    tried.served()
-}
-
-/// Why a sidecar has answered itself.
-fn told(headers: &HeaderMap) -> Option<Reason> {
-    let error = headers.get(ERROR)?.to_str().ok()?;
-    Reason::from_name(error.split(';').next()?)
-}
-
-/// How an attempt has ended that a sidecar has refused. `None`: its status says.
-fn refused(reason: Reason) -> Option<Ended> {
-    match reason {
-        // They are about the request: whoever gets it would say the same.
-        Reason::MalformedRequest
-        | Reason::HeadersTooLarge
-        | Reason::UriTooLong
-        | Reason::DeadlineExceeded => Some(Ended::Final),
-        reason if reason.unprocessed() => Some(Ended::Unprocessed),
-        Reason::Reset => Some(Ended::Reset),
-        _ => None,
-    }
-}
-
-/// What an answer says of the attempt.
-fn ended(response: &Response<Body>, told: Option<Reason>, sending: &Sending<'_>) -> Ended {
-    if let Some(ended) = told.and_then(refused) {
-        return ended;
-    }
-    let headers = response.headers();
-    if !sending.plan.is_plain()
-        && headers::is_grpc(headers)
-        && let Some(code) = grpc_status(headers)
-    {
-        return Ended::Grpc(code);
-    }
-    Ended::Status(response.status())
-}
-
-fn grpc_status(fields: &HeaderMap) -> Option<u32> {
-    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_sidecar_refuses_is_repeated_where_another_could_take_it() {
-        for (reason, expected) in [
-            (Reason::AppConnect, Some(Ended::Unprocessed)),
-            (Reason::PortNotServed, Some(Ended::Unprocessed)),
-            (Reason::TooManyConnections, Some(Ended::Unprocessed)),
-            (Reason::Reset, Some(Ended::Reset)),
-            (Reason::MalformedRequest, Some(Ended::Final)),
-            (Reason::HeadersTooLarge, Some(Ended::Final)),
-            (Reason::UriTooLong, Some(Ended::Final)),
-            (Reason::DeadlineExceeded, Some(Ended::Final)),
-            (Reason::Overloaded, None),
-            (Reason::RateLimited, None),
-        ] {
-            let mut headers = HeaderMap::new();
-            let error = format!("{}; hop=inbound; workload=app-1", reason.as_str());
-            headers.insert(ERROR, error.parse().expect("a value"));
-            assert_eq!(told(&headers), Some(reason));
-            assert_eq!(refused(reason), expected, "{reason:?}");
-        }
-        assert_eq!(told(&HeaderMap::new()), None);
     }
 }
