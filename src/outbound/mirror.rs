@@ -133,7 +133,7 @@ impl Outbound {
         // Once is enough: a copy is for looking at.
         let timeline = Timeline::new(now);
         let plan = Plan { times, rules: None, hedge: None, timeline: &timeline };
-        let Served { result, end, .. } = self.send(copy, authority, now, to, plan, &NoInterim).await;
+        let Served { result, end, .. } = self.send(copy, authority, to, plan, &NoInterim).await;
         let (outcome, result) = match result {
             Ok(response) => {
                 let outcome = Outcome::Status(response.status());
