@@ -188,7 +188,7 @@ fn a_place_among_those_who_wait_for_a_connection_is_free_as_soon_as_there_is_one
             let left = Rc::downgrade(&place);
             let request = Request::builder().uri("/").header("host", "a").body(Body::Empty).expect("valid");
             let sent = async {
-                let sent = client.send_waiting(request, Version::Http1, &NoInterim, place).await;
+                let sent = client.send_waiting(request, Version::Http1, &NoInterim, &timeline(), place).await;
                 content(sent.expect("an answer").into_body()).await
             };
             let script = async {
