@@ -63,7 +63,7 @@ impl Outbound {
             faults: faults.as_deref(),
             guard: None,
             timeout: Timeout::of(
-                rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
+                model::timeout(rule.and_then(|rule| rule.request_timeout), config.policy.request_timeout),
                 deadline::asked(request.headers()),
             ),
             idle: config.policy.stream_idle_timeout.map(|most| Idle::new(most, now)),

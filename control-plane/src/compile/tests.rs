@@ -271,7 +271,7 @@ fn a_rule_carries_its_consequences() {
         [("v1.demo", 80, 0), ("gone.demo", 81, 1)],
         "weight 0 and a missing backend are kept"
     );
-    assert_eq!((rule.request_timeout_ms, rule.backend_request_timeout_ms), (2000, 500));
+    assert_eq!((rule.request_timeout_ms, rule.backend_request_timeout_ms), (Some(2000), Some(500)));
     let headers = rule.request_headers.unwrap();
     assert_eq!((headers.set[0].name.as_str(), headers.remove), ("x-a", vec!["x-c".to_owned()]));
     assert_eq!(rule.response_headers, None);
@@ -281,6 +281,17 @@ fn a_rule_carries_its_consequences() {
         (session.name.as_str(), session.idle_timeout_ms, session.permanent),
         ("mesh-session", 60_000, false)
     );
+}
+
+#[test]
+fn a_rule_that_lifts_a_limit_is_not_one_that_says_nothing() {
+    let rules = "[{timeouts: {request: 0s}}, {timeouts: {backendRequest: 0s}}, {}]";
+    let (compiled, _) =
+        compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
+    let limits: Vec<_> = (config(&compiled, "web.demo").routes.into_iter())
+        .map(|rule| (rule.request_timeout_ms, rule.backend_request_timeout_ms))
+        .collect();
+    assert_eq!(limits, [(Some(0), None), (None, Some(0)), (None, None)]);
 }
 
 #[test]

@@ -437,12 +437,12 @@ pub struct RouteRule {
     pub r#match: ::core::option::Option<RouteMatch>,
     #[prost(message, repeated, tag = "4")]
     pub backends: ::prost::alloc::vec::Vec<Backend>,
-    /// Zero: no limit.
-    #[prost(uint32, tag = "5")]
-    pub request_timeout_ms: u32,
-    /// Zero: no limit. For each try.
-    #[prost(uint32, tag = "6")]
-    pub backend_request_timeout_ms: u32,
+    /// Zero: no limit, whatever policies say. Absent: theirs.
+    #[prost(uint32, optional, tag = "5")]
+    pub request_timeout_ms: ::core::option::Option<u32>,
+    /// As `request_timeout_ms`, for each try.
+    #[prost(uint32, optional, tag = "6")]
+    pub backend_request_timeout_ms: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "7")]
     pub request_headers: ::core::option::Option<HeaderModifier>,
     #[prost(message, optional, tag = "8")]
