@@ -72,10 +72,16 @@ async fn what_is_injected_is_seen_by_whom_it_is_for_and_named() {
 #[tokio::test]
 async fn a_fault_ends_by_itself() {
     let app = HttpApp::start("app-1", Version::Http1).await;
-    let lines = ["faults: [{ abort: {}, for: 3s }]"];
+    let lines = |time: &str| [format!("faults: [{{ abort: {{}}, for: {time} }}]")];
     let pair = Pair::with(app.address(), "http", &[], &[]).await;
-    pair.mesh.apply(&policy(&lines)).await;
+    let apply = async |time: &str| {
+        let lines = lines(time);
+        pair.mesh.apply(&policy(&lines.each_ref().map(String::as_str))).await;
+    };
+    // Long enough to be seen also where the machine is busy.
+    apply("10m").await;
     eventually("it begins", async || (raw::status(&pair.get("/who").await) == 503).then_some(())).await;
+    apply("1s").await;
     eventually("it ends", async || (raw::status(&pair.get("/who").await) == 200).then_some(())).await;
     // The control plane has let go of it, too.
     eventually("it is told as over", async || {

@@ -67,7 +67,7 @@ type Written = (&'static str, &'static str, &'static str);
 fn precedence_is_that_of_the_gateway_api() {
     let old = "2026-01-01T00:00:00Z";
     let new = "2026-02-01T00:00:00Z";
-    let cases: [(Written, Written, &str); 10] = [
+    let cases: [(Written, Written, &str); 12] = [
         (
             ("z", new, "{path: {type: Exact, value: /a}}"),
             ("a", old, "{path: {value: /a/longer}, method: GET}"),
@@ -79,9 +79,19 @@ fn precedence_is_that_of_the_gateway_api() {
             "longest prefix",
         ),
         (
-            ("z", new, "{path: {value: /}}"),
-            ("a", old, "{path: {type: RegularExpression, value: /a.+}}"),
-            "regex last",
+            ("z", new, "{path: {type: RegularExpression, value: '/v[0-9]+'}}"),
+            ("a", old, "{path: {value: /v1}, method: GET}"),
+            "a regular expression before prefixes",
+        ),
+        (
+            ("a", old, "{path: {type: RegularExpression, value: '/v[0-9]+'}}"),
+            ("a", old, "{}"),
+            "a regular expression before what fits everything",
+        ),
+        (
+            ("z", new, "{path: {type: Exact, value: /v1}}"),
+            ("a", old, "{path: {type: RegularExpression, value: '/v[0-9]+'}, method: GET}"),
+            "an exact path before regular expressions",
         ),
         (
             ("z", new, "{method: GET}"),
