@@ -328,6 +328,14 @@ async fn matches(caller: &Sidecar) {
         let status = if expected.is_empty() { 404 } else { 200 };
         assert_eq!((answer.status, answer.header("x-app")), (status, expected), "{host} {line} {headers:?}");
     }
+    eventually("requests are counted by the rule that they took", async || {
+        let metrics = caller.metrics().await;
+        let of = |rule| [("target", "match.demo"), ("route", "demo/match"), ("rule", rule)];
+        let counts =
+            ["0", "1", "named", "3"].map(|rule| metrics.sum("pillion_route_requests_total", &of(rule)));
+        (counts == [4.0, 2.0, 3.0, 1.0]).then_some(())
+    })
+    .await;
 }
 
 /// httproute-redirect-host-and-status, -path, -scheme, -port, and the further statuses.

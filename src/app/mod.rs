@@ -137,6 +137,7 @@ async fn main_thread(
         config.ports.clone(),
         policies,
         health_sender,
+        registry.clone(),
     ));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
     let (health, unready) = match redirection {

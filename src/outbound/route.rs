@@ -64,6 +64,9 @@ impl Outbound {
             Some(_) => Decision::Direct,
         };
         let rule = rule(decision);
+        if let Some(rule) = rule {
+            service.routed.count(&config.routes, rule);
+        }
         let timeout =
             model::timeout(rule.and_then(|rule| rule.request_timeout), config.policy.request_timeout);
         let timeout = Timeout::of(timeout, deadline::asked(request.headers()));

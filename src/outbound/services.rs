@@ -22,6 +22,7 @@ use super::{
     connections::Connections,
     fault::Injector,
     reach::{Reach, Timeouts, Way},
+    routed::Routed,
 };
 use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
@@ -86,6 +87,8 @@ pub(super) struct Service {
     fallback: RefCell<Option<Arc<Fallback>>>,
     /// When that last happened.
     pub(super) fell_back: Cell<Option<Instant>>,
+    /// Requests by the rule that they took.
+    pub(super) routed: Routed,
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
@@ -273,6 +276,7 @@ impl Service {
             connections: needs.connections.of(name),
             fallback: RefCell::default(),
             fell_back: Cell::default(),
+            routed: Routed::default(),
             mesh,
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
@@ -296,6 +300,7 @@ impl Service {
         match snapshot {
             Snapshot::Pending => {}
             Snapshot::Absent => {
+                self.count_routed();
                 self.config.borrow_mut().take();
                 self.faults.borrow_mut().take();
                 self.outside.borrow_mut().take();
@@ -313,6 +318,11 @@ impl Service {
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
+                let same = self.config.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
+                if !same {
+                    self.count_routed();
+                    self.routed.begin(&config.routes);
+                }
                 *self.config.borrow_mut() = Some(config);
             }
         }
@@ -479,7 +489,16 @@ impl Service {
         Refusal::new(refusal.reason, detail)
     }
 
+    fn count_routed(&self) {
+        let config = self.config.borrow();
+        for (rule, count) in config.iter().flat_map(|config| self.routed.take(&config.routes)) {
+            let labels = [self.name.as_str(), &rule.route, &rule.rule];
+            self.needs.registry.counter(Metric::RouteRequests, &labels).increment(count);
+        }
+    }
+
     fn count(&self) {
+        self.count_routed();
         let (panics, spared) = self.balancer.counts().take_breakers();
         for (metric, count) in [(Metric::PanicPicks, panics), (Metric::BreakersSpared, spared)] {
             if count > 0 {

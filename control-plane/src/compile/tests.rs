@@ -84,7 +84,7 @@ fn precedence_is_that_of_the_gateway_api() {
             "a regular expression before prefixes",
         ),
         (
-            ("a", old, "{path: {type: RegularExpression, value: '/v[0-9]+'}}"),
+            ("z", new, "{path: {type: RegularExpression, value: '/v[0-9]+'}}"),
             ("a", old, "{}"),
             "a regular expression before what fits everything",
         ),
@@ -225,7 +225,9 @@ fn consumers_go_first_and_grpc_takes_its_port() {
         faults,
         [
             "HTTPRoute demo/loser: spec.parentRefs[0]: is not used: GRPCRoute demo/grpc is for the same port of Service demo/web, \
-          and a GRPCRoute goes before an HTTPRoute"
+          and a GRPCRoute goes before an HTTPRoute",
+            "HTTPRoute demo/producer: spec.parentRefs[0]: not for port 80 of Service demo/web, which GRPCRoute demo/grpc has: a \
+          GRPCRoute goes before an HTTPRoute"
         ]
     );
 }

@@ -48,8 +48,8 @@ pub(in super::super) fn check(spec: &GrpcRouteSpec, faults: &mut Faults) {
 
 /// The expression of the paths that a match by regular expressions is for; gRPC's are `/<service>/<method>`.
 pub fn expression(service: Option<&str>, method: Option<&str>) -> String {
-    let part = |part: Option<&str>| part.map_or("[^/]+".to_owned(), |part| format!("(?:{part})"));
-    format!("/{}/{}", part(service), part(method))
+    let [service, method] = [service, method].map(|part| part.unwrap_or("[^/]+"));
+    format!("/(?:{service})/(?:{method})")
 }
 
 fn check_match(one: &Match, at: &Path, faults: &mut Faults) {
