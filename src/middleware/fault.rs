@@ -81,8 +81,8 @@ impl Injector {
         (!active.is_empty()).then_some(Self(active))
     }
 
-    /// The first delay and the first abort that fall to a request. `roll`: from 0 to 99.
-    fn decide(&self, head: RequestHead<'_>, now: Instant, mut roll: impl FnMut() -> Percent) -> Fate<'_> {
+    /// The first delay and the first abort that fall to a request. `roll`: below [`Percent::OF`].
+    fn decide(&self, head: RequestHead<'_>, now: Instant, mut roll: impl FnMut() -> u32) -> Fate<'_> {
         let mut fate = Fate::default();
         for active in self.0.iter().filter(|active| now < active.over) {
             let is_for = active.matches.is_empty() || active.matches.iter().any(|it| fits(it, head));
@@ -90,12 +90,12 @@ impl Injector {
                 continue;
             }
             if let (None, Some((delay, percent))) = (fate.delay, active.delay)
-                && roll() < percent
+                && percent.takes(roll())
             {
                 fate.delay = Some((delay, active));
             }
             if let (None, Some((abort, percent))) = (fate.abort, active.abort)
-                && roll() < percent
+                && percent.takes(roll())
             {
                 fate.abort = Some((abort, active));
             }
@@ -114,7 +114,7 @@ impl Injector {
     ) -> Result<Option<Box<HeaderValue>>, Refusal> {
         let now = Instant::now();
         let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
-        let Fate { delay, abort } = self.decide(head, now, || rand::rng().random_range(0..100));
+        let Fate { delay, abort } = self.decide(head, now, || rand::rng().random_range(0..Percent::OF));
         let mut mark = None;
         if let Some((delay, active)) = delay {
             active.delays.increment(1);
@@ -165,14 +165,19 @@ mod tests {
 
     use super::*;
 
+    /// So many thousandths of a percent.
+    fn share(number: u32) -> Percent {
+        Percent::per_million(10 * number).expect("a share")
+    }
+
     fn fault(name: &str, delay: Option<u64>, abort: Option<u16>, seconds: u64) -> InjectedFault {
         let status = |code| StatusCode::from_u16(code).expect("a status");
         InjectedFault {
             name: name.into(),
             matches: Vec::new(),
             callers: Vec::new(),
-            delay: delay.map(|ms| (Duration::from_millis(ms), 50)),
-            abort: abort.map(|code| (Abort { status: status(code), grpc: 14 }, 50)),
+            delay: delay.map(|ms| (Duration::from_millis(ms), share(100))),
+            abort: abort.map(|code| (Abort { status: status(code), grpc: 14 }, share(100))),
             until: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         }
     }
@@ -182,7 +187,7 @@ mod tests {
         Injector::new(faults, "n/p", "a.n", caller, moment, &Registry::new())
     }
 
-    fn fate(injector: &Injector, path: &str, now: Instant, roll: Percent) -> (Option<u64>, Option<u16>) {
+    fn fate(injector: &Injector, path: &str, now: Instant, roll: u32) -> (Option<u64>, Option<u16>) {
         let (uri, headers): (Uri, _) = (path.parse().expect("a path"), HeaderMap::new());
         let head = RequestHead { method: &Method::GET, uri: &uri, headers: &headers };
         let fate = injector.decide(head, now, || roll);
@@ -204,8 +209,8 @@ mod tests {
         let (web, other) = (injector(&faults, "web.n", now), injector(&faults, "other.n", now));
         let (web, other) = (web.expect("some are for it"), other.expect("one is for it"));
         for (injector, path, seconds, roll, expected) in [
-            (&web, "/slow/x", 0, 49, (Some(200), Some(503))),
-            (&web, "/slow/x", 0, 50, (None, None)),
+            (&web, "/slow/x", 0, 999, (Some(200), Some(503))),
+            (&web, "/slow/x", 0, 1000, (None, None)),
             (&web, "/fast", 0, 0, (None, Some(503))),
             (&web, "/slow", 10, 0, (None, Some(503))),
             (&web, "/slow", 20, 0, (None, None)),
@@ -226,8 +231,8 @@ mod tests {
     async fn a_delay_counts_against_the_deadline_and_all_is_marked() {
         let now = Instant::now();
         let always = |mut fault: InjectedFault| {
-            fault.delay = fault.delay.map(|(delay, _)| (delay, 100));
-            fault.abort = fault.abort.map(|(abort, _)| (abort, 100));
+            fault.delay = fault.delay.map(|(delay, _)| (delay, share(100_000)));
+            fault.abort = fault.abort.map(|(abort, _)| (abort, share(100_000)));
             injector(&[fault], "web.n", now).expect("it is for it")
         };
         let request = Request::new(Body::Empty);
