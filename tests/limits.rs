@@ -26,11 +26,12 @@ async fn until_told(callee: &Sidecar) {
 
 #[tokio::test]
 async fn a_rate_holds_over_all_connections_and_workers() {
-    const RATE: f64 = 200.0;
+    // So low that a machine with other things to do sends more, too.
+    const RATE: f64 = 60.0;
     let _alone = alone().await;
     let app = HttpApp::start("app-1", Version::Http1).await;
     let mesh = Mesh::start_with(&[]).await;
-    mesh.apply(&(service("app", "http") + &policy(&["rateLimits:", "- total: { requests: 200 }"]))).await;
+    mesh.apply(&(service("app", "http") + &policy(&["rateLimits:", "- total: { requests: 60 }"]))).await;
     let callee = SidecarSpec::serving("app-1", "app", app.address()).flags(&["--workers", "2"]);
     let callee = mesh.sidecar(callee).await;
     let one = mesh.sidecar(SidecarSpec::caller("one")).await;
@@ -42,7 +43,7 @@ async fn a_rate_holds_over_all_connections_and_workers() {
 
     let began = Instant::now();
     let loads =
-        [&one, &two].map(|caller| Load::start(caller.client(), "http://app.demo.mesh/who", 2 * RATE as u32));
+        [&one, &two].map(|caller| Load::start(caller.client(), "http://app.demo.mesh/who", 5 * RATE as u32));
     eventually("three seconds of it", async || (began.elapsed() >= Duration::from_secs(3)).then_some(()))
         .await;
     let [one_report, two_report] = loads.map(Load::finish);
@@ -55,7 +56,7 @@ async fn a_rate_holds_over_all_connections_and_workers() {
     // As many as the machine let the load send evenly; what it lost by pauses is lost.
     assert!(admitted >= RATE * 3.0 * 0.8, "{admitted} in {took} s");
     let refused = one_report.failures.iter().chain(&two_report.failures);
-    assert!(refused.clone().count() > 0);
+    assert!(refused.clone().count() > 0, "only {admitted} were offered in {took} s");
     for failure in refused {
         assert!(failure.contains("rate-limited"), "{failure}");
     }
