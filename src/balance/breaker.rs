@@ -12,9 +12,9 @@ use crate::telemetry::report::BreakerState;
 /// Buckets of the window; the oldest is dropped as time goes on.
 const BUCKETS: usize = 30;
 /// With so many failures the latest part of the window is judged by itself: a minute that went well must not hide what has begun
-/// since. 12 are 30 % of 40, to which a steady 5 % of failures comes in 4 of ten million cases, and 10 % in 4 of ten thousand
-/// (the binomial distribution's tail); of what fails half of the time, 24 requests are enough on average.
-const SUDDEN: u32 = 12;
+/// since. 11 are 30 % of 36, to which a steady 5 % of failures comes in 9 of ten million cases, and 10 % in 5 of ten thousand
+/// (the binomial distribution's tail); of what fails half of the time, 22 requests are enough on average.
+const SUDDEN: u32 = 11;
 /// Up to this much is added to an open time, so that many sidecars do not probe at once.
 const JITTER: f64 = 0.1;
 
@@ -277,13 +277,14 @@ impl Breaker {
         share: f64,
         bad: impl Fn(Counts) -> u32,
     ) -> Option<String> {
+        if self.window.whole().total < self.config.minimum_requests {
+            return None;
+        }
         let too_many = |(buckets, counts): &(usize, Counts)| {
             let bad = bad(*counts);
             // The newest bucket may have begun just now: too short a time to tell anything from.
             let tells = *buckets == BUCKETS || *buckets > 1 && bad >= SUDDEN;
-            tells
-                && counts.total >= self.config.minimum_requests
-                && f64::from(bad) >= share * f64::from(counts.total)
+            tells && f64::from(bad) >= share * f64::from(counts.total)
         };
         let (buckets, counts) = self.window.latest().find(too_many)?;
         let part = self.config.window * buckets as u32 / BUCKETS as u32;
@@ -292,8 +293,10 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Instant, random: f64, reason: String) {
-        // A recovery that did not last as long as the last open time was none.
-        let lasted = self.closed_at.is_none_or(|at| now - at > self.open_time());
+        // A recovery that did not last as long as the last open time, and the window, was none: what fails half of the time passes
+        // every other probe.
+        let long = self.open_time().max(self.config.window);
+        let lasted = self.closed_at.is_none_or(|at| now - at > long);
         self.streak = if matches!(self.state, State::Closed) && lasted { 1 } else { self.streak + 1 };
         let time = self.open_time().mul_f64(1.0 + JITTER * random);
         self.state = State::Open { until: now + time };
@@ -355,6 +358,10 @@ impl Window {
         bucket.failed += u32::from(failed);
         bucket.slow += u32::from(slow);
         bucket.total += 1;
+    }
+
+    fn whole(&self) -> Counts {
+        self.latest().last().map_or(Counts::default(), |(_, whole)| whole)
     }
 
     /// Counts of the newest bucket, of the two newest, and so on.

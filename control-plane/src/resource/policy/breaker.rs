@@ -16,7 +16,7 @@ pub struct CircuitBreaker {
     /// Opens after so many failures in a row. Default: 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<u32>,
-    /// Opens when too large a part of a window's requests failed. As soon as 12 have, the latest part of the window is judged by
+    /// Opens when too large a part of a window's requests failed. As soon as 11 have, the latest part of the window is judged by
     /// itself as well, however short (but at least a thirtieth): what went well before does not hide what has begun since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_ratio: Option<FailureRatio>,
@@ -60,7 +60,7 @@ pub struct FailureRatio {
     /// The time looked at. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// With fewer requests in the window, or in its latest part, the ratio means nothing. Default: 30.
+    /// With fewer requests in the window the ratio means nothing. Default: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_requests: Option<u32>,
 }
