@@ -282,7 +282,7 @@ mod tests {
             let now = start + milliseconds(at);
             budgets.request(now);
             runner = runner.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if (runner >> 33) % 10 == 0 {
+            if (runner >> 33).is_multiple_of(10) {
                 wanted += 1;
                 refused += u32::from(!budgets.take(Kind::Retry, &RETRIES, now));
             }
