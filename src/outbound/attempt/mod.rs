@@ -18,9 +18,11 @@ use pillion_api::{
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub use self::budget::{Budgets, Kind};
 use self::outgoing::Outgoing;
-pub(super) use self::quantile::Quantiles;
+pub use self::{
+    budget::{Budgets, Kind},
+    quantile::Quantiles,
+};
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
