@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pillion_api::{
     model::{HealthCheck, Service, TrafficPolicy},
     name::ServiceName,
+    own,
 };
 
 /// The policies of this workload's services, by the ports of its application that they are for.
@@ -78,10 +79,9 @@ impl OwnPolicies {
         called: Option<&ServiceName>,
         part: impl Fn(&'a TrafficPolicy) -> Option<T>,
     ) -> Option<(&'a ServiceName, T)> {
-        let of_port =
-            || self.holdings.iter().filter(|holding| holding.port == port).map(|holding| &*holding.service);
-        let meant = of_port().filter(|service| called.is_some_and(|called| *called == service.name));
-        meant.chain(of_port()).find_map(|service| Some((&service.name, part(&service.policy)?)))
+        let of_port = self.holdings.iter().filter(|holding| holding.port == port);
+        let of_port = of_port.map(|holding| &*holding.service);
+        own::part(of_port, called, part)
     }
 
     /// Whether a service is one of this workload's, with that port of the application.

@@ -3,11 +3,17 @@
 //! It looks at everything once and may be slow: nothing of it is on the way of a request or of an update.
 
 mod candidates;
+mod caveats;
 mod meaning;
 mod policy;
 mod request;
 mod view;
 mod words;
+
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use pillion_api::{
     model::{self, InboundMode, MeshSettings, RouteRule},
@@ -17,7 +23,11 @@ use pillion_api::{
 };
 use prost::Message;
 
-use self::{candidates::Callers, request::Asked};
+use self::{
+    candidates::Callers,
+    caveats::{Circumstances, Client},
+    request::Asked,
+};
 pub use self::{
     policy::{DEFAULT, policy},
     view::*,
@@ -25,10 +35,13 @@ pub use self::{
 };
 use crate::{
     history::{self, History},
-    publish::Publisher,
+    publish::{Memberships, Publisher},
     registry::{Member, Registry},
     resource::{Documents, Fault},
 };
+
+/// How far back connections are looked at that were not HTTP, seconds.
+const NOT_HTTP_S: i64 = 300;
 
 /// What an explanation looks at.
 #[derive(Clone, Copy)]
@@ -41,6 +54,8 @@ pub struct Sources<'a> {
     pub history: &'a History,
     /// What people wrote, and the revision of it.
     pub documents: (u64, &'a Documents),
+    /// The wall clock: faults are over some time.
+    pub now: SystemTime,
 }
 
 /// Why there is no explanation.
@@ -93,13 +108,55 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         considered(&service, meant.port.port, from.namespace(), head)
     };
     let read = |name: &ServiceName| sources.publisher.service(name.as_str()).and_then(|it| decode(&it));
-    let (backends, taking) = sources.history.read(|history| {
+    let memberships = sources.publisher.memberships();
+    let clients: Vec<Client> = callers.iter().map(|member| client(member, &memberships)).collect();
+    let (mut backends, taking) = sources.history.read(|history| {
+        notes.extend(not_http(&service, &meant.port, from.namespace(), &clients, history, sources.now));
         let callers = Callers { members: &callers, history };
         backends(&service, meant.port.port, meant.uid.as_deref(), decision, &callers, &read)
     });
-    let mut policies = vec![policy(service.name.as_str(), &service.policy.source, sources.documents.1)];
+    let circumstances = Circumstances { head, opaque, now: sources.now, clients: &clients };
+    let timeout = match decision {
+        Decision::Rule(rule) => rule.request_timeout.or(service.policy.request_timeout),
+        Decision::Direct | Decision::NoMatch => service.policy.request_timeout,
+    };
+    // The callee's faults come before everything else, those of another backend once it is chosen.
+    let certain = circumstances.certain_fault(&service, timeout);
+    let mut caveats = if certain.is_none() { circumstances.faulty(&service) } else { Vec::new() };
+    for backend in &mut backends {
+        let Some(found) = taking.iter().find(|found| *found.name.as_str() == *backend.service) else {
+            continue;
+        };
+        if found.name != service.name && backend.outcome == candidates::SENT {
+            match circumstances.certain_fault(found, timeout) {
+                Some((reason, text)) => (backend.outcome, backend.text) = (reason.to_owned(), text),
+                None => caveats.extend(circumstances.faulty(found)),
+            }
+        }
+        if backend.outcome == candidates::SENT || backend.outcome == candidates::DEPENDS {
+            let port = found.port(backend.port).map_or(0, |port| port.target_port);
+            for own in belongings(&backend.endpoints, &memberships) {
+                let own: Vec<model::Service> =
+                    own.iter().filter_map(|name| Some(read(&name.parse().ok()?)?.0)).collect();
+                caveats.extend(circumstances.held(&own, found, port));
+            }
+            if meant.uid.is_none() {
+                caveats.extend(caveats::breakers(found, &backend.endpoints, &clients));
+            }
+        }
+    }
+    if backends.iter().any(|backend| backend.outcome == candidates::SENT) {
+        caveats.extend(circumstances.bounded(&service, &backends));
+    }
+    let mut said = BTreeSet::new();
+    caveats.retain(|caveat| said.insert(caveat.text.clone()));
+    let verdict = match certain {
+        Some((reason, text)) => refused(reason, text),
+        None => Verdict { caveats, ..verdict(&service, decision, &backends) },
+    };
+    let mut policies = vec![policy(service.name.as_str(), &service.policy, sources.documents.1)];
     for other in taking.iter().filter(|other| other.name != service.name) {
-        policies.push(policy(other.name.as_str(), &other.policy.source, sources.documents.1));
+        policies.push(policy(other.name.as_str(), &other.policy, sources.documents.1));
     }
     let compiled = sources.publisher.last().revision;
     if sources.documents.0 > compiled {
@@ -127,7 +184,7 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
     Ok(Explanation {
         request: asked.view(),
         source,
-        verdict: verdict(&service, decision, &backends),
+        verdict,
         decision: decided(&service, decision, named, opaque),
         target: TargetView {
             meaning: meant.text,
@@ -273,7 +330,13 @@ fn backends(
             share_percent: (share * 100.0).round() / 100.0,
             outcome: outcome.to_owned(),
             text,
-            effects: Vec::new(),
+            effects: (backend.filters.iter())
+                .flat_map(|filters| {
+                    let mut changed = words::changes(&filters.request_headers, "request");
+                    changed.extend(words::changes(&filters.response_headers, "response"));
+                    changed
+                })
+                .collect(),
             endpoints,
         });
         if let Some((found, _)) = found
@@ -285,12 +348,69 @@ fn backends(
     (views, services)
 }
 
+/// Who calls, as the callee's sidecar and policies know it.
+fn client(member: &Member, memberships: &Memberships) -> Client {
+    let service = memberships.get(member.uid()).and_then(|services| services.first());
+    Client {
+        workload: member.name().to_owned(),
+        source: match service {
+            Some(service) => service.to_string(),
+            None => format!("{}.{}", member.name(), member.workload.namespace),
+        },
+        identity: member.workload.spiffe_id.parse().ok(),
+    }
+}
+
+/// The services that the ready endpoints belong to: each list of them once.
+fn belongings<'a>(
+    endpoints: &[CandidateView],
+    memberships: &'a Memberships,
+) -> BTreeSet<&'a [crate::compile::Name]> {
+    let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+    ready.filter_map(|endpoint| Some(&**memberships.get(&endpoint.uid)?)).collect()
+}
+
+/// Connections of the caller that routes and other policies of requests could not hold for, because they were not HTTP.
+fn not_http(
+    service: &model::Service,
+    port: &model::Port,
+    namespace: &str,
+    clients: &[Client],
+    history: &history::State,
+    now: SystemTime,
+) -> Option<String> {
+    if port.protocol != model::Protocol::Detect {
+        return None;
+    }
+    let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let edges = history.edges().iter().filter(|(key, _)| {
+        key.to == *service.name.as_str() && clients.iter().any(|client| client.source == key.from)
+    });
+    let (mut carried, mut refused) = (0, 0);
+    for (counts, _) in edges.map(|(_, series)| series.recent(now_ms, NOT_HTTP_S)) {
+        carried += counts.connections;
+        refused += counts.refusals.get("opaque-refused").copied().unwrap_or_default();
+    }
+    let routed = service.has_routes(port.port, namespace);
+    match (carried, refused) {
+        (_, 1..) if routed => Some(format!(
+            "The port declares no appProtocol, and {refused} connections of the last five minutes were refused (opaque-refused): \
+             they did not begin like HTTP, and the service has routes."
+        )),
+        (1.., _) => Some(format!(
+            "The port declares no appProtocol, and {carried} connections of the last five minutes did not begin like HTTP: they are \
+             carried as bytes, and routes, retries and what else is for requests does not hold for them. If the port is not for \
+             HTTP, declare appProtocol: tcp."
+        )),
+        _ => None,
+    }
+}
+
+fn refused(reason: &str, text: String) -> Verdict {
+    Verdict { outcome: "refused".to_owned(), reasons: vec![reason.to_owned()], text, caveats: Vec::new() }
+}
+
 fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[BackendView]) -> Verdict {
-    let refused = |reason: &str, text: String| Verdict {
-        outcome: "refused".to_owned(),
-        reasons: vec![reason.to_owned()],
-        text,
-    };
     if matches!(decision, Decision::NoMatch) {
         let text = format!("refused with 404: no rule of {} fits the request", service.name);
         return refused("route-not-matched", text);
@@ -299,7 +419,7 @@ fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[Backend
         && let Some(redirect) = rule.filters.as_deref().and_then(|filters| filters.redirect.as_ref())
     {
         let text = format!("answered by the caller's sidecar: a redirect, {}", redirect.status);
-        return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text };
+        return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text, caveats: Vec::new() };
     }
     let weighted: Vec<&BackendView> = backends.iter().filter(|backend| backend.weight > 0).collect();
     let Some(first) = weighted.first() else {
@@ -327,7 +447,7 @@ fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[Backend
     if outcome == "depends" && reasons.is_empty() {
         reasons.push("breakers-open".to_owned());
     }
-    Verdict { outcome: outcome.to_owned(), reasons, text }
+    Verdict { outcome: outcome.to_owned(), reasons, text, caveats: Vec::new() }
 }
 
 fn authorization(service: &model::Service, settings: &MeshSettings) -> String {
