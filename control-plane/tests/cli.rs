@@ -359,7 +359,7 @@ fn beyond_loopback_goes_over_tls_with_a_token_for_reading_too() {
     let with = |token: Option<&str>, arguments: &[&str]| {
         let mut command = pillion();
         command.args(["--server", &url, "--ca-file"]).arg(&certificate);
-        token.into_iter().for_each(|token| drop(command.args(["--token", token])));
+        command.args(token.map(|token| ["--token", token]).into_iter().flatten());
         outcome(&command.args(arguments).output().unwrap())
     };
     let admin = std::fs::read_to_string(&token_file).unwrap();

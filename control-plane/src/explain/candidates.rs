@@ -20,6 +20,9 @@ pub(super) const DEPENDS: &str = "depends";
 /// The service's fallback takes over.
 pub(super) const FALLBACK: &str = "fallback";
 
+/// There is no such service or port.
+pub(super) const NO_BACKEND: &str = "no-backend";
+
 /// Those whose sidecars decide.
 pub(super) struct Callers<'a> {
     /// Who they are.
@@ -74,11 +77,11 @@ fn by_itself(
     let name = &backend.service;
     let Some((service, endpoints)) = found else {
         let text = format!("refused with 500: {name}, named by route {route}, does not exist");
-        return ("no-backend", text, Vec::new());
+        return (NO_BACKEND, text, Vec::new());
     };
     if service.port(backend.port).is_none() {
         let text = format!("refused with 500: {name}, named by route {route}, has no port {}", backend.port);
-        return ("no-backend", text, Vec::new());
+        return (NO_BACKEND, text, Vec::new());
     }
     if let Some(host) = &service.external {
         let text = format!("sent to {host}:{}, looked up by the caller's sidecar", backend.port);

@@ -1,6 +1,9 @@
 //! What may still come in between: faults in force, and what callers' and callees' sidecars hold against a request that is sent.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use pillion_api::{
     ejection,
@@ -11,9 +14,14 @@ use pillion_api::{
 use pillion_certs::SpiffeId;
 
 use super::{
+    candidates,
     view::{BackendView, CandidateView, CaveatView},
     words::time,
 };
+use crate::history;
+
+/// How far back connections are looked at that were not HTTP, seconds.
+const NOT_HTTP_S: i64 = 300;
 
 /// A caller's workload.
 pub(super) struct Client {
@@ -35,6 +43,49 @@ pub(super) struct Circumstances<'a> {
 }
 
 impl Circumstances<'_> {
+    /// What becomes of requests for backends by faults that every such request sees, and whatever may come in between besides, each
+    /// once. `own`: the services that a workload belongs to.
+    pub(super) fn come_between(
+        &self,
+        called: &model::Service,
+        backends: &mut [BackendView],
+        taking: &[model::Service],
+        named: bool,
+        timeout: Option<Duration>,
+        own: &dyn Fn(&str) -> Vec<model::Service>,
+    ) -> Vec<CaveatView> {
+        let mut caveats = Vec::new();
+        for backend in backends.iter_mut().filter(|backend| backend.outcome != candidates::NO_BACKEND) {
+            let Some(found) = taking.iter().find(|found| *found.name.as_str() == *backend.service) else {
+                continue;
+            };
+            // As sidecars do it: once a backend is chosen, and before one of its endpoints is.
+            let others = Some(found).filter(|found| found.name != called.name);
+            let faulty = || [called].into_iter().chain(others);
+            if let Some((reason, text)) = faulty().find_map(|service| self.certain_fault(service, timeout)) {
+                (backend.outcome, backend.text) = (reason.to_owned(), text);
+                continue;
+            }
+            caveats.extend(faulty().flat_map(|service| self.faulty(service)));
+            if ![candidates::SENT, candidates::DEPENDS].contains(&backend.outcome.as_str()) {
+                continue;
+            }
+            let port = found.port(backend.port).map_or(0, |port| port.target_port);
+            for endpoint in backend.endpoints.iter().filter(|endpoint| endpoint.ready) {
+                caveats.extend(self.held(&own(&endpoint.uid), found, port));
+            }
+            if !named {
+                caveats.extend(breakers(found, &backend.endpoints, self.clients));
+            }
+        }
+        if backends.iter().any(|backend| backend.outcome == candidates::SENT) {
+            caveats.extend(self.bounded(called, backends));
+        }
+        let mut told = BTreeSet::new();
+        caveats.retain(|caveat| told.insert(caveat.text.clone()));
+        caveats
+    }
+
     /// A service's faults that the request may be made to see, each with the clients whose requests are. As `Injector` chooses them.
     fn faults<'a>(
         &'a self,
@@ -48,10 +99,10 @@ impl Circumstances<'_> {
     }
 
     /// The refusal that the faults of a service make of every such request.
-    pub(super) fn certain_fault(
+    fn certain_fault(
         &self,
         service: &model::Service,
-        timeout: Option<std::time::Duration>,
+        timeout: Option<Duration>,
     ) -> Option<(&'static str, String)> {
         let policy = &service.policy;
         let all = |clients: &[&Client]| clients.len() == self.clients.len();
@@ -73,7 +124,7 @@ impl Circumstances<'_> {
     }
 
     /// Faults that some requests to a service are made to see.
-    pub(super) fn faulty(&self, service: &model::Service) -> Vec<CaveatView> {
+    fn faulty(&self, service: &model::Service) -> Vec<CaveatView> {
         let policy = &service.policy;
         let caveats = self.faults(policy).flat_map(|(fault, clients)| {
             let of = match clients.len() == self.clients.len() {
@@ -99,28 +150,23 @@ impl Circumstances<'_> {
     }
 
     /// What a workload's own sidecar holds against requests for a port of it. `own`: the services that it belongs to.
-    pub(super) fn held(&self, own: &[model::Service], called: &model::Service, port: u16) -> Vec<CaveatView> {
+    fn held(&self, own: &[model::Service], called: &model::Service, port: u16) -> Vec<CaveatView> {
         let leads = |service: &&model::Service| service.ports.iter().any(|it| it.target_port == port);
-        let services = own.iter().filter(leads);
-        let source = |name: &pillion_api::name::ServiceName| {
-            let service = own.iter().find(|service| service.name == *name).unwrap_or(called);
-            named_policy(&service.policy)
-        };
+        let services = || own::meant_first(own.iter().filter(leads), Some(&called.name));
         let mut caveats = Vec::new();
-        let rates = own::part(services.clone(), Some(&called.name), |policy| {
-            (!policy.rate_limits.is_empty()).then_some(&policy.rate_limits)
-        });
-        if let Some((name, limits)) = rates {
+        if let Some(service) = services().find(|service| !service.policy.rate_limits.is_empty()) {
             let is_for = |limit: &&RateLimit| match self.opaque {
                 true => limit.matches.is_empty(),
                 false => fits_any(&limit.matches, self.head),
             };
-            for limit in limits.iter().filter(is_for) {
-                caveats.extend(self.limited(limit, &source(name)));
+            let source = named_policy(&service.policy);
+            for limit in service.policy.rate_limits.iter().filter(is_for) {
+                caveats.extend(self.limited(limit, &source));
             }
         }
-        let concurrency = own::part(services, Some(&called.name), |policy| policy.concurrency.as_ref());
-        if let Some((name, it)) = concurrency.filter(|_| !self.opaque) {
+        let concurrency =
+            services().find_map(|service| Some((service, service.policy.concurrency.as_ref()?)));
+        if let Some((service, it)) = concurrency.filter(|_| !self.opaque) {
             let follows = match &it.adaptive {
                 Some(adaptive) => {
                     format!(" at first, and up to {} while that makes them no slower", adaptive.max_limit)
@@ -133,7 +179,7 @@ impl Circumstances<'_> {
                 text: format!(
                     "concurrency of {}: each workload works on {} requests at a time{follows}; {} more wait for {} at most, others \
                      are refused with 503",
-                    source(name),
+                    named_policy(&service.policy),
                     it.limit,
                     it.max_queue,
                     time(it.queue_timeout)
@@ -171,7 +217,7 @@ impl Circumstances<'_> {
     }
 
     /// What each caller's sidecar holds against more requests to the service that is called.
-    pub(super) fn bounded(&self, called: &model::Service, backends: &[BackendView]) -> Vec<CaveatView> {
+    fn bounded(&self, called: &model::Service, backends: &[BackendView]) -> Vec<CaveatView> {
         let policy = &called.policy;
         let then = |reason: &str| match &policy.fallback {
             Some(fallback) if fallback.on.contains(&On::LimitReached) => "the fallback takes over".to_owned(),
@@ -214,11 +260,7 @@ impl Circumstances<'_> {
 }
 
 /// What breakers cannot do now, as each caller's sidecar last saw them.
-pub(super) fn breakers(
-    service: &model::Service,
-    endpoints: &[CandidateView],
-    clients: &[Client],
-) -> Vec<CaveatView> {
+fn breakers(service: &model::Service, endpoints: &[CandidateView], clients: &[Client]) -> Vec<CaveatView> {
     let Some(breaker) = &service.policy.breaker else { return Vec::new() };
     let (name, of) = (&service.name, named_policy(&service.policy));
     let ready = endpoints.iter().filter(|endpoint| endpoint.ready).count();
@@ -242,6 +284,42 @@ pub(super) fn breakers(
         Some(CaveatView { reason: String::new(), percent: None, text })
     });
     caveats.collect()
+}
+
+/// Connections of the caller that routes and other policies of requests could not hold for, because they were not HTTP.
+pub(super) fn not_http(
+    service: &model::Service,
+    port: &model::Port,
+    namespace: &str,
+    clients: &[Client],
+    history: &history::State,
+    now: SystemTime,
+) -> Option<String> {
+    if port.protocol != model::Protocol::Detect {
+        return None;
+    }
+    let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let edges = history.edges().iter().filter(|(key, _)| {
+        key.to == *service.name.as_str() && clients.iter().any(|client| client.source == key.from)
+    });
+    let (mut carried, mut refused) = (0, 0);
+    for (counts, _) in edges.map(|(_, series)| series.recent(now_ms, NOT_HTTP_S)) {
+        carried += counts.connections;
+        refused += counts.refusals.get("opaque-refused").copied().unwrap_or_default();
+    }
+    let routed = service.has_routes(port.port, namespace);
+    match (carried, refused) {
+        (_, 1..) if routed => Some(format!(
+            "The port declares no appProtocol, and {refused} connections of the last five minutes were refused (opaque-refused): \
+             they did not begin like HTTP, and the service has routes."
+        )),
+        (1.., _) => Some(format!(
+            "The port declares no appProtocol, and {carried} connections of the last five minutes did not begin like HTTP: they are \
+             carried as bytes, and routes, retries and what else is for requests does not hold for them. If the port is not for \
+             HTTP, declare appProtocol: tcp."
+        )),
+        _ => None,
+    }
 }
 
 /// How many of the ready endpoints have a breaker that is not closed, by what a caller's sidecar last reported.
@@ -278,214 +356,5 @@ fn words(Rate { requests, per, burst }: Rate) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use http::{HeaderMap, Method, Uri};
-    use pillion_api::wire::{self, string_match::Type};
-
-    use super::*;
-    use crate::explain::view::SightView;
-
-    fn service(policy: wire::TrafficPolicy) -> model::Service {
-        let config = wire::ServiceConfig {
-            service: "pay.demo".into(),
-            ports: vec![wire::ServicePort { port: 80, target_port: 8080, ..Default::default() }],
-            policy: Some(wire::TrafficPolicy { source: "demo/pay".into(), ..policy }),
-            ..Default::default()
-        };
-        model::Service::try_from(config).expect("a valid configuration")
-    }
-
-    fn client(workload: &str, source: &str) -> Client {
-        let identity = format!("spiffe://t/ns/demo/sa/{workload}").parse().ok();
-        Client { workload: workload.into(), source: source.into(), identity }
-    }
-
-    fn at(path: &str) -> Vec<wire::RouteMatch> {
-        let path = wire::StringMatch { r#type: Type::PathPrefix.into(), value: path.into() };
-        vec![wire::RouteMatch { path: Some(path), ..Default::default() }]
-    }
-
-    /// What is said of `GET /slow/x` by two clients, a minute after the epoch.
-    fn asked<T>(opaque: bool, ask: impl Fn(&Circumstances<'_>) -> T) -> T {
-        let uri = Uri::from_static("/slow/x");
-        let headers = HeaderMap::new();
-        let head = RequestHead { method: &Method::GET, uri: &uri, headers: &headers };
-        let clients = [client("web-1", "web.demo"), client("job-1", "job.demo")];
-        let now = UNIX_EPOCH + Duration::from_secs(60);
-        ask(&Circumstances { head, opaque, now, clients: &clients })
-    }
-
-    fn fault(name: &str, until_s: i64, path: &str) -> wire::InjectedFault {
-        wire::InjectedFault {
-            name: name.into(),
-            until_ms: until_s * 1000,
-            matches: at(path),
-            ..Default::default()
-        }
-    }
-
-    fn texts(caveats: &[CaveatView]) -> Vec<&str> {
-        caveats.iter().map(|caveat| caveat.text.as_str()).collect()
-    }
-
-    #[test]
-    fn faults_are_those_that_the_request_would_see() {
-        let abort =
-            |fault, percent| wire::InjectedFault { abort_status: 503, abort_percent: percent, ..fault };
-        let delay = |fault, percent| wire::InjectedFault { delay_ms: 200, delay_percent: percent, ..fault };
-        let of_jobs = |fault| wire::InjectedFault {
-            callers: vec![wire::Caller { namespace: "demo".into(), service: "job".into() }],
-            ..fault
-        };
-        let faults = vec![
-            abort(fault("over", 59, "/slow"), 100),
-            abort(fault("elsewhere", 120, "/fast"), 100),
-            delay(abort(fault("outage", 120, "/slow"), 30), 50),
-            of_jobs(abort(fault("jobs", 3600, "/"), 100)),
-        ];
-        let pay = service(wire::TrafficPolicy { faults, ..Default::default() });
-        let (said, certain) = asked(false, |it| (it.faulty(&pay), it.certain_fault(&pay, None)));
-        assert_eq!(
-            texts(&said),
-            [
-                "fault outage of TrafficPolicy demo/pay: 50 % of such requests wait for 200ms first, until 1970-01-01T00:02:00Z",
-                "fault outage of TrafficPolicy demo/pay: 30 % of such requests are answered with 503 by the caller's sidecar, until \
-                 1970-01-01T00:02:00Z",
-                "fault jobs of TrafficPolicy demo/pay: 100 % of such requests of job-1 are answered with 503 by the caller's sidecar, \
-                 until 1970-01-01T01:00:00Z",
-            ]
-        );
-        assert_eq!((said[0].reason.as_str(), said[0].percent), ("", Some(50)));
-        assert_eq!((said[1].reason.as_str(), said[1].percent), ("fault-injected", Some(30)));
-        assert_eq!(certain, None, "the others get through");
-        assert_eq!(asked(true, |it| it.faulty(&pay).len()), 0, "bytes are let pass");
-
-        let certain = |fault, timeout: Option<u64>| {
-            let pay = service(wire::TrafficPolicy { faults: vec![fault], ..Default::default() });
-            asked(false, |it| it.certain_fault(&pay, timeout.map(Duration::from_millis)))
-        };
-        for (fault, timeout, reason) in [
-            (abort(fault("all", 120, "/"), 100), None, Some("fault-injected")),
-            (abort(fault("all", 120, "/"), 99), None, None),
-            (delay(fault("late", 120, "/"), 100), None, None),
-            (delay(fault("late", 120, "/"), 100), Some(201), None),
-            (delay(fault("late", 120, "/"), 100), Some(200), Some("request-timeout")),
-        ] {
-            assert_eq!(certain(fault.clone(), timeout).map(|(reason, _)| reason), reason, "{fault:?}");
-        }
-    }
-
-    #[test]
-    fn limits_are_those_of_the_client_and_of_the_port() {
-        let rate = |requests| Some(wire::Rate { requests, per_ms: 1000, burst: 5 });
-        let limit = |name: &str, path: Option<&str>| wire::RateLimit {
-            name: name.into(),
-            matches: path.map(at).unwrap_or_default(),
-            total: rate(200),
-            per_client: rate(10),
-            overrides: vec![wire::ClientRate {
-                client: Some(wire::Client { namespace: "demo".into(), service_account: "job-1".into() }),
-                rate: rate(1),
-            }],
-        };
-        let rate_limits =
-            vec![limit("all", None), limit("slow", Some("/slow")), limit("fast", Some("/fast"))];
-        let concurrency = Some(wire::Concurrency::default());
-        let pay = service(wire::TrafficPolicy { rate_limits, concurrency, ..Default::default() });
-        let own = [pay.clone()];
-        let said = asked(false, |it| it.held(&own, &pay, 8080));
-        let reasons: Vec<&str> = said.iter().map(|it| it.reason.as_str()).collect();
-        assert_eq!(reasons, ["rate-limited", "rate-limited", "rate-limited", "rate-limited", "overloaded"]);
-        assert_eq!(
-            said[1].text,
-            "limit all of TrafficPolicy demo/pay: each workload takes 10 requests per 1s (5 at once) of the client web-1.demo and \
-             200 requests per 1s (5 at once) of all clients together; more are refused with 429"
-        );
-        assert!(said[0].text.contains("takes 1 requests per 1s (5 at once) of the client job-1.demo"));
-        assert!(said[2].text.starts_with("limit slow of"), "{said:#?}");
-        assert_eq!(asked(true, |it| it.held(&own, &pay, 8080).len()), 2, "what is for every request");
-        assert_eq!(asked(false, |it| it.held(&own, &pay, 9090).len()), 0, "another port");
-
-        // Another service of the same workload says what the one that is called leaves open.
-        let quiet = wire::ServiceConfig {
-            service: "pay-v1.demo".into(),
-            ports: vec![wire::ServicePort { port: 80, target_port: 8080, ..Default::default() }],
-            ..Default::default()
-        };
-        let quiet = model::Service::try_from(quiet).expect("a valid configuration");
-        let both = [pay, quiet.clone()];
-        assert_eq!(asked(false, |it| it.held(&both, &quiet, 8080).len()), 5);
-        assert_eq!(asked(false, |it| it.held(&[quiet.clone()], &quiet, 8080).len()), 0);
-    }
-
-    fn endpoint(workload: &str, breaker: &str, in_flight: u32) -> CandidateView {
-        CandidateView {
-            uid: workload.into(),
-            workload: workload.into(),
-            address: String::new(),
-            zone: String::new(),
-            weight: 100,
-            ready: true,
-            reason: String::new(),
-            seen_by: vec![SightView {
-                workload: "web-1".into(),
-                breaker: breaker.into(),
-                in_flight,
-                share: 0.0,
-                latency_ms: 0.0,
-                opened_reason: String::new(),
-            }],
-        }
-    }
-
-    #[test]
-    fn breakers_that_can_do_no_more_are_told() {
-        let circuit_breaker = |panic| wire::CircuitBreaker {
-            max_ejected_percent: 50,
-            panic_percent: panic,
-            ..Default::default()
-        };
-        for (panic, states, expected) in [
-            (None, &["closed", "closed"][..], None),
-            (None, &["open", "closed"], Some("maxEjectedPercent")),
-            (Some(0), &["open", "half-open", "closed", "closed"], Some("maxEjectedPercent")),
-            (Some(0), &["open", "closed", "closed", "closed"], None),
-            (Some(80), &["open", "closed", "closed"], Some("panicPercent")),
-            (Some(0), &["closed"], Some("maxEjectedPercent")),
-        ] {
-            let policy =
-                wire::TrafficPolicy { circuit_breaker: Some(circuit_breaker(panic)), ..Default::default() };
-            let endpoints: Vec<_> = states.iter().map(|state| endpoint("pay-1", state, 0)).collect();
-            let said = breakers(&service(policy), &endpoints, &[client("web-1", "web.demo")]);
-            let found = said.first().map(|it| it.text.as_str());
-            assert_eq!(found.is_some(), expected.is_some(), "{states:?}: {found:?}");
-            let field = expected.is_none_or(|field| found.is_some_and(|text| text.contains(field)));
-            assert!(field, "{states:?}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn bounds_are_told_when_they_are_near() {
-        let connections = wire::Connections { max_requests: 10, max_connections: 3, ..Default::default() };
-        let policy = wire::TrafficPolicy { connections: Some(connections), ..Default::default() };
-        let said = |in_flight| {
-            let backend = BackendView {
-                service: "pay.demo".into(),
-                port: 80,
-                weight: 1,
-                share_percent: 100.0,
-                outcome: "sent".into(),
-                text: String::new(),
-                effects: Vec::new(),
-                endpoints: vec![endpoint("pay-1", "closed", in_flight), endpoint("pay-2", "closed", 4)],
-            };
-            let caveats =
-                asked(false, |it| it.bounded(&service(policy.clone()), std::slice::from_ref(&backend)));
-            caveats.into_iter().map(|it| it.reason).collect::<Vec<_>>()
-        };
-        assert_eq!(said(3), ["connection-limit"]);
-        assert_eq!(said(4), ["too-many-requests", "connection-limit"]);
-    }
-}
+#[path = "caveats_tests.rs"]
+mod tests;

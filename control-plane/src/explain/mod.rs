@@ -10,10 +10,7 @@ mod request;
 mod view;
 mod words;
 
-use std::{
-    collections::BTreeSet,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::SystemTime;
 
 use pillion_api::{
     model::{self, InboundMode, MeshSettings, RouteRule},
@@ -39,9 +36,6 @@ use crate::{
     registry::{Member, Registry},
     resource::{Documents, Fault},
 };
-
-/// How far back connections are looked at that were not HTTP, seconds.
-const NOT_HTTP_S: i64 = 300;
 
 /// What an explanation looks at.
 #[derive(Clone, Copy)]
@@ -111,7 +105,14 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
     let memberships = sources.publisher.memberships();
     let clients: Vec<Client> = callers.iter().map(|member| client(member, &memberships)).collect();
     let (mut backends, taking) = sources.history.read(|history| {
-        notes.extend(not_http(&service, &meant.port, from.namespace(), &clients, history, sources.now));
+        notes.extend(caveats::not_http(
+            &service,
+            &meant.port,
+            from.namespace(),
+            &clients,
+            history,
+            sources.now,
+        ));
         let callers = Callers { members: &callers, history };
         backends(&service, meant.port.port, meant.uid.as_deref(), decision, &callers, &read)
     });
@@ -120,40 +121,16 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         Decision::Rule(rule) => rule.request_timeout.or(service.policy.request_timeout),
         Decision::Direct | Decision::NoMatch => service.policy.request_timeout,
     };
-    // The callee's faults come before everything else, those of another backend once it is chosen.
-    let certain = circumstances.certain_fault(&service, timeout);
-    let mut caveats = if certain.is_none() { circumstances.faulty(&service) } else { Vec::new() };
-    for backend in &mut backends {
-        let Some(found) = taking.iter().find(|found| *found.name.as_str() == *backend.service) else {
-            continue;
-        };
-        if found.name != service.name && backend.outcome == candidates::SENT {
-            match circumstances.certain_fault(found, timeout) {
-                Some((reason, text)) => (backend.outcome, backend.text) = (reason.to_owned(), text),
-                None => caveats.extend(circumstances.faulty(found)),
-            }
-        }
-        if backend.outcome == candidates::SENT || backend.outcome == candidates::DEPENDS {
-            let port = found.port(backend.port).map_or(0, |port| port.target_port);
-            for own in belongings(&backend.endpoints, &memberships) {
-                let own: Vec<model::Service> =
-                    own.iter().filter_map(|name| Some(read(&name.parse().ok()?)?.0)).collect();
-                caveats.extend(circumstances.held(&own, found, port));
-            }
-            if meant.uid.is_none() {
-                caveats.extend(caveats::breakers(found, &backend.endpoints, &clients));
-            }
-        }
-    }
-    if backends.iter().any(|backend| backend.outcome == candidates::SENT) {
-        caveats.extend(circumstances.bounded(&service, &backends));
-    }
-    let mut said = BTreeSet::new();
-    caveats.retain(|caveat| said.insert(caveat.text.clone()));
-    let verdict = match certain {
-        Some((reason, text)) => refused(reason, text),
-        None => Verdict { caveats, ..verdict(&service, decision, &backends) },
+    let own = |uid: &str| {
+        let names = memberships.get(uid).map(|names| &**names).unwrap_or_default();
+        names.iter().filter_map(|name| Some(read(&name.parse().ok()?)?.0)).collect::<Vec<_>>()
     };
+    let redirected = redirect(decision).is_some();
+    let caveats = match redirected {
+        true => Vec::new(),
+        false => circumstances.come_between(&service, &mut backends, &taking, named, timeout, &own),
+    };
+    let verdict = Verdict { caveats, ..verdict(&service, decision, &backends) };
     let mut policies = vec![policy(service.name.as_str(), &service.policy, sources.documents.1)];
     for other in taking.iter().filter(|other| other.name != service.name) {
         policies.push(policy(other.name.as_str(), &other.policy, sources.documents.1));
@@ -361,53 +338,13 @@ fn client(member: &Member, memberships: &Memberships) -> Client {
     }
 }
 
-/// The services that the ready endpoints belong to: each list of them once.
-fn belongings<'a>(
-    endpoints: &[CandidateView],
-    memberships: &'a Memberships,
-) -> BTreeSet<&'a [crate::compile::Name]> {
-    let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
-    ready.filter_map(|endpoint| Some(&**memberships.get(&endpoint.uid)?)).collect()
-}
-
-/// Connections of the caller that routes and other policies of requests could not hold for, because they were not HTTP.
-fn not_http(
-    service: &model::Service,
-    port: &model::Port,
-    namespace: &str,
-    clients: &[Client],
-    history: &history::State,
-    now: SystemTime,
-) -> Option<String> {
-    if port.protocol != model::Protocol::Detect {
-        return None;
-    }
-    let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-    let edges = history.edges().iter().filter(|(key, _)| {
-        key.to == *service.name.as_str() && clients.iter().any(|client| client.source == key.from)
-    });
-    let (mut carried, mut refused) = (0, 0);
-    for (counts, _) in edges.map(|(_, series)| series.recent(now_ms, NOT_HTTP_S)) {
-        carried += counts.connections;
-        refused += counts.refusals.get("opaque-refused").copied().unwrap_or_default();
-    }
-    let routed = service.has_routes(port.port, namespace);
-    match (carried, refused) {
-        (_, 1..) if routed => Some(format!(
-            "The port declares no appProtocol, and {refused} connections of the last five minutes were refused (opaque-refused): \
-             they did not begin like HTTP, and the service has routes."
-        )),
-        (1.., _) => Some(format!(
-            "The port declares no appProtocol, and {carried} connections of the last five minutes did not begin like HTTP: they are \
-             carried as bytes, and routes, retries and what else is for requests does not hold for them. If the port is not for \
-             HTTP, declare appProtocol: tcp."
-        )),
-        _ => None,
-    }
-}
-
 fn refused(reason: &str, text: String) -> Verdict {
     Verdict { outcome: "refused".to_owned(), reasons: vec![reason.to_owned()], text, caveats: Vec::new() }
+}
+
+fn redirect(decision: Decision<'_>) -> Option<&model::Redirect> {
+    let Decision::Rule(rule) = decision else { return None };
+    rule.filters.as_deref()?.redirect.as_ref()
 }
 
 fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[BackendView]) -> Verdict {
@@ -415,9 +352,7 @@ fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[Backend
         let text = format!("refused with 404: no rule of {} fits the request", service.name);
         return refused("route-not-matched", text);
     }
-    if let Decision::Rule(rule) = decision
-        && let Some(redirect) = rule.filters.as_deref().and_then(|filters| filters.redirect.as_ref())
-    {
+    if let Some(redirect) = redirect(decision) {
         let text = format!("answered by the caller's sidecar: a redirect, {}", redirect.status);
         return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text, caveats: Vec::new() };
     }
