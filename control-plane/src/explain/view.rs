@@ -246,4 +246,18 @@ pub struct Verdict {
     pub reasons: Vec<String>,
     /// In plain words.
     pub text: String,
+    /// What may come in between nevertheless.
+    pub caveats: Vec<CaveatView>,
+}
+
+/// What may come in between: a fault in force, a limit, a breaker that cannot open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaveatView {
+    /// The refusal that it may come to, as in `pillion-error`; empty: none.
+    pub reason: String,
+    /// Of such requests; null: it depends on how many there are.
+    pub percent: Option<u32>,
+    /// In plain words, with where it is from.
+    pub text: String,
 }

@@ -90,7 +90,7 @@ pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<Strin
     effects
 }
 
-fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
+pub(super) fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
     let HeaderModifier { remove, set, add } = modifier;
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let removed = remove.iter().map(|name| format!("removes the {whose} header {name}"));

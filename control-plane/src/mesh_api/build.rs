@@ -134,7 +134,7 @@ pub(super) fn service(
     });
     // As sidecars read it.
     let known = config.clone().and_then(|config| model::Service::try_from(config).ok());
-    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy.source, documents));
+    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy, documents));
     state.history.read(|history| {
         let edges = || history.edges().iter();
         let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, now_ms);

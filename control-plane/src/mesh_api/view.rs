@@ -1,6 +1,7 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     explain::PolicyView,
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// Numbers of a thing's requests over the last seconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Golden {
     /// Requests per second.
@@ -34,7 +35,7 @@ impl Golden {
 }
 
 /// The whole mesh at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshView {
     /// The server's clock, milliseconds since the Unix epoch.
@@ -58,7 +59,7 @@ pub struct MeshView {
 }
 
 /// A fault that callers of a service are made to see.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// `<name>.<namespace>`.
@@ -84,14 +85,14 @@ pub struct FaultView {
 }
 
 /// Over how long figures are taken.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Window {
     /// Seconds.
     pub seconds: i64,
 }
 
 /// What a node of the mesh is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     /// A Service.
@@ -103,7 +104,7 @@ pub enum NodeKind {
 }
 
 /// One node of the mesh with the golden figures of its inbound requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSummary {
     /// `<name>.<namespace>`.
@@ -124,7 +125,7 @@ pub struct ServiceSummary {
 }
 
 /// Requests from one node to another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
     /// The caller.
@@ -145,7 +146,7 @@ pub struct Edge {
 }
 
 /// Of what figures are wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StatKind {
     /// Each Service, by what reaches it.
@@ -158,7 +159,7 @@ pub enum StatKind {
 }
 
 /// Figures over a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatView {
     /// The server's clock, milliseconds since the Unix epoch.
@@ -172,7 +173,7 @@ pub struct StatView {
 }
 
 /// Figures of one service, workload or edge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatRow {
     /// `<name>.<namespace>`; of an edge the service called.
@@ -206,7 +207,7 @@ pub struct StatRow {
 }
 
 /// One service in full.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceView {
     /// As in the list.
@@ -233,7 +234,7 @@ pub struct ServiceView {
 }
 
 /// One rule of a route.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteView {
     /// `<namespace>/<name>` of the route.
@@ -249,7 +250,7 @@ pub struct RouteView {
 }
 
 /// A backend of a rule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteBackend {
     /// `<name>.<namespace>`.
@@ -261,7 +262,7 @@ pub struct RouteBackend {
 }
 
 /// Columns of equal length.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesView {
     /// Between points.
@@ -281,7 +282,7 @@ pub struct SeriesView {
 }
 
 /// One workload that serves a service.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     /// Its key.
@@ -308,7 +309,7 @@ pub struct EndpointView {
 }
 
 /// A caller's breaker for one endpoint.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BreakerView {
     /// The caller's service, else its workload.
@@ -332,7 +333,7 @@ pub struct BreakerView {
 }
 
 /// A document by its names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct PolicyReference {
     /// Its kind.
     pub kind: &'static str,
@@ -343,7 +344,7 @@ pub struct PolicyReference {
 }
 
 /// What a route says and what happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendShare {
     /// The backend.
@@ -355,7 +356,7 @@ pub struct BackendShare {
 }
 
 /// One registered workload.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadView {
     /// Its key.
@@ -391,7 +392,7 @@ pub struct WorkloadView {
 }
 
 /// What a sidecar could not use.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedUpdate {
     /// The service.
@@ -409,7 +410,7 @@ pub struct RefusedUpdate {
 }
 
 /// The server itself.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlPlaneView {
     /// The server's release.

@@ -24,6 +24,13 @@ pub struct InjectedFault {
     pub until: SystemTime,
 }
 
+impl InjectedFault {
+    /// Whether it is for a caller: `<name>.<namespace>`, what others see as the source of its requests.
+    pub fn is_for(&self, source: &str) -> bool {
+        self.callers.is_empty() || self.callers.iter().any(|caller| caller.is(source))
+    }
+}
+
 /// A share of all requests, 0 to 100 %, to a ten-thousandth of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u32);

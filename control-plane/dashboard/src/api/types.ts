@@ -185,8 +185,14 @@ export interface Explanation {
   backends: ExplainedBackend[];
   policies: Policy[];
   authorization: string;
-  verdict: { outcome: string; reasons: string[]; text: string };
+  verdict: { outcome: string; reasons: string[]; text: string; caveats: Caveat[] };
   notes: string[];
+}
+
+export interface Caveat {
+  reason: string;
+  percent: number | null;
+  text: string;
 }
 
 export interface ExplainedBackend {
