@@ -386,6 +386,13 @@ async fn a_fallback_takes_over_and_says_so() {
     let answer = get(&caller, "gone.demo.mesh", "/who").await;
     assert_eq!((raw::status(&answer), raw::body(&answer)), (200, "spare-1"), "{answer}");
     assert_eq!(fallback(&answer), "application-unreachable; to=spare.demo");
+    // The same with a body, of which something has been sent there already.
+    let post = format!(
+        "POST /sum HTTP/1.1\r\nhost: gone.demo.mesh\r\ncontent-length: 5000\r\nconnection: close\r\n\r\n{}",
+        "x".repeat(5000)
+    );
+    let answer = raw::exchange(caller.outbound(), &post).await;
+    assert_eq!((raw::status(&answer), raw::body(&answer)), (200, "5000"), "{answer}");
 
     // An answer that is always the same, to HTTP and to gRPC.
     let answer = get(&caller, "fixed.demo.mesh", "/").await;

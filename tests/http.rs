@@ -197,6 +197,37 @@ async fn http2_end_to_end() {
 }
 
 #[tokio::test]
+async fn an_application_declared_http1_is_never_spoken_to_in_http2() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair = Pair::around(app.address(), "http").await;
+    soon("requests over HTTP/2 to an application of HTTP/1", async {
+        let connection = http2::connect(pair.caller.outbound()).await;
+        let mut sender = connection.ready().await.expect("it is open");
+        let request =
+            Request::get("http://app.demo.mesh/head?q=1").header("cookie", "a=1").header("cookie", "b=2");
+        let (response, _) = sender.send_request(request.body(()).expect("valid"), true).expect("it is sent");
+        let seen = http2::content(response.await.expect("an answer")).await;
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        assert!(seen.starts_with("GET /head?q=1 HTTP/1.1\n"), "{seen}");
+        assert!(seen.contains("host: app.demo.mesh\n") && seen.contains("cookie: a=1; b=2\n"), "{seen}");
+
+        let request = Request::post("http://app.demo.mesh/echo").body(()).expect("valid");
+        let mut sender = sender.ready().await.expect("it is open");
+        let (response, mut upload) = sender.send_request(request, false).expect("it is sent");
+        upload.send_data(Bytes::from_static(b"of no length that is known before"), true).expect("it is open");
+        let response = response.await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(
+            !response.headers().keys().any(|name| name.as_str().starts_with("x-pillion")),
+            "{response:?}"
+        );
+        assert_eq!(http2::content(response).await, b"of no length that is known before");
+    })
+    .await;
+    assert_eq!(app.requests(), 2);
+}
+
+#[tokio::test]
 async fn an_offer_to_change_to_http2_is_for_this_hop_only() {
     let app = HttpApp::start("app-1", Version::Http1).await;
     let pair = Pair::around(app.address(), "http").await;

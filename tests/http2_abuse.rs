@@ -4,15 +4,12 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsConnector;
 
 use crate::support::apps::{HttpApp, Version};
 use crate::support::http2::{self, Field, block, frame};
-use crate::support::mesh::spiffe_id;
 use crate::support::pair::Pair;
 use crate::support::{eventually, resident, soon, stalled};
 
@@ -240,13 +237,7 @@ async fn connect(pair: &Pair, entry: &str) -> Box<dyn Stream> {
     if entry == "outbound" {
         return Box::new(TcpStream::connect(pair.caller.outbound()).await.expect("it listens"));
     }
-    let config = pair.mesh.identity("client").client_config(&spiffe_id("app"), &[b"pillion/h2"]);
-    let mut config = rustls::ClientConfig::clone(&config);
-    config.enable_sni = true;
-    let stream = TcpStream::connect(pair.callee.addresses.inbound).await.expect("it listens");
-    let name = ServerName::try_from("8080.app.demo.mesh").expect("a valid name");
-    let connecting = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream);
-    Box::new(soon("a handshake", connecting).await.expect("it is a member of the mesh"))
+    Box::new(pair.member().await)
 }
 
 async fn endured(entry: &str) {

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -17,7 +18,7 @@ use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
 use crate::support::{eventually, http2, raw, soon};
 
 /// One service of the same workloads for each policy.
-const SERVICES: [(&str, &[&str]); 5] = [
+const SERVICES: [(&str, &[&str]); 6] = [
     ("plain", &["timeouts: { request: 1m }"]),
     ("safe", &["retry: { attempts: 2, backoff: { base: 1ms, max: 1ms } }"]),
     ("all", &["retry: { nonIdempotent: true, maxBodyBytes: 1000, backoff: { base: 1ms, max: 1ms } }"]),
@@ -28,7 +29,13 @@ const SERVICES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("hedged", &["hedge: { after: 50ms, budget: { minPerSecond: 100 } }"]),
+    // By a rule of a route alone.
+    ("ruled", &["timeouts: { request: 1m }"]),
 ];
+
+const RULED: &str = "---\n{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: ruled, namespace: demo}, \
+                     spec: {parentRefs: [{group: '', kind: Service, name: ruled}], rules: [{retry: {codes: [500], attempts: 3, \
+                     backoff: 1ms}, backendRefs: [{name: ruled, port: 80}]}]}}\n";
 
 fn documents(app_protocol: &str) -> String {
     let mut yaml = String::new();
@@ -42,7 +49,7 @@ fn documents(app_protocol: &str) -> String {
             lines.join("\n  ")
         );
     }
-    yaml
+    if app_protocol == "http" { yaml + RULED } else { yaml }
 }
 
 /// One request as an application saw it.
@@ -65,7 +72,10 @@ impl Log {
 }
 
 /// Fails on first attempts only, in the way that the path says.
-async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    log: Log,
+    request: Request<Incoming>,
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let attempt = text("x-pillion-attempt").and_then(|number| number.parse().ok());
@@ -77,22 +87,43 @@ async fn answer(log: Log, request: Request<Incoming>) -> Result<Response<Full<By
         grpc_timeout: text("grpc-timeout"),
         length: body.len(),
     });
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let grpc = |body| {
+        let mut response = Response::new(body);
+        response.headers_mut().insert("content-type", "application/grpc".parse().expect("a value"));
+        response
+    };
+    let code = if attempt.is_none() { "14" } else { "0" }.parse().expect("a value");
     match path.as_str() {
         "/down" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+        "/broken" => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
         "/test.Flaky/Call" => {
-            let code = if attempt.is_none() { "14" } else { "0" };
-            response = Response::new(Full::default());
-            response.headers_mut().insert("content-type", "application/grpc".parse().expect("a value"));
-            response.headers_mut().insert("grpc-status", code.parse().expect("a value"));
+            response = grpc(Full::default().boxed_unsync());
+            response.headers_mut().insert("grpc-status", code);
+        }
+        // As most servers do: headers, and trailers right after them.
+        "/test.Flaky/Late" => {
+            let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), code)]);
+            let frames = futures_util::stream::iter([Ok(Frame::trailers(trailers))]);
+            response = grpc(StreamBody::new(frames).boxed_unsync());
+        }
+        "/test.Flaky/Silent" => {
+            response = grpc(StreamBody::new(futures_util::stream::pending()).boxed_unsync());
         }
         _ if attempt.is_some() => {}
         "/flaky" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
         "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
         _ => {
+            let after = |seconds| SystemTime::now() + Duration::from_secs(seconds);
             if let Some(seconds) = path.strip_prefix("/later/") {
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 response.headers_mut().insert("retry-after", seconds.parse().expect("a value"));
+            } else if let Some(seconds) = path.strip_prefix("/until/") {
+                let date = httpdate::fmt_http_date(after(seconds.parse().expect("a number")));
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response.headers_mut().insert("retry-after", date.parse().expect("a value"));
+            } else if let Some(status) = path.strip_prefix("/status/") {
+                *response.status_mut() = status.parse().expect("a status");
             }
         }
     }
@@ -222,6 +253,23 @@ async fn what_may_be_repeated_is_and_nothing_else() {
     let (answer, seen) = world.get("safe", "/later/3600").await;
     assert_eq!((raw::status(&answer), seen.len()), (503, 1), "{answer}");
     assert_eq!(raw::header(&answer, "retry-after"), Some("3600"), "{answer}");
+    // Also by a date, whose second may be over already.
+    let (answer, seen) = world.get("safe", "/until/0").await;
+    assert_eq!((raw::status(&answer), seen.len()), (200, 2), "{answer}");
+    let (answer, seen) = world.get("safe", "/until/3600").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 1), "{answer}");
+    let refused = [("target", "safe.demo"), ("reason", "retry-after")];
+    world.until_counted("pillion_retries_refused_total", &refused, 2.0).await;
+
+    // A rule of a route asks for retries by itself: for its own statuses, as often as it says.
+    let (answer, seen) = world.get("ruled", "/status/500").await;
+    assert_eq!((raw::status(&answer), seen.len()), (200, 2), "{answer}");
+    let (answer, seen) = world.get("ruled", "/status/503").await;
+    assert_eq!((raw::status(&answer), seen.len()), (503, 1), "{answer}");
+    let (answer, seen) = world.get("ruled", "/broken").await;
+    assert_eq!((raw::status(&answer), seen.len()), (500, 4), "{answer}");
+    let (answer, seen) = world.send(Method::POST, "ruled", "/status/500", "", "pay").await;
+    assert_eq!((raw::status(&answer), seen.len()), (500, 1), "{answer}");
 }
 
 #[tokio::test]
@@ -270,9 +318,9 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
 async fn grpc_is_judged_by_its_status_and_repeated_only_on_request() {
     let world = World::start("grpc").await;
     let connection = http2::connect(world.caller.outbound()).await;
-    let call = async |service: &str| {
-        soon("a call", async {
-            let request = Request::post(format!("http://{service}.demo.mesh/test.Flaky/Call"))
+    let begin = async |service: &str, method: &str| {
+        soon("the head of an answer", async {
+            let request = Request::post(format!("http://{service}.demo.mesh/test.Flaky/{method}"))
                 .header("content-type", "application/grpc")
                 .header("te", "trailers")
                 .header("grpc-timeout", "20S")
@@ -281,20 +329,34 @@ async fn grpc_is_judged_by_its_status_and_repeated_only_on_request() {
             let mut connection = connection.clone().ready().await.expect("it takes a request");
             let (response, mut body) = connection.send_request(request, false).expect("it is sent");
             body.send_data(Bytes::from_static(&[0, 0, 0, 0, 0]), true).expect("an empty message");
-            let response = response.await.expect("an answer");
-            response.headers()["grpc-status"].to_str().expect("a number").to_owned()
+            response.await.expect("an answer")
         })
         .await
     };
-    assert_eq!(call("safe").await, "14", "gRPC's calls are POSTs");
-    assert_eq!(world.log.take().len(), 1);
-    assert_eq!(call("all").await, "0");
-    let seen = world.log.take();
-    assert_eq!(
-        seen.iter().map(|seen| (seen.attempt, seen.length)).collect::<Vec<_>>(),
-        [(None, 5), (Some(2), 5)]
-    );
-    for seen in seen {
+    let call = async |service: &str, method: &str| {
+        let mut response = begin(service, method).await;
+        let trailers = soon("trailers", response.body_mut().trailers()).await.expect("the call ends well");
+        let status = response.headers().get("grpc-status").cloned();
+        let status = status.or_else(|| trailers?.get("grpc-status").cloned()).expect("a status");
+        status.to_str().expect("a number").to_owned()
+    };
+    let mut all = Vec::new();
+    for method in ["Call", "Late"] {
+        assert_eq!(call("safe", method).await, "14", "gRPC's calls are POSTs");
+        assert_eq!(world.log.take().len(), 1);
+        assert_eq!(call("all", method).await, "0", "{method}");
+        let seen = world.log.take();
+        assert_eq!(
+            seen.iter().map(|seen| (seen.attempt, seen.length)).collect::<Vec<_>>(),
+            [(None, 5), (Some(2), 5)]
+        );
+        all.extend(seen);
+    }
+    // Nobody waits for the first message of a stream.
+    let silent = begin("all", "Silent").await;
+    assert_eq!(silent.status(), StatusCode::OK);
+    drop(silent);
+    for seen in all {
         let left: u64 = seen
             .grpc_timeout
             .as_deref()

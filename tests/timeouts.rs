@@ -1,12 +1,14 @@
 //! A request that takes longer than its policy allows is answered, and held against the endpoint that took so long.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::apps::{App, HttpApp, Version};
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, service};
 use crate::support::pair::{Pair, policy};
-use crate::support::{eventually, http2, raw};
+use crate::support::{eventually, http2, raw, soon};
 
 /// Answered long after every timeout here.
 const NEVER: &str = "/after-ms/60000";
@@ -47,6 +49,62 @@ async fn an_http2_caller_is_told_and_the_endpoint_has_failed() {
     let reason = response.headers().get("pillion-error").and_then(|value| value.to_str().ok());
     assert!(reason.is_some_and(|reason| reason.starts_with("request-timeout;")), "{reason:?}");
     until_failed(&pair).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_cut_off_and_one_that_moves_is_not() {
+    // Four words, one every 100 ms; then silence, with more promised.
+    let app = App::start(|mut stream| async move {
+        let mut buffer = [0; 1024];
+        let Ok(1..) = stream.read(&mut buffer).await else { return };
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n").await;
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..4 {
+            ticks.tick().await;
+            let _ = stream.write_all(b"word").await;
+        }
+        while let Ok(1..) = stream.read(&mut buffer).await {}
+    })
+    .await;
+    // No timeout of requests is in force, so nothing else ends it.
+    let pair = Pair::with(app.address, "http", &["timeouts: { idle: 1s }"], &[]).await;
+    let answer = pair.get("/").await;
+    assert_eq!((raw::status(&answer), raw::body(&answer)), (200, "wordwordwordword"), "{answer}");
+    eventually("it is counted as what it is", async || {
+        let metrics = pair.caller.metrics().await;
+        (metrics.sum("pillion_refusals_total", &[("reason", "idle-timeout")]) == 1.0).then_some(())
+    })
+    .await;
+    eventually("nothing is left of it", async || (pair.in_flight().await == (0.0, 0.0)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn work_that_comes_too_late_never_reaches_the_application() {
+    let app = HttpApp::start("app-1", Version::Http2).await;
+    let pair = Pair::around(app.address(), "kubernetes.io/h2c").await;
+    // The test is the caller's sidecar: a real one would not have sent it.
+    let mut connection = http2::handshake(pair.member().await).await;
+    for (patience, status, reason) in
+        [("0", StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded"), ("60000", StatusCode::OK, "")]
+    {
+        let (response, _) = connection
+            .send_request(
+                http::Request::get("http://app.demo.mesh/who")
+                    .header("x-pillion-timeout-ms", patience)
+                    .body(())
+                    .expect("a valid request"),
+                true,
+            )
+            .expect("the connection is open");
+        let response = soon("an answer", response).await.expect("an answer");
+        assert_eq!(response.status(), status, "{response:?}");
+        let error = response.headers().get("pillion-error").and_then(|value| value.to_str().ok());
+        assert_eq!(error.and_then(|error| error.split(';').next()).unwrap_or_default(), reason);
+    }
+    assert_eq!(app.requests(), 1);
+    let metrics = pair.callee.metrics().await;
+    let refused = [("direction", "inbound"), ("reason", "deadline-exceeded")];
+    assert_eq!(metrics.sum("pillion_refusals_total", &refused), 1.0);
 }
 
 #[tokio::test]

@@ -74,8 +74,14 @@ pub struct Breaker {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     Closed,
-    Open { until: Instant },
-    HalfOpen { probes: u32 },
+    Open {
+        until: Instant,
+    },
+    /// `since`: when the last probe began.
+    HalfOpen {
+        probes: u32,
+        since: Instant,
+    },
 }
 
 impl Breaker {
@@ -108,20 +114,25 @@ impl Breaker {
         match self.state {
             State::Closed => true,
             State::Open { until } => now >= until,
-            State::HalfOpen { probes } => probes < self.config.half_open_requests,
+            State::HalfOpen { probes, since } => self.takes_probe(probes, since, now),
         }
+    }
+
+    /// One that has found no answer for as long as the breaker was open does not keep its place for ever.
+    fn takes_probe(&self, probes: u32, since: Instant, now: Instant) -> bool {
+        probes < self.config.half_open_requests || now.saturating_duration_since(since) >= self.open_time()
     }
 
     /// Lets a request through. To be called only where [`Self::available`], or in panic.
     pub fn admit(&mut self, now: Instant) -> Permit {
-        let way = match &mut self.state {
+        let way = match self.state {
             State::Closed => Way::Pass,
-            State::Open { until } if now >= *until => {
-                self.state = State::HalfOpen { probes: 1 };
+            State::Open { until } if now >= until => {
+                self.state = State::HalfOpen { probes: 1, since: now };
                 Way::Probe
             }
-            State::HalfOpen { probes } if *probes < self.config.half_open_requests => {
-                *probes += 1;
+            State::HalfOpen { probes, since } if self.takes_probe(probes, since, now) => {
+                self.state = State::HalfOpen { probes: probes.saturating_add(1), since: now };
                 Way::Probe
             }
             State::Open { .. } | State::HalfOpen { .. } => Way::Panic,
@@ -186,7 +197,7 @@ impl Breaker {
                 random,
             );
         }
-        if let State::HalfOpen { probes } = &mut self.state {
+        if let State::HalfOpen { probes, .. } = &mut self.state {
             *probes = probes.saturating_sub(1);
         }
         None

@@ -99,6 +99,26 @@ fn half_open_lets_a_bounded_number_through() {
 }
 
 #[test]
+fn a_probe_that_is_never_answered_does_not_keep_its_place_for_ever() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
+    result(&mut breaker, now, false, 0.0);
+    let first = now + seconds(1);
+    let stuck = breaker.admit(first);
+    assert!(!breaker.available(first + Duration::from_millis(999)));
+    let second = first + seconds(1);
+    assert!(breaker.available(second), "as long as it was open is long enough");
+    let probe = breaker.admit(second);
+    assert!(probe.is_probe());
+    assert!(!breaker.available(second), "one more each time, no more");
+    assert!(!breaker.admit(second).is_probe());
+    // The late one's going away makes no place beyond the one that there is.
+    breaker.cancel(second, stuck, Duration::ZERO, 0.0);
+    assert!(!breaker.available(second));
+    assert_eq!(breaker.record(second, probe, answer(true), || true, 0.0), Some(Change::Closed));
+    assert_eq!(breaker.record(second, stuck, answer(false), || true, 0.0), None, "its time is over");
+}
+
+#[test]
 fn a_probe_that_waited_in_vain_has_failed() {
     let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1), start());
     result(&mut breaker, now, false, 0.0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pillion_api::{
-    model::{HealthCheck, Service, TrafficPolicy},
+    model::{HealthCheck, Protocol, Service, TrafficPolicy},
     name::ServiceName,
 };
 
@@ -78,10 +78,23 @@ impl OwnPolicies {
         called: Option<&ServiceName>,
         part: impl Fn(&'a TrafficPolicy) -> Option<T>,
     ) -> Option<(&'a ServiceName, T)> {
-        let of_port =
-            || self.holdings.iter().filter(|holding| holding.port == port).map(|holding| &*holding.service);
-        let meant = of_port().filter(|service| called.is_some_and(|called| *called == service.name));
-        meant.chain(of_port()).find_map(|service| Some((&service.name, part(&service.policy)?)))
+        self.of_port(port, called).find_map(|service| Some((&service.name, part(&service.policy)?)))
+    }
+
+    /// What a port of the application is declared to speak, by the service that is meant, else by the first that says so.
+    pub fn protocol(&self, port: u16, called: Option<&ServiceName>) -> Protocol {
+        let ports = self.of_port(port, called).flat_map(|service| &service.ports);
+        let mut declared = ports.filter(|it| it.target_port == port).map(|it| it.protocol);
+        declared.find(|protocol| *protocol != Protocol::Detect).unwrap_or(Protocol::Detect)
+    }
+
+    /// The services that lead to a port; the one that is meant comes first.
+    fn of_port(&self, port: u16, called: Option<&ServiceName>) -> impl Iterator<Item = &Service> {
+        let of_port = || {
+            self.holdings.iter().filter(move |holding| holding.port == port).map(|holding| &*holding.service)
+        };
+        let meant = of_port().filter(move |service| called.is_some_and(|called| *called == service.name));
+        meant.chain(of_port())
     }
 
     /// Whether a service is one of this workload's, with that port of the application.
@@ -111,6 +124,36 @@ mod tests {
     use pillion_api::wire;
 
     use super::*;
+
+    #[test]
+    fn a_port_speaks_what_the_service_says_that_is_meant() {
+        let declared = |name: &str, protocol: Protocol| {
+            let port = wire::ServicePort {
+                port: 80,
+                target_port: 8080,
+                protocol: protocol.into(),
+                ..Default::default()
+            };
+            let config =
+                wire::ServiceConfig { service: name.to_owned(), ports: vec![port], ..Default::default() };
+            Arc::new(Service::try_from(config).expect("a valid service"))
+        };
+        let own = OwnPolicies::new([
+            declared("a.n", Protocol::Detect),
+            declared("b.n", Protocol::Http1),
+            declared("c.n", Protocol::Http2),
+        ]);
+        for (port, called, expected) in [
+            (8080, Some("c.n"), Protocol::Http2),
+            (8080, Some("b.n"), Protocol::Http1),
+            (8080, Some("a.n"), Protocol::Http1),
+            (8080, None, Protocol::Http1),
+            (80, Some("b.n"), Protocol::Detect),
+        ] {
+            let called = called.map(|name| name.parse().expect("a name"));
+            assert_eq!(own.protocol(port, called.as_ref()), expected, "{port} {called:?}");
+        }
+    }
 
     fn service(name: &str, ports: &[(u32, u32)], request_timeout_ms: u32) -> Arc<Service> {
         let ports = ports.iter().map(|(port, target_port)| wire::ServicePort {

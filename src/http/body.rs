@@ -1,16 +1,17 @@
 //! A message body on its way through: whichever codec it comes from, as one type.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::{h1, h2::RecvBody};
+use super::{h1, h2::RecvBody, replay::Reader};
 use crate::error::Reason;
 
 /// What a body failed with; only ever logged or turned into a reset.
@@ -29,8 +30,17 @@ pub enum Body {
     Http2(RecvBody),
     /// Something is done to another body on its way.
     Wrapped(Box<dyn Wrapped>),
-    /// Any of these, which can be had back until it is read from.
-    Lent(Lent),
+    /// One of which what is read is kept.
+    Kept(Reader),
+    /// One whose first frame has come already.
+    Peeked(Box<Peeked>),
+}
+
+/// A body, and what it begins with.
+#[derive(Debug)]
+pub struct Peeked {
+    first: Option<Result<Frame<Bytes>, BodyError>>,
+    body: Body,
 }
 
 /// A body that may only be so long, and does not say how long it is.
@@ -99,32 +109,31 @@ impl<B> Wrapped for B where
 {
 }
 
-/// What is left to whoever lent a body.
-#[derive(Debug, Clone)]
-pub struct Lent(Rc<RefCell<Option<Box<Body>>>>);
-
-impl Lent {
-    /// The body, if nobody has begun to read it.
-    pub fn back(&self) -> Option<Body> {
-        self.with(Option::take).map(|body| *body)
-    }
-
-    fn with<T>(&self, what: impl FnOnce(&mut Option<Box<Body>>) -> T) -> T {
-        what(&mut self.0.borrow_mut())
-    }
-}
-
 impl Body {
     /// Of a message received over HTTP/2.
     pub fn from_http2(body: RecvBody) -> Self {
         if http_body::Body::is_end_stream(&body) { Self::Empty } else { Self::Http2(body) }
     }
 
-    /// Makes it one that can be had back.
-    pub fn lend(&mut self) -> Lent {
-        let lent = Lent(Rc::new(RefCell::new(Some(Box::new(std::mem::replace(self, Self::Empty))))));
-        *self = Self::Lent(lent.clone());
-        lent
+    /// Ready once its first frame is there, or its end. It is still to be read.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Empty | Self::Peeked(_) = self {
+            return Poll::Ready(());
+        }
+        let first = ready!(http_body::Body::poll_frame(Pin::new(&mut *self), cx));
+        let body = std::mem::replace(self, Self::Empty);
+        if first.is_some() {
+            *self = Self::Peeked(Box::new(Peeked { first, body }));
+        }
+        Poll::Ready(())
+    }
+
+    /// Its trailers, where it is known to begin with them: nothing else will come.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Peeked(peeked) => peeked.first.as_ref()?.as_ref().ok()?.trailers_ref(),
+            _ => None,
+        }
     }
 }
 
@@ -140,11 +149,8 @@ impl Progress for Body {
         match self {
             Self::Http1(incoming) => incoming.poll_progress(cx),
             Self::Wrapped(body) => body.poll_progress(cx),
-            Self::Lent(lent) => lent.with(|body| {
-                if let Some(body) = body {
-                    body.poll_progress(cx);
-                }
-            }),
+            Self::Kept(reader) => reader.poll_progress(cx),
+            Self::Peeked(peeked) => peeked.body.poll_progress(cx),
             _ => {}
         }
     }
@@ -169,12 +175,13 @@ impl http_body::Body for Body {
             Self::Http1(incoming) => incoming.poll_frame(cx),
             Self::Http2(recv) => Pin::new(recv).poll_frame(cx),
             Self::Wrapped(body) => Pin::new(body).poll_frame(cx),
-            Self::Lent(lent) => match lent.back() {
-                Some(body) => {
-                    *this = body;
+            Self::Kept(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Peeked(peeked) => match peeked.first.take() {
+                Some(first) => Poll::Ready(Some(first)),
+                None => {
+                    *this = std::mem::replace(&mut peeked.body, Self::Empty);
                     Pin::new(this).poll_frame(cx)
                 }
-                None => Poll::Ready(Some(Err("the body was taken back".into()))),
             },
         }
     }
@@ -186,7 +193,8 @@ impl http_body::Body for Body {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(recv) => recv.is_end_stream(),
             Self::Wrapped(body) => body.is_end_stream(),
-            Self::Lent(lent) => lent.with(|body| body.as_ref().is_some_and(|body| body.is_end_stream())),
+            Self::Kept(reader) => reader.is_end_stream(),
+            Self::Peeked(peeked) => peeked.first.is_none() && peeked.body.is_end_stream(),
         }
     }
 
@@ -197,9 +205,10 @@ impl http_body::Body for Body {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(recv) => recv.size_hint(),
             Self::Wrapped(body) => body.size_hint(),
-            Self::Lent(lent) => {
-                lent.with(|body| body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint()))
-            }
+            Self::Kept(reader) => reader.size_hint(),
+            // Of what has been read, only its length is known now.
+            Self::Peeked(peeked) if peeked.first.is_none() => peeked.body.size_hint(),
+            Self::Peeked(_) => SizeHint::default(),
         }
     }
 }
@@ -211,25 +220,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_comes_back_until_it_is_read_from() {
-        let full = || Body::Full(Bytes::from_static(b"abc"));
-        let mut body = full();
-        let lent = body.lend();
-        assert_eq!(
-            (http_body::Body::size_hint(&body).exact(), http_body::Body::is_end_stream(&body)),
-            (Some(3), false)
-        );
-        drop(body);
-        let back = lent.back().expect("nobody has read it");
-        assert_eq!(back.collect().await.expect("a body").to_bytes(), "abc");
-
-        let mut body = full();
-        let lent = body.lend();
+    async fn who_looks_at_the_first_frame_takes_nothing_away() {
+        let mut body = Body::Full(Bytes::from_static(b"abc"));
+        std::future::poll_fn(|cx| body.poll_first(cx)).await;
+        std::future::poll_fn(|cx| body.poll_first(cx)).await;
+        assert!(body.trailers().is_none() && !http_body::Body::is_end_stream(&body));
         assert_eq!(body.collect().await.expect("a body").to_bytes(), "abc");
-        assert!(lent.back().is_none());
 
-        let mut empty = Body::Empty;
-        empty.lend();
-        assert!(http_body::Body::is_end_stream(&empty));
+        let mut empty = Body::Full(Bytes::new());
+        std::future::poll_fn(|cx| empty.poll_first(cx)).await;
+        assert_eq!(empty.collect().await.expect("a body").to_bytes(), "");
+
+        let trailers = HeaderMap::from_iter([(http::header::AGE, http::HeaderValue::from_static("7"))]);
+        let first = Some(Ok(Frame::trailers(trailers.clone())));
+        let mut body = Body::Peeked(Box::new(Peeked { first, body: Body::Empty }));
+        assert_eq!(body.trailers(), Some(&trailers));
+        assert!(!http_body::Body::is_end_stream(&body));
+        let frame = body.frame().await.expect("trailers").expect("trailers");
+        assert_eq!(frame.trailers_ref(), Some(&trailers));
+        assert!(http_body::Body::is_end_stream(&body) && body.frame().await.is_none());
     }
 }

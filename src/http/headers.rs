@@ -250,6 +250,15 @@ pub fn to_http2<B>(request: &mut Request<B>, authority: Authority) {
     *request.version_mut() = http::Version::HTTP_2;
 }
 
+/// Makes one `Cookie` field of what HTTP/2 may send as several (RFC 9113 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let joined = HeaderValue::from_bytes(&all.join(&b"; "[..])).expect("of values");
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// Rewrites a request into HTTP/1's origin form, with its authority in `Host`.
 pub fn to_http1<B>(request: &mut Request<B>) {
     if let Some(authority) = request.uri().authority() {
@@ -283,6 +292,13 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         map
+    }
+
+    #[test]
+    fn cookies_are_one_field() {
+        let mut headers = map(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2; c=3"), ("x", "y")]));
     }
 
     #[test]

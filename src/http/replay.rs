@@ -1,4 +1,4 @@
-//! A request's body that can be sent again: what has been sent of it is kept, up to a bound.
+//! A request's body that can be sent again, by a retry, a hedge or a fallback: what has been sent of it is kept, up to a bound.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,6 +13,8 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::body::{Body, BodyError, Progress};
 
+/// The most of a body that is kept where no policy says how much, bytes.
+pub const USUAL: usize = 64 * 1024;
 /// What a frame counts for at least: keeping many small ones costs, too.
 const LEAST: usize = 64;
 
@@ -36,7 +38,7 @@ impl Room {
     }
 }
 
-/// A body of which each attempt has a reader of its own.
+/// A body of which each attempt has a reader of its own. When the last of them is dropped, there will be no other reader.
 #[derive(Debug)]
 pub struct Replay(Rc<RefCell<State>>);
 
@@ -49,6 +51,8 @@ struct State {
     size: usize,
     most: usize,
     room: Rc<Room>,
+    /// Who may want another reader.
+    replays: usize,
     /// Frames that the source has given.
     passed: usize,
     ended: bool,
@@ -63,35 +67,54 @@ enum Kept {
 }
 
 impl Replay {
-    /// Keeps at most `most` bytes, if there is `room`.
-    pub fn new(source: Body, most: usize, room: Rc<Room>) -> Self {
-        Self(Rc::new(RefCell::new(State {
-            source,
-            kept: Vec::new(),
-            keeping: true,
-            size: 0,
-            most,
-            room,
-            passed: 0,
-            ended: false,
-            waiting: Vec::new(),
-        })))
+    /// Keeps at most `most` bytes of a body, if there is `room`, or more where somebody else wants more of it. Gives its first
+    /// reader, too.
+    pub fn of(body: Body, most: usize, room: &Rc<Room>) -> (Body, Self) {
+        let reader = match body {
+            Body::Kept(reader) if reader.next == 0 => reader,
+            source => Reader { state: Rc::new(RefCell::new(State::new(source, room.clone()))), next: 0 },
+        };
+        let replay = Self(reader.state.clone());
+        {
+            let mut state = reader.state.borrow_mut();
+            state.most = state.most.max(most);
+            state.replays += 1;
+        }
+        (Body::Kept(reader), replay)
     }
 
     /// The whole body, from its beginning. `None`: more of it has been sent than is kept.
     pub fn reader(&self) -> Option<Body> {
         let state = self.0.borrow();
         let whole = state.keeping || state.passed == 0;
-        whole.then(|| Body::Wrapped(Box::new(Reader { state: self.0.clone(), next: 0 })))
+        whole.then(|| Body::Kept(Reader { state: self.0.clone(), next: 0 }))
     }
+}
 
-    /// There will be no other reader.
-    pub fn release(&self) {
-        self.0.borrow_mut().keeping = false;
+impl Drop for Replay {
+    fn drop(&mut self) {
+        let mut state = self.0.borrow_mut();
+        state.replays -= 1;
+        state.keeping &= state.replays > 0;
     }
 }
 
 impl State {
+    fn new(source: Body, room: Rc<Room>) -> Self {
+        Self {
+            source,
+            kept: Vec::new(),
+            keeping: true,
+            size: 0,
+            most: 0,
+            room,
+            replays: 0,
+            passed: 0,
+            ended: false,
+            waiting: Vec::new(),
+        }
+    }
+
     fn forget(&mut self) {
         self.keeping = false;
         self.kept = Vec::new();
@@ -179,7 +202,7 @@ impl Drop for State {
 
 /// One attempt's body.
 #[derive(Debug)]
-struct Reader {
+pub struct Reader {
     state: Rc<RefCell<State>>,
     next: usize,
 }
@@ -256,6 +279,10 @@ mod tests {
         Body::Wrapped(Box::new(Slowly(frames.to_vec(), false)))
     }
 
+    fn replay(source: Body, most: usize, room: &Rc<Room>) -> Replay {
+        Replay::of(source, most, room).1
+    }
+
     async fn all(body: Body) -> Result<Bytes, BodyError> {
         Ok(body.collect().await?.to_bytes())
     }
@@ -263,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn every_reader_gets_all_of_it_also_two_at_a_time() {
         let room = Room::new(1000);
-        let replay = Replay::new(slowly(&[b"one", b"two", b"three"]), 1000, room.clone());
+        let replay = replay(slowly(&[b"one", b"two", b"three"]), 1000, &room);
         let (first, second) = (replay.reader().expect("whole"), replay.reader().expect("whole"));
         let (first, second) = tokio::join!(all(first), all(second));
         assert_eq!(first.expect("whole"), "onetwothree");
@@ -276,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_is_dropped_leaves_nobody_asleep() {
-        let replay = Replay::new(slowly(&[b"one", b"two"]), 1000, Room::new(1000));
+        let replay = replay(slowly(&[b"one", b"two"]), 1000, &Room::new(1000));
         let (first, second) = (replay.reader().expect("whole"), replay.reader().expect("whole"));
         let mut reading = Box::pin(all(second));
         assert!(futures_util::poll!(&mut reading).is_pending());
@@ -290,7 +317,7 @@ mod tests {
         for (most, room) in [(300, 1000), (1000, 300)] {
             let room = Room::new(room);
             let whole = room.0.get();
-            let replay = Replay::new(slowly(&[BIG, BIG, BIG]), most, room.clone());
+            let replay = replay(slowly(&[BIG, BIG, BIG]), most, &room);
             let (first, behind) = (replay.reader().expect("whole"), replay.reader().expect("whole"));
             assert_eq!(all(first).await.expect("whole").len(), 600);
             assert!(replay.reader().is_none());
@@ -302,13 +329,26 @@ mod tests {
     #[tokio::test]
     async fn what_is_released_is_kept_no_longer_than_needed() {
         let room = Room::new(1000);
-        let replay = Replay::new(slowly(&[b"one", b"two"]), 1000, room.clone());
+        let replay = replay(slowly(&[b"one", b"two"]), 1000, &room);
         let mut reader = replay.reader().expect("whole");
         reader.frame().await.expect("a frame").expect("data");
-        replay.release();
+        drop(replay);
         assert_eq!(room.0.get(), 1000 - LEAST);
         assert_eq!(all(reader).await.expect("the rest"), "two");
         assert_eq!(room.0.get(), 1000);
-        assert!(replay.reader().is_none());
+    }
+
+    #[tokio::test]
+    async fn two_who_may_repeat_it_keep_it_once_and_for_the_one_who_wants_more() {
+        let room = Room::new(1000);
+        let (body, fallback) = Replay::of(slowly(&[b"one", b"two"]), 100, &room);
+        let (body, retries) = Replay::of(body, 1000, &room);
+        assert_eq!(all(body).await.expect("whole"), "onetwo");
+        assert_eq!(room.0.get(), 1000 - 2 * LEAST);
+        drop(retries);
+        let body = fallback.reader().expect("still whole");
+        drop(fallback);
+        assert_eq!(all(body).await.expect("whole"), "onetwo");
+        assert_eq!(room.0.get(), 1000);
     }
 }

@@ -1,4 +1,7 @@
 //! A body that is read twice: by its receiver as ever, and by somebody else as far as that one keeps up.
+//!
+//! No reader of a [`Replay`](super::replay::Replay): that one keeps a body from its beginning, and any reader fetches more of it;
+//! a copy follows one of any length, and never has more fetched than its receiver takes.
 
 use std::{
     cell::RefCell,

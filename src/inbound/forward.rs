@@ -1,8 +1,10 @@
-//! The inbound tail: to the application, in the HTTP version that the caller spoke to its own sidecar.
+//! The inbound tail: to the application, in the HTTP version that the caller spoke to its own sidecar, unless the application
+//! is declared not to know that one.
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use http::{HeaderValue, Request, Response};
+use pillion_api::model::Protocol;
 use tokio::time::Instant;
 
 use super::{Inbound, policies::Held};
@@ -146,6 +148,11 @@ impl FromPeer {
             request.headers_mut().insert(headers::CLIENT_CERTIFICATE, proven.clone());
         }
         let version = if was_http1 {
+            headers::to_http1(&mut request);
+            Version::Http1
+        } else if self.held.protocol() == Protocol::Http1 && !headers::is_grpc(request.headers()) {
+            // Declared `http`, as Istio takes it, too: HTTP/2 would be reset by most such applications. gRPC is HTTP/2 always.
+            headers::join_cookies(request.headers_mut());
             headers::to_http1(&mut request);
             Version::Http1
         } else {

@@ -1,7 +1,7 @@
 //! What holds for each of the workload's ports, as one worker knows it, and the counts that all workers share.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::{
@@ -11,7 +11,7 @@ use std::{
 };
 
 use pillion_api::{
-    model::{Concurrency, RateLimit, RequestLimits},
+    model::{Concurrency, Protocol, RateLimit, RequestLimits},
     name::ServiceName,
 };
 use pillion_certs::SpiffeId;
@@ -185,9 +185,9 @@ impl Holds {
     }
 }
 
-/// What holds on one way to one port now. Kept by the connections that came this way.
+/// What holds on one way to one port now, and what is spoken there. Kept by the connections that came this way.
 #[derive(Debug, Default)]
-pub(super) struct Slot(RefCell<Option<Rc<Holds>>>);
+pub(super) struct Slot(RefCell<Option<Rc<Holds>>>, Cell<Protocol>);
 
 /// A port, and the service that is meant where it is one of ours.
 type Way = (u16, Option<ServiceName>);
@@ -227,7 +227,8 @@ impl Policies {
         // Ports that nobody declares are as many as callers like to try.
         slots.retain(|_, slot| Rc::strong_count(slot) > 1);
         let holds = Holds::find(&own, port, called, &self.shared).map(Rc::new);
-        slots.entry(key).or_insert(Rc::new(Slot(RefCell::new(holds)))).clone()
+        let protocol = Cell::new(own.protocol(port, called));
+        slots.entry(key).or_insert(Rc::new(Slot(RefCell::new(holds), protocol))).clone()
     }
 
     fn refresh(&self) {
@@ -235,6 +236,7 @@ impl Policies {
         for ((port, called), slot) in &*self.slots.borrow() {
             let holds = Holds::find(&own, *port, called.as_ref(), &self.shared).map(Rc::new);
             // What held before goes after what holds now has found its counts.
+            slot.1.set(own.protocol(*port, called.as_ref()));
             let before = slot.0.replace(holds);
             drop(before);
         }
@@ -257,6 +259,11 @@ impl Held {
     /// Whether nothing does.
     pub(super) fn is_none(&self) -> bool {
         self.slot.0.borrow().is_none()
+    }
+
+    /// What the application is declared to speak there.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.slot.1.get()
     }
 
     /// What its requests have to pass.

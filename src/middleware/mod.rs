@@ -5,17 +5,16 @@
 //! |---|---|
 //! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
 //! | [`limit`] | before any work is done for a request that may not be taken |
-//! | [`fault`] | what a policy has the caller see, before anything else happens to its request |
 //! | [`guard`]: [`rate`], sizes, [`concurrency`] | the callee's own policies, where it has any: as the caller sent it, before anything is done for it |
 //! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
 //! | deadline | around all that waits; the tail keeps to it too, and knows whom it was that did not answer |
+//! | [`idle`] | hears when the request's body moves |
 //! | the tail | chooses who gets the request, and sends it |
 //! | refusal → answer | every error becomes an answer that says who, where and why |
 //! | response headers | as on the way in |
 //! | [`record`] ends | with the response's last byte |
 
 pub mod concurrency;
-pub mod fault;
 pub mod guard;
 pub mod idle;
 pub mod limit;
@@ -24,13 +23,12 @@ pub mod record;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
 use self::{
-    fault::Injector,
-    guard::{Admitted, Guard},
+    guard::Guard,
     idle::Idle,
     limit::Limit,
     record::{End, Recorded, Recording},
@@ -51,8 +49,6 @@ pub struct Policy<'a> {
     pub edge: Rc<Edge>,
     /// On requests under way.
     pub limit: Option<&'a Limit>,
-    /// What the caller is made to see.
-    pub faults: Option<&'a Injector>,
     /// The workload's own policies, on its inbound side.
     pub guard: Option<&'a Guard>,
     /// For the whole request.
@@ -74,7 +70,6 @@ impl<'a> Policy<'a> {
             voice,
             edge,
             limit: None,
-            faults: None,
             guard: None,
             timeout: None,
             idle: None,
@@ -138,26 +133,25 @@ where
 
     let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
-    let (mut upgrade, mut mark) = (None, None);
+    let mut upgrade = None;
     let served = match policy.limit.map(Limit::enter).transpose() {
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);
-            let passed = match (policy.faults, policy.guard) {
-                (None, None) => Ok(()),
+            let passed = match policy.guard {
+                None => Ok(()),
                 // Boxed, so that requests without such policies have no memory for it.
-                (faults, guard) => {
-                    let passing = pass(&mut request, started, deadline, faults, guard);
-                    Box::pin(passing).await.map(|(marked, admitted)| {
-                        mark = marked;
-                        recording.admitted(admitted);
-                    })
-                }
+                Some(guard) => Box::pin(guard.admit(&mut request, started))
+                    .await
+                    .map(|admitted| recording.admitted(admitted)),
             };
             match passed {
                 Err(refusal) => Served::refused(refusal),
                 Ok(()) => {
                     upgrade = prepare(&mut request, policy.voice.hop, policy.request_headers);
+                    if let Some(idle) = &policy.idle {
+                        request = request.map(|body| idle.watch(body));
+                    }
                     match deadline {
                         None => tail(request).await,
                         // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
@@ -191,29 +185,7 @@ where
     if let Some(modifier) = policy.response_headers {
         modifier.apply(response.headers_mut());
     }
-    if let Some(mark) = mark {
-        response.headers_mut().insert(fault::FAULT, *mark);
-    }
     recording.until_the_last_byte(response, grpc, deadline, policy.idle)
-}
-
-/// What only few requests have to pass. Gives what the response is marked with.
-async fn pass(
-    request: &mut Request<Body>,
-    started: Instant,
-    deadline: Option<(Instant, Reason)>,
-    faults: Option<&Injector>,
-    guard: Option<&Guard>,
-) -> Result<(Option<Box<HeaderValue>>, Option<Admitted>), Refusal> {
-    let mark = match faults {
-        None => None,
-        Some(faults) => faults.inject(request, deadline).await?,
-    };
-    let admitted = match guard {
-        None => None,
-        Some(guard) => Some(guard.admit(request, started).await?),
-    };
-    Ok((mark, admitted))
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.

@@ -63,8 +63,8 @@ impl<E: End> Recording<E> {
         self.place = place;
     }
 
-    pub(super) fn admitted(&mut self, admitted: Option<Admitted>) {
-        self.admitted = admitted.map(Box::new);
+    pub(super) fn admitted(&mut self, admitted: Admitted) {
+        self.admitted = Some(Box::new(admitted));
     }
 
     /// The request was answered, or not, for a reason that its admission may know better.

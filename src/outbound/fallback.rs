@@ -1,7 +1,7 @@
 //! What takes over where a service cannot serve: another service, or an answer that is always the same. One step, never a
 //! circle: the fallback of a fallback does not count.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use ::http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -20,11 +20,10 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::{
-        Body, InterimSink,
-        body::Lent,
-        client,
+        Body, InterimSink, client,
         headers::{self, ERROR, FALLBACK},
         refusal::percent_encoded,
+        replay::{Replay, Room},
     },
     middleware::{Served, record::End},
     telemetry::{edge::Outcome, names::Metric},
@@ -74,24 +73,29 @@ fn failure(served: &Served<Held>) -> Option<Refusal> {
     }
 }
 
-/// A request that can be had once more, as long as nobody has read from its body.
+/// A request that can be had once more, as long as no more of its body has been sent than is kept.
 struct Spare {
     head: Request<Body>,
     /// `None`: it has none.
-    body: Option<Lent>,
+    body: Option<Replay>,
 }
 
 impl Spare {
-    fn of(request: &mut Request<Body>) -> Self {
-        let bodiless = http_body::Body::is_end_stream(request.body());
-        let body = (!bodiless).then(|| request.body_mut().lend());
-        Self { head: client::head_of(request), body }
+    /// Keeps at most `most` bytes, if there is room.
+    fn of(request: Request<Body>, most: usize, room: &Rc<Room>) -> (Request<Body>, Self) {
+        let head = client::head_of(&request);
+        if http_body::Body::is_end_stream(request.body()) {
+            return (request, Self { head, body: None });
+        }
+        let (parts, body) = request.into_parts();
+        let (body, replay) = Replay::of(body, most, room);
+        (Request::from_parts(parts, body), Self { head, body: Some(replay) })
     }
 
     fn back(self) -> Option<Request<Body>> {
         match self.body {
             None => Some(self.head),
-            Some(lent) => lent.back().map(|body| self.head.map(|_| body)),
+            Some(replay) => replay.reader().map(|body| self.head.map(|_| body)),
         }
     }
 }
@@ -102,14 +106,14 @@ impl Outbound {
     pub(super) async fn send_or_fall_back(
         &self,
         fallback: Arc<Fallback>,
-        mut request: Request<Body>,
+        request: Request<Body>,
         authority: Authority,
         now: Instant,
         to: Destination<'_>,
         plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let spare = Spare::of(&mut request);
+        let (request, spare) = Spare::of(request, plan.kept(), &self.kept);
         let mut served = self.send(request, authority.clone(), now, to, plan, interim).await;
         let Some(refusal) = failure(&served).filter(|refusal| covers(&fallback, refusal.reason)) else {
             return served;
@@ -188,7 +192,7 @@ impl Outbound {
         &self,
         service: &pillion_api::name::ServiceName,
         port: u16,
-    ) -> Result<(std::rc::Rc<Service>, u16), Refusal> {
+    ) -> Result<(Rc<Service>, u16), Refusal> {
         let backend = self.services.get(service, Instant::now()).await?;
         let found = backend.config()?.port(port).map(|port| port.target_port);
         let target =

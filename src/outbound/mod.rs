@@ -5,6 +5,7 @@ mod attempt;
 pub mod connections;
 mod destination;
 mod fallback;
+mod fault;
 mod filters;
 mod http;
 mod mirror;

@@ -1,10 +1,11 @@
-//! The outbound tail's first half: which policy holds for a request, and which backend by the service's routes.
+//! The outbound tail: which policy holds for a request, which backend gets it by the service's routes, and what is done to it
+//! and to its response on the way.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, Backend, BackendFilters, Fallback, RouteRule},
+    model::{self, Backend, BackendFilters, Fallback, Filters, HeaderModifier, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -14,6 +15,7 @@ use super::{
     Outbound, Target,
     attempt::{Destination, Held, Plan},
     fallback::{covers, stepped_in},
+    fault::{Fate, Mark},
     filters,
     services::Service,
     session::{self, Token},
@@ -22,8 +24,21 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink, deadline},
-    middleware::{self, Policy, Served, Timeout, fault, idle::Idle, record::Recorded},
+    middleware::{self, Policy, Served, Timeout, idle::Idle, record::Recorded},
 };
+
+/// One request, and what was found to hold for it.
+struct Call<'a> {
+    /// Whom the caller has named.
+    service: &'a Rc<Service>,
+    /// As it was when the request came.
+    config: &'a model::Service,
+    target: &'a Target,
+    decision: Decision<'a>,
+    /// Until when it may take, and which limit that is.
+    whole: Option<(Instant, Timeout)>,
+    interim: &'a dyn InterimSink,
+}
 
 impl Outbound {
     /// Takes a request for a service down the chain.
@@ -43,151 +58,135 @@ impl Outbound {
                 return Box::pin(self.refuse(request, self.refused_edge(), refusal)).await;
             }
         };
-        let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
         // Routes are for the service; whoever names an endpoint means that one.
         let decision = match target.endpoint {
-            None => route::choose(&config, target.port, self.namespace(), head),
+            None => route::choose(&config, target.port, self.namespace(), head(&request)),
             Some(_) => Decision::Direct,
         };
-        let rule = match decision {
-            Decision::Rule(rule) => Some(rule),
-            Decision::Direct | Decision::NoMatch => None,
-        };
+        let rule = rule(decision);
+        let timeout = rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout);
+        let timeout = Timeout::of(timeout, deadline::asked(request.headers()));
         // As many requests as may be are under way, but a fallback is there for that.
         let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
-        let faults = service.faults();
+        let changes =
+            |changes: fn(&RouteRule) -> &HeaderModifier| rule.map(changes).filter(|it| !it.is_empty());
         let policy = Policy {
             voice: &self.voice,
             edge: service.edge.clone(),
             limit: limited.is_none().then_some(&service.requests),
-            faults: faults.as_deref(),
             guard: None,
-            timeout: Timeout::of(
-                rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout),
-                deadline::asked(request.headers()),
-            ),
+            timeout,
             idle: config.policy.stream_idle_timeout.map(|most| Idle::new(most, now)),
             open: &self.open,
-            request_headers: rule.map(|rule| &rule.request_headers).filter(|changes| !changes.is_empty()),
-            response_headers: rule.map(|rule| &rule.response_headers).filter(|changes| !changes.is_empty()),
+            request_headers: changes(|rule| &rule.request_headers),
+            response_headers: changes(|rule| &rule.response_headers),
         };
-        let whole = policy.timeout.map(|timeout| (now + timeout.after, timeout));
-        let idle = policy.idle.clone();
-        let tail = |mut request: Request<Body>| async {
-            if matches!(decision, Decision::NoMatch) {
-                return Served::refused(Refusal::new(Reason::RouteNotMatched, &target.service));
-            }
-            if let Some((_, Timeout { after: Duration::ZERO, reason })) = whole {
-                return Served::refused(reason);
-            }
-            if let Some(idle) = idle {
-                request = request.map(|body| idle.watch(body));
-            }
-            if let Some((fallback, refusal)) = limited {
-                let plan = Plan::of(rule, [&config.policy, &config.policy], &request, whole);
-                let answer = self.fall_back(&fallback, refusal, request, authority, &service, plan, interim);
-                return Box::pin(answer).await;
-            }
-            let mut authority = authority;
-            let filtered = rule.and_then(|rule| Some((rule, rule.filters.as_deref()?)));
-            if let Some((rule, filters)) = filtered
-                && let Some(redirect) = &filters.redirect
-            {
-                let answer = filters::redirect(redirect, rule, &request, &authority, target.port);
-                return Served { result: Ok(answer), edge: None, end: None };
-            }
-            let session = rule.and_then(|rule| rule.session.as_ref());
-            let had = session.and_then(|session| Token::of(session, request.headers(), session::now()));
-            match self.backend(&service, &config, target.port, rule, had).await {
-                Ok(Chosen { backend, port, session: with, changes }) => {
-                    if let Some((rule, filters)) = filtered {
-                        if let Some(rewrite) = &filters.rewrite {
-                            filters::rewrite(rewrite, rule, &mut request, &mut authority);
-                        }
-                        request =
-                            self.mirror(&filters.mirrors, request, &authority, whole.map(|(_, it)| it.after));
-                    }
-                    if let Some(changes) = changes {
-                        changes.request_headers.apply(request.headers_mut());
-                    }
-                    let mark = match backend.faults().filter(|_| !Rc::ptr_eq(&backend, &service)) {
-                        None => None,
-                        // Those of the service called have been seen already.
-                        Some(faults) => {
-                            match Box::pin(
-                                faults.inject(&request, whole.map(|(at, timeout)| (at, timeout.reason))),
-                            )
-                            .await
-                            {
-                                Ok(mark) => mark,
-                                Err(refusal) => return Served::refused(refusal),
-                            }
-                        }
-                    };
-                    let endpoint = target.endpoint.as_deref();
-                    let source = &*self.needs.workload;
-                    let steering = Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
-                    let (key, kept) = (steering.key, had.map(Token::endpoint));
-                    let to = Destination {
-                        called: &service,
-                        backend: &backend,
-                        port,
-                        endpoint,
-                        key,
-                        session: kept,
-                    };
-                    let other = if Rc::ptr_eq(&backend, &service) { None } else { backend.config().ok() };
-                    let own = other.as_ref().map_or(&config.policy, |config| &config.policy);
-                    let plan = Plan::of(rule, [own, &config.policy], &request, whole);
-                    let fallback = if endpoint.is_none() { backend.fallback() } else { None };
-                    let mut served = match fallback {
-                        None => self.send(request, authority, now, to, plan, interim).await,
-                        Some(fallback) => {
-                            let sent =
-                                self.send_or_fall_back(fallback, request, authority, now, to, plan, interim);
-                            Box::pin(sent).await
-                        }
-                    };
-                    if let (Some(changes), Ok(response)) = (changes, &mut served.result) {
-                        changes.response_headers.apply(response.headers_mut());
-                    }
-                    let mut served = steering.mark(served);
-                    fault::mark(mark, &mut served.result);
-                    match session {
-                        // Who has stepped in is not whom the client is to come back to.
-                        Some(_) if stepped_in(&served) => served,
-                        Some(session) => session::mark(session, had, with, served),
-                        None => served,
-                    }
-                }
-                Err(refusal) => Served::refused(refusal),
-            }
-        };
+        // Its matches are about what the caller has sent.
+        let mut fate = None;
+        self.fate(&mut fate, &service, &request);
+        let whole = timeout.map(|timeout| (now + timeout.after, timeout));
+        let call = Call { service: &service, config: &config, target, decision, whole, interim };
+        let tail = |request| self.tail(request, authority, &call, limited, fate);
         middleware::run(request, now, policy, tail).await
     }
 
+    /// What is asked of routes first, then who gets the request, then the sending.
+    async fn tail(
+        self: &Rc<Self>,
+        mut request: Request<Body>,
+        mut authority: Authority,
+        call: &Call<'_>,
+        limited: Option<Box<Instead>>,
+        mut fate: Option<Box<Fate>>,
+    ) -> Served<Held> {
+        if let Some(refusal) = call.refusal() {
+            return Served::refused(refusal);
+        }
+        if let Some(answer) = call.redirect(&request, &authority) {
+            return Served { result: Ok(answer), edge: None, end: None };
+        }
+        call.rewrite(&mut request, &mut authority);
+        if let Some(limited) = limited {
+            let Instead { fallback, refusal } = *limited;
+            let plan = call.plan(&call.config.policy, &request);
+            let answer =
+                self.fall_back(&fallback, refusal, request, authority, call.service, plan, call.interim);
+            return Box::pin(answer).await;
+        }
+
+        let had = call.token(&request);
+        let chosen = match self.choose(call, had).await {
+            Ok(chosen) => chosen,
+            Err(refusal) => return Served::refused(refusal),
+        };
+        let backend = &chosen.backend;
+        if let Some((_, Filters { mirrors, .. })) = call.filters() {
+            request = self.mirror(mirrors, request, &authority, call.whole.map(|(_, it)| it.after));
+        }
+        chosen.change_request(&mut request);
+        if !Rc::ptr_eq(backend, call.service) {
+            self.fate(&mut fate, backend, &request);
+        }
+        let mark = match fate {
+            None => Ok(Mark::NONE),
+            Some(fate) => Box::pin(fate.befall(call.whole.map(|(at, it)| (at, it.reason)))).await,
+        };
+        let mark = match mark {
+            Ok(mark) => mark,
+            Err(refusal) => return Served::refused(refusal),
+        };
+
+        let steering = Steering::of(backend, &request, &self.needs.workload, &mut *self.random.borrow_mut());
+        let to = Destination {
+            called: call.service,
+            backend,
+            port: chosen.port,
+            endpoint: call.target.endpoint.as_deref(),
+            key: steering.key,
+            session: had.map(Token::endpoint),
+        };
+        let other = if Rc::ptr_eq(backend, call.service) { None } else { backend.config().ok() };
+        let plan = call.plan(other.as_ref().map_or(&call.config.policy, |config| &config.policy), &request);
+        let fallback = if to.endpoint.is_none() { backend.fallback() } else { None };
+        let now = Instant::now();
+        let mut served = match fallback {
+            None => self.send(request, authority, now, to, plan, call.interim).await,
+            Some(fallback) => {
+                Box::pin(self.send_or_fall_back(fallback, request, authority, now, to, plan, call.interim))
+                    .await
+            }
+        };
+        chosen.change_response(&mut served);
+        let mut served = steering.mark(served);
+        mark.put(&mut served.result);
+        call.keep(had, chosen.session, served)
+    }
+
+    /// What of the faults of a service falls to a request.
+    fn fate(&self, fate: &mut Option<Box<Fate>>, service: &Service, request: &Request<Body>) {
+        if let Some(faults) = service.faults() {
+            let mut random = self.random.borrow_mut();
+            let fate = fate.get_or_insert_default();
+            fate.add(&faults, head(request), Instant::now(), || random.random_range(0..100));
+        }
+    }
+
     /// Who gets the request: the backend that its session is with, as long as that can go on, else one by weight.
-    async fn backend<'rule>(
-        &self,
-        called: &Rc<Service>,
-        config: &model::Service,
-        port: u16,
-        rule: Option<&'rule RouteRule>,
-        had: Option<Token>,
-    ) -> Result<Chosen<'rule>, Refusal> {
-        let Some(rule) = rule else {
-            let known = config.port(port).map(|port| Chosen {
-                backend: called.clone(),
+    async fn choose<'a>(&self, call: &Call<'a>, had: Option<Token>) -> Result<Chosen<'a>, Refusal> {
+        let Some(rule) = rule(call.decision) else {
+            let port = call.target.port;
+            let known = call.config.port(port).map(|port| Chosen {
+                backend: call.service.clone(),
                 port: port.target_port,
                 session: 0,
                 changes: None,
             });
-            return known
-                .ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", called.name)));
+            let name = &call.service.name;
+            return known.ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{name}:{port}")));
         };
         if let Some(token) = had
             && let Some(kept) = rule.backends.iter().find(|it| it.weight > 0 && token.is_with(it))
-            && let Ok(chosen) = Box::pin(self.chosen(called, rule, kept)).await
+            && let Ok(chosen) = Box::pin(self.chosen(call.service, rule, kept)).await
             && chosen.backend.balancer.keeps(token.endpoint(), Instant::now())
         {
             return Ok(chosen);
@@ -196,7 +195,7 @@ impl Outbound {
         let chosen = chosen.ok_or_else(|| {
             Refusal::new(Reason::NoBackend, format_args!("rule {} of route {}", rule.rule, rule.route))
         })?;
-        self.chosen(called, rule, chosen).await
+        self.chosen(call.service, rule, chosen).await
     }
 
     /// The service that a backend of a rule means, and the application port there.
@@ -226,6 +225,70 @@ impl Outbound {
     }
 }
 
+/// What routing looks at.
+fn head(request: &Request<Body>) -> RequestHead<'_> {
+    RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() }
+}
+
+fn rule(decision: Decision<'_>) -> Option<&RouteRule> {
+    match decision {
+        Decision::Rule(rule) => Some(rule),
+        Decision::Direct | Decision::NoMatch => None,
+    }
+}
+
+impl<'a> Call<'a> {
+    /// Why nobody is to be asked.
+    fn refusal(&self) -> Option<Refusal> {
+        if matches!(self.decision, Decision::NoMatch) {
+            return Some(Refusal::new(Reason::RouteNotMatched, &self.target.service));
+        }
+        let (_, timeout) = self.whole?;
+        timeout.after.is_zero().then(|| timeout.reason.into())
+    }
+
+    /// The rule, and its filters.
+    fn filters(&self) -> Option<(&'a RouteRule, &'a Filters)> {
+        let rule = rule(self.decision)?;
+        Some((rule, rule.filters.as_deref()?))
+    }
+
+    fn redirect(&self, request: &Request<Body>, authority: &Authority) -> Option<Response<Body>> {
+        let (rule, filters) = self.filters()?;
+        let redirect = filters.redirect.as_ref()?;
+        Some(filters::redirect(redirect, rule, request, authority, self.target.port))
+    }
+
+    fn rewrite(&self, request: &mut Request<Body>, authority: &mut Authority) {
+        if let Some((rule, Filters { rewrite: Some(rewrite), .. })) = self.filters() {
+            filters::rewrite(rewrite, rule, request, authority);
+        }
+    }
+
+    /// What the request says of its session, if the rule keeps any.
+    fn token(&self, request: &Request<Body>) -> Option<Token> {
+        let session = rule(self.decision)?.session.as_ref()?;
+        Token::of(session, request.headers(), session::now())
+    }
+
+    /// Has the client keep to who has served it.
+    fn keep(&self, had: Option<Token>, with: u64, served: Served<Held>) -> Served<Held> {
+        match rule(self.decision).and_then(|rule| rule.session.as_ref()) {
+            // Who has stepped in is not whom the client is to come back to.
+            Some(session) if !stepped_in(&served) => session::mark(session, had, with, served),
+            _ => served,
+        }
+    }
+
+    /// `own`: the policy of who gets the request.
+    fn plan<'b>(&self, own: &'b model::TrafficPolicy, request: &Request<Body>) -> Plan<'b>
+    where
+        'a: 'b,
+    {
+        Plan::of(rule(self.decision), [own, &self.config.policy], request, self.whole)
+    }
+}
+
 /// Who gets a request.
 struct Chosen<'rule> {
     backend: Rc<Service>,
@@ -237,9 +300,46 @@ struct Chosen<'rule> {
     changes: Option<&'rule BackendFilters>,
 }
 
-/// What answers where a service has as many requests under way as it may, and the refusal that it is instead of.
-fn instead_of_limit(service: &Service) -> Option<(Arc<Fallback>, Refusal)> {
+impl Chosen<'_> {
+    fn change_request(&self, request: &mut Request<Body>) {
+        if let Some(changes) = self.changes {
+            changes.request_headers.apply(request.headers_mut());
+        }
+    }
+
+    fn change_response(&self, served: &mut Served<Held>) {
+        if let (Some(changes), Ok(response)) = (self.changes, &mut served.result) {
+            changes.response_headers.apply(response.headers_mut());
+        }
+    }
+}
+
+/// What answers where a service has as many requests under way as it may.
+struct Instead {
+    fallback: Arc<Fallback>,
+    /// Of what.
+    refusal: Refusal,
+}
+
+fn instead_of_limit(service: &Service) -> Option<Box<Instead>> {
     let refusal = service.requests.full()?;
     let fallback = service.fallback().filter(|fallback| covers(fallback, refusal.reason))?;
-    Some((fallback, refusal))
+    Some(Box::new(Instead { fallback, refusal }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<'a, F: Future>(
+        _: impl Fn(&'a Rc<Outbound>, Request<Body>, Authority, &'a Target, &'a dyn InterimSink) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_is_kept_for_a_request_is_small() {
+        let size = size(Outbound::call);
+        assert!(size < 9000, "a request's future takes {size} bytes");
+    }
 }

@@ -20,13 +20,14 @@ use super::{
     Needs,
     attempt::{Budgets, Kind, Quantiles},
     connections::Connections,
+    fault::Injector,
     reach::{Reach, Timeouts, Way},
 };
 use crate::{
     balance::{Balancer, Here, Pick, Wanted, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
-    middleware::{fault::Injector, limit::Limit},
+    middleware::limit::Limit,
     net::resolve::Resolved,
     telemetry::{
         edge::{Edge, EdgeKey},

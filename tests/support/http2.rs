@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{Method, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::soon;
@@ -13,12 +14,18 @@ use super::soon;
 /// One connection, with prior knowledge (RFC 9113, 3.3). It ends with the last handle to it.
 pub(crate) async fn connect(to: SocketAddr) -> SendRequest<Bytes> {
     soon("an HTTP/2 connection", async {
-        let stream = TcpStream::connect(to).await.expect("somebody listens");
-        let (sender, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
-        tokio::spawn(connection);
-        sender
+        handshake(TcpStream::connect(to).await.expect("somebody listens")).await
     })
     .await
+}
+
+/// The same on a connection that there is already.
+pub(crate) async fn handshake(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Bytes> {
+    let (sender, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    sender
 }
 
 /// Sends a request without content, and waits for the head of its answer.

@@ -1,9 +1,15 @@
 //! The smallest mesh that carries something: a caller's sidecar, and that of the one endpoint of `app.demo`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::mesh::{Mesh, Sidecar, SidecarSpec, service};
-use super::raw;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::mesh::{Mesh, Sidecar, SidecarSpec, service, spiffe_id};
+use super::{raw, soon};
 
 /// Two sidecars that are connected and ready.
 pub(crate) struct Pair {
@@ -43,6 +49,17 @@ impl Pair {
     /// GETs a path of the application, over HTTP/1.
     pub(crate) async fn get(&self, path: &str) -> String {
         self.exchange(&raw::get("app.demo.mesh", path)).await
+    }
+
+    /// A connection to the callee's sidecar as that of another member of the mesh, to speak HTTP/2 on.
+    pub(crate) async fn member(&self) -> TlsStream<TcpStream> {
+        let config = self.mesh.identity("client").client_config(&spiffe_id("app"), &[b"pillion/h2"]);
+        let mut config = rustls::ClientConfig::clone(&config);
+        config.enable_sni = true;
+        let stream = TcpStream::connect(self.callee.addresses.inbound).await.expect("it listens");
+        let name = ServerName::try_from("8080.app.demo.mesh").expect("a valid name");
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        soon("a handshake", connecting).await.expect("it is a member of the mesh")
     }
 
     /// Requests under way at both sidecars.

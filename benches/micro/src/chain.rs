@@ -78,7 +78,6 @@ impl Case for Chain {
             voice: &self.voice,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
-            faults: None,
             guard: None,
             timeout: Timeout::of(self.timeout, None),
             idle: None,

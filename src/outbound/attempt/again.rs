@@ -46,7 +46,7 @@ impl Outbound {
             (Some(rules), _) => rules.backoff(number + 1, self.random.borrow_mut().random()),
         };
         let asked = match &tried.result {
-            Ok(response) => pushback::of(response.headers(), SystemTime::now),
+            Ok(response) => pushback::of(response.headers(), response.body().trailers(), SystemTime::now),
             Err(_) => Pushback::None,
         };
         let wait = match asked {

@@ -61,7 +61,12 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, tried)) = running.next() => {
+                Some((number, mut tried)) = running.next() => {
+                    if let Ok(tried) = &mut tried
+                        && tried.may_tell_more(sending)
+                    {
+                        tried.look_ahead().await;
+                    }
                     if number > 0 && tried.is_err() {
                         edge.repeat(Repeat::HedgeEndpoint);
                         met -= 1;

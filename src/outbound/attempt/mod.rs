@@ -8,9 +8,9 @@ mod outgoing;
 mod pushback;
 mod quantile;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use ::http::{Method, Request, Response, uri::Authority};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, uri::Authority};
 use pillion_api::{
     model::{Hedge, RouteRule, TrafficPolicy},
     retry::{self, Ended, Rules, Verdict, Why},
@@ -28,6 +28,7 @@ use crate::{
     http::{
         Body, InterimSink, Version, deadline,
         headers::{self, ATTEMPT, ATTEMPTS, ERROR},
+        replay,
     },
     middleware::{Served, Timeout, record::End},
     telemetry::{
@@ -150,6 +151,13 @@ impl<'a> Plan<'a> {
         }
         Self { times, rules, hedge }
     }
+
+    /// The most of a request's body that is kept to be sent again, bytes.
+    pub(super) fn kept(&self) -> usize {
+        let most = self.rules.map_or(replay::USUAL, |rules| rules.policy().max_body);
+        if self.hedge.is_some() { most.max(replay::USUAL) } else { most }
+    }
+
     /// Whether there is nothing but to send again what was surely not processed.
     fn is_plain(&self) -> bool {
         self.rules.is_none() && self.hedge.is_none()
@@ -171,6 +179,38 @@ struct Tried {
 impl Tried {
     fn served(self) -> Served<Held> {
         Served { result: self.result, edge: Some(self.edge), end: self.counts.then(|| Held(self.pick)) }
+    }
+
+    /// Whether it is gRPC's answer, and its status, which is not in its head, may matter.
+    fn may_tell_more(&self, sending: &Sending<'_>) -> bool {
+        let Ok(response) = &self.result else { return false };
+        self.ended == Ended::Status(StatusCode::OK)
+            && sending.plan.rules.is_some()
+            && headers::is_grpc(response.headers())
+    }
+
+    /// Looks at how an answer of gRPC goes on, as far as that has come together with its head.
+    ///
+    /// Servers that have taken a call say UNAVAILABLE in trailers right after their headers, seldom in headers alone. A client does
+    /// not try again once it has had headers, because its application may have acted on them (gRFC A6, "When Retries are Valid");
+    /// of this answer nobody has had anything yet. Envoy goes by the headers, and so leaves these failures to the caller; to
+    /// wait for the first frame, as others do, would hold up a stream that begins with silence. So nothing is waited for here but
+    /// one turn of the connection, which may have more to hand on.
+    async fn look_ahead(&mut self) {
+        let Ok(response) = &mut self.result else { return };
+        let mut waited = false;
+        poll_fn(|cx| {
+            let first = response.body_mut().poll_first(cx);
+            if first.is_pending() && !std::mem::replace(&mut waited, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        if let Some(code) = response.body().trailers().and_then(grpc_status) {
+            self.ended = Ended::Grpc(code);
+        }
     }
 
     /// Nobody waits for it any more; gives what is left to say if there is no other.
@@ -252,11 +292,14 @@ impl Outbound {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
             };
-            let tried = match tried {
+            let mut tried = match tried {
                 Ok(tried) => tried,
                 // The first failure says more than that nobody else was left.
                 Err(refused) => return failed.unwrap_or_else(|| refused.served()),
             };
+            if tried.may_tell_more(&sending) {
+                Box::pin(tried.look_ahead()).await;
+            }
             let verdict = retry::decide(sending.plan.rules.as_ref(), &sending.method, number, tried.ended);
             let next = match verdict {
                 Verdict::Answer(Why::NotAFailure | Why::NoPolicy) if number == 1 => return tried.served(),
@@ -273,7 +316,6 @@ impl Outbound {
                 Some(next) => {
                     now = Instant::now();
                     avoid.push(tried.pick.endpoint().clone());
-                    let mut tried = tried;
                     request = next.unwrap_or_else(|| tried.unsent.take().expect("it was not sent"));
                     failed = Some(tried.give_up(now));
                     number += 1;
@@ -399,9 +441,13 @@ fn ended(response: &Response<Body>, sending: &Sending<'_>) -> Ended {
     }
     if !sending.plan.is_plain()
         && headers::is_grpc(headers)
-        && let Some(code) = headers.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok())
+        && let Some(code) = grpc_status(headers)
     {
         return Ended::Grpc(code);
     }
     Ended::Status(response.status())
+}
+
+fn grpc_status(fields: &HeaderMap) -> Option<u32> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
 }

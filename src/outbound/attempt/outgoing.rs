@@ -18,32 +18,30 @@ pub(super) enum Outgoing {
     Once,
     /// It has no body.
     Bodiless(Request<()>),
-    /// Its body is kept, as long as it is small.
+    /// Its body is kept, as long as it is small; no longer than this is, which is until an answer has begun.
     Kept(Request<()>, Replay),
 }
 
 impl Outgoing {
-    /// Gives the request for the first attempt, too. Without a policy no body is kept.
+    /// Gives the request for the first attempt, too. Without a policy no body is kept, but one that a fallback has kept is used.
     pub(super) fn of(
         request: Request<Body>,
         sending: &Sending<'_>,
         kept: &Rc<Room>,
     ) -> (Request<Body>, Self) {
         let plain = sending.plan.is_plain();
+        let there_twice = matches!(request.body(), Body::Kept(_)) || request.body().is_end_stream();
         // An upgrade is a conversation; and HTTP/1 notes of a message how it was written.
         let upgrade = sending.carry == Version::Http1 && headers::is_upgrade(request.headers());
-        if upgrade || plain && (sending.carry == Version::Http1 || !request.body().is_end_stream()) {
+        if upgrade || plain && (sending.carry == Version::Http1 || !there_twice) {
             return (request, Self::Once);
         }
         let head = client::copy_head(&request);
         if request.body().is_end_stream() {
             return (request, Self::Bodiless(head));
         }
-        let most = sending.plan.rules.map_or(0, |rules| rules.policy().max_body);
-        let most = if sending.plan.hedge.is_some() { most.max(HEDGED_BODY) } else { most };
         let (parts, body) = request.into_parts();
-        let replay = Replay::new(body, most, kept.clone());
-        let body = replay.reader().expect("nothing has been sent of it");
+        let (body, replay) = Replay::of(body, sending.plan.kept(), kept);
         (Request::from_parts(parts, body), Self::Kept(head, replay))
     }
 
@@ -59,15 +57,3 @@ impl Outgoing {
         Some(next)
     }
 }
-
-impl Drop for Outgoing {
-    /// The answer has begun: there will be no other attempt.
-    fn drop(&mut self) {
-        if let Self::Kept(_, replay) = self {
-            replay.release();
-        }
-    }
-}
-
-/// The most of a body that is kept where there are only hedges, bytes.
-const HEDGED_BODY: usize = 64 * 1024;

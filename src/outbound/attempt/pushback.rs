@@ -15,9 +15,14 @@ pub(super) enum Pushback {
     Never,
 }
 
-/// Reads it from an answer's header section, where `now` is by the clock on the wall.
-pub(super) fn of(headers: &HeaderMap, now: impl Fn() -> SystemTime) -> Pushback {
-    if let Some(value) = headers.get("grpc-retry-pushback-ms") {
+/// Reads it from an answer's header section, and its trailers where they have come already; `now` is by the clock on the wall.
+pub(super) fn of(
+    headers: &HeaderMap,
+    trailers: Option<&HeaderMap>,
+    now: impl Fn() -> SystemTime,
+) -> Pushback {
+    let name = "grpc-retry-pushback-ms";
+    if let Some(value) = headers.get(name).or_else(|| trailers?.get(name)) {
         let milliseconds = value.to_str().ok().and_then(|text| text.parse().ok());
         // Whatever is not a positive number means: do not.
         return milliseconds.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms)));
@@ -60,7 +65,9 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-            assert_eq!(of(&headers, || now), expected, "{name}: {value}");
+            assert_eq!(of(&headers, None, || now), expected, "{name}: {value}");
+            let in_trailers = if name.starts_with("grpc") { expected } else { Pushback::None };
+            assert_eq!(of(&HeaderMap::new(), Some(&headers), || now), in_trailers, "{name}: {value}");
         }
     }
 }

@@ -1,15 +1,17 @@
-//! Faults that a policy of the service has its callers see, until they are over: as if the service did it, so what a delay
-//! takes counts against the request's deadline.
+//! Faults that policies have callers see, until they are over: as if the service did it, so what a delay takes counts against
+//! the request's deadline, and only requests that would be sent to somebody see any.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use ::http::{HeaderName, HeaderValue, Response};
 use metrics::Counter;
 use pillion_api::{
     model::{Abort, InjectedFault, Percent, RouteMatch},
     route::{RequestHead, fits},
 };
-use rand::Rng;
 use tokio::time::Instant;
 
 use crate::{
@@ -19,11 +21,11 @@ use crate::{
 };
 
 /// On every response to a request that was made to see one.
-pub const FAULT: HeaderName = HeaderName::from_static("pillion-fault");
+const FAULT: HeaderName = HeaderName::from_static("pillion-fault");
 
 /// The faults of one service, as far as they are for this caller.
 #[derive(Debug)]
-pub struct Injector(Vec<Active>);
+pub(super) struct Injector(Vec<Rc<Active>>);
 
 struct Active {
     name: String,
@@ -39,20 +41,20 @@ struct Active {
 
 impl std::fmt::Debug for Active {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {}", self.name, self.source)
+        write!(f, "fault {} of policy {}", self.name, self.source)
     }
 }
 
-/// What one request is made to see.
-#[derive(Debug, Default, Clone, Copy)]
-struct Fate<'a> {
-    delay: Option<(Duration, &'a Active)>,
-    abort: Option<(Abort, &'a Active)>,
+/// What one request is made to see: a delay at most, and an abort at most.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    delay: Option<(Duration, Rc<Active>)>,
+    abort: Option<(Abort, Rc<Active>)>,
 }
 
 impl Injector {
     /// `caller`: what others see as the source of requests. `None`: nothing is for it. `now` and `wall` are the same moment.
-    pub fn new(
+    pub(super) fn new(
         faults: &[InjectedFault],
         policy: &str,
         target: &str,
@@ -66,7 +68,7 @@ impl Injector {
         let counter =
             |name: &str, kind: &str| registry.counter(Metric::FaultsInjected, &[target, name, kind]);
         let active = faults.iter().filter(is_for).filter_map(|fault| {
-            Some(Active {
+            Some(Rc::new(Active {
                 name: fault.name.clone(),
                 source: policy.to_owned(),
                 matches: fault.matches.clone(),
@@ -75,76 +77,90 @@ impl Injector {
                 over: now + fault.until.duration_since(wall).ok()?,
                 delays: counter(&fault.name, "delay"),
                 aborts: counter(&fault.name, "abort"),
-            })
+            }))
         });
         let active: Vec<_> = active.collect();
         (!active.is_empty()).then_some(Self(active))
     }
+}
 
-    /// The first delay and the first abort that fall to a request. `roll`: from 0 to 99.
-    fn decide(&self, head: RequestHead<'_>, now: Instant, mut roll: impl FnMut() -> Percent) -> Fate<'_> {
-        let mut fate = Fate::default();
-        for active in self.0.iter().filter(|active| now < active.over) {
+impl Fate {
+    /// Adds what of a service's faults falls to a request. The first of each kind that does is taken, so the service that is
+    /// added first goes before the other. `roll`: from 0 to 99.
+    pub(super) fn add(
+        &mut self,
+        faults: &Injector,
+        head: RequestHead<'_>,
+        now: Instant,
+        mut roll: impl FnMut() -> Percent,
+    ) {
+        for active in faults.0.iter().filter(|active| now < active.over) {
             let is_for = active.matches.is_empty() || active.matches.iter().any(|it| fits(it, head));
             if !is_for {
                 continue;
             }
-            if let (None, Some((delay, percent))) = (fate.delay, active.delay)
+            if let (None, Some((delay, percent))) = (&self.delay, active.delay)
                 && roll() < percent
             {
-                fate.delay = Some((delay, active));
+                self.delay = Some((delay, active.clone()));
             }
-            if let (None, Some((abort, percent))) = (fate.abort, active.abort)
+            if let (None, Some((abort, percent))) = (&self.abort, active.abort)
                 && roll() < percent
             {
-                fate.abort = Some((abort, active));
+                self.abort = Some((abort, active.clone()));
             }
         }
-        fate
     }
 
-    /// Has a request see what falls to it. Gives what its response is marked with.
+    /// Has its request see it. Gives what the response is to say of it.
     ///
     /// # Errors
-    /// [`Reason::FaultInjected`], [`Reason::RequestTimeout`].
-    pub async fn inject(
-        &self,
-        request: &Request<Body>,
-        deadline: Option<(Instant, Reason)>,
-    ) -> Result<Option<Box<HeaderValue>>, Refusal> {
-        let now = Instant::now();
-        let head = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
-        let Fate { delay, abort } = self.decide(head, now, || rand::rng().random_range(0..100));
-        let mut mark = None;
-        if let Some((delay, active)) = delay {
+    /// [`Reason::FaultInjected`], or the reason of the deadline.
+    pub(super) async fn befall(self, deadline: Option<(Instant, Reason)>) -> Result<Mark, Refusal> {
+        let mut mark = Mark(None);
+        if let Some((delay, active)) = self.delay {
             active.delays.increment(1);
-            mark = Some(active.mark(format_args!("delay={}ms", delay.as_millis())));
-            let until = now + delay;
+            mark = Mark(Some(Box::new(active.mark(format_args!("delay={}ms", delay.as_millis())))));
+            let until = Instant::now() + delay;
             tokio::time::sleep_until(deadline.map_or(until, |(deadline, _)| until.min(deadline))).await;
             if let Some((_, reason)) = deadline.filter(|(deadline, _)| *deadline < until) {
-                let detail = format_args!("delayed by fault {} of policy {}", active.name, active.source);
-                return Err(Refusal::new(reason, detail));
+                return Err(mark.refusal(Refusal::new(reason, format_args!("delayed by {active:?}"))));
             }
         }
-        if let Some((abort, active)) = abort {
-            active.aborts.increment(1);
-            let detail = format_args!("fault {} of policy {}", active.name, active.source);
-            let mark = active.mark(format_args!("abort={}", abort.status.as_u16()));
-            return Err(Refusal::new(Reason::FaultInjected, detail).with(More {
-                status: Some((abort.status, abort.grpc)),
-                fields: vec![(FAULT, mark)],
-                ..More::default()
-            }));
-        }
-        Ok(mark.map(Box::new))
+        let Some((abort, active)) = self.abort else { return Ok(mark) };
+        active.aborts.increment(1);
+        mark = Mark(Some(Box::new(active.mark(format_args!("abort={}", abort.status.as_u16())))));
+        let more = More { status: Some((abort.status, abort.grpc)), ..More::default() };
+        Err(mark.refusal(Refusal::new(Reason::FaultInjected, format_args!("{active:?}")).with(more)))
     }
 }
 
 /// Says on a response what its request was made to see.
-pub fn mark(mark: Option<Box<HeaderValue>>, result: &mut Result<Response<Body>, Refusal>) {
-    if let (Some(mark), Ok(response)) = (mark, result) {
-        response.headers_mut().insert(FAULT, *mark);
+pub(super) struct Mark(Option<Box<HeaderValue>>);
+
+impl Mark {
+    /// Of a request that saw nothing.
+    pub(super) const NONE: Self = Self(None);
+
+    /// Has it said, also where there is no response.
+    pub(super) fn put(self, result: &mut Result<Response<Body>, Refusal>) {
+        match (&mut *result, self.0) {
+            (_, None) => {}
+            (Ok(response), Some(mark)) => drop(response.headers_mut().insert(FAULT, *mark)),
+            (Err(refusal), Some(mark)) => say(refusal, *mark),
+        }
     }
+
+    fn refusal(self, mut refusal: Refusal) -> Refusal {
+        if let Some(mark) = self.0 {
+            say(&mut refusal, *mark);
+        }
+        refusal
+    }
+}
+
+fn say(refusal: &mut Refusal, mark: HeaderValue) {
+    refusal.more.get_or_insert_default().fields.push((FAULT, mark));
 }
 
 impl Active {
@@ -157,7 +173,7 @@ impl Active {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, StatusCode, Uri};
+    use ::http::{HeaderMap, Method, StatusCode, Uri};
     use pillion_api::{
         model::{Caller, StringMatch},
         route::RequestHead,
@@ -182,14 +198,19 @@ mod tests {
         Injector::new(faults, "n/p", "a.n", caller, moment, &Registry::new())
     }
 
-    fn fate(injector: &Injector, path: &str, now: Instant, roll: Percent) -> (Option<u64>, Option<u16>) {
+    fn fate(injectors: &[&Injector], path: &str, now: Instant, roll: Percent) -> Fate {
         let (uri, headers): (Uri, _) = (path.parse().expect("a path"), HeaderMap::new());
         let head = RequestHead { method: &Method::GET, uri: &uri, headers: &headers };
-        let fate = injector.decide(head, now, || roll);
-        (
-            fate.delay.map(|(delay, _)| delay.as_millis() as u64),
-            fate.abort.map(|(abort, _)| abort.status.as_u16()),
-        )
+        let mut fate = Fate::default();
+        for injector in injectors {
+            fate.add(injector, head, now, || roll);
+        }
+        fate
+    }
+
+    fn seen(fate: &Fate) -> (Option<u64>, Option<u16>) {
+        let delay = fate.delay.as_ref().map(|(delay, _)| delay.as_millis() as u64);
+        (delay, fate.abort.as_ref().map(|(abort, _)| abort.status.as_u16()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,12 +234,20 @@ mod tests {
             (&other, "/fast", 0, 0, (None, None)),
         ] {
             let at = now + Duration::from_secs(seconds);
-            assert_eq!(fate(injector, path, at, roll), expected, "{path} after {seconds} s, {roll}");
+            assert_eq!(
+                seen(&fate(&[injector], path, at, roll)),
+                expected,
+                "{path} after {seconds} s, {roll}"
+            );
         }
-        assert!(
-            injector(&faults[2..], "web.n", now + Duration::from_secs(1))
-                .is_none_or(|it| { fate(&it, "/", now + Duration::from_secs(1), 0) == (None, None) })
-        );
+        assert!(injector(&faults[2..], "web.n", now + Duration::from_secs(1)).is_none_or(|it| seen(&fate(
+            &[&it],
+            "/",
+            now + Duration::from_secs(1),
+            0
+        )) == (
+            None, None
+        )));
         assert!(injector(&faults[1..2], "api.n", now).is_none());
     }
 
@@ -230,23 +259,33 @@ mod tests {
             fault.abort = fault.abort.map(|(abort, _)| (abort, 100));
             injector(&[fault], "web.n", now).expect("it is for it")
         };
-        let request = Request::new(Body::Empty);
+        let befall = |faults: &Injector, deadline| fate(&[faults], "/", now, 0).befall(deadline);
         let slow = always(fault("slow", Some(200), None, 10));
-        let mark = slow.inject(&request, None).await.expect("it goes on").expect("it is marked");
-        assert_eq!(
-            (mark.as_bytes(), now.elapsed().as_millis()),
-            (&b"slow; policy=n/p; delay=200ms"[..], 200)
-        );
-        let now = Instant::now();
-        let late =
-            slow.inject(&request, Some((now + Duration::from_millis(100), Reason::RequestTimeout))).await;
-        assert_eq!(late.expect_err("too late").reason, Reason::RequestTimeout);
-        assert_eq!(now.elapsed().as_millis(), 100);
-        let refusal = always(fault("down", None, Some(418), 10)).inject(&request, None).await;
-        let refusal = refusal.expect_err("it is aborted");
+        let mut answer = Ok(Response::new(Body::Empty));
+        befall(&slow, None).await.expect("it goes on").put(&mut answer);
+        assert_eq!(answer.expect("an answer").headers()[FAULT], "slow; policy=n/p; delay=200ms");
+        assert_eq!(now.elapsed().as_millis(), 200);
+        let began = Instant::now();
+        let late = befall(&slow, Some((began + Duration::from_millis(100), Reason::RequestTimeout))).await;
+        let late = late.err().expect("too late");
+        assert_eq!(late.reason, Reason::RequestTimeout);
+        assert_eq!(late.more.expect("it is marked").fields[0].1, "slow; policy=n/p; delay=200ms");
+        assert_eq!(began.elapsed().as_millis(), 100);
+        let refusal = befall(&always(fault("down", None, Some(418), 10)), None).await;
+        let refusal = refusal.err().expect("it is aborted");
         assert_eq!(refusal.reason, Reason::FaultInjected);
         let more = refusal.more.expect("a status of its own");
         assert_eq!(more.status, Some((StatusCode::IM_A_TEAPOT, 14)));
         assert_eq!(more.fields[0].1, "down; policy=n/p; abort=418");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_each_kind_the_service_called_goes_before_the_backend() {
+        let now = Instant::now();
+        let called = injector(&[fault("slow", Some(200), None, 10)], "web.n", now).expect("it is for it");
+        let both = fault("worse", Some(900), Some(503), 10);
+        let backend = injector(&[both], "web.n", now).expect("it is for it");
+        assert_eq!(seen(&fate(&[&called, &backend], "/", now, 0)), (Some(200), Some(503)));
+        assert_eq!(seen(&fate(&[&backend, &called], "/", now, 0)), (Some(900), Some(503)));
     }
 }
