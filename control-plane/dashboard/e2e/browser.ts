@@ -23,7 +23,7 @@ export async function dashboardUrl(): Promise<string> {
 export async function trafficPolicy(url: string, name: string, spec: object | null): Promise<void> {
   const file = process.env["PILLION_TOKEN_FILE"];
   if (!file) throw new Error("PILLION_TOKEN_FILE is not set: the file with the token that may change things; `deploy/setup/with-demo` sets it.");
-  const headers = { authorization: `Bearer ${readFileSync(file, "utf8").trim()}` };
+  const headers = { authorization: `Bearer ${readFileSync(file, "utf8").trim()}`, "content-type": "application/json" };
   const signal = AbortSignal.timeout(10_000);
   const document = { apiVersion: "pillion.dev/v1alpha1", kind: "TrafficPolicy", metadata: { name, namespace: "demo" }, spec };
   const answer = await (spec === null

@@ -242,7 +242,10 @@ mod tests {
             let view = history.read(|state| activity(service, None, state, 60, NOW_MS + 1000));
             serde_json::to_value(view).expect("it is plain")
         };
-        assert_eq!(of("payments-v1.demo"), serde_json::json!({"seconds": 60, "retryBudgetPercent": null, "hedgeBudgetPercent": null, "retries": 3}));
+        assert_eq!(
+            of("payments-v1.demo"),
+            serde_json::json!({"seconds": 60, "retryBudgetPercent": null, "hedgeBudgetPercent": null, "retries": 3})
+        );
         assert_eq!(of("cart.demo").as_object().map(serde_json::Map::len), Some(3));
         let payments = of("payments.demo");
         assert_eq!(payments["retries"], 4);

@@ -153,7 +153,13 @@ pub(super) fn service(
             policies: config.as_ref().map(policies).unwrap_or_default(),
             backends: backends(name, config.as_ref(), history, now_ms),
             policy,
-            activity: activity::activity(name, known.as_ref().map(|known| &known.policy), history, minutes * 60, now_ms),
+            activity: activity::activity(
+                name,
+                known.as_ref().map(|known| &known.policy),
+                history,
+                minutes * 60,
+                now_ms,
+            ),
             routes: known
                 .iter()
                 .flat_map(|known| known.routes.iter().map(|rule| route(rule, known)))
