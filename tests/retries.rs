@@ -298,7 +298,8 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
     let world = World::start("http").await;
     let (answer, seen) = world.get("hedged", "/slow").await;
     assert_eq!(raw::status(&answer), 200, "{answer}");
-    assert_eq!(seen.iter().map(|seen| seen.attempt).collect::<Vec<_>>(), [None, Some(2)]);
+    // On a busy machine the first may arrive last, or be given up on its way.
+    assert!(seen.len() <= 2 && seen.iter().any(|seen| seen.attempt == Some(2)), "{seen:?}");
     world.until_counted("pillion_hedges_total", &[("target", "hedged.demo"), ("outcome", "won")], 1.0).await;
     // It frees its place, at both sidecars.
     world.until_counted("pillion_requests_in_flight", &[("direction", "outbound")], 0.0).await;

@@ -95,8 +95,10 @@ impl Shared {
 #[derive(Debug, Default)]
 struct Connections {
     total: Arc<AtomicU32>,
-    clients: Mutex<HashMap<Option<SpiffeId>, Arc<AtomicU32>>>,
+    clients: Mutex<Clients>,
 }
+
+type Clients = HashMap<Option<SpiffeId>, Arc<AtomicU32>>;
 
 /// A connection that counts as open until it is dropped.
 #[derive(Debug)]
@@ -124,18 +126,26 @@ impl Connections {
             }
         };
         enter(&self.total, limits.max_connections, "of all clients")?;
-        enter(&self.client(identity), limits.max_connections_per_client, "of this client")?;
+        // Counted under the lock: what has no connection may be forgotten.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        enter(client(&mut clients, identity), limits.max_connections_per_client, "of this client")?;
+        drop(clients);
         Ok(connected)
     }
+}
 
-    fn client(&self, identity: Option<&SpiffeId>) -> Arc<AtomicU32> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+/// A client's count; where there are too many, strangers are counted with those who have not proven who they are.
+fn client<'a>(clients: &'a mut Clients, identity: Option<&SpiffeId>) -> &'a Arc<AtomicU32> {
+    let known = identity.cloned();
+    let known = if clients.contains_key(&known) {
+        known
+    } else {
         if clients.len() >= MAX_CLIENTS {
             clients.retain(|_, count| count.load(Ordering::Relaxed) > 0);
         }
-        let identity = if clients.len() < MAX_CLIENTS { identity.cloned() } else { None };
-        clients.entry(identity).or_default().clone()
-    }
+        known.filter(|_| clients.len() < MAX_CLIENTS)
+    };
+    clients.entry(known).or_default()
 }
 
 /// What holds for one port, if anything does.
@@ -342,5 +352,23 @@ mod tests {
         let again = enter(&web).expect("room again");
         drop((again, held.1, third));
         assert_eq!(connections.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_client_keeps_its_own_count_however_many_others_there_are() {
+        let id =
+            |number: usize| format!("spiffe://t/ns/n/sa/c{number}").parse::<SpiffeId>().expect("an identity");
+        let limits = RequestLimits { max_connections_per_client: Some(1), ..RequestLimits::default() };
+        let connections = Connections::default();
+        let enter = |number| connections.enter(&limits, Some(&id(number)));
+        let mut held: Vec<_> = (0..MAX_CLIENTS).map(|number| enter(number).expect("its first")).collect();
+        assert!(enter(0).is_err(), "it has one");
+        // Strangers are counted together from here on.
+        let stranger = enter(MAX_CLIENTS).expect("the first of all strangers");
+        assert!(enter(MAX_CLIENTS + 1).is_err());
+        held.remove(0);
+        let again = enter(0).expect("it has none");
+        drop((stranger, again, held));
+        assert!(enter(MAX_CLIENTS + 1).is_ok(), "who has no connection is forgotten");
     }
 }

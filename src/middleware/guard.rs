@@ -59,12 +59,11 @@ impl Guard {
 impl Admitted {
     /// It was answered at `now`, or came to nothing: its body may have been too large on the way.
     pub fn answered<T>(&mut self, result: Result<T, Refusal>, now: Instant) -> Result<T, Refusal> {
-        match (&result, &mut self.permit) {
-            (Ok(_), Some(permit)) => permit.answered(now),
-            (Err(_), _) if self.too_large.as_ref().is_some_and(|it| it.get()) => {
-                return Err(Reason::BodyTooLarge.into());
-            }
-            _ => {}
+        if let Some(permit) = &mut self.permit {
+            permit.answered(result.is_ok(), now);
+        }
+        if result.is_err() && self.too_large.as_ref().is_some_and(|it| it.get()) {
+            return Err(Reason::BodyTooLarge.into());
         }
         result
     }

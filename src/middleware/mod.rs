@@ -28,7 +28,7 @@ use pillion_api::model::HeaderModifier;
 use tokio::time::Instant;
 
 use self::{
-    guard::Guard,
+    guard::{Admitted, Guard},
     idle::Idle,
     limit::Limit,
     record::{End, Recorded, Recording},
@@ -141,7 +141,7 @@ where
             let passed = match policy.guard {
                 None => Ok(()),
                 // Boxed, so that requests without such policies have no memory for it.
-                Some(guard) => Box::pin(guard.admit(&mut request, started))
+                Some(guard) => Box::pin(admit(guard, &mut request, started, deadline))
                     .await
                     .map(|admitted| recording.admitted(admitted)),
             };
@@ -155,14 +155,9 @@ where
                     match deadline {
                         None => tail(request).await,
                         // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                        Some((at, reason)) => {
-                            tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
-                                Served::refused(Refusal::new(
-                                    reason,
-                                    format_args!("not within {:?}", at - started),
-                                ))
-                            })
-                        }
+                        Some((at, reason)) => tokio::time::timeout_at(at, tail(request))
+                            .await
+                            .unwrap_or_else(|_| Served::refused(late(reason, at - started))),
                     }
                 }
             }
@@ -186,6 +181,26 @@ where
         modifier.apply(response.headers_mut());
     }
     recording.until_the_last_byte(response, grpc, deadline, policy.idle)
+}
+
+/// Lets a request in by the workload's own policies. Nobody waits there for an answer that comes too late.
+async fn admit(
+    guard: &Guard,
+    request: &mut Request<Body>,
+    started: Instant,
+    deadline: Option<(Instant, Reason)>,
+) -> Result<Admitted, Refusal> {
+    let admitting = guard.admit(request, started);
+    match deadline {
+        None => admitting.await,
+        Some((at, reason)) => {
+            tokio::time::timeout_at(at, admitting).await.unwrap_or_else(|_| Err(late(reason, at - started)))
+        }
+    }
+}
+
+fn late(reason: Reason, after: Duration) -> Refusal {
+    Refusal::new(reason, format_args!("not within {after:?}"))
 }
 
 /// Makes a request fit to be sent on. Gives the caller's half of an upgrade, if it asks for one.

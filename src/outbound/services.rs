@@ -1,8 +1,10 @@
 //! The services that this worker calls: followed from the first call, with their endpoints, until they are idle.
 
+mod outside;
+mod pick;
+
 use std::{
     cell::{Cell, RefCell},
-    net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,9 +15,9 @@ use pillion_api::{
     model::{self, Endpoint, Fallback, Protocol},
     name::ServiceName,
 };
-use rand::rngs::SmallRng;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
+use self::outside::Outside;
 use super::{
     Needs,
     attempt::{Budgets, Kind, Quantiles},
@@ -24,11 +26,10 @@ use super::{
     reach::{Reach, Timeouts, Way},
 };
 use crate::{
-    balance::{Balancer, Here, Pick, Wanted, counts::By},
+    balance::{Balancer, Here, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
     middleware::limit::Limit,
-    net::resolve::Resolved,
     telemetry::{
         edge::{Edge, EdgeKey},
         names::Metric,
@@ -46,10 +47,6 @@ const IDLE: Duration = Duration::from_secs(600);
 const ABSENT_IDLE: Duration = Duration::from_secs(30);
 /// Connections of one service opened at a time for clients that have not said anything yet.
 const MAX_EARLY: u32 = 128;
-/// Between look-ups of a name outside the mesh that fail.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Endpoints that a refusal names.
-const NAMED: usize = 5;
 
 /// All services of one worker.
 #[derive(Debug)]
@@ -92,15 +89,6 @@ pub(super) struct Service {
     follower: RefCell<Option<Background>>,
     /// Of a service outside the mesh.
     outside: RefCell<Option<Outside>>,
-}
-
-/// What keeps the endpoints of a service outside the mesh what its name resolves to.
-#[derive(Debug)]
-struct Outside {
-    host: String,
-    /// Why there is no address, if there is none.
-    fault: Option<String>,
-    _looking: Background,
 }
 
 /// A task that ends with whoever it works for.
@@ -318,54 +306,6 @@ impl Service {
         }
     }
 
-    /// A service of the mesh has the endpoints that the control plane says; one outside, those that its name resolves to.
-    fn look_outside(self: &Rc<Self>, host: Option<&str>, endpoints: &[Endpoint]) {
-        let mut outside = self.outside.borrow_mut();
-        let Some(host) = host else {
-            *outside = None;
-            drop(outside);
-            return self.update(endpoints);
-        };
-        if outside.as_ref().is_some_and(|outside| outside.host == host) {
-            return;
-        }
-        let (weak, resolver, name) = (Rc::downgrade(self), self.needs.resolver.clone(), host.to_owned());
-        let looking = Background::start(async move {
-            loop {
-                let found = resolver.lookup(&name).await;
-                let Some(service) = weak.upgrade() else { return };
-                let again = service.found_outside(&name, found);
-                drop(service);
-                tokio::time::sleep(again).await;
-            }
-        });
-        *outside = Some(Outside { host: host.to_owned(), fault: None, _looking: looking });
-    }
-
-    /// Takes in what a host resolves to; says when to look again.
-    fn found_outside(&self, host: &str, found: Result<Resolved, Refusal>) -> Duration {
-        let (fault, again) = match found {
-            Ok(found) => {
-                let endpoints: Vec<_> =
-                    found.addresses.iter().map(|address| outside(host, *address)).collect();
-                self.update(&endpoints);
-                (None, found.valid_for)
-            }
-            // The addresses that it had may still be good, which their breakers will tell.
-            Err(refusal) => {
-                let known = self.outside.borrow().as_ref().is_some_and(|outside| outside.fault.is_some());
-                if !known {
-                    tracing::warn!(service = %self.name, %refusal, "a service outside the mesh");
-                }
-                (Some(refusal.detail), LOOK_AGAIN)
-            }
-        };
-        if let Some(outside) = &mut *self.outside.borrow_mut() {
-            outside.fault = fault;
-        }
-        again
-    }
-
     fn update(&self, endpoints: &[Endpoint]) {
         self.balancer.update(endpoints, |endpoint| Reach {
             service: self.name.clone(),
@@ -386,97 +326,6 @@ impl Service {
             clients: RefCell::default(),
             known_edges: RefCell::default(),
         });
-    }
-
-    /// Chooses an endpoint. While there is no ready one at all, waits for one to come, each request by its own deadline, and
-    /// bounded in number: a service that is just starting or restarting is worth a moment. Where all breakers are open it does
-    /// not wait: that is to be told at once. The one that is `named`, where one is.
-    ///
-    /// # Errors
-    /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
-    pub(super) async fn pick(
-        &self,
-        random: &RefCell<SmallRng>,
-        now: Instant,
-        named: Option<&str>,
-        wanted: &Wanted<'_, Reach>,
-    ) -> Result<Pick<Reach>, Refusal> {
-        if let Some(uid) = named {
-            let picked = self.balancer.pick_named(now, uid);
-            return picked.map_err(|reason| Refusal::new(reason, format_args!("{}, {uid}", self.name)));
-        }
-        let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
-        match picked {
-            Ok(pick) => Ok(pick),
-            Err(reason) => Box::pin(self.pick_later(random, now, wanted, reason)).await,
-        }
-    }
-
-    async fn pick_later(
-        &self,
-        random: &RefCell<SmallRng>,
-        began: Instant,
-        wanted: &Wanted<'_, Reach>,
-        mut reason: Reason,
-    ) -> Result<Pick<Reach>, Refusal> {
-        let mut place = None;
-        loop {
-            if reason == Reason::BreakersOpen {
-                return Err(Refusal::new(reason, self.all_open(Instant::now())));
-            }
-            if place.is_none() {
-                place = Some(self.pending.enter().map_err(|refusal| self.full(refusal))?);
-            }
-            let deadline = began + self.balancer.policy().queue_timeout;
-            let updated = tokio::time::timeout_at(deadline, self.balancer.updated()).await;
-            let now = Instant::now();
-            updated.map_err(|_| self.nobody(reason, now - began))?;
-            let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
-            match picked {
-                Ok(pick) => return Ok(pick),
-                Err(still) => reason = still,
-            }
-        }
-    }
-
-    fn nobody(&self, reason: Reason, waited: Duration) -> Refusal {
-        match self.outside.borrow().as_ref() {
-            Some(Outside { fault: Some(fault), .. }) => Refusal::new(Reason::NoAddress, fault),
-            Some(Outside { host, .. }) => {
-                Refusal::new(Reason::NoAddress, format_args!("{host}: no answer yet, waited {waited:?}"))
-            }
-            None => {
-                let unready = self.balancer.endpoints();
-                let mut names: Vec<_> = unready.iter().map(|endpoint| &**endpoint.workload()).collect();
-                names.sort_unstable();
-                let names = listed(names);
-                let colon = if names.is_empty() { "" } else { ": " };
-                Refusal::new(reason, format_args!("{}{colon}{names}, waited {waited:?}", self.name))
-            }
-        }
-    }
-
-    /// Which breakers are open, why, and until when.
-    fn all_open(&self, now: Instant) -> String {
-        let endpoints = self.balancer.endpoints();
-        let mut ready: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_ready()).collect();
-        ready.sort_by_key(|endpoint| endpoint.workload());
-        let each = ready.iter().map(|endpoint| {
-            let (_, _, reason) = endpoint.breaker();
-            match endpoint.open_until().map(|until| until.saturating_duration_since(now)) {
-                Some(left) => {
-                    format!("{} for {} ms more ({reason})", endpoint.workload(), left.as_millis())
-                }
-                None => format!("{} is being tried ({reason})", endpoint.workload()),
-            }
-        });
-        format!("{}: {}", self.name, listed(each))
-    }
-
-    /// The same with whose queue it is.
-    fn full(&self, refusal: Refusal) -> Refusal {
-        let detail = format_args!("{} waiting for {}", refusal.detail, self.name);
-        Refusal::new(refusal.reason, detail)
     }
 
     fn count(&self) {
@@ -540,39 +389,5 @@ impl Service {
         let config = self.config()?;
         let known = config.port(port).map(|port| port.protocol);
         known.ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{}:{port}", self.name)))
-    }
-}
-
-/// A few of them, and how many there are more.
-fn listed<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
-    use std::fmt::Write;
-    let (mut text, mut more) = (String::new(), 0);
-    for (index, one) in all.into_iter().enumerate() {
-        match index {
-            0 => write!(text, "{one}"),
-            1..NAMED => write!(text, ", {one}"),
-            _ => {
-                more += 1;
-                Ok(())
-            }
-        }
-        .expect("a String takes everything");
-    }
-    if more > 0 {
-        write!(text, " and {more} more").expect("a String takes everything");
-    }
-    text
-}
-
-/// An address of a host outside the mesh as an endpoint. People know it by the host's name; its port is the service's.
-fn outside(host: &str, address: IpAddr) -> Endpoint {
-    Endpoint {
-        uid: address.to_string(),
-        workload: host.to_owned(),
-        address: SocketAddr::new(address, 0),
-        identity: None,
-        ready: true,
-        zone: String::new(),
-        weight: model::USUAL_WEIGHT,
     }
 }

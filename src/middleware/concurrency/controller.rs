@@ -1,7 +1,8 @@
 //! How many requests at a time: the gradient of latencies, as Envoy's adaptive concurrency and Netflix's limits have it.
 //! Pure: time and chance are arguments.
 //!
-//! Now and then few requests are let through, and the latency that those have is taken for the best there is (minRTT).
+//! The latency of requests that are few at a time is taken for the best there is (minRTT): of quiet times, and where there were
+//! none for long, of a measurement that lets only few through.
 //! From then on each window's median is held against it: `limit × (minRTT + buffer) / median + √limit`. The root lets the
 //! limit grow while latency stays, and is what the queue in the application may hold.
 
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 
 /// Requests that are let through while the best latency is measured.
 const MEASURING: f64 = 3.0;
-/// A measurement that sees fewer requests than it is to see ends after so long with those that it has.
+/// A measurement that sees fewer requests than it is to see ends after so long with those that it has; with none, the best
+/// latency known before stays.
 const MEASURE_AT_MOST: Duration = Duration::from_secs(2);
 /// Measurements begin up to this share of their interval later, so that not all workloads measure at once.
 const JITTER: f64 = 0.15;
@@ -32,6 +34,9 @@ pub(super) struct Controller {
     /// Microseconds.
     samples: Vec<u32>,
     seen: usize,
+    /// Those of windows in which no more were under way than while the best latency is measured: enough of them make a
+    /// measurement needless, which would hold requests up.
+    quiet: Vec<u32>,
     /// The most requests under way in this window.
     busiest: u32,
 }
@@ -55,6 +60,7 @@ impl Controller {
             phase: Phase::Measures(now),
             samples: Vec::new(),
             seen: 0,
+            quiet: Vec::new(),
             busiest: 0,
         }
     }
@@ -91,13 +97,27 @@ impl Controller {
             Phase::Adapts { .. } => true,
         };
         if counts {
-            let took = u32::try_from(now.saturating_duration_since(began).as_micros()).unwrap_or(u32::MAX);
-            match self.samples.len() {
-                MOST_SAMPLES => self.samples[self.seen % MOST_SAMPLES] = took,
-                _ => self.samples.push(took),
-            }
-            self.seen += 1;
+            self.sample(now.saturating_duration_since(began));
         }
+    }
+
+    /// A request that began at `began` was given up at `now` without an answer: it would have taken longer than that.
+    /// Overload whose callers all give up shows in nothing else. One that was given up early says nothing.
+    pub(super) fn given_up(&mut self, began: Instant, now: Instant) {
+        let waited = now.saturating_duration_since(began);
+        let slow = self.min_rtt.is_some_and(|best| waited > best.mul_f64(1.0 + self.settings.buffer));
+        if slow && matches!(self.phase, Phase::Adapts { .. }) {
+            self.sample(waited);
+        }
+    }
+
+    fn sample(&mut self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        match self.samples.len() {
+            MOST_SAMPLES => self.samples[self.seen % MOST_SAMPLES] = took,
+            _ => self.samples.push(took),
+        }
+        self.seen += 1;
     }
 
     /// Ends a window or a measurement that is over. `chance`: 0 to 1.
@@ -105,20 +125,27 @@ impl Controller {
         match self.phase {
             Phase::Measures(since) => {
                 let enough = self.seen >= self.settings.min_rtt_requests as usize;
-                let over = now.saturating_duration_since(since) >= MEASURE_AT_MOST && self.seen > 0;
+                let over = now.saturating_duration_since(since) >= MEASURE_AT_MOST;
                 if enough || over {
-                    self.min_rtt = self.median().map(|rtt| rtt.max(Duration::from_micros(1)));
-                    let interval = self.settings.min_rtt_interval.mul_f64(1.0 + JITTER * chance);
-                    self.phase = Phase::Adapts { window: now, measure: now + interval };
+                    self.min_rtt = median(&mut self.samples).or(self.min_rtt);
+                    self.phase = Phase::Adapts { window: now, measure: self.next_measurement(now, chance) };
                     self.begin();
                 }
             }
             Phase::Adapts { measure, .. } if now >= measure => {
+                self.quiet.clear();
                 self.phase = Phase::Measures(now);
                 self.begin();
             }
             Phase::Adapts { window, measure } if now >= window + self.settings.window => {
                 self.adapt();
+                let measure = if self.was_quiet_long_enough() {
+                    self.min_rtt = median(&mut self.quiet);
+                    self.quiet.clear();
+                    self.next_measurement(now, chance)
+                } else {
+                    measure
+                };
                 self.phase = Phase::Adapts { window: now, measure };
                 self.begin();
             }
@@ -126,8 +153,20 @@ impl Controller {
         }
     }
 
+    fn next_measurement(&self, now: Instant, chance: f64) -> Instant {
+        now + self.settings.min_rtt_interval.mul_f64(1.0 + JITTER * chance)
+    }
+
+    /// Keeps this window's samples if it was a quiet one. Whether there are as many by now as a measurement asks for.
+    fn was_quiet_long_enough(&mut self) -> bool {
+        if f64::from(self.busiest) <= MEASURING {
+            self.quiet.extend_from_slice(&self.samples);
+        }
+        self.quiet.len() >= self.settings.min_rtt_requests as usize
+    }
+
     fn adapt(&mut self) {
-        let (Some(best), Some(median)) = (self.min_rtt, self.median()) else { return };
+        let (Some(best), Some(median)) = (self.min_rtt, median(&mut self.samples)) else { return };
         let allowed = best.as_secs_f64() * (1.0 + self.settings.buffer);
         let gradient = (allowed / median.as_secs_f64().max(1e-6)).clamp(GRADIENT.0, GRADIENT.1);
         let next = self.limit * gradient + self.limit.sqrt();
@@ -138,18 +177,72 @@ impl Controller {
         self.limit = next.clamp(1.0, f64::from(self.settings.max_limit));
     }
 
-    fn median(&mut self) -> Option<Duration> {
-        let middle = self.samples.len() / 2;
-        if self.samples.is_empty() {
-            return None;
-        }
-        let (_, median, _) = self.samples.select_nth_unstable(middle);
-        Some(Duration::from_micros((*median).into()))
-    }
-
     fn begin(&mut self) {
         self.samples.clear();
         self.seen = 0;
         self.busiest = 0;
+    }
+}
+
+/// Of samples in microseconds; at least one, as it is divided by.
+fn median(samples: &mut [u32]) -> Option<Duration> {
+    let middle = samples.len() / 2;
+    if samples.is_empty() {
+        return None;
+    }
+    let (_, median, _) = samples.select_nth_unstable(middle);
+    Some(Duration::from_micros((*median).max(1).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many requests at a time, of this latency, for so long. Whether anything was measured meanwhile.
+    fn run(
+        controller: &mut Controller,
+        now: &mut Instant,
+        at_a_time: u32,
+        took: Duration,
+        long: Duration,
+    ) -> bool {
+        let end = *now + long;
+        let mut measured = false;
+        while *now < end {
+            controller.under_way(at_a_time);
+            for _ in 0..at_a_time {
+                controller.answered(*now, *now + took);
+            }
+            *now += took;
+            controller.turn(*now, 0.0);
+            measured |= matches!(controller.phase, Phase::Measures(_));
+        }
+        measured
+    }
+
+    #[test]
+    fn quiet_times_make_measurements_needless_and_busy_ones_do_not() {
+        let (mut now, settings) = (Instant::now(), Adaptive::default());
+        let long = settings.min_rtt_interval * 3;
+        for (at_a_time, measured) in [(2, false), (20, true)] {
+            let mut controller = Controller::new(settings.clone(), 100, now);
+            run(&mut controller, &mut now, 2, Duration::from_millis(5), Duration::from_secs(2));
+            assert_eq!(controller.min_rtt(), Some(Duration::from_millis(5)));
+            let latency = Duration::from_millis(7);
+            assert_eq!(run(&mut controller, &mut now, at_a_time, latency, long), measured, "{at_a_time}");
+            assert_eq!(controller.min_rtt(), Some(latency));
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_early_says_nothing() {
+        let mut now = Instant::now();
+        let mut controller = Controller::new(Adaptive::default(), 100, now);
+        run(&mut controller, &mut now, 2, Duration::from_millis(10), Duration::from_secs(1));
+        for (waited, seen) in [(1, 0), (10, 0), (100, 1)] {
+            controller.begin();
+            controller.given_up(now, now + Duration::from_millis(waited));
+            assert_eq!(controller.seen, seen, "{waited} ms");
+        }
     }
 }

@@ -70,27 +70,40 @@ pub struct Standing {
     pub min_rtt: Option<Duration>,
 }
 
-/// A request's place among those under way; free again when dropped.
+/// A request's place among those under way; free again when dropped, if not before.
 #[derive(Debug)]
 pub struct Permit {
     /// `None`: handed back already.
     gate: Option<Arc<Gate>>,
     began: Instant,
-    /// When the application answered; without, it says nothing of it.
-    answered: Option<Instant>,
+}
+
+/// Why a place is left.
+enum Left {
+    /// The application has begun to answer.
+    Answered,
+    /// It failed to: that says nothing of how long it takes.
+    Failed,
+    /// Nobody waits for its answer any more.
+    GivenUp,
 }
 
 impl Permit {
-    /// The application has begun to answer. Streams that go on do not make it slow.
-    pub fn answered(&mut self, now: Instant) {
-        self.answered = Some(now);
+    /// The application has begun to answer, or failed to. An adaptive limit has a place free again with the head, as it is
+    /// found by how long heads take: held by streams that go on, no request would come in to find it by. A fixed limit is
+    /// for all that is under way, to the last byte.
+    pub fn answered(&mut self, well: bool, now: Instant) {
+        let adapts = self.gate.as_ref().is_some_and(|gate| gate.lock().controller.is_some());
+        if adapts && let Some(gate) = self.gate.take() {
+            gate.leave(self.began, if well { Left::Answered } else { Left::Failed }, now);
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
-            gate.leave(self.began, self.answered, Instant::now());
+            gate.leave(self.began, Left::GivenUp, Instant::now());
         }
     }
 }
@@ -112,7 +125,7 @@ impl Gate {
     }
 
     /// Goes on with other settings; what was found out stays.
-    pub fn set(&self, settings: &Concurrency, now: Instant) {
+    pub fn set(self: &Arc<Self>, settings: &Concurrency, now: Instant) {
         let mut inner = self.lock();
         if inner.settings == *settings {
             return;
@@ -125,6 +138,7 @@ impl Gate {
             }
         }
         inner.settings = settings.clone();
+        self.let_in(&mut inner, now);
     }
 
     /// How it stands.
@@ -186,6 +200,7 @@ impl Gate {
         let mut inner = self.lock();
         if let Some(controller) = &mut inner.controller {
             controller.turn(now, rand::rng().random());
+            self.let_in(&mut inner, now);
         }
         let nobody_before = inner.queues[..=rank].iter().all(VecDeque::is_empty);
         if inner.under_way < inner.limit() && nobody_before {
@@ -218,22 +233,28 @@ impl Gate {
         if let Some(controller) = &mut inner.controller {
             controller.under_way(under_way);
         }
-        Permit { gate: Some(self.clone()), began: now, answered: None }
+        Permit { gate: Some(self.clone()), began: now }
     }
 
-    fn leave(self: &Arc<Self>, began: Instant, answered: Option<Instant>, now: Instant) {
+    fn leave(self: &Arc<Self>, began: Instant, left: Left, now: Instant) {
         let mut inner = self.lock();
         inner.under_way -= 1;
         if let Some(controller) = &mut inner.controller {
-            let chance = rand::rng().random();
-            if let Some(answered) = answered {
-                controller.answered(began, answered);
+            match left {
+                Left::Answered => controller.answered(began, now),
+                Left::Failed => {}
+                Left::GivenUp => controller.given_up(began, now),
             }
-            controller.turn(now, chance);
+            controller.turn(now, rand::rng().random());
         }
+        self.let_in(&mut inner, now);
+    }
+
+    /// Lets in who waits, as many as may be.
+    fn let_in(self: &Arc<Self>, inner: &mut Inner, now: Instant) {
         while inner.under_way < inner.limit() {
             let Some(next) = inner.queues.iter_mut().find_map(VecDeque::pop_front) else { return };
-            let permit = self.permit(&mut inner, now);
+            let permit = self.permit(inner, now);
             // One that has gone meanwhile hands it back, without coming here again: the lock is held.
             if let Err(mut unwanted) = next.let_in.send(permit) {
                 unwanted.gate = None;
@@ -284,12 +305,19 @@ pub struct OfClient {
     gate: Arc<Gate>,
     fixed: Option<Priority>,
     header: Option<http::HeaderName>,
+    /// Whoever has not proven who it is does not go before those who have, whatever it says.
+    proven: bool,
 }
 
 impl OfClient {
     /// By who it is.
     pub fn new(gate: Arc<Gate>, settings: &Concurrency, identity: Option<&SpiffeId>) -> Self {
-        Self { gate, fixed: settings.of_client(identity), header: settings.priority_header.clone() }
+        Self {
+            gate,
+            fixed: settings.of_client(identity),
+            header: settings.priority_header.clone(),
+            proven: identity.is_some(),
+        }
     }
 
     /// Lets a request in.
@@ -303,7 +331,7 @@ impl OfClient {
     fn said(&self, headers: &HeaderMap) -> Priority {
         let value = self.header.as_ref().and_then(|header| headers.get(header));
         match value.and_then(|value| RANKS.iter().position(|word| value == word)) {
-            Some(0) => Priority::Critical,
+            Some(0) if self.proven => Priority::Critical,
             Some(2) => Priority::Sheddable,
             _ => Priority::Default,
         }

@@ -111,7 +111,7 @@ async fn load(gate: &Arc<Gate>, capacity: usize, rate: u32, seconds: u32) -> Run
                                 let worker = server.acquire().await.expect("it is open");
                                 tokio::time::sleep(10 * MS).await;
                                 drop(worker);
-                                permit.answered(Instant::now());
+                                permit.answered(true, Instant::now());
                                 drop(permit);
                                 let mut run = run.borrow_mut();
                                 run.served += 1;
@@ -161,4 +161,91 @@ async fn little_load_is_not_touched_also_while_the_best_latency_is_measured_agai
     let run = load(&gate, 10, 500, 10).await;
     assert_eq!((run.served, run.refused), (5000, 0));
     assert_eq!(gate.standing().under_way, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_hold_no_adaptive_gate_shut() {
+    let gate = Gate::new(Concurrency::default(), Instant::now());
+    let mut streams = Vec::new();
+    for number in 0..1000 {
+        let mut permit = gate.enter(Priority::Default).await.unwrap_or_else(|it| panic!("{number}: {it}"));
+        permit.answered(true, Instant::now());
+        streams.push(permit);
+    }
+    assert_eq!(gate.standing().under_way, 0);
+    drop(streams);
+    assert_eq!(gate.standing().under_way, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fixed_limit_is_for_all_that_is_under_way_to_the_last_byte() {
+    let gate = Gate::new(fixed(1, 0), Instant::now());
+    let mut permit = gate.enter(Priority::Default).await.expect("a place");
+    permit.answered(true, Instant::now());
+    assert!(gate.enter(Priority::Default).await.is_err());
+    drop(permit);
+    assert!(gate.enter(Priority::Default).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_measurement_without_any_answer_ends() {
+    let gate = Gate::new(Concurrency { max_queue: 0, ..Concurrency::default() }, Instant::now());
+    let mut held = Vec::new();
+    while let Ok(permit) = gate.enter(Priority::Default).await {
+        held.push(permit);
+    }
+    assert_eq!(held.len(), 3, "as many as are let in while the best latency is measured");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(gate.enter(Priority::Default).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_is_let_in_by_a_higher_limit() {
+    let gate = Gate::new(fixed(1, 10), Instant::now());
+    let _held = gate.enter(Priority::Default).await.expect("a place");
+    let (entered, ()) = tokio::join!(gate.enter(Priority::Default), async {
+        tokio::time::sleep(MS).await;
+        gate.set(&fixed(2, 10), Instant::now());
+    });
+    assert!(entered.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_all_give_up_lower_the_limit() {
+    let settings = Concurrency { limit: 50, max_queue: 0, ..Concurrency::default() };
+    let gate = Gate::new(settings, Instant::now());
+    for _ in 0..100 {
+        let mut permit = gate.enter(Priority::Default).await.expect("a place");
+        tokio::time::sleep(10 * MS).await;
+        permit.answered(true, Instant::now());
+    }
+    let before = gate.standing().limit;
+    for _ in 0..10 {
+        let mut waiting = Vec::new();
+        while let Ok(permit) = gate.enter(Priority::Default).await {
+            waiting.push(permit);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(waiting);
+    }
+    assert!(gate.standing().limit < before / 4, "{before} became {}", gate.standing().limit);
+}
+
+#[test]
+fn only_the_proven_are_critical_because_they_say_so() {
+    let header = http::HeaderName::from_static("x-priority");
+    let settings = Concurrency { priority_header: Some(header.clone()), ..fixed(1, 1) };
+    let gate = Gate::new(settings.clone(), Instant::now());
+    let proven: SpiffeId = "spiffe://t/ns/n/sa/web".parse().expect("an identity");
+    for (identity, said, expected) in [
+        (Some(&proven), "critical", Priority::Critical),
+        (None, "critical", Priority::Default),
+        (Some(&proven), "sheddable", Priority::Sheddable),
+        (None, "sheddable", Priority::Sheddable),
+        (None, "else", Priority::Default),
+    ] {
+        let headers = HeaderMap::from_iter([(header.clone(), http::HeaderValue::from_static(said))]);
+        let client = OfClient::new(gate.clone(), &settings, identity);
+        assert_eq!(client.said(&headers), expected, "{said} of {identity:?}");
+    }
 }

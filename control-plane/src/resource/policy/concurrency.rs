@@ -14,7 +14,8 @@ use crate::resource::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Concurrency {
-    /// `adaptive`: as many as do not make requests slower (a gradient of latencies). `fixed`: `limit`. Default: adaptive.
+    /// `adaptive`: as many as do not make requests slower (a gradient of latencies); a request counts until its response begins.
+    /// `fixed`: `limit`; a request counts to the last byte of its response. Default: adaptive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#type: Option<String>,
     /// Requests at a time; where it is adaptive, at first. Default: 20.
@@ -41,7 +42,8 @@ pub struct Adaptive {
     /// Between changes of the limit. Default: 100ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// Between measurements of the best latency, for which few are let through; by chance up to 15 % more. Default: 1m.
+    /// Between measurements of the best latency, for which 3 at a time are let through, so that others wait or are refused; by
+    /// chance up to 15 % more. None is made where the workload has had quiet times meanwhile. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rtt_interval: Option<String>,
     /// Requests that a measurement takes. Default: 50.
@@ -68,7 +70,8 @@ pub struct Queue {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PriorityRules {
-    /// A request header whose value is one of the three words. Default: none.
+    /// A request header whose value is one of the three words; of clients outside the mesh, `critical` counts as `default`.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
     /// What some clients have whatever they say; the first that names a client holds.
