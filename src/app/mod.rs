@@ -246,7 +246,8 @@ async fn gather(
         if let Some(resident) = process::measure(&registry, started) {
             spare.look(resident, Instant::now());
         }
-        shared.show(&registry);
+        let concurrency = shared.show(&registry);
+        gathered.borrow_mut().see(concurrency);
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());
