@@ -51,8 +51,8 @@ fn texts(caveats: &[CaveatView]) -> Vec<&str> {
 
 #[test]
 fn faults_are_those_that_the_request_would_see() {
-    let abort = |fault, percent| wire::InjectedFault { abort_status: 503, abort_percent: percent, ..fault };
-    let delay = |fault, percent| wire::InjectedFault { delay_ms: 200, delay_percent: percent, ..fault };
+    let abort = |fault, percent: u32| wire::InjectedFault { abort_status: 503, abort_per_million: percent * 10_000, ..fault };
+    let delay = |fault, percent: u32| wire::InjectedFault { delay_ms: 200, delay_per_million: percent * 10_000, ..fault };
     let of_jobs = |fault| wire::InjectedFault {
         callers: vec![wire::Caller { namespace: "demo".into(), service: "job".into() }],
         ..fault
@@ -75,8 +75,8 @@ fn faults_are_those_that_the_request_would_see() {
              until 1970-01-01T01:00:00Z",
         ]
     );
-    assert_eq!((said[0].reason.as_str(), said[0].percent), ("", Some(50)));
-    assert_eq!((said[1].reason.as_str(), said[1].percent), ("fault-injected", Some(30)));
+    assert_eq!((said[0].reason.as_str(), said[0].percent), ("", Some(50.0)));
+    assert_eq!((said[1].reason.as_str(), said[1].percent), ("fault-injected", Some(30.0)));
     assert_eq!(certain, None, "the others get through");
     assert_eq!(asked(true, |it| it.faulty(&pay).len()), 0, "bytes are let pass");
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pillion_api::model::{Budget, TrafficPolicy};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::view::rounded;
 use crate::history::{self, Action, Actions, Counts, EdgeKey};
@@ -12,7 +13,7 @@ use crate::history::{self, Action, Actions, Counts, EdgeKey};
 const CLIENTS: usize = 5;
 
 /// Retries and hedges. What is zero is not sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepeatsView {
     /// Attempts beyond the first of a request.
@@ -57,7 +58,7 @@ impl RepeatsView {
 type Named = BTreeMap<String, u64>;
 
 /// What the policies of a service did. What did not happen is not sent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityView {
     /// Over how long.
@@ -108,7 +109,7 @@ pub struct ActivityView {
 }
 
 /// A client that was limited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ClientView {
     /// As the limit knows it.
     pub client: String,
@@ -117,7 +118,7 @@ pub struct ClientView {
 }
 
 /// A workload's limit now.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConcurrencyView {
     /// Whose.

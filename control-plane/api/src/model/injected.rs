@@ -38,10 +38,17 @@ pub struct Percent(u32);
 impl Percent {
     /// How many it is of: chance is a number below.
     pub const OF: u32 = 1_000_000;
+    /// Every request.
+    pub const ALL: Self = Self(Self::OF);
 
     /// So many of a million. `None`: that is more than all.
     pub fn per_million(number: u32) -> Option<Self> {
         (number <= Self::OF).then_some(Self(number))
+    }
+
+    /// As a number, 0 to 100.
+    pub fn value(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::OF / 100)
     }
 
     /// Whether a request is one of them. `chance` is below [`Self::OF`], any as likely as the other.
@@ -53,7 +60,7 @@ impl Percent {
 /// `0.1`
 impl std::fmt::Display for Percent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        (f64::from(self.0) / f64::from(Self::OF / 100)).fmt(f)
+        self.value().fmt(f)
     }
 }
 
