@@ -110,6 +110,11 @@ async fn a_fault_ends_by_itself() {
     // Long enough to be seen also where the machine is busy.
     apply("10m").await;
     eventually("it begins", async || (raw::status(&pair.get("/who").await) == 503).then_some(())).await;
+    eventually("it is told as begun", async || {
+        let events = pair.mesh.api.mesh().await.ok()?.events;
+        events.iter().any(|it| it.kind == "fault-injected").then_some(())
+    })
+    .await;
     apply("1s").await;
     eventually("it ends", async || (raw::status(&pair.get("/who").await) == 200).then_some(())).await;
     // The control plane has let go of it, too.
