@@ -2,6 +2,7 @@
 
 mod support;
 
+mod attempts;
 mod bad_input;
 mod balancing;
 mod breaker;

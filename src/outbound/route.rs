@@ -155,20 +155,11 @@ impl Outbound {
             let plan =
                 call.plan(other.as_ref().map_or(&call.config.policy, |config| &config.policy), &request);
             let fallback = if to.endpoint.is_none() { backend.fallback() } else { None };
-            let now = Instant::now();
             let mut served = match fallback {
-                None => self.send(request, authority, now, to, plan, call.interim).await,
+                None => self.send(request, authority, to, plan, call.interim).await,
                 Some(fallback) => {
-                    Box::pin(self.send_or_fall_back(
-                        fallback,
-                        request,
-                        authority,
-                        now,
-                        to,
-                        plan,
-                        call.interim,
-                    ))
-                    .await
+                    let sent = self.send_or_fall_back(fallback, request, authority, to, plan, call.interim);
+                    Box::pin(sent).await
                 }
             };
             chosen.change_response(&mut served);
