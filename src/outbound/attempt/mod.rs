@@ -23,14 +23,14 @@ use pillion_api::{
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub use self::{
-    budget::{Budgets, Kind},
-    quantile::Quantiles,
-};
 use self::{
     again::Next,
     outgoing::Outgoing,
     tried::{Tried, ended, is_too_late, last, refused, told},
+};
+pub use self::{
+    budget::{Budgets, Kind},
+    quantile::Quantiles,
 };
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
