@@ -2,6 +2,7 @@
 
 mod support;
 
+mod attempts;
 mod bad_input;
 mod balancing;
 mod breaker;
@@ -12,6 +13,7 @@ mod demo;
 mod dns;
 mod drain;
 mod egress;
+mod ejected;
 mod exact;
 mod explain;
 mod failure;

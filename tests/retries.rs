@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
@@ -18,7 +18,7 @@ use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
 use crate::support::{eventually, http2, raw, soon};
 
 /// One service of the same workloads for each policy.
-const SERVICES: [(&str, &[&str]); 6] = [
+const SERVICES: [(&str, &[&str]); 9] = [
     ("plain", &["timeouts: { request: 1m }"]),
     ("safe", &["retry: { attempts: 2, backoff: { base: 1ms, max: 1ms } }"]),
     ("all", &["retry: { nonIdempotent: true, maxBodyBytes: 1000, backoff: { base: 1ms, max: 1ms } }"]),
@@ -29,6 +29,21 @@ const SERVICES: [(&str, &[&str]); 6] = [
         ],
     ),
     ("hedged", &["hedge: { after: 50ms, budget: { minPerSecond: 100 } }"]),
+    ("learned", &["hedge: { percentile: 50, budget: { percent: 100, minPerSecond: 1000 } }"]),
+    (
+        "judged",
+        &[
+            "hedge: { after: 50ms, budget: { minPerSecond: 100 } }",
+            "circuitBreaker: { consecutiveFailures: 1, openTime: { base: 30s } }",
+        ],
+    ),
+    (
+        "patient",
+        &[
+            "retry: { maxRetryAfter: 1m }",
+            "circuitBreaker: { consecutiveFailures: 1, openTime: { base: 30s } }",
+        ],
+    ),
     // By a rule of a route alone.
     ("ruled", &["timeouts: { request: 1m }"]),
 ];
@@ -65,11 +80,18 @@ struct Seen {
 struct Log(Arc<Mutex<Vec<Seen>>>);
 
 impl Log {
+    fn has_further(&self) -> bool {
+        self.0.lock().expect("no panic in there").iter().any(|seen| seen.attempt.is_some())
+    }
+
     /// What has been seen since it was last asked.
     fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.0.lock().expect("no panic in there"))
     }
 }
+
+/// How long `/steady` takes.
+const STEADY: Duration = Duration::from_millis(100);
 
 /// Fails on first attempts only, in the way that the path says.
 async fn answer(
@@ -110,9 +132,19 @@ async fn answer(
         "/test.Flaky/Silent" => {
             response = grpc(StreamBody::new(futures_util::stream::pending()).boxed_unsync());
         }
+        "/steady" => tokio::time::sleep(STEADY).await,
+        "/worse" if attempt.is_some() => tokio::time::sleep(Duration::from_millis(500)).await,
         _ if attempt.is_some() => {}
+        // Once it has company, which takes longer.
+        "/worse" => {
+            while !log.has_further() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
         "/flaky" => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
         "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
+        "/late" => tokio::time::sleep(STEADY * 10).await,
         _ => {
             let after = |seconds| SystemTime::now() + Duration::from_secs(seconds);
             if let Some(seconds) = path.strip_prefix("/later/") {
@@ -313,6 +345,51 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
     let patience = "x-pillion-timeout-ms: 300\r\n";
     let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
     assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");
+}
+
+#[tokio::test]
+async fn hedges_do_not_learn_from_their_own_haste() {
+    let world = World::start("http").await;
+    let client = world.caller.client();
+    let ask = async |path: &str, times: usize| {
+        let request = client.get(format!("http://learned.demo.mesh{path}"));
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..times {
+            asking.spawn(request.try_clone().expect("it has no body").send());
+        }
+        while let Some(answer) = soon("an answer", asking.join_next()).await {
+            let status = answer.expect("no panic").expect("an answer").status();
+            assert_eq!(status, 200, "{path}");
+        }
+    };
+    // Enough for every worker to know how long it takes.
+    for _ in 0..4 {
+        ask("/steady", 100).await;
+    }
+    // The first attempts take very long, those beside them no time; how long the first would take is not known from that.
+    for _ in 0..8 {
+        ask("/late", 100).await;
+    }
+    let began = Instant::now();
+    let (answer, _) = world.get("learned", "/late").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert!(began.elapsed() >= STEADY * 3 / 4, "hedged after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_its_breaker_whatever_becomes_of_the_request() {
+    let world = World::start("http").await;
+    let opened = "pillion_breaker_opened_total";
+    // The one that it was hedged with hides it from the caller, and from nobody else.
+    let (answer, seen) = world.get("judged", "/worse").await;
+    assert_eq!((raw::status(&answer), seen.len()), (200, 2), "{answer}");
+    world.until_counted(opened, &[("target", "judged.demo")], 1.0).await;
+
+    // It is told while the caller still waits for the next attempt, a minute off.
+    let waiting = raw::begin(world.caller.outbound(), &raw::get("patient.demo.mesh", "/later/60")).await;
+    world.until_counted(opened, &[("target", "patient.demo")], 1.0).await;
+    assert_eq!(world.log.take().len(), 1);
+    drop(waiting);
 }
 
 #[tokio::test]

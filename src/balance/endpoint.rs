@@ -23,6 +23,12 @@ use super::{
 };
 use crate::telemetry::{edge::Outcome, report::BreakerState};
 
+/// Who was kept waiting for so many times as long as usual, and no less than this, has learned something of the endpoint by
+/// going away; anybody else, that he was in a hurry.
+const IN_VAIN: (f64, Duration) = (4.0, Duration::from_millis(100));
+/// The part of a new answer in what is usual.
+const NEWS: f64 = 1.0 / 16.0;
+
 /// A workload that serves. Lives as long as the workload is listed, or a request is under way to it.
 #[derive(Debug)]
 pub struct Endpoint<T> {
@@ -43,6 +49,8 @@ pub struct Endpoint<T> {
     recovered: Cell<Option<(Instant, Duration)>>,
     in_flight: Cell<u32>,
     latency: Cell<PeakEwma>,
+    /// How long good answers take, microseconds: unlike `latency`, not moved by those that never came. Zero: there was none.
+    usual_us: Cell<f64>,
     breaker: RefCell<Option<Breaker>>,
     reach: T,
 }
@@ -72,6 +80,7 @@ impl<T> Endpoint<T> {
             recovered: Cell::default(),
             in_flight: Cell::default(),
             latency: Cell::new(PeakEwma::new(latency_us, Instant::now())),
+            usual_us: Cell::default(),
             breaker: RefCell::new(breaker.map(Breaker::new)),
             reach,
         }
@@ -139,6 +148,21 @@ impl<T> Endpoint<T> {
         let mut latency = self.latency.get();
         latency.observe(took.as_secs_f64() * 1e6, now, decay);
         self.latency.set(latency);
+    }
+
+    fn answered(&self, took: Duration, now: Instant, decay: Duration) {
+        self.observe(took, now, decay);
+        let (before, us) = (self.usual_us.get(), took.as_secs_f64() * 1e6);
+        self.usual_us.set(if before == 0.0 { us } else { before + (us - before) * NEWS });
+    }
+
+    /// From which on a wait was in vain.
+    fn in_vain(&self) -> Duration {
+        let (times, least) = IN_VAIN;
+        match self.usual_us.get() {
+            0.0 => self.breaker.borrow().as_ref().map_or(Duration::MAX, |breaker| breaker.config().base_open),
+            usual => Duration::from_secs_f64(usual * times / 1e6).max(least),
+        }
     }
 
     /// Takes in what is said of it. `appeared`: now, if it counts as new where it is ready and was not.
@@ -234,6 +258,8 @@ pub struct Pick<T> {
     began: Instant,
     /// Until the head of the answer.
     took: Option<Duration>,
+    /// Whether the endpoint has been told that.
+    told: bool,
 }
 
 impl<T> Pick<T> {
@@ -246,7 +272,7 @@ impl<T> Pick<T> {
         if was_closed != endpoint.is_closed() {
             balancer.recount();
         }
-        Self { balancer, endpoint, permit: Some(permit), began: now, took: None }
+        Self { balancer, endpoint, permit: Some(permit), began: now, took: None, told: false }
     }
 
     /// The chosen one.
@@ -260,16 +286,33 @@ impl<T> Pick<T> {
         self.permit.is_some_and(Permit::is_probe)
     }
 
-    /// How long it has been under way.
-    pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.began)
+    /// Since when it is under way.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
-    /// Takes in that the first answer has come now, or would have been due.
+    /// Notes that the first answer has come now, or would have been due. What that says, the verdict tells.
     pub fn first_byte(&mut self, now: Instant) {
-        let took = now.saturating_duration_since(self.began);
-        self.took = Some(took);
-        self.endpoint.observe(took, now, self.balancer.decay());
+        self.took = Some(now.saturating_duration_since(self.began));
+    }
+
+    /// Takes in what the head of the answer says; the request goes on. A failure is one however its body goes on, and a probe has
+    /// shown what it was to show.
+    pub fn begun(&mut self, verdict: Verdict) {
+        if verdict != Verdict::Good || self.is_probe() {
+            self.settle(verdict, Instant::now());
+        } else if self.permit.is_some() {
+            self.answered();
+        }
+    }
+
+    /// A quick failure is no good news, so only a good answer's time is that of the endpoint.
+    fn answered(&mut self) {
+        if let Some(took) = self.took
+            && !std::mem::replace(&mut self.told, true)
+        {
+            self.endpoint.answered(took, self.began + took, self.balancer.decay());
+        }
     }
 
     /// What an outcome says about the endpoint, by its service's policy.
@@ -280,10 +323,17 @@ impl<T> Pick<T> {
     /// Takes in the result, once; the request may go on.
     pub fn settle(&mut self, verdict: Verdict, now: Instant) {
         let Some(permit) = self.permit.take() else { return };
-        if !matches!(verdict, Verdict::Good | Verdict::Untried) {
-            self.took_at_least(now);
+        match verdict {
+            Verdict::Good => self.answered(),
+            // Nor is it as good as no news: what it is thought to take does not sink.
+            Verdict::Failed | Verdict::Untried => {
+                let usual = Duration::from_secs_f64(self.endpoint.latency_us() / 1e6);
+                let waited = if verdict == Verdict::Failed { self.waited(now) } else { Duration::ZERO };
+                self.endpoint.observe(waited.max(usual), now, self.balancer.decay());
+            }
+            Verdict::Unreached => self.took_at_least(now),
         }
-        let took = self.took.unwrap_or_else(|| now.saturating_duration_since(self.began));
+        let took = self.waited(now);
         self.change(now, |breaker| {
             // Only the rare failure draws a random number.
             let random = if verdict == Verdict::Good { 0.0 } else { rand::random() };
@@ -292,9 +342,31 @@ impl<T> Pick<T> {
         });
     }
 
-    /// Whoever waited in vain has learned that it takes at least so long; a quick failure is no good news.
-    fn took_at_least(&self, now: Instant) {
+    /// Takes in that its caller, or the caller's own one, would wait no longer. That says nothing, unless it was longer than
+    /// anybody should have had to.
+    pub fn given_up(&mut self, now: Instant) {
+        if self.waited(now) >= self.endpoint.in_vain() {
+            self.settle(Verdict::Failed, now);
+        } else {
+            self.cancel(now);
+        }
+    }
+
+    fn cancel(&mut self, now: Instant) {
+        let Some(permit) = self.permit.take() else { return };
+        self.took_at_least(now);
         let waited = now.saturating_duration_since(self.began);
+        self.change(now, |breaker| breaker.cancel(now, permit, waited, rand::random()));
+    }
+
+    /// For the head of the answer.
+    fn waited(&self, now: Instant) -> Duration {
+        self.took.unwrap_or_else(|| now.saturating_duration_since(self.began))
+    }
+
+    /// Whoever waited in vain has learned that it takes at least so long.
+    fn took_at_least(&self, now: Instant) {
+        let waited = self.waited(now);
         let decay = self.balancer.decay();
         if waited.as_secs_f64() * 1e6 > self.endpoint.latency.get().current(now, decay) {
             self.endpoint.observe(waited, now, decay);
@@ -328,11 +400,8 @@ impl<T> Drop for Pick<T> {
     fn drop(&mut self) {
         self.endpoint.in_flight.set(self.endpoint.in_flight.get() - 1);
         self.balancer.in_flight.set(self.balancer.in_flight.get() - 1);
-        if let Some(permit) = self.permit {
-            let now = Instant::now();
-            self.took_at_least(now);
-            let waited = now.saturating_duration_since(self.began);
-            self.change(now, |breaker| breaker.cancel(now, permit, waited, rand::random()));
+        if self.permit.is_some() {
+            self.cancel(Instant::now());
         }
     }
 }

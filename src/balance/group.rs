@@ -146,13 +146,37 @@ impl<T> Group<T> {
                 None => self.any(draws, ask, rng),
             },
         };
-        chosen.or_else(|| {
-            // The same for the same key, for as long as may be.
-            let count = self.endpoints.len();
-            let start = ask.key.map_or_else(|| rng.random_range(0..count), |key| key as usize % count);
-            let mut all = (0..count).map(|step| &self.endpoints[(start + step) % count]);
-            all.clone().find(|it| ask.takes(it) && ask.has_room(it)).or_else(|| all.find(|it| ask.takes(it)))
+        chosen.or_else(|| match ask.key {
+            Some(key) => {
+                // The same for the same key, for as long as may be.
+                let count = self.endpoints.len();
+                let mut all = (0..count).map(|step| &self.endpoints[(key as usize % count + step) % count]);
+                let with_room = all.clone().find(|it| ask.takes(it) && ask.has_room(it));
+                with_room.or_else(|| all.find(|it| ask.takes(it)))
+            }
+            None => {
+                let with_room = self.by_weight(ask, rng, |it| ask.has_room(it));
+                with_room.or_else(|| self.by_weight(ask, rng, |_| true))
+            }
         })
+    }
+
+    /// By chance among those left: looks at every one, so that none gets what its broken neighbours would have had.
+    fn by_weight(
+        &self,
+        ask: &Ask<'_, T>,
+        rng: &mut impl Rng,
+        fits: impl Fn(&Endpoint<T>) -> bool,
+    ) -> Option<&Rc<Endpoint<T>>> {
+        let (mut total, mut chosen) = (0.0, None);
+        for endpoint in self.endpoints.iter().filter(|it| ask.takes(it) && fits(it)) {
+            let worth = (f64::from(endpoint.weight()) * ask.part(endpoint)).max(1e-6);
+            total += worth;
+            if rng.random::<f64>() * total < worth {
+                chosen = Some(endpoint);
+            }
+        }
+        chosen
     }
 
     fn lighter_of_two(

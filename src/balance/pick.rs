@@ -102,6 +102,14 @@ impl<T> Balancer<T> {
         Ok((By::Algorithm, chosen.clone()))
     }
 
+    /// Whether there is one beside these that would be chosen.
+    pub fn has_other(&self, now: Instant, avoid: &[Rc<Endpoint<T>>]) -> bool {
+        let ready = self.ready.borrow();
+        let panic = self.panics(&self.policy.borrow(), ready.len());
+        let mut others = ready.iter().filter(|it| !avoid.iter().any(|avoided| Rc::ptr_eq(avoided, it)));
+        others.any(|other| panic || other.available(now))
+    }
+
     /// Takes the one endpoint that the caller has named itself. Its breaker does not matter: there is no other to call instead.
     ///
     /// # Errors

@@ -246,3 +246,102 @@ async fn a_recovered_one_gets_its_share_back_over_as_long_as_it_was_away() {
     let whole = share();
     assert!(first < 250 && half < whole && whole > 900, "{first} {half} {whole}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fast_failure_attracts_nobody() {
+    let balancer = balancer(4);
+    // Its breaker does not count here.
+    let policy = TrafficPolicy { breaker: None, ..TrafficPolicy::default() };
+    balancer.set_policy(Arc::new(policy));
+    let mut rng = SmallRng::seed_from_u64(3);
+    let mut to_the_failing_one = 0;
+    for round in 0..4000 {
+        let mut pick = balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("ready ones");
+        // Two of five fail, at once; what goes well takes as long as everywhere.
+        let fails = pick.endpoint().uid() == "u0" && round % 5 < 2;
+        to_the_failing_one += u32::from(pick.endpoint().uid() == "u0");
+        tokio::time::advance(Duration::from_millis(if fails { 1 } else { 20 })).await;
+        pick.first_byte(Instant::now());
+        pick.begun(if fails { Verdict::Failed } else { Verdict::Good });
+        pick.settle(Verdict::Good, Instant::now());
+    }
+    assert!((900..1100).contains(&to_the_failing_one), "{to_the_failing_one} of 4000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_kept_waiting_for_long_has_seen_a_failure_though_he_gave_up_himself() {
+    let usual = Duration::from_millis(50);
+    for (answered_before, waited, opens) in [
+        (true, usual * 2, false),
+        (true, Duration::from_millis(250), true),
+        // Without any answer yet, it is the time for which a breaker is open.
+        (false, Duration::from_millis(250), false),
+        (false, Duration::from_secs(1), true),
+    ] {
+        let balancer = balancer(2);
+        let endpoint = balancer.all.borrow()["u0"].clone();
+        let pick = || Pick::new(balancer.clone(), endpoint.clone(), Instant::now());
+        for _ in 0..10 {
+            let mut pick = pick();
+            tokio::time::advance(usual).await;
+            if answered_before {
+                pick.first_byte(Instant::now());
+                pick.settle(Verdict::Good, Instant::now());
+            }
+        }
+        for _ in 0..7 {
+            let mut pick = pick();
+            tokio::time::advance(waited).await;
+            pick.given_up(Instant::now());
+        }
+        assert_eq!(!endpoint.is_closed(), opens, "answered before: {answered_before}, waited {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_tried_says_nothing() {
+    let balancer = balancer(2);
+    let endpoint = balancer.all.borrow()["u0"].clone();
+    for _ in 0..20 {
+        let mut pick = Pick::new(balancer.clone(), endpoint.clone(), Instant::now());
+        pick.settle(Verdict::Untried, Instant::now());
+        // Its status alone would say otherwise.
+        pick.begun(Verdict::Failed);
+    }
+    assert!(endpoint.is_closed());
+    assert_eq!(endpoint.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_another_while_one_may_be_chosen() {
+    let balancer = balancer(3);
+    let all = ["u0", "u1", "u2"].map(|uid| balancer.all.borrow()[uid].clone());
+    let now = Instant::now();
+    assert!(balancer.has_other(now, &all[..2]) && !balancer.has_other(now, &all));
+    fail(&balancer, "u2", 7);
+    assert!(!balancer.has_other(now, &all[..2]), "its breaker is open");
+    assert!(balancer.has_other(now, &all[..1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_follows_broken_ones_gets_no_more_than_its_share() {
+    // Luck finds nobody among so many broken ones: every one is looked at.
+    let count = 60;
+    let balancer = balancer(count);
+    let policy = TrafficPolicy {
+        breaker: Some(model::CircuitBreaker { panic_share: 0.0, ..model::CircuitBreaker::default() }),
+        ..TrafficPolicy::default()
+    };
+    balancer.set_policy(Arc::new(policy));
+    for uid in 0..count - 3 {
+        fail(&balancer, &format!("u{uid}"), 7);
+    }
+    let mut rng = SmallRng::seed_from_u64(11);
+    let mut counts = HashMap::new();
+    for _ in 0..3000 {
+        let mut pick = balancer.pick(Instant::now(), &mut rng, &Wanted::default()).expect("three are left");
+        *counts.entry(pick.endpoint().uid().to_owned()).or_insert(0_u32) += 1;
+        pick.settle(Verdict::Good, Instant::now());
+    }
+    assert!(counts.len() == 3 && counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
+}

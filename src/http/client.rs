@@ -148,70 +148,99 @@ impl<C: Connect> Client<C> {
     /// Sends a request already in the version's own form, and waits for the head of its response.
     ///
     /// A request that a kept HTTP/1 connection turned out not to take goes once more, on a fresh connection: unsent
-    /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2). The latter
-    /// also when a fresh connection ended before the response began: a server that stops listening resets those that it
-    /// had not accepted yet, and whoever tries again learns that it is gone.
+    /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2) and no byte of an
+    /// answer has come. Not when it was a fresh one that ended: what broke it may break the next. But a server that stops
+    /// listening resets those that it had not accepted yet: whether it is gone is asked, and told.
     ///
     /// # Errors
     /// With the request, if nothing of it was sent.
-    pub async fn send(
+    pub fn send(
         &self,
         request: Request<Body>,
         version: Version,
         interim: &dyn InterimSink,
+    ) -> impl Future<Output = Result<Response<Body>, Failure>> {
+        self.send_waiting(request, version, interim, ())
+    }
+
+    /// The same, with something that is dropped as soon as there is a connection for the request.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_waiting<W>(
+        &self,
+        request: Request<Body>,
+        version: Version,
+        interim: &dyn InterimSink,
+        waiting: W,
     ) -> Result<Response<Body>, Failure> {
         match version {
-            Version::Http1 => self.send_http1(request, interim).await,
-            Version::Http2 => match self.http2().await {
-                Ok(ready) => ready
-                    .send(request, interim)
-                    .await
-                    .map(|response| response.map(Body::from_http2))
-                    .map_err(|refusal| Failure { refusal, unsent: None, shared: false }),
-                Err((refusal, shared)) => Err(Failure { refusal, unsent: Some(request), shared }),
-            },
+            Version::Http1 => self.send_http1(request, interim, waiting).await,
+            Version::Http2 => {
+                let ready = self.http2().await;
+                drop(waiting);
+                match ready {
+                    Ok(ready) => ready
+                        .send(request, interim)
+                        .await
+                        .map(|response| response.map(Body::from_http2))
+                        .map_err(|refusal| Failure { refusal, unsent: None, shared: false }),
+                    Err((refusal, shared)) => Err(Failure { refusal, unsent: Some(request), shared }),
+                }
+            }
         }
     }
 
-    async fn send_http1(
+    async fn send_http1<W>(
         &self,
         request: Request<Body>,
         interim: &dyn InterimSink,
+        waiting: W,
     ) -> Result<Response<Body>, Failure> {
         let Some(connection) = self.idle_http1() else {
-            return Box::pin(self.send_on_fresh(request, interim)).await;
+            return Box::pin(self.send_on_fresh(request, interim, waiting)).await;
         };
+        drop(waiting);
         match connection.send(request, interim, self.home()).await {
             Err(Failed { refusal, request: Some(request) })
                 if refusal.reason == Reason::NotProcessed
                     || refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
             {
-                Box::pin(self.send_on_fresh(request, interim)).await
+                Box::pin(self.send_on_fresh(request, interim, ())).await
             }
             result => result.map_err(Failure::from),
         }
     }
 
-    async fn send_on_fresh(
+    async fn send_on_fresh<W>(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         interim: &dyn InterimSink,
+        waiting: W,
     ) -> Result<Response<Body>, Failure> {
-        let mut again = true;
-        loop {
-            let io = match self.0.connector.connect(Version::Http1).await {
-                Ok(io) => io,
-                Err(refusal) => return Err(Failure { refusal, unsent: Some(request), shared: false }),
-            };
-            match Http1::new(io).send(request, interim, self.home()).await {
-                Err(Failed { refusal, request: Some(unanswered) })
-                    if again && refusal.reason == Reason::Reset && harmless_to_repeat(&unanswered) =>
-                {
-                    request = unanswered;
-                    again = false;
+        let io = match self.0.connector.connect(Version::Http1).await {
+            Ok(io) => io,
+            Err(refusal) => return Err(Failure { refusal, unsent: Some(request), shared: false }),
+        };
+        drop(waiting);
+        match Http1::new(io).send(request, interim, self.home()).await {
+            Err(Failed { refusal, request: Some(request) })
+                if refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
+            {
+                match self.0.connector.connect(Version::Http1).await {
+                    Err(gone) if matches!(gone.reason, Reason::Connect | Reason::AppConnect) => {
+                        Err(Failure { refusal: gone, unsent: Some(request), shared: false })
+                    }
+                    // It is there, and has ended the connection for another reason.
+                    connected => {
+                        if let Ok(io) = connected {
+                            self.0.take_back(Http1::new(io));
+                        }
+                        Err(Failure { refusal, unsent: None, shared: false })
+                    }
                 }
-                result => return result.map_err(Failure::from),
             }
+            result => result.map_err(Failure::from),
         }
     }
 

@@ -102,19 +102,17 @@ impl Spare {
 
 impl Outbound {
     /// Sends a request as always; where that fails for a reason that the fallback is for, has it take over.
-    #[expect(clippy::too_many_arguments, reason = "those of `send`, and the fallback")]
     pub(super) async fn send_or_fall_back(
         &self,
         fallback: Arc<Fallback>,
         request: Request<Body>,
         authority: Authority,
-        now: Instant,
         to: Destination<'_>,
         plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
         let (request, spare) = Spare::of(request, plan.kept(), &self.kept);
-        let mut served = self.send(request, authority.clone(), now, to, plan, interim).await;
+        let mut served = self.send(request, authority.clone(), to, plan, interim).await;
         let Some(refusal) = failure(&served).filter(|refusal| covers(&fallback, refusal.reason)) else {
             return served;
         };
@@ -161,7 +159,7 @@ impl Outbound {
                             key,
                             session: None,
                         };
-                        let sent = self.send(request, authority, Instant::now(), to, plan, interim);
+                        let sent = self.send(request, authority, to, plan, interim);
                         steering.mark(Box::pin(sent).await)
                     }
                 }

@@ -132,7 +132,7 @@ impl Outbound {
         let times = Times { whole: Some((now + timeout, whole)), each: None };
         // Once is enough: a copy is for looking at.
         let plan = Plan { times, rules: None, hedge: None };
-        let Served { result, end, .. } = self.send(copy, authority, now, to, plan, &NoInterim).await;
+        let Served { result, end, .. } = self.send(copy, authority, to, plan, &NoInterim).await;
         let (outcome, result) = match result {
             Ok(response) => {
                 let outcome = Outcome::Status(response.status());

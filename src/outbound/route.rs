@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, Backend, BackendFilters, Fallback, Filters, HeaderModifier, RouteRule},
+    model::{self, Backend, BackendFilters, Fallback, Filters, HeaderModifier, Percent, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -155,20 +155,11 @@ impl Outbound {
             let plan =
                 call.plan(other.as_ref().map_or(&call.config.policy, |config| &config.policy), &request);
             let fallback = if to.endpoint.is_none() { backend.fallback() } else { None };
-            let now = Instant::now();
             let mut served = match fallback {
-                None => self.send(request, authority, now, to, plan, call.interim).await,
+                None => self.send(request, authority, to, plan, call.interim).await,
                 Some(fallback) => {
-                    Box::pin(self.send_or_fall_back(
-                        fallback,
-                        request,
-                        authority,
-                        now,
-                        to,
-                        plan,
-                        call.interim,
-                    ))
-                    .await
+                    let sent = self.send_or_fall_back(fallback, request, authority, to, plan, call.interim);
+                    Box::pin(sent).await
                 }
             };
             chosen.change_response(&mut served);
@@ -183,7 +174,7 @@ impl Outbound {
         if let Some(faults) = service.faults() {
             let mut random = self.random.borrow_mut();
             let fate = fate.get_or_insert_default();
-            fate.add(&faults, head(request), Instant::now(), || random.random_range(0..100));
+            fate.add(&faults, head(request), Instant::now(), || random.random_range(0..Percent::OF));
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Explanation {
 }
 
 /// The request as it was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestView {
     /// Its method.
@@ -251,13 +251,13 @@ pub struct Verdict {
 }
 
 /// What may come in between: a fault in force, a limit, a breaker that cannot open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaveatView {
     /// The refusal that it may come to, as in `pillion-error`; empty: none.
     pub reason: String,
     /// Of such requests; null: it depends on how many there are.
-    pub percent: Option<u32>,
+    pub percent: Option<f64>,
     /// In plain words, with where it is from.
     pub text: String,
 }

@@ -40,7 +40,31 @@ impl Turns {
                 return Some(position);
             }
         }
-        None
+        self.next_of_all(&mut due, part)
+    }
+
+    /// The same, however many turns are lost before: a heavy one that is passed over has many.
+    fn next_of_all(
+        &self,
+        due: &mut BinaryHeap<Reverse<(u64, u32)>>,
+        part: impl Fn(usize) -> Option<f64>,
+    ) -> Option<usize> {
+        // The list keeps its memory.
+        let mut all = std::mem::take(due).into_vec();
+        let wanted = all.iter().filter_map(|Reverse(turn)| part(turn.1 as usize).map(|part| (*turn, part)));
+        let next = wanted.min_by_key(|(turn, _)| *turn);
+        if let Some(((now, chosen), part)) = next {
+            for Reverse((at, position)) in &mut all {
+                if *position == chosen {
+                    let period = self.periods[chosen as usize] as f64 / part.max(1e-3);
+                    *at = at.saturating_add(period as u64);
+                } else {
+                    *at = (*at).max(now);
+                }
+            }
+        }
+        *due = BinaryHeap::from(all);
+        next.map(|((_, chosen), _)| chosen as usize)
     }
 
     /// What is to be kept, by position.
@@ -84,6 +108,20 @@ mod tests {
         }
         let order: Vec<_> = (0..6).filter_map(|_| turns.next(all)).collect();
         assert_eq!(order.iter().filter(|at| **at == 1).count(), 2, "{order:?}");
+        assert_eq!(turns.next(|_| None), None);
+    }
+
+    #[test]
+    fn a_heavy_one_that_is_passed_over_keeps_nobody_from_his_turn() {
+        let turns = turns(&[1000, 3, 1], &[0.0, 0.0, 0.0]);
+        let mut counts = [0_u32; 3];
+        for _ in 0..400 {
+            counts[turns.next(|at| (at != 0).then_some(1.0)).expect("two are there")] += 1;
+        }
+        assert!(counts[0] == 0 && counts[2].abs_diff(100) <= 1, "{counts:?}");
+        // It comes back to its share, not to all that it has lost.
+        let next: Vec<_> = (0..1005).filter_map(|_| turns.next(all)).collect();
+        assert!(next.iter().filter(|at| **at == 0).count().abs_diff(1000) <= 3);
         assert_eq!(turns.next(|_| None), None);
     }
 

@@ -14,9 +14,9 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Nothing is known.
-    pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, ready: None, failures: 0, successes: 0 }
+    /// `ready`: what it was until now; `None`: nothing is known.
+    pub(super) fn new(pace: Pace, ready: Option<bool>) -> Self {
+        Self { pace, ready, failures: 0, successes: 0 }
     }
 
     /// Takes in an answer. Gives what it has decided, where that is new.
@@ -57,7 +57,7 @@ mod tests {
             (3, 1, "-++-+++-", "-.....+-"),
             (2, 3, "++-+--+---", ".+.......-"),
         ] {
-            let mut judge = Judge::new(Pace { healthy, unhealthy, ..Pace::default() });
+            let mut judge = Judge::new(Pace { healthy, unhealthy, ..Pace::default() }, None);
             let decided: String = answers
                 .chars()
                 .map(|answer| match judge.take(answer == '+') {
@@ -68,5 +68,12 @@ mod tests {
                 .collect();
             assert_eq!(decided, decisions, "{answers} with {healthy} and {unhealthy}");
         }
+    }
+
+    #[test]
+    fn what_was_known_to_be_ready_has_all_its_failures_to_come() {
+        let mut judge = Judge::new(Pace { unhealthy: 3, ..Pace::default() }, Some(true));
+        assert_eq!([judge.take(false), judge.take(false), judge.take(false)], [None, None, Some(false)]);
+        assert_eq!(judge.take(true), Some(true));
     }
 }

@@ -39,16 +39,21 @@ pub async fn check(
     health: watch::Sender<Health>,
 ) {
     if let Some(given) = given {
-        return all(&from_settings(given), &health).await;
+        return all(&from_settings(given), false, &health).await;
     }
     // Which of both it was shows soon enough.
     let _ = tokio::time::timeout(UNTIL_TOLD, policies.wait_for(OwnPolicies::is_complete)).await;
     let mut checks = plan(&policies.borrow_and_update(), &ports);
+    // An edit of a check is no news of the application; a check by policy in the place of the usual one may ask for more.
+    let mut known = false;
     loop {
         tokio::select! {
-            () = all(&checks, &health) => return,
+            () = all(&checks, known, &health) => return,
             changed = until_other(&checks, &ports, &mut policies) => match changed {
-                Some(other) => checks = other,
+                Some(other) => {
+                    known = checks.iter().all(|check| !check.service.is_empty());
+                    checks = other;
+                }
                 // The control plane's stream has ended with the process.
                 None => return,
             },
@@ -109,8 +114,11 @@ async fn until_other(
 }
 
 /// Makes all of these checks for ever. The application is ready while all say so; what it was stays, until each has decided.
-async fn all(checks: &[Check], health: &watch::Sender<Health>) {
-    let found = RefCell::new(vec![None; checks.len()]);
+/// Where it is `known` to be ready by such checks, it takes as many failures as ever to be so no more.
+async fn all(checks: &[Check], known: bool, health: &watch::Sender<Health>) {
+    let before = Some(health.borrow().clone()).filter(|before| known && before.ready);
+    let ready = before.as_ref().map(|before| before.ready);
+    let found = RefCell::new(vec![before; checks.len()]);
     let tell = || {
         let found = found.borrow();
         let unready = found.iter().flatten().find(|found: &&Health| !found.ready);
@@ -132,7 +140,7 @@ async fn all(checks: &[Check], health: &watch::Sender<Health>) {
     tell();
     let asking = checks.iter().enumerate().map(|(index, check)| {
         let (found, tell) = (&found, &tell);
-        one(check, move |health| {
+        one(check, ready, move |health| {
             found.borrow_mut()[index] = Some(health);
             tell();
         })
@@ -142,9 +150,9 @@ async fn all(checks: &[Check], health: &watch::Sender<Health>) {
 }
 
 /// Makes one check for ever.
-async fn one(check: &Check, decided: impl Fn(Health)) {
+async fn one(check: &Check, ready: Option<bool>, decided: impl Fn(Health)) {
     let Pace { interval, timeout, initial_delay, .. } = check.pace;
-    let mut judge = Judge::new(check.pace);
+    let mut judge = Judge::new(check.pace, ready);
     tokio::time::sleep_until(Instant::now() + initial_delay).await;
     loop {
         let answer = match &check.address {

@@ -63,7 +63,7 @@ impl std::fmt::Debug for Http1 {
 pub struct Failed {
     /// [`Reason::NotProcessed`] when nothing of the request was sent, else [`Reason::Reset`] or [`Reason::PeerProtocol`].
     pub refusal: Refusal,
-    /// The request, if nothing was taken from its body: it could be sent once more.
+    /// The request, if nothing was taken from its body and no byte of an answer has come: it could be sent once more.
     pub request: Option<Request<Body>>,
 }
 
@@ -101,7 +101,7 @@ impl Http1 {
     /// response. The response's body holds the connection until both bodies have ended; then it goes home.
     ///
     /// # Errors
-    /// With the request, if nothing was taken from its body.
+    /// With the request, if nothing was taken from its body and no byte of an answer has come.
     pub async fn send(
         mut self: Box<Self>,
         mut request: Request<Body>,
@@ -112,6 +112,7 @@ impl Http1 {
         self.home = Some(home);
         self.taken = self.taken.saturating_add(1);
         let bodiless = request.body().is_end_stream();
+        let mut heard = false;
         self.begin(&mut request);
         loop {
             let (response, facts) = match poll_fn(|cx| self.poll_response(cx, to_head)).await {
@@ -121,6 +122,8 @@ impl Http1 {
                         Some(upload) => upload.untouched(),
                         None => bodiless.then_some(Body::Empty),
                     };
+                    heard |= refusal.reason == Reason::PeerProtocol || !self.wire.is_empty();
+                    let body = body.filter(|_| !heard);
                     return Err(Failed { refusal, request: body.map(|body| request.map(|_| body)) });
                 }
             };
@@ -133,6 +136,7 @@ impl Http1 {
                     return Ok(response);
                 }
                 status if status.is_informational() => {
+                    heard = true;
                     let mut response = response;
                     headers::clean_interim(response.headers_mut());
                     sink.interim(response);

@@ -16,16 +16,25 @@ use crate::{http::Body, outbound::Outbound, telemetry::repeats::Repeat};
 /// With less time left than this, nobody can answer.
 const LEAST_LEFT: Duration = Duration::from_millis(1);
 
+/// The next attempt.
+pub(super) struct Next {
+    /// `None`: the one that was not sent.
+    pub(super) request: Option<Request<Body>>,
+    /// Before it.
+    pub(super) wait: Duration,
+    /// What it is counted as.
+    pub(super) why: Repeat,
+}
+
 impl Outbound {
-    /// The request for the next attempt, when its time has come. `None`: there is none. `Some(None)`: it is the one that was not
-    /// sent.
-    pub(super) async fn again(
+    /// What follows a failed attempt. `None`: nothing.
+    pub(super) fn again(
         &self,
         tried: &Tried,
         outgoing: &Outgoing,
         sending: &Sending<'_>,
         number: u32,
-    ) -> Option<Option<Request<Body>>> {
+    ) -> Option<Next> {
         let refuse = |why| {
             tried.edge.repeat(why);
             None
@@ -56,7 +65,7 @@ impl Outbound {
                 if least > most {
                     return refuse(Repeat::Pushback);
                 }
-                backoff.max(least)
+                backoff.max(pushback::spread(least, self.random.borrow_mut().random()))
             }
             Pushback::Never => return refuse(Repeat::Pushback),
         };
@@ -70,16 +79,13 @@ impl Outbound {
         if reached && !sending.to.backend.budgets.take(Kind::Retry, budget, now) {
             return refuse(Repeat::Budget);
         }
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        tried.edge.repeat(match tried.ended {
+        let why = match tried.ended {
             Ended::Unprocessed | Ended::Final => Repeat::Unprocessed,
             Ended::Reset => Repeat::Reset,
             Ended::Timeout => Repeat::Timeout,
             Ended::Status(_) => Repeat::Status,
             Ended::Grpc(_) => Repeat::Grpc,
-        });
-        Some(next)
+        };
+        Some(Next { request: next, wait, why })
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Avoid, Kind, Outgoing, Refused, Sending, Tried, Whom};
 use crate::{
+    error::Reason,
     http::Body,
     outbound::{Outbound, services::Service},
     telemetry::repeats::Repeat,
@@ -43,10 +44,17 @@ impl Outbound {
         let allowed = hedge.non_idempotent || retry::is_idempotent(&sending.method);
         // Whoever names an endpoint means that one.
         let patience = patience(hedge, service).filter(|_| allowed && sending.to.endpoint.is_none());
-        let Some(patience) = patience else { return self.attempt(request, sending, now, whom).await };
+        let Some(patience) = patience else {
+            let tried = self.attempt(request, sending, now, whom).await;
+            if let Ok(tried) = &tried {
+                learn(sending, hedge, tried, tried.pick.began());
+            }
+            return tried;
+        };
 
         let edge = &sending.to.called.edge;
         let chosen = RefCell::new(Avoid::from(whom.avoid));
+        let began = now;
         let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
         let first = Whom { chosen: Some(&chosen), ..whom };
         running.push(Box::pin(async move { (0, self.attempt(request, sending, now, first).await) }));
@@ -77,24 +85,38 @@ impl Outbound {
                         count(sending, Repeat::Hedged, met);
                         count(sending, Repeat::HedgeWon, won);
                         count(sending, Repeat::HedgeLost, met - won);
+                        if let Ok(tried) = &tried {
+                            // Of the others it is known that they take longer than so.
+                            learn(sending, hedge, tried, if number == 0 { tried.pick.began() } else { began });
+                        }
                         // That there was no other endpoint says less than how the first has failed.
                         return tried.or_else(|refused| failed.ok_or(refused));
                     }
-                    // Somebody else may do better.
-                    if let Ok(tried) = tried
-                        && let Some(earlier) = failed.replace(tried)
-                    {
-                        drop(earlier.give_up(Instant::now()));
+                    // Somebody else may do better, which makes no success of it.
+                    if let Ok(tried) = &mut tried {
+                        tried.settle();
                     }
+                    failed = tried.ok().or(failed);
                 }
                 () = due => {
                     let now = Instant::now();
+                    let avoid = chosen.borrow().clone();
+                    if avoid.len() == whom.avoid.len() {
+                        // There is nobody for the first one, either.
+                        next = Some(now + patience);
+                        continue;
+                    }
                     let late = sending.plan.times.whole.is_some_and(|(end, _)| now >= end);
                     let request = if late { None } else { outgoing.next(beside + 2) };
                     let Some(request) = request else {
                         next = None;
                         continue;
                     };
+                    if !service.balancer.has_other(now, &avoid) {
+                        edge.repeat(Repeat::HedgeEndpoint);
+                        next = None;
+                        continue;
+                    }
                     if !service.budgets.take(Kind::Hedge, &hedge.budget, now) {
                         edge.repeat(Repeat::HedgeBudget);
                         next = None;
@@ -104,15 +126,25 @@ impl Outbound {
                     met += 1;
                     next = (beside < hedge.attempts).then(|| now + patience);
                     let number = beside;
-                    let avoid = chosen.borrow().clone();
                     let chosen = &chosen;
                     running.push(Box::pin(async move {
-                        let whom = Whom { avoid: &avoid, chosen: Some(chosen), other: true };
+                        let whom = Whom { avoid: &avoid, chosen: Some(chosen), other: true, ..whom };
                         (number, self.attempt(request, sending, now, whom).await)
                     }));
                 }
             }
         }
+    }
+}
+
+/// Takes in how long an answer was waited for since the first attempt began, or a wait in vain.
+fn learn(sending: &Sending<'_>, hedge: &Hedge, tried: &Tried, since: Instant) {
+    let says = match &tried.result {
+        Ok(_) => !failed_well(sending, tried),
+        Err(refusal) => matches!(refusal.reason, Reason::RequestTimeout | Reason::DeadlineExceeded),
+    };
+    if hedge.percentile.is_some() && says {
+        sending.to.backend.answers.observe(since.elapsed().as_micros() as u64);
     }
 }
 

@@ -7,10 +7,15 @@ mod hedge;
 mod outgoing;
 mod pushback;
 mod quantile;
+mod tried;
 
-use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, uri::Authority};
+use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
     model::{Hedge, RouteRule, TrafficPolicy},
     retry::{self, Ended, Rules, Verdict, Why},
@@ -19,15 +24,19 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::budget::{Budgets, Kind};
-use self::outgoing::Outgoing;
 pub(super) use self::quantile::Quantiles;
+use self::{
+    again::Next,
+    outgoing::Outgoing,
+    tried::{Tried, ended, is_too_late, last, refused, told},
+};
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, deadline,
-        headers::{self, ATTEMPT, ATTEMPTS, ERROR},
+        headers::{self, ATTEMPT},
         replay,
     },
     middleware::{Served, Timeout, record::End},
@@ -52,12 +61,9 @@ impl Held {
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         if is_impatience(outcome) {
-            return;
-        }
-        // A failure is one however its body goes on; and a probe has shown what it was to show.
-        let health = self.0.verdict(outcome);
-        if health != Health::Good || self.0.is_probe() {
-            self.0.settle(health, Instant::now());
+            self.0.given_up(Instant::now());
+        } else {
+            self.0.begun(self.0.verdict(outcome));
         }
     }
 
@@ -164,69 +170,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What an attempt came to.
-struct Tried {
-    result: Result<Response<Body>, Refusal>,
-    ended: Ended,
-    edge: Rc<Edge>,
-    pick: Pick<Reach>,
-    /// The request, if nothing of it was sent.
-    unsent: Option<Request<Body>>,
-    /// One failed attempt to connect is one failure, however many requests waited for it.
-    counts: bool,
-}
-
-impl Tried {
-    fn served(self) -> Served<Held> {
-        Served { result: self.result, edge: Some(self.edge), end: self.counts.then(|| Held(self.pick)) }
-    }
-
-    /// Whether it is gRPC's answer, and its status, which is not in its head, may matter.
-    fn may_tell_more(&self, sending: &Sending<'_>) -> bool {
-        let Ok(response) = &self.result else { return false };
-        self.ended == Ended::Status(StatusCode::OK)
-            && sending.plan.rules.is_some()
-            && headers::is_grpc(response.headers())
-    }
-
-    /// Looks at how an answer of gRPC goes on, as far as that has come together with its head.
-    ///
-    /// Servers that have taken a call say UNAVAILABLE in trailers right after their headers, seldom in headers alone. A client does
-    /// not try again once it has had headers, because its application may have acted on them (gRFC A6, "When Retries are Valid");
-    /// of this answer nobody has had anything yet. Envoy goes by the headers, and so leaves these failures to the caller; to
-    /// wait for the first frame, as others do, would hold up a stream that begins with silence. So nothing is waited for here but
-    /// one turn of the connection, which may have more to hand on.
-    async fn look_ahead(&mut self) {
-        let Ok(response) = &mut self.result else { return };
-        let mut waited = false;
-        poll_fn(|cx| {
-            let first = response.body_mut().poll_first(cx);
-            if first.is_pending() && !std::mem::replace(&mut waited, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
-        if let Some(code) = response.body().trailers().and_then(grpc_status) {
-            self.ended = Ended::Grpc(code);
-        }
-    }
-
-    /// Nobody waits for it any more; gives what is left to say if there is no other.
-    fn give_up(mut self, now: Instant) -> Served<Held> {
-        if self.counts {
-            let outcome = match (&self.result, self.ended) {
-                (_, Ended::Grpc(code)) => Outcome::Grpc(u8::try_from(code).unwrap_or(2)),
-                (Ok(response), _) => Outcome::Status(response.status()),
-                (Err(refusal), _) => Outcome::Refused(refusal.reason),
-            };
-            self.pick.settle(self.pick.verdict(outcome), now);
-        }
-        Served { result: self.result, edge: Some(self.edge), end: None }
-    }
-}
-
 /// Why there was no attempt.
 struct Refused {
     refusal: Refusal,
@@ -257,6 +200,8 @@ struct Whom<'a> {
     chosen: Option<&'a RefCell<Avoid>>,
     /// Whether it must be none of those avoided.
     other: bool,
+    /// What the attempt before came to; let go of as soon as there is somebody else to ask.
+    failed: Option<&'a Cell<Option<Served<Held>>>>,
 }
 
 impl Outbound {
@@ -265,7 +210,6 @@ impl Outbound {
         &self,
         mut request: Request<Body>,
         authority: Authority,
-        mut now: Instant,
         to: Destination<'_>,
         plan: Plan<'_>,
         interim: &dyn InterimSink,
@@ -280,14 +224,17 @@ impl Outbound {
                 request.extensions_mut().clear();
             }
         }
+        // Not when the request came: it may have been held up since.
+        let mut now = Instant::now();
         to.backend.budgets.request(now);
         let sending = Sending { to, plan, method: request.method().clone(), carry, outside, interim };
         let (mut request, outgoing) = Outgoing::of(request, &sending, &self.kept);
         let mut avoid = Avoid::new();
-        let mut failed = None;
+        let failed = Cell::new(None::<Served<Held>>);
         let mut number = 1;
         loop {
-            let whom = Whom { avoid: &avoid, chosen: None, other: false };
+            let before = (number > 1).then_some(&failed);
+            let whom = Whom { avoid: &avoid, chosen: None, other: false, failed: before };
             let tried = match sending.plan.hedge {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
@@ -295,7 +242,7 @@ impl Outbound {
             let mut tried = match tried {
                 Ok(tried) => tried,
                 // The first failure says more than that nobody else was left.
-                Err(refused) => return failed.unwrap_or_else(|| refused.served()),
+                Err(refused) => return failed.take().unwrap_or_else(|| refused.served()),
             };
             if tried.may_tell_more(&sending) {
                 Box::pin(tried.look_ahead()).await;
@@ -309,15 +256,21 @@ impl Outbound {
                     }
                     None
                 }
-                Verdict::Again => Box::pin(self.again(&tried, &outgoing, &sending, number)).await,
+                Verdict::Again => self.again(&tried, &outgoing, &sending, number),
             };
             match next {
                 None => return last(tried, number),
-                Some(next) => {
-                    now = Instant::now();
+                Some(Next { request: next, wait, why }) => {
                     avoid.push(tried.pick.endpoint().clone());
                     request = next.unwrap_or_else(|| tried.unsent.take().expect("it was not sent"));
-                    failed = Some(tried.give_up(now));
+                    // Before the wait, during which the caller may go away.
+                    let edge = tried.edge.clone();
+                    failed.set(Some(tried.give_up()));
+                    if !wait.is_zero() {
+                        Box::pin(tokio::time::sleep(wait)).await;
+                    }
+                    edge.repeat(why);
+                    now = Instant::now();
                     number += 1;
                 }
             }
@@ -349,23 +302,33 @@ impl Outbound {
         let reach = pick.endpoint().reach();
         let edge = reach.edge(&called.name);
         let client = reach.client(port);
-        let waiting = if client.is_connected(carry) { None } else { Some(backend.pending.enter()) };
-        if let Some(Err(refusal)) = waiting {
-            return Err(Refused { refusal, edge: Some(edge) });
-        }
+        let waiting = match client.is_connected(carry) {
+            true => None,
+            false => match backend.pending.enter() {
+                Ok(place) => Some(place),
+                Err(refusal) => return Err(Refused { refusal, edge: Some(edge) }),
+            },
+        };
+        drop(whom.failed.and_then(Cell::take));
+        // It may have been waited for.
+        let now = pick.began();
         let until = sending.plan.times.of_an_attempt(now);
         if let Some((at, _)) = until
             && !sending.outside
         {
             deadline::tell(request.headers_mut(), at.saturating_duration_since(now));
         }
-        let answer = client.send(request, carry, sending.interim);
+        let answer = client.send_waiting(request, carry, sending.interim, waiting);
         let result = match until {
             None => Ok(answer.await),
             Some((at, whole)) => tokio::time::timeout_at(at, answer).await.map_err(|_| whole),
         };
-        drop(waiting);
         let now = Instant::now();
+        let result = match until {
+            // The caller's own sidecar says when it is over. Where it has had no time to look, the peer's word may be here, too.
+            Some((at, whole)) if now >= at && !sending.outside && is_too_late(&result) => Err(whole),
+            _ => result,
+        };
         Ok(match result {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
@@ -373,18 +336,21 @@ impl Outbound {
                 if sending.outside {
                     headers::strip_private(response.headers_mut(), carry == Version::Http1);
                 }
-                let ended = ended(&response, sending);
-                if let Some(Hedge { percentile: Some(_), .. }) = sending.plan.hedge {
-                    backend.answers.observe(pick.age(now).as_micros() as u64);
+                // Only the peer's sidecar says what is not its application's answer.
+                let told = if sending.outside { None } else { told(response.headers()) };
+                match told {
+                    // It spares its application, of whose health this shows nothing.
+                    Some(Reason::Overloaded | Reason::TooManyConnections | Reason::RateLimited) => {
+                        pick.settle(Health::Untried, now);
+                    }
+                    Some(Reason::DeadlineExceeded) => pick.given_up(now),
+                    _ => {}
                 }
+                let ended = ended(&response, told, sending);
                 Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true }
             }
             Ok(Err(failure)) => {
-                let ended = match failure.refusal.reason {
-                    reason if reason.unprocessed() => Ended::Unprocessed,
-                    Reason::Reset => Ended::Reset,
-                    _ => Ended::Final,
-                };
+                let ended = refused(failure.refusal.reason).unwrap_or(Ended::Final);
                 let (unsent, counts) = (failure.unsent, !failure.shared);
                 Tried { result: Err(failure.refusal), ended, edge, pick, unsent, counts }
             }
@@ -404,50 +370,4 @@ impl Outbound {
             }
         })
     }
-}
-
-/// What is given to the caller after several attempts, or instead of another.
-fn last(mut tried: Tried, number: u32) -> Served<Held> {
-    let good = match tried.ended {
-        Ended::Status(status) => !status.is_server_error(),
-        Ended::Grpc(code) => code == 0,
-        Ended::Unprocessed | Ended::Reset | Ended::Timeout | Ended::Final => false,
-    };
-    if number > 1 {
-        if good {
-            tried.edge.repeat(Repeat::Recovered);
-        } else {
-            match &mut tried.result {
-                Ok(response) => drop(response.headers_mut().insert(ATTEMPTS, number.into())),
-                Err(refusal) => refusal.attempts = number,
-            }
-        }
-    }
-    tried.served()
-}
-
-/// What an answer says of the attempt.
-fn ended(response: &Response<Body>, sending: &Sending<'_>) -> Ended {
-    let headers = response.headers();
-    // Only the peer's sidecar says that its application saw nothing of the request.
-    if let Some(error) = headers.get(ERROR).filter(|_| !sending.outside) {
-        let reason = error.to_str().ok().and_then(|text| text.split(';').next()).unwrap_or_default();
-        match Reason::from_name(reason) {
-            Some(reason) if reason.unprocessed() => return Ended::Unprocessed,
-            Some(Reason::Reset) => return Ended::Reset,
-            Some(Reason::DeadlineExceeded) => return Ended::Final,
-            _ => {}
-        }
-    }
-    if !sending.plan.is_plain()
-        && headers::is_grpc(headers)
-        && let Some(code) = grpc_status(headers)
-    {
-        return Ended::Grpc(code);
-    }
-    Ended::Status(response.status())
-}
-
-fn grpc_status(fields: &HeaderMap) -> Option<u32> {
-    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
 }

@@ -40,11 +40,24 @@ pub(super) fn of(
     }
 }
 
+/// Of those who were asked to come back at the same moment, each comes at its own: up to a quarter later. `random` is in 0..1.
+pub(super) fn spread(least: Duration, random: f64) -> Duration {
+    least + least.mul_f64(0.25 * random)
+}
+
 #[cfg(test)]
 mod tests {
     use ::http::{HeaderName, HeaderValue};
 
     use super::*;
+
+    #[test]
+    fn nobody_comes_too_early_nor_all_together() {
+        let second = Duration::from_secs(1);
+        assert_eq!(spread(second, 0.0), second);
+        assert_eq!(spread(second, 0.5), Duration::from_millis(1125));
+        assert_eq!(spread(Duration::ZERO, 0.9), Duration::ZERO);
+    }
 
     #[test]
     fn all_forms() {

@@ -76,7 +76,8 @@ pub struct SlowCalls {
     pub percent: Option<u32>,
 }
 
-/// The answers that count as failed, for the breaker. Resets and answers that never come always do.
+/// The answers that count as failed, for the breaker. Resets and answers that never come always do; what the endpoint's own sidecar
+/// refuses to spare its application never does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureStatuses {

@@ -141,11 +141,12 @@ fn responses_that_are_refused() {
         let (result, kept) = call(Method::GET, &[response.as_bytes()]);
         let failure = result.expect_err("refused");
         assert_eq!(failure.refusal.reason, Reason::PeerProtocol, "{}", &response[..response.len().min(80)]);
-        assert!(failure.request.is_some() && !kept);
+        assert!(failure.request.is_none() && !kept);
     }
     for response in ["", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 100 Continue\r\n\r\n"] {
         let failure = call(Method::GET, &[response.as_bytes()]).0.expect_err("incomplete");
         assert_eq!(failure.refusal.reason, Reason::Reset, "{response}");
+        assert_eq!(failure.request.is_some(), response.is_empty(), "{response}");
     }
 }
 

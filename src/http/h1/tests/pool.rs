@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    rc::Rc,
     time::Duration,
 };
 
@@ -117,4 +118,86 @@ fn a_request_that_ends_with_its_kept_connection_goes_once_more_where_that_is_har
             }
         });
     }
+}
+
+/// Reads a request, and ends the connection.
+async fn read_and_end(mut peer: DuplexStream) {
+    peer.read_u8().await.expect("a request");
+}
+
+#[test]
+fn what_ends_a_fresh_connection_too_is_not_sent_a_third_time() {
+    block_on(async {
+        let (client, mut peers) = client(3);
+        let (first, ()) = tokio::join!(call(&client, Method::GET, Body::Empty), answer(&mut peers[0]));
+        first.expect("an answer");
+        let mut third = peers.pop().expect("three");
+        let script = async {
+            for peer in peers {
+                read_and_end(peer).await;
+            }
+        };
+        let (failed, ()) = tokio::join!(call(&client, Method::GET, Body::Empty), script);
+        let failure = failed.expect_err("nobody answers");
+        assert!(failure.refusal.reason == Reason::Reset && failure.unsent.is_none(), "{failure:?}");
+        // That it is still there was asked; the connection is kept for what comes next.
+        assert_eq!(client.connector().connected.get(), 3);
+        let (next, ()) = tokio::join!(call(&client, Method::GET, Body::Empty), answer(&mut third));
+        assert_eq!(next.expect("an answer"), "ok");
+        assert_eq!(client.connector().connected.get(), 3);
+    });
+}
+
+#[test]
+fn one_that_is_gone_after_a_reset_is_told_as_gone() {
+    block_on(async {
+        let (client, mut peers) = client(1);
+        let peer = peers.remove(0);
+        let (failed, ()) = tokio::join!(call(&client, Method::GET, Body::Empty), read_and_end(peer));
+        let failure = failed.expect_err("nobody answers");
+        assert!(failure.refusal.reason == Reason::Connect && failure.unsent.is_some(), "{failure:?}");
+    });
+}
+
+#[test]
+fn what_has_been_answered_in_part_is_not_sent_again() {
+    for part in ["HTTP/1.1 2", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+        block_on(async {
+            let (client, mut peers) = client(2);
+            let (first, ()) = tokio::join!(call(&client, Method::GET, Body::Empty), answer(&mut peers[0]));
+            first.expect("an answer");
+            let mut kept = peers.remove(0);
+            let script = async {
+                kept.read_u8().await.expect("a request");
+                kept.write_all(part.as_bytes()).await.expect("it is open");
+                drop(kept);
+            };
+            let (failed, ()) = tokio::join!(call(&client, Method::GET, Body::Empty), script);
+            assert_eq!(failed.expect_err("no whole answer").refusal.reason, Reason::Reset, "{part}");
+            assert_eq!(client.connector().connected.get(), 1, "{part}");
+        });
+    }
+}
+
+#[test]
+fn a_place_among_those_who_wait_for_a_connection_is_free_as_soon_as_there_is_one() {
+    block_on(async {
+        let (client, mut peers) = client(1);
+        for waits in ["for a fresh one", "for a kept one"] {
+            let place = Rc::new(());
+            let left = Rc::downgrade(&place);
+            let request = Request::builder().uri("/").header("host", "a").body(Body::Empty).expect("valid");
+            let sent = async {
+                let sent = client.send_waiting(request, Version::Http1, &NoInterim, place).await;
+                content(sent.expect("an answer").into_body()).await
+            };
+            let script = async {
+                let mut start = [0; 4];
+                peers[0].read_exact(&mut start).await.expect("a request");
+                assert!(left.upgrade().is_none(), "{waits}");
+                answer(&mut peers[0]).await;
+            };
+            assert_eq!(tokio::join!(sent, script).0, "ok");
+        }
+    });
 }
