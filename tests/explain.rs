@@ -280,7 +280,7 @@ async fn faults_and_limits_are_told_as_they_are_met() {
     let said = json("/rain");
     let caveat = &said["verdict"]["caveats"][0];
     assert_eq!((&said["verdict"]["outcome"], &caveat["reason"]), (&"sent".into(), &"fault-injected".into()));
-    assert_eq!(caveat["percent"], 40);
+    assert_eq!(caveat["percent"], 40.0);
     assert_eq!(json("/who")["verdict"]["caveats"].as_array().map(Vec::len), Some(1), "the breaker");
 
     let text = explained("/export", "table");

@@ -7,7 +7,7 @@ use std::{
 
 use pillion_api::{
     ejection,
-    model::{self, On, Percent, Rate, RateLimit},
+    model::{self, On, Rate, RateLimit},
     own,
     route::{RequestHead, fits_any},
 };
@@ -109,13 +109,13 @@ impl Circumstances<'_> {
         for (fault, _) in self.faults(policy).filter(|(_, clients)| all(clients)) {
             let named = || format!("{}, until {}", named(fault, policy), until(fault));
             match (fault.delay, timeout) {
-                (Some((delay, Percent::ALL)), Some(timeout)) if delay >= timeout => {
+                (Some((delay, percent)), Some(timeout)) if percent.is_all() && delay >= timeout => {
                     let text = format!("refused with 504 after {}: delayed by {}", time(timeout), named());
                     return Some(("request-timeout", text));
                 }
                 _ => {}
             }
-            if let Some((abort, Percent::ALL)) = fault.abort {
+            if let Some((abort, _)) = fault.abort.filter(|(_, percent)| percent.is_all()) {
                 let text = format!("refused with {}: {}", abort.status.as_u16(), named());
                 return Some(("fault-injected", text));
             }
@@ -132,9 +132,9 @@ impl Circumstances<'_> {
                 false => format!("such requests of {}", names(&clients)),
             };
             let (named, until) = (named(fault, policy), until(fault));
-            let caveat = |reason: &str, percent: Percent, what: String| CaveatView {
+            let caveat = |reason: &str, percent: model::Percent, what: String| CaveatView {
                 reason: reason.to_owned(),
-                percent: Some(percent.value()),
+                percent: Some(percent.percent()),
                 text: format!("{named}: {percent} % of {of} {what}, until {until}"),
             };
             let delay = fault

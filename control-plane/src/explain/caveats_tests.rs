@@ -51,8 +51,13 @@ fn texts(caveats: &[CaveatView]) -> Vec<&str> {
 
 #[test]
 fn faults_are_those_that_the_request_would_see() {
-    let abort = |fault, percent: u32| wire::InjectedFault { abort_status: 503, abort_per_million: percent * 10_000, ..fault };
-    let delay = |fault, percent: u32| wire::InjectedFault { delay_ms: 200, delay_per_million: percent * 10_000, ..fault };
+    let abort = |fault, percent| wire::InjectedFault {
+        abort_status: 503,
+        abort_per_million: percent * 10_000,
+        ..fault
+    };
+    let delay =
+        |fault, percent| wire::InjectedFault { delay_ms: 200, delay_per_million: percent * 10_000, ..fault };
     let of_jobs = |fault| wire::InjectedFault {
         callers: vec![wire::Caller { namespace: "demo".into(), service: "job".into() }],
         ..fault
@@ -134,7 +139,7 @@ fn limits_are_those_of_the_client_and_of_the_port() {
     let quiet = model::Service::try_from(quiet).expect("a valid configuration");
     let both = [pay, quiet.clone()];
     assert_eq!(asked(false, |it| it.held(&both, &quiet, 8080).len()), 5);
-    assert_eq!(asked(false, |it| it.held(&[quiet.clone()], &quiet, 8080).len()), 0);
+    assert_eq!(asked(false, |it| it.held(std::slice::from_ref(&quiet), &quiet, 8080).len()), 0);
 }
 
 fn endpoint(workload: &str, breaker: &str, in_flight: u32) -> CandidateView {

@@ -62,7 +62,7 @@ pub struct Explanation {
 }
 
 /// The request as it was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestView {
     /// Its method.

@@ -38,16 +38,19 @@ pub struct Percent(u32);
 impl Percent {
     /// How many it is of: chance is a number below.
     pub const OF: u32 = 1_000_000;
-    /// Every request.
-    pub const ALL: Self = Self(Self::OF);
 
     /// So many of a million. `None`: that is more than all.
     pub fn per_million(number: u32) -> Option<Self> {
         (number <= Self::OF).then_some(Self(number))
     }
 
-    /// As a number, 0 to 100.
-    pub fn value(self) -> f64 {
+    /// Whether every request is one of them.
+    pub fn is_all(self) -> bool {
+        self.0 == Self::OF
+    }
+
+    /// From 0 to 100.
+    pub fn percent(self) -> f64 {
         f64::from(self.0) / f64::from(Self::OF / 100)
     }
 
@@ -60,7 +63,7 @@ impl Percent {
 /// `0.1`
 impl std::fmt::Display for Percent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.value().fmt(f)
+        self.percent().fmt(f)
     }
 }
 
