@@ -68,12 +68,14 @@ impl Handler for FromPeer {
     async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let now = Instant::now();
         let mut policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
-        if let Some(TurnedAway { refusal, trigger }) = &self.turned_away {
+        // Probes are exempt: whether it is well is not to depend on how much it has to do.
+        if let Some(TurnedAway { refusal, trigger }) = &self.turned_away
+            && !self.is_probe(&request)
+        {
             trigger.advance(Phase::Closing);
             let refused = |_| async { Served::refused(refusal.clone()) };
             return Box::pin(middleware::run(request, now, policy, refused)).await;
         }
-        // Probes are exempt: whether it is well is not to depend on how much it has to do.
         let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
         policy.guard = guard.as_deref();
         let asked = deadline::asked(request.headers());

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
-    model::{self, Backend, BackendFilters, Fallback, Filters, HeaderModifier, RouteRule},
+    model::{self, Backend, BackendFilters, Fallback, Filters, HeaderModifier, Percent, RouteRule},
     route::{self, Decision, RequestHead},
 };
 use rand::Rng;
@@ -178,7 +178,7 @@ impl Outbound {
         if let Some(faults) = service.faults() {
             let mut random = self.random.borrow_mut();
             let fate = fate.get_or_insert_default();
-            fate.add(&faults, head(request), Instant::now(), || random.random_range(0..100));
+            fate.add(&faults, head(request), Instant::now(), || random.random_range(0..Percent::OF));
         }
     }
 

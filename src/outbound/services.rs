@@ -23,7 +23,7 @@ use super::{
     attempt::{Budgets, Kind, Quantiles},
     connections::Connections,
     fault::Injector,
-    reach::{Reach, Timeouts, Way},
+    reach::{Reach, Timeouts, Way, close_idle},
     routed::Routed,
 };
 use crate::{
@@ -80,6 +80,8 @@ pub(super) struct Service {
     pub(super) answers: Quantiles,
     timeouts: Rc<Timeouts>,
     connections: Arc<Connections>,
+    /// Makes room for connections of other workers, where that is needed.
+    making_room: RefCell<Option<Background>>,
     /// What takes over where it cannot serve.
     fallback: RefCell<Option<Arc<Fallback>>>,
     /// When that last happened.
@@ -236,6 +238,7 @@ impl Services {
 impl Service {
     fn new(name: &ServiceName, mesh: Mesh, needs: &Needs, mut seen: watch::Receiver<Snapshot>) -> Rc<Self> {
         let policy = Arc::new(model::TrafficPolicy::default());
+        let (connections, workers) = (needs.connections.of(name), needs.workers);
         let edge = needs.edges.edge(EdgeKey {
             direction: Hop::Outbound,
             source: mesh.source.clone(),
@@ -248,8 +251,13 @@ impl Service {
             name: name.clone(),
             config: RefCell::default(),
             faults: RefCell::default(),
-            requests: Limit::new(policy.max_requests, Reason::TooManyRequests),
-            pending: Limit::new(policy.max_pending, Reason::QueueFull),
+            requests: Limit::among(
+                workers,
+                &connections.requests,
+                policy.max_requests,
+                Reason::TooManyRequests,
+            ),
+            pending: Limit::among(workers, &connections.pending, policy.max_pending, Reason::QueueFull),
             early: Limit::new(MAX_EARLY, Reason::QueueFull),
             timeouts: Rc::new(Timeouts {
                 connect: Cell::new(policy.connect_timeout),
@@ -259,9 +267,10 @@ impl Service {
             }),
             balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
-            budgets: Budgets::new(needs.workers, Instant::now()),
+            budgets: Budgets::new(workers, Instant::now()),
             answers: Quantiles::default(),
-            connections: needs.connections.of(name),
+            connections,
+            making_room: RefCell::default(),
             fallback: RefCell::default(),
             fell_back: Cell::default(),
             routed: Routed::default(),
@@ -302,6 +311,7 @@ impl Service {
                 self.timeouts.queue.set(config.policy.queue_timeout);
                 self.timeouts.most_requests.set(config.policy.max_requests_per_connection);
                 self.connections.set(config.policy.max_connections);
+                self.make_room(config.policy.max_connections.is_some());
                 (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
@@ -313,6 +323,23 @@ impl Service {
                 }
                 *self.config.borrow_mut() = Some(config);
             }
+        }
+    }
+
+    /// A connection that this worker keeps idle may be the one that another one waits for.
+    fn make_room(&self, bounded: bool) {
+        let mut making_room = self.making_room.borrow_mut();
+        if !bounded || self.needs.workers == 1 {
+            *making_room = None;
+        } else if making_room.is_none() {
+            let (connections, all) = (self.connections.clone(), Rc::downgrade(&self.balancer));
+            *making_room = Some(Background::start(async move {
+                loop {
+                    connections.wanted().await;
+                    let Some(all) = all.upgrade() else { return };
+                    close_idle(&all);
+                }
+            }));
         }
     }
 

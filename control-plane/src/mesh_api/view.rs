@@ -58,7 +58,7 @@ pub struct MeshView {
 }
 
 /// A fault that callers of a service are made to see.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// `<name>.<namespace>`.
@@ -72,11 +72,11 @@ pub struct FaultView {
     /// What requests wait for; 0: nothing.
     pub delay_ms: u32,
     /// How many of 100 wait.
-    pub delay_percent: u32,
+    pub delay_percent: f64,
     /// What requests are answered with; 0: nothing.
     pub abort_status: u32,
     /// How many of 100 are answered so.
-    pub abort_percent: u32,
+    pub abort_percent: f64,
     /// Whose requests: `<service>.<namespace>`, or `*.<namespace>`. Empty: everybody's.
     pub callers: Vec<String>,
     /// Whether it is only for some of their requests.

@@ -846,17 +846,17 @@ pub struct InjectedFault {
     pub callers: ::prost::alloc::vec::Vec<Caller>,
     #[prost(uint32, tag = "4")]
     pub delay_ms: u32,
-    /// Of the requests, 0 to 100.
-    #[prost(uint32, tag = "5")]
-    pub delay_percent: u32,
+    /// Of a million requests.
+    #[prost(uint32, tag = "10")]
+    pub delay_per_million: u32,
     #[prost(uint32, tag = "6")]
     pub abort_status: u32,
     /// To gRPC. Zero: what the status means there.
     #[prost(uint32, tag = "7")]
     pub abort_grpc_status: u32,
-    /// Of the requests, 0 to 100.
-    #[prost(uint32, tag = "8")]
-    pub abort_percent: u32,
+    /// Of a million requests.
+    #[prost(uint32, tag = "11")]
+    pub abort_per_million: u32,
     /// When it ends, milliseconds since the Unix epoch.
     #[prost(int64, tag = "9")]
     pub until_ms: i64,

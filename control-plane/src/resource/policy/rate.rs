@@ -46,7 +46,7 @@ pub struct Rate {
     /// From 1s to 1h. Default: 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<String>,
-    /// At once, after a pause. Default: what half a second brings, at least 2; 1 if it brings none.
+    /// At once, after a pause. Default: what half a second brings, at least 2; 1 if there are fewer than one in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
