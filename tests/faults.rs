@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::apps::{HttpApp, Version};
-use crate::support::mesh::SidecarSpec;
+use crate::support::mesh::{Mesh, SidecarSpec, service};
 use crate::support::pair::{Pair, policy};
 use crate::support::{eventually, raw};
 
@@ -69,13 +69,53 @@ async fn what_is_injected_is_seen_by_whom_it_is_for_and_named() {
     .await;
 }
 
+/// Whoever keeps documents in a repository applies them again and again.
+#[tokio::test]
+async fn a_fault_is_not_prolonged_by_applying_it_again() {
+    let mut mesh = Mesh::start().await;
+    let document =
+        service("app", "http") + &policy(&["faults: [{ name: drill, abort: { percent: 0.1 }, for: 1h }]"]);
+    mesh.apply(&document).await;
+    let end = async |mesh: &Mesh| {
+        let faults = mesh.api.mesh().await.expect("the mesh's state").faults;
+        assert_eq!((faults.len(), faults[0].abort_percent), (1, 0.1));
+        faults[0].until_ms
+    };
+    let first = end(&mesh).await;
+    let unix_ms = || {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later").as_millis()
+    };
+    // It is kept in whole seconds.
+    let next_second = unix_ms() / 1000 + 1;
+    eventually("time has passed", async || (unix_ms() / 1000 > next_second).then_some(())).await;
+    mesh.apply(&document).await;
+    assert_eq!(end(&mesh).await, first);
+    mesh.server().kill().await;
+    mesh.start_server().await;
+    mesh.apply(&document).await;
+    assert_eq!(end(&mesh).await, first);
+    mesh.apply(&document.replace("0.1", "0.1, status: 418")).await;
+    assert!(end(&mesh).await > first, "it is another fault");
+}
+
 #[tokio::test]
 async fn a_fault_ends_by_itself() {
     let app = HttpApp::start("app-1", Version::Http1).await;
-    let lines = ["faults: [{ abort: {}, for: 3s }]"];
+    let lines = |time: &str| [format!("faults: [{{ abort: {{}}, for: {time} }}]")];
     let pair = Pair::with(app.address(), "http", &[], &[]).await;
-    pair.mesh.apply(&policy(&lines)).await;
+    let apply = async |time: &str| {
+        let lines = lines(time);
+        pair.mesh.apply(&policy(&lines.each_ref().map(String::as_str))).await;
+    };
+    // Long enough to be seen also where the machine is busy.
+    apply("10m").await;
     eventually("it begins", async || (raw::status(&pair.get("/who").await) == 503).then_some(())).await;
+    eventually("it is told as begun", async || {
+        let events = pair.mesh.api.mesh().await.ok()?.events;
+        events.iter().any(|it| it.kind == "fault-injected").then_some(())
+    })
+    .await;
+    apply("1s").await;
     eventually("it ends", async || (raw::status(&pair.get("/who").await) == 200).then_some(())).await;
     // The control plane has let go of it, too.
     eventually("it is told as over", async || {

@@ -1,12 +1,18 @@
-//! What the callee's own sidecar holds: rates, sizes, connections, and requests at a time.
+//! What the callee's own sidecar holds: rates, sizes, connections, and requests at a time; and what the caller's holds, over all of
+//! its workers.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::apps::{App, HttpApp, Version};
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, service};
 use crate::support::pair::{Pair, policy};
-use crate::support::{alone, eventually, raw};
+use crate::support::{alone, eventually, raw, soon};
 
 /// Waits until a callee's sidecar has been told what its own service says.
 pub(crate) async fn until_told(callee: &Sidecar) {
@@ -20,11 +26,12 @@ pub(crate) async fn until_told(callee: &Sidecar) {
 
 #[tokio::test]
 async fn a_rate_holds_over_all_connections_and_workers() {
-    const RATE: f64 = 200.0;
+    // So low that a machine with other things to do sends more, too.
+    const RATE: f64 = 60.0;
     let _alone = alone().await;
     let app = HttpApp::start("app-1", Version::Http1).await;
     let mesh = Mesh::start_with(&[]).await;
-    mesh.apply(&(service("app", "http") + &policy(&["rateLimits:", "- total: { requests: 200 }"]))).await;
+    mesh.apply(&(service("app", "http") + &policy(&["rateLimits:", "- total: { requests: 60 }"]))).await;
     let callee = SidecarSpec::serving("app-1", "app", app.address()).flags(&["--workers", "2"]);
     let callee = mesh.sidecar(callee).await;
     let one = mesh.sidecar(SidecarSpec::caller("one")).await;
@@ -36,7 +43,7 @@ async fn a_rate_holds_over_all_connections_and_workers() {
 
     let began = Instant::now();
     let loads =
-        [&one, &two].map(|caller| Load::start(caller.client(), "http://app.demo.mesh/who", 2 * RATE as u32));
+        [&one, &two].map(|caller| Load::start(caller.client(), "http://app.demo.mesh/who", 5 * RATE as u32));
     eventually("three seconds of it", async || (began.elapsed() >= Duration::from_secs(3)).then_some(()))
         .await;
     let [one_report, two_report] = loads.map(Load::finish);
@@ -49,7 +56,7 @@ async fn a_rate_holds_over_all_connections_and_workers() {
     // As many as the machine let the load send evenly; what it lost by pauses is lost.
     assert!(admitted >= RATE * 3.0 * 0.8, "{admitted} in {took} s");
     let refused = one_report.failures.iter().chain(&two_report.failures);
-    assert!(refused.clone().count() > 0);
+    assert!(refused.clone().count() > 0, "only {admitted} were offered in {took} s");
     for failure in refused {
         assert!(failure.contains("rate-limited"), "{failure}");
     }
@@ -219,4 +226,166 @@ async fn too_much_at_a_time_waits_and_is_shed_by_priority() {
         (standing("min_rtt_seconds").await > 0.0).then_some(())
     })
     .await;
+}
+
+/// What is not to depend on how much there is to do.
+#[tokio::test]
+async fn health_probes_are_exempt_from_every_limit() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines = [
+        "rateLimits: [{ matches: [{ path: { value: /healthz } }], total: { requests: 1, per: 1h } }]",
+        "concurrency: { type: fixed, limit: 1, queue: { maxRequests: 1, timeout: 10ms } }",
+        "requestLimits: { maxConnections: 1 }",
+    ];
+    let pair = Pair::with(app.address(), "http", &lines, &["--probes", "8080/healthz"]).await;
+    until_told(&pair.callee).await;
+    let ask = async |path: &str| {
+        let answer = pair.get(path).await;
+        (raw::status(&answer), raw::refusal(&answer).to_owned())
+    };
+    let (good, refused) = ((200, String::new()), |status, reason: &str| (status, reason.to_owned()));
+    // What is below the path of a probe is none.
+    assert_eq!(ask("/healthz/deep").await, good);
+    assert_eq!(ask("/healthz/deep").await, refused(429, "rate-limited"));
+    let slow = raw::begin(pair.caller.outbound(), &raw::get("app.demo.mesh", "/after-ms/30000")).await;
+    eventually("the one place is taken", async || (pair.in_flight().await.1 == 1.0).then_some(())).await;
+    assert_eq!(ask("/who").await, refused(503, "overloaded"));
+    let other = pair.mesh.sidecar(SidecarSpec::caller("other")).await;
+    other.until_endpoints("app", 1).await;
+    let from_other = async |path: &str| {
+        let answer = raw::exchange(other.outbound(), &raw::get("app.demo.mesh", path)).await;
+        (raw::status(&answer), raw::refusal(&answer).to_owned())
+    };
+    assert_eq!(from_other("/who").await, refused(503, "too-many-connections"));
+    for _ in 0..3 {
+        assert_eq!(ask("/healthz").await, good);
+        assert_eq!(from_other("/healthz").await, good);
+    }
+    drop(slow);
+}
+
+/// Opens a connection through a listener, and sees whether it reaches an application that echoes.
+async fn echo(listener: SocketAddr) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(listener).await.expect("it listens");
+    let mut word = [0; 5];
+    let echoed = async {
+        let sent = stream.write_all(b"hello").await;
+        sent.is_ok() && stream.read_exact(&mut word).await.is_ok()
+    };
+    soon("an echo, or an end", echoed).await.then_some(stream)
+}
+
+#[tokio::test]
+async fn connections_are_bounded_for_all_and_for_each_client_over_all_workers() {
+    let app = App::tcp_echo().await;
+    let mesh = Mesh::start().await;
+    let lines = ["requestLimits: { maxConnections: 3, maxConnectionsPerClient: 2 }"];
+    mesh.apply(&(service("app", "tcp") + &policy(&lines))).await;
+    let spec = SidecarSpec::serving("app-1", "app", app.address).flags(&["--workers", "2"]);
+    let callee = mesh.sidecar(spec).await;
+    let mut listeners = Vec::new();
+    let mut callers = Vec::new();
+    for name in ["one", "two"] {
+        let caller = mesh.sidecar(SidecarSpec::caller(name).listener("app.demo:80")).await;
+        caller.until_endpoints("app", 1).await;
+        listeners.push(caller.addresses.listeners["app.demo:80"]);
+        callers.push(caller);
+    }
+    until_told(&callee).await;
+    let held = (echo(listeners[0]).await, echo(listeners[0]).await);
+    assert!(held.0.is_some() && held.1.is_some());
+    for _ in 0..4 {
+        assert!(echo(listeners[0]).await.is_none(), "it has two");
+    }
+    let third = echo(listeners[1]).await;
+    assert!(third.is_some(), "another client has its own");
+    for _ in 0..4 {
+        assert!(echo(listeners[1]).await.is_none(), "there are three");
+    }
+    eventually("they are counted", async || {
+        let labels = [("direction", "inbound"), ("reason", "too-many-connections")];
+        (callee.metrics().await.sum("pillion_refusals_total", &labels) >= 8.0).then_some(())
+    })
+    .await;
+    drop(held.0);
+    eventually("there is room again", async || echo(listeners[1]).await).await;
+}
+
+#[tokio::test]
+async fn a_connection_carries_as_many_requests_as_it_may() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines = ["requestLimits: { maxStreamsPerConnection: 1 }"];
+    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    until_told(&pair.callee).await;
+    let mut slow = Vec::new();
+    for number in 1..=3 {
+        slow.push(raw::begin(pair.caller.outbound(), &raw::get("app.demo.mesh", "/after-ms/30000")).await);
+        eventually("it is under way", async || (app.requests() == number).then_some(())).await;
+    }
+    let handshakes = pair.callee.metrics().await.sum("pillion_tls_handshakes_total", &[("side", "server")]);
+    assert!(handshakes >= 3.0, "{handshakes} connections for three requests at a time");
+}
+
+/// What a policy limits for each sidecar holds over all of its workers.
+#[tokio::test]
+async fn limits_of_a_caller_hold_over_all_of_its_workers() {
+    const CLIENTS: usize = 40;
+    let mesh = Mesh::start().await;
+    let (web, tcp) = (HttpApp::start("web-1", Version::Http1).await, App::tcp_echo().await);
+    let limited = |name: &str, protocol: &str, connections: &str| {
+        service(name, protocol)
+            + &policy(&[&format!("connections: {{ {connections} }}")])
+                .replace("name: app", &format!("name: {name}"))
+    };
+    for (name, protocol, connections) in [
+        ("few", "http", "maxRequests: 3"),
+        ("absent", "http", "maxPending: 3, queueTimeout: 1m"),
+        ("one", "http", "maxConnections: 1, queueTimeout: 20s"),
+        ("late", "tcp", "queueTimeout: 20ms"),
+    ] {
+        mesh.apply(&limited(name, protocol, connections)).await;
+    }
+    let mut sidecars = Vec::new();
+    for (name, address) in [("few", web.address()), ("one", web.address()), ("late", tcp.address)] {
+        sidecars.push(mesh.sidecar(SidecarSpec::serving(&format!("{name}-1"), name, address)).await);
+    }
+    let caller = SidecarSpec::caller("client").listener("late.demo:80").flags(&["--workers", "2"]);
+    let caller = mesh.sidecar(caller).await;
+    for name in ["few", "one", "late"] {
+        caller.until_endpoints(name, 1).await;
+    }
+    let refusals = async |reason: &str| {
+        let labels = [("direction", "outbound"), ("reason", reason)];
+        caller.metrics().await.sum("pillion_refusals_total", &labels)
+    };
+
+    for (host, path, reason) in
+        [("few.demo.mesh", "/after-ms/60000", "too-many-requests"), ("absent.demo.mesh", "/", "queue-full")]
+    {
+        let request = raw::get(host, path);
+        let held = join_all((0..CLIENTS).map(|_| raw::begin(caller.outbound(), &request))).await;
+        let expected = (CLIENTS - 3) as f64;
+        eventually(&format!("all but three are {reason}"), async || {
+            (refusals(reason).await >= expected).then_some(())
+        })
+        .await;
+        assert_eq!(refusals(reason).await, expected, "{reason}");
+        drop(held);
+    }
+    assert_eq!(web.requests(), 3);
+
+    // What is idle on one worker makes room for the other.
+    for _ in 0..20 {
+        let answer = raw::exchange(caller.outbound(), &raw::get("one.demo.mesh", "/who")).await;
+        assert_eq!(raw::status(&answer), 200, "{answer}");
+    }
+
+    // What was open before there was a limit counts.
+    let listener = caller.addresses.listeners["late.demo:80"];
+    let held = echo(listener).await.expect("there is no limit");
+    mesh.apply(&limited("late", "tcp", "queueTimeout: 20ms, maxConnections: 1")).await;
+    eventually("no other is opened", async || echo(listener).await.is_none().then_some(())).await;
+    assert!(refusals("connection-limit").await >= 1.0);
+    drop(held);
+    eventually("there is room again", async || echo(listener).await).await;
 }

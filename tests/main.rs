@@ -13,6 +13,7 @@ mod demo;
 mod dns;
 mod drain;
 mod egress;
+mod ejected;
 mod exact;
 mod explain;
 mod failure;

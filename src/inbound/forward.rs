@@ -74,12 +74,14 @@ impl Handler for FromPeer {
         if self.edge.mtls() && headers::takes_hops(request.headers_mut()) {
             policy.report = Some(self.inbound.needs.stalls.before(now));
         }
-        if let Some(TurnedAway { refusal, trigger }) = &self.turned_away {
+        // Probes are exempt: whether it is well is not to depend on how much it has to do.
+        if let Some(TurnedAway { refusal, trigger }) = &self.turned_away
+            && !self.is_probe(&request)
+        {
             trigger.advance(Phase::Closing);
             let refused = |_| async { Served::refused(refusal.clone()) };
             return Box::pin(middleware::run(request, policy, refused)).await;
         }
-        // Probes are exempt: whether it is well is not to depend on how much it has to do.
         let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
         policy.guard = guard.as_deref();
         let asked = deadline::asked(request.headers());

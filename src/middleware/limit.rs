@@ -1,6 +1,13 @@
 //! A bound on requests under way at a time.
 
-use std::{cell::Cell, rc::Rc};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
 
 use crate::error::{Reason, Refusal};
 
@@ -8,23 +15,41 @@ use crate::error::{Reason, Refusal};
 #[derive(Debug)]
 pub struct Limit {
     most: Cell<u32>,
-    now: Rc<Cell<u32>>,
+    now: Count,
     reason: Reason,
+}
+
+/// Requests under way.
+#[derive(Debug, Clone)]
+enum Count {
+    /// Of the one thread that there is, or that it is about.
+    Own(Rc<Cell<u32>>),
+    /// Of several threads together.
+    Shared(Arc<AtomicU32>),
 }
 
 /// A request's place; free again when dropped.
 #[derive(Debug)]
-pub struct Place(Rc<Cell<u32>>);
+pub struct Place(Count);
 
 impl Limit {
-    /// With nothing under way. `reason` is that of a refusal.
+    /// Of this thread, with nothing under way. `reason` is that of a refusal.
     pub fn new(most: u32, reason: Reason) -> Self {
-        Self { most: Cell::new(most), now: Rc::default(), reason }
+        Self { most: Cell::new(most), now: Count::Own(Rc::default()), reason }
+    }
+
+    /// Of all `workers` that count in `together`; one that is alone needs no more than a cell.
+    pub fn among(workers: usize, together: &Arc<AtomicU32>, most: u32, reason: Reason) -> Self {
+        let now = if workers > 1 { Count::Shared(together.clone()) } else { Count::Own(Rc::default()) };
+        Self { most: Cell::new(most), now, reason }
     }
 
     /// Requests under way.
     pub fn now(&self) -> u32 {
-        self.now.get()
+        match &self.now {
+            Count::Own(now) => now.get(),
+            Count::Shared(now) => now.load(Relaxed),
+        }
     }
 
     /// Changes the bound; what is under way stays.
@@ -34,8 +59,7 @@ impl Limit {
 
     /// Why there is no place left; `None`: there is one.
     pub fn full(&self) -> Option<Refusal> {
-        (self.now.get() >= self.most.get())
-            .then(|| Refusal::new(self.reason, format_args!("{} at a time", self.most.get())))
+        (self.now() >= self.most.get()).then(|| self.refusal())
     }
 
     /// Takes a place.
@@ -43,17 +67,26 @@ impl Limit {
     /// # Errors
     /// With the limit's reason, when all are taken.
     pub fn enter(&self) -> Result<Place, Refusal> {
-        if let Some(refusal) = self.full() {
-            return Err(refusal);
-        }
-        self.now.set(self.now.get() + 1);
-        Ok(Place(self.now.clone()))
+        let more = |now: u32| (now < self.most.get()).then_some(now + 1);
+        let entered = match &self.now {
+            Count::Own(now) => more(now.get()).map(|more| now.set(more)).is_some(),
+            // Never above the bound, not even for a moment: another thread would be refused for it.
+            Count::Shared(now) => now.fetch_update(Relaxed, Relaxed, more).is_ok(),
+        };
+        if entered { Ok(Place(self.now.clone())) } else { Err(self.refusal()) }
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::new(self.reason, format_args!("{} at a time", self.most.get()))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        match &self.0 {
+            Count::Own(now) => now.set(now.get() - 1),
+            Count::Shared(now) => drop(now.fetch_sub(1, Relaxed)),
+        }
     }
 }
 
@@ -63,13 +96,39 @@ mod tests {
 
     #[test]
     fn places_are_given_and_returned() {
-        let limit = Limit::new(2, Reason::TooManyRequests);
-        let held = (limit.enter().expect("one"), limit.enter().expect("two"));
-        let refused = limit.enter().expect_err("no third");
-        assert_eq!(refused.reason, Reason::TooManyRequests);
-        drop(held.0);
-        assert!(limit.enter().is_ok());
-        limit.set(0);
-        assert!(limit.enter().is_err());
+        let together = Arc::default();
+        let among = |workers| Limit::among(workers, &together, 2, Reason::TooManyRequests);
+        for limit in [Limit::new(2, Reason::TooManyRequests), among(1), among(2)] {
+            let held = (limit.enter().expect("one"), limit.enter().expect("two"));
+            let refused = limit.enter().expect_err("no third");
+            assert_eq!((refused.reason, limit.now()), (Reason::TooManyRequests, 2));
+            drop(held.0);
+            assert!(limit.full().is_none() && limit.enter().is_ok());
+            limit.set(0);
+            assert!(limit.full().is_some() && limit.enter().is_err());
+            drop(held.1);
+            assert_eq!(limit.now(), 0);
+        }
+    }
+
+    #[test]
+    fn several_threads_have_no_more_than_one() {
+        const MOST: u32 = 3;
+        let (together, inside, worst) = (Arc::default(), AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let limit = Limit::among(4, &together, MOST, Reason::TooManyRequests);
+                    for _ in 0..20_000 {
+                        if let Ok(_place) = limit.enter() {
+                            worst.fetch_max(inside.fetch_add(1, Relaxed) + 1, Relaxed);
+                            inside.fetch_sub(1, Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert!((1..=MOST).contains(&worst.into_inner()));
+        assert_eq!(together.load(Relaxed), 0);
     }
 }

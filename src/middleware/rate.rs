@@ -16,7 +16,7 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use pillion_api::{
     model::{Rate, RateLimit},
-    route::{RequestHead, fits},
+    route::{RequestHead, fits_any},
 };
 use pillion_certs::SpiffeId;
 use tokio::time::Instant;
@@ -169,9 +169,7 @@ impl OfClient {
     /// # Errors
     /// [`Reason::RateLimited`].
     pub fn enter(&self, head: RequestHead<'_>, now: Instant) -> Result<(), Refusal> {
-        self.take(now, |limit| {
-            limit.matches.is_empty() || limit.matches.iter().any(|matches| fits(matches, head))
-        })
+        self.take(now, |limit| fits_any(&limit.matches, head))
     }
 
     /// The same for a connection that carries bytes: only limits that are for every request know of it.
@@ -294,7 +292,8 @@ mod tests {
     /// Offers three times the rate from several connections at uneven times, from idle, for 60 s.
     #[tokio::test(start_paused = true)]
     async fn over_a_minute_the_rate_is_exact_whatever_it_is() {
-        for (requests, per_ms) in [(2, 1000), (10, 1000), (333, 1000), (5000, 1000), (600, 60_000)] {
+        for (requests, per_ms) in [(1, 1000), (2, 1000), (10, 1000), (333, 1000), (5000, 1000), (600, 60_000)]
+        {
             let now = Instant::now();
             let total = wire::RateLimit { total: rate(requests, per_ms, 0), ..Default::default() };
             let limits = limits(vec![total], now);
@@ -309,8 +308,40 @@ mod tests {
                 let connection = &connections[offered as usize % 3];
                 admitted += u64::from(enter(connection, "/", now + Duration::from_secs_f64(at)).is_ok());
             }
-            let off = (admitted as f64 / wanted as f64 - 1.0).abs();
-            assert!(off <= 0.01, "{admitted} of {wanted} at {requests} in {per_ms} ms");
+            assert!(
+                admitted.abs_diff(wanted) <= (wanted / 100).max(1),
+                "{admitted} of {wanted} at {requests} in {per_ms} ms"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+
+        /// Whatever the rate and whenever requests come, as long as there are enough of them: within 1 % over a minute, or one.
+        #[test]
+        fn over_a_minute_the_rate_is_exact_however_requests_come(
+            requests in 1u32..200, times in 2u32..6, seed in proptest::num::u64::ANY,
+        ) {
+            use rand::{Rng, SeedableRng, rngs::SmallRng};
+            let policy = wire::TrafficPolicy {
+                rate_limits: vec![wire::RateLimit { total: rate(requests, 0, 0), ..Default::default() }],
+                ..Default::default()
+            };
+            let config = wire::ServiceConfig { service: "a.n".into(), policy: Some(policy), ..Default::default() };
+            let service = Service::try_from(config).expect("a valid configuration");
+            let pace = Pace::of(service.policy.rate_limits[0].total.expect("a rate"));
+            let (bucket, mut rng) = (Bucket::default(), SmallRng::seed_from_u64(seed));
+            let (mut now, mut admitted) = (0, 0_u64);
+            loop {
+                now += rng.random_range(0..2 * pace.interval / u64::from(times));
+                if now >= 60_000_000_000 {
+                    break;
+                }
+                admitted += u64::from(bucket.take(pace, now).is_ok());
+            }
+            let wanted = u64::from(requests) * 60;
+            proptest::prop_assert!(admitted.abs_diff(wanted) <= (wanted / 100).max(1), "{admitted} of {wanted}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! How many connections a sidecar may have open to a service, over all of its workers.
+//! What a sidecar has open and under way to a service, over all of its workers; and how many connections it may have.
 
 use std::{
     collections::HashMap,
@@ -45,13 +45,18 @@ impl Shared {
     }
 }
 
-/// Counts a service's connections against a bound.
+/// Counts a service's connections, against a bound where there is one.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// Zero: no bound, and nothing is counted.
+    /// Zero: no bound.
     most: AtomicU32,
     open: AtomicU32,
     freed: Notify,
+    wanted: Notify,
+    /// Requests under way, where several workers count them together.
+    pub(super) requests: Arc<AtomicU32>,
+    /// Requests that wait, likewise.
+    pub(super) pending: Arc<AtomicU32>,
 }
 
 /// A connection's place; free again when dropped.
@@ -73,12 +78,22 @@ impl Connections {
         }
     }
 
-    /// Whether there is no bound.
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.most.load(Relaxed) == 0
+    /// Takes a place if there is one. What is opened while there is no bound counts against one that comes later.
+    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let most = match self.most.load(Relaxed) {
+            0 => u32::MAX,
+            most => most,
+        };
+        let more = |open| (open < most).then_some(open + 1);
+        self.open.fetch_update(Relaxed, Relaxed, more).is_ok().then(|| Place(self.clone()))
     }
 
-    /// Takes a place; waits `within` for one to be free, having asked others to make room. `None`: there is no bound.
+    /// Waits until somebody, perhaps on another worker, would have a connection's place.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Takes a place; waits `within` for one to be free, having asked others to make room.
     ///
     /// # Errors
     /// [`Reason::ConnectionLimit`].
@@ -86,24 +101,21 @@ impl Connections {
         self: &Arc<Self>,
         within: Duration,
         make_room: impl Fn(),
-    ) -> Result<Option<Place>, Refusal> {
+    ) -> Result<Place, Refusal> {
         let deadline = Instant::now() + within;
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             // Before looking, so that nothing is missed in between.
             freed.as_mut().enable();
-            let most = self.most.load(Relaxed);
-            if most == 0 {
-                return Ok(None);
-            }
-            let more = |open| (open < most).then_some(open + 1);
-            if self.open.fetch_update(Relaxed, Relaxed, more).is_ok() {
-                return Ok(Some(Place(self.clone())));
+            if let Some(place) = self.try_enter() {
+                return Ok(place);
             }
             make_room();
+            self.wanted.notify_waiters();
             // What becomes idle meanwhile can make room, too.
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
             if timeout_at(look_again, freed).await.is_err() && look_again == deadline {
+                let most = self.most.load(Relaxed);
                 let detail = format_args!("{most} are open, waited {within:?}");
                 return Err(Refusal::new(Reason::ConnectionLimit, detail));
             }
@@ -179,20 +191,25 @@ mod tests {
         let connections = shared.of(&name);
         assert!(Arc::ptr_eq(&connections, &shared.of(&name)));
         let (asked, nothing) = (Cell::new(0), || {});
-        assert!(connections.enter(WITHIN, nothing).await.expect("no bound").is_none());
+        // What is open before there is a bound counts.
+        let first = connections.enter(WITHIN, nothing).await.expect("no bound");
         connections.set(Some(1));
-        let first = connections.enter(WITHIN, nothing).await.expect("a place");
         let began = Instant::now();
         let refused = connections.enter(WITHIN, || asked.set(asked.get() + 1)).await.expect_err("no second");
         assert_eq!((refused.reason, began.elapsed()), (Reason::ConnectionLimit, WITHIN));
         assert!(asked.get() > 10, "others are asked again and again");
         // Whoever makes room is waited for.
-        let first = Cell::new(first);
-        let second = connections.enter(WITHIN, || drop(first.take())).await.expect("a place");
-        assert!(second.is_some());
+        let first = Cell::new(Some(first));
+        let _second = connections.enter(WITHIN, || drop(first.take())).await.expect("a place");
         // A bound that is raised has room at once.
         let third = connections.enter(WITHIN, nothing);
         let raised = async { connections.set(Some(2)) };
-        assert!(tokio::join!(third, raised).0.expect("a place").is_some());
+        let third = Cell::new(Some(tokio::join!(third, raised).0.expect("a place")));
+        // Other workers are asked, too.
+        let asked = async {
+            connections.wanted().await;
+            drop(third.take());
+        };
+        assert!(tokio::join!(connections.enter(WITHIN, nothing), asked).0.is_ok());
     }
 }

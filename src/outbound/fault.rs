@@ -10,7 +10,7 @@ use ::http::{HeaderName, HeaderValue, Response};
 use metrics::Counter;
 use pillion_api::{
     model::{Abort, InjectedFault, Percent, RouteMatch},
-    route::{RequestHead, fits},
+    route::{RequestHead, fits_any},
 };
 use tokio::time::Instant;
 
@@ -62,12 +62,9 @@ impl Injector {
         (now, wall): (Instant, SystemTime),
         registry: &Registry,
     ) -> Option<Self> {
-        let is_for = |fault: &&InjectedFault| {
-            fault.callers.is_empty() || fault.callers.iter().any(|named| named.is(caller))
-        };
         let counter =
             |name: &str, kind: &str| registry.counter(Metric::FaultsInjected, &[target, name, kind]);
-        let active = faults.iter().filter(is_for).filter_map(|fault| {
+        let active = faults.iter().filter(|fault| fault.is_for(caller)).filter_map(|fault| {
             Some(Rc::new(Active {
                 name: fault.name.clone(),
                 source: policy.to_owned(),
@@ -86,26 +83,25 @@ impl Injector {
 
 impl Fate {
     /// Adds what of a service's faults falls to a request. The first of each kind that does is taken, so the service that is
-    /// added first goes before the other. `roll`: from 0 to 99.
+    /// added first goes before the other. `roll`: below [`Percent::OF`].
     pub(super) fn add(
         &mut self,
         faults: &Injector,
         head: RequestHead<'_>,
         now: Instant,
-        mut roll: impl FnMut() -> Percent,
+        mut roll: impl FnMut() -> u32,
     ) {
         for active in faults.0.iter().filter(|active| now < active.over) {
-            let is_for = active.matches.is_empty() || active.matches.iter().any(|it| fits(it, head));
-            if !is_for {
+            if !fits_any(&active.matches, head) {
                 continue;
             }
             if let (None, Some((delay, percent))) = (&self.delay, active.delay)
-                && roll() < percent
+                && percent.takes(roll())
             {
                 self.delay = Some((delay, active.clone()));
             }
             if let (None, Some((abort, percent))) = (&self.abort, active.abort)
-                && roll() < percent
+                && percent.takes(roll())
             {
                 self.abort = Some((abort, active.clone()));
             }
@@ -181,14 +177,19 @@ mod tests {
 
     use super::*;
 
+    /// So many thousandths of a percent.
+    fn share(number: u32) -> Percent {
+        Percent::per_million(10 * number).expect("a share")
+    }
+
     fn fault(name: &str, delay: Option<u64>, abort: Option<u16>, seconds: u64) -> InjectedFault {
         let status = |code| StatusCode::from_u16(code).expect("a status");
         InjectedFault {
             name: name.into(),
             matches: Vec::new(),
             callers: Vec::new(),
-            delay: delay.map(|ms| (Duration::from_millis(ms), 50)),
-            abort: abort.map(|code| (Abort { status: status(code), grpc: 14 }, 50)),
+            delay: delay.map(|ms| (Duration::from_millis(ms), share(100))),
+            abort: abort.map(|code| (Abort { status: status(code), grpc: 14 }, share(100))),
             until: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         }
     }
@@ -198,7 +199,7 @@ mod tests {
         Injector::new(faults, "n/p", "a.n", caller, moment, &Registry::new())
     }
 
-    fn fate(injectors: &[&Injector], path: &str, now: Instant, roll: Percent) -> Fate {
+    fn fate(injectors: &[&Injector], path: &str, now: Instant, roll: u32) -> Fate {
         let (uri, headers): (Uri, _) = (path.parse().expect("a path"), HeaderMap::new());
         let head = RequestHead { method: &Method::GET, uri: &uri, headers: &headers };
         let mut fate = Fate::default();
@@ -225,8 +226,8 @@ mod tests {
         let (web, other) = (injector(&faults, "web.n", now), injector(&faults, "other.n", now));
         let (web, other) = (web.expect("some are for it"), other.expect("one is for it"));
         for (injector, path, seconds, roll, expected) in [
-            (&web, "/slow/x", 0, 49, (Some(200), Some(503))),
-            (&web, "/slow/x", 0, 50, (None, None)),
+            (&web, "/slow/x", 0, 999, (Some(200), Some(503))),
+            (&web, "/slow/x", 0, 1000, (None, None)),
             (&web, "/fast", 0, 0, (None, Some(503))),
             (&web, "/slow", 10, 0, (None, Some(503))),
             (&web, "/slow", 20, 0, (None, None)),
@@ -255,8 +256,8 @@ mod tests {
     async fn a_delay_counts_against_the_deadline_and_all_is_marked() {
         let now = Instant::now();
         let always = |mut fault: InjectedFault| {
-            fault.delay = fault.delay.map(|(delay, _)| (delay, 100));
-            fault.abort = fault.abort.map(|(abort, _)| (abort, 100));
+            fault.delay = fault.delay.map(|(delay, _)| (delay, share(100_000)));
+            fault.abort = fault.abort.map(|(abort, _)| (abort, share(100_000)));
             injector(&[fault], "web.n", now).expect("it is for it")
         };
         let befall = |faults: &Injector, deadline| fate(&[faults], "/", now, 0).befall(deadline);

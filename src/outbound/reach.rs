@@ -124,6 +124,11 @@ impl Reach {
     }
 }
 
+/// Closes connections to any of a service's endpoints that are only kept for later.
+pub(super) fn close_idle(all: &Balancer<Reach>) {
+    all.endpoints().iter().for_each(|endpoint| endpoint.reach().close_idle());
+}
+
 /// Connects to one port of one endpoint.
 #[derive(Debug)]
 pub(super) struct ToPeer {
@@ -139,21 +144,16 @@ pub(super) struct ToPeer {
 impl ToPeer {
     /// Connects for what is to be carried, as soon as the service may have one more connection.
     pub(super) async fn open(&self, carries: Carries) -> Result<Io, Refusal> {
-        if self.connections.is_unbounded() {
-            return self.connect_to(carries).await;
-        }
-        // What is kept for later, to any of the endpoints, is less worth than what is needed now.
-        let make_room = || {
-            for endpoint in self.all.upgrade().iter().flat_map(|all| all.endpoints()) {
-                endpoint.reach().close_idle();
+        let place = match self.connections.try_enter() {
+            Some(place) => place,
+            None => {
+                // What is kept for later, to any of the endpoints, is less worth than what is needed now.
+                let make_room = || self.all.upgrade().iter().for_each(|all| close_idle(all));
+                Box::pin(self.connections.enter(self.timeouts.queue.get(), make_room)).await?
             }
         };
-        let place = Box::pin(self.connections.enter(self.timeouts.queue.get(), make_room)).await?;
         let io = self.connect_to(carries).await?;
-        Ok(match place {
-            Some(place) => Io::Tunnel(Box::new(Placed { io, _place: place })),
-            None => io,
-        })
+        Ok(Io::Tunnel(Box::new(Placed { io, _place: place })))
     }
 
     async fn connect_to(&self, carries: Carries) -> Result<Io, Refusal> {

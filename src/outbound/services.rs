@@ -23,7 +23,8 @@ use super::{
     attempt::{Budgets, Kind, Quantiles},
     connections::Connections,
     fault::Injector,
-    reach::{Reach, Timeouts, Way},
+    reach::{Reach, Timeouts, Way, close_idle},
+    routed::Routed,
 };
 use crate::{
     balance::{Balancer, Here, counts::By},
@@ -79,10 +80,14 @@ pub(super) struct Service {
     pub(super) answers: Quantiles,
     timeouts: Rc<Timeouts>,
     connections: Arc<Connections>,
+    /// Makes room for connections of other workers, where that is needed.
+    making_room: RefCell<Option<Background>>,
     /// What takes over where it cannot serve.
     fallback: RefCell<Option<Arc<Fallback>>>,
     /// When that last happened.
     pub(super) fell_back: Cell<Option<Instant>>,
+    /// Requests by the rule that they took.
+    pub(super) routed: Routed,
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
@@ -233,6 +238,7 @@ impl Services {
 impl Service {
     fn new(name: &ServiceName, mesh: Mesh, needs: &Needs, mut seen: watch::Receiver<Snapshot>) -> Rc<Self> {
         let policy = Arc::new(model::TrafficPolicy::default());
+        let (connections, workers) = (needs.connections.of(name), needs.workers);
         let edge = needs.edges.edge(EdgeKey {
             direction: Hop::Outbound,
             source: mesh.source.clone(),
@@ -245,8 +251,13 @@ impl Service {
             name: name.clone(),
             config: RefCell::default(),
             faults: RefCell::default(),
-            requests: Limit::new(policy.max_requests, Reason::TooManyRequests),
-            pending: Limit::new(policy.max_pending, Reason::QueueFull),
+            requests: Limit::among(
+                workers,
+                &connections.requests,
+                policy.max_requests,
+                Reason::TooManyRequests,
+            ),
+            pending: Limit::among(workers, &connections.pending, policy.max_pending, Reason::QueueFull),
             early: Limit::new(MAX_EARLY, Reason::QueueFull),
             timeouts: Rc::new(Timeouts {
                 connect: Cell::new(policy.connect_timeout),
@@ -256,11 +267,13 @@ impl Service {
             }),
             balancer: Rc::new(Balancer::new(policy, Here { zone: needs.zone.clone(), seed: rand::random() })),
             edge,
-            budgets: Budgets::new(needs.workers, Instant::now()),
+            budgets: Budgets::new(workers, Instant::now()),
             answers: Quantiles::default(),
-            connections: needs.connections.of(name),
+            connections,
+            making_room: RefCell::default(),
             fallback: RefCell::default(),
             fell_back: Cell::default(),
+            routed: Routed::default(),
             mesh,
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
@@ -284,6 +297,7 @@ impl Service {
         match snapshot {
             Snapshot::Pending => {}
             Snapshot::Absent => {
+                self.count_routed();
                 self.config.borrow_mut().take();
                 self.faults.borrow_mut().take();
                 self.outside.borrow_mut().take();
@@ -297,12 +311,35 @@ impl Service {
                 self.timeouts.queue.set(config.policy.queue_timeout);
                 self.timeouts.most_requests.set(config.policy.max_requests_per_connection);
                 self.connections.set(config.policy.max_connections);
+                self.make_room(config.policy.max_connections.is_some());
                 (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
+                let same = self.config.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
+                if !same {
+                    self.count_routed();
+                    self.routed.begin(&config.routes);
+                }
                 *self.config.borrow_mut() = Some(config);
             }
+        }
+    }
+
+    /// A connection that this worker keeps idle may be the one that another one waits for.
+    fn make_room(&self, bounded: bool) {
+        let mut making_room = self.making_room.borrow_mut();
+        if !bounded || self.needs.workers == 1 {
+            *making_room = None;
+        } else if making_room.is_none() {
+            let (connections, all) = (self.connections.clone(), Rc::downgrade(&self.balancer));
+            *making_room = Some(Background::start(async move {
+                loop {
+                    connections.wanted().await;
+                    let Some(all) = all.upgrade() else { return };
+                    close_idle(&all);
+                }
+            }));
         }
     }
 
@@ -328,7 +365,16 @@ impl Service {
         });
     }
 
+    fn count_routed(&self) {
+        let config = self.config.borrow();
+        for (rule, count) in config.iter().flat_map(|config| self.routed.take(&config.routes)) {
+            let labels = [self.name.as_str(), &rule.route, &rule.rule];
+            self.needs.registry.counter(Metric::RouteRequests, &labels).increment(count);
+        }
+    }
+
     fn count(&self) {
+        self.count_routed();
         let (panics, spared) = self.balancer.counts().take_breakers();
         for (metric, count) in [(Metric::PanicPicks, panics), (Metric::BreakersSpared, spared)] {
             if count > 0 {

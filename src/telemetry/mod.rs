@@ -15,3 +15,4 @@ pub mod repeats;
 pub mod report;
 pub mod stalls;
 pub mod tallies;
+mod told;

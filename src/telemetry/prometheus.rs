@@ -8,10 +8,12 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
+use pillion_api::wire::PolicyCount;
 
 use super::{
     names::{Kind, Metric},
     tallies::{self, Tallies},
+    told::Told,
 };
 
 /// A series that nothing has changed for so long is no longer shown: its workload or caller is gone.
@@ -22,6 +24,7 @@ pub(super) const IDLE_SERIES: Duration = Duration::from_secs(900);
 pub struct Registry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    told: Told,
     /// Serialises rendering with the upkeep that it implies.
     rendering: Mutex<()>,
     tallies: Mutex<Tallies>,
@@ -50,13 +53,39 @@ impl Registry {
             }
         }
         let handle = recorder.handle();
-        Self { recorder, handle, rendering: Mutex::default(), tallies: Mutex::default() }
+        Self {
+            recorder,
+            handle,
+            told: Told::default(),
+            rendering: Mutex::default(),
+            tallies: Mutex::default(),
+        }
     }
 
     /// A counter's series; values for the metric's labels in their order.
     pub fn counter(&self, metric: Metric, values: &[&str]) -> Counter {
         debug_assert_eq!(metric.kind(), Kind::Counter);
-        self.recorder.register_counter(&key(metric, values), &METADATA)
+        if !Told::includes(metric) {
+            return self.recorder.register_counter(&key(metric, values), &METADATA);
+        }
+        let (counter, new) = self.told.counter(metric, values);
+        if new {
+            // It is shown as zero from now on.
+            let _ = self.recorder.register_counter(&key(metric, values), &METADATA);
+        }
+        counter
+    }
+
+    /// What policies have done since this was asked last, for the control plane.
+    pub(super) fn take_told(&self) -> Vec<PolicyCount> {
+        self.empty();
+        self.told.take()
+    }
+
+    fn empty(&self) {
+        self.told.empty(|metric, values, count| {
+            self.recorder.register_counter(&key(metric, values), &METADATA).increment(count);
+        });
     }
 
     /// A gauge's series.
@@ -95,6 +124,7 @@ impl Registry {
     /// The whole registry in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.empty();
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         self.tallies().render(&mut text);
@@ -103,6 +133,7 @@ impl Registry {
 
     /// Moves recorded durations into their buckets, so that they do not pile up between scrapes.
     pub fn upkeep(&self) {
+        self.empty();
         self.handle.run_upkeep();
         self.tallies().forget(IDLE_SERIES, Instant::now());
     }

@@ -182,7 +182,7 @@ pub(super) fn settings(prefix: &str, value: &Value) -> Vec<String> {
 pub(super) fn faults(list_of: &Value, now: SystemTime) -> impl Iterator<Item = String> {
     list(list_of).enumerate().map(move |(index, fault)| {
         let name = fault["name"].as_str().map_or_else(|| index.to_string(), str::to_owned);
-        let percent = |of: &Value| of["percent"].as_u64().unwrap_or(100);
+        let percent = |of: &Value| of["percent"].as_f64().unwrap_or(100.0);
         let mut parts = Vec::new();
         if let Some(duration) = fault["delay"]["duration"].as_str() {
             parts.push(format!("{} % delayed by {duration}", percent(&fault["delay"])));

@@ -193,9 +193,14 @@ pub struct EdgeView {
 
 /// A fault that callers are made to see.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// Its name.
     pub name: String,
+    /// When it ends, milliseconds since the Unix epoch.
+    pub until_ms: i64,
+    /// How many of 100 are answered with an error.
+    pub abort_percent: f64,
 }
 
 /// One thing that happened.

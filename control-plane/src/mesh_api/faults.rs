@@ -1,7 +1,8 @@
 //! The faults that callers are made to see now, and word of each that begins or is over.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
+use pillion_api::model::Percent;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{MeshState, view::FaultView};
@@ -30,9 +31,9 @@ pub(super) fn active(documents: &Documents, now_ms: i64) -> Vec<FaultView> {
             name: fault.name,
             until_ms: fault.until_ms,
             delay_ms: fault.delay_ms,
-            delay_percent: fault.delay_percent,
+            delay_percent: percent(fault.delay_per_million),
             abort_status: fault.abort_status,
-            abort_percent: fault.abort_percent,
+            abort_percent: percent(fault.abort_per_million),
             callers: (fault.callers.iter())
                 .map(|caller| {
                     let name = if caller.service.is_empty() { "*" } else { &caller.service };
@@ -47,18 +48,18 @@ pub(super) fn active(documents: &Documents, now_ms: i64) -> Vec<FaultView> {
 
 /// Tells as events which faults begin and end, for ever.
 pub async fn tell(state: &MeshState) {
-    let mut known: BTreeSet<FaultView> = BTreeSet::new();
+    let mut known: Vec<FaultView> = Vec::new();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now_ms = unix_ms();
-        let now: BTreeSet<FaultView> = active(&state.compiler.documents(), now_ms).into_iter().collect();
-        for (kind, verb, faults) in [
-            (EventKind::FaultOver, "is over", known.difference(&now)),
-            (EventKind::FaultInjected, "is injected", now.difference(&known)),
+        let now = active(&state.compiler.documents(), now_ms);
+        for (kind, verb, faults, others) in [
+            (EventKind::FaultOver, "is over", &known, &now),
+            (EventKind::FaultInjected, "is injected", &now, &known),
         ] {
-            for fault in faults {
+            for fault in faults.iter().filter(|fault| !others.contains(fault)) {
                 let FaultView { service, policy, name, .. } = fault;
                 let text = format!("fault {name} of policy {policy} {verb}: {}", words(fault));
                 state.history.happened(kind, Some(service.clone()), None, text, now_ms);
@@ -66,6 +67,10 @@ pub async fn tell(state: &MeshState) {
         }
         known = now;
     }
+}
+
+fn percent(per_million: u32) -> f64 {
+    f64::from(per_million) / f64::from(Percent::OF / 100)
 }
 
 /// `50 % of requests to payments.shop wait for 200 ms, 10 % are answered with 503`.

@@ -2,6 +2,7 @@
 
 use pillion_api::hops::Segment;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     build::Nodes,
@@ -10,7 +11,7 @@ use super::{
 use crate::history::{self, EdgeKey, Series, Spent, Tally};
 
 /// What the requests of an edge, or all to a service, spent their time with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HopsView {
     /// Whose time was split.
@@ -22,7 +23,7 @@ pub struct HopsView {
 }
 
 /// One segment of requests' way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentView {
     /// `caller`, `client-sidecar`, `retries`, `network`, `server-sidecar`, `application`, `application-body` or `upstream`.
@@ -38,7 +39,7 @@ pub struct SegmentView {
 }
 
 /// The same, of one edge.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeHops {
     /// The caller.

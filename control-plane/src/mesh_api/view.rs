@@ -1,15 +1,19 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::hops::{EdgeHops, HopsView};
+use super::{
+    activity::{ActivityView, RepeatsView},
+    hops::{EdgeHops, HopsView},
+};
 use crate::{
     explain::PolicyView,
     history::{Counts, Event},
 };
 
 /// Numbers of a thing's requests over the last seconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Golden {
     /// Requests per second.
@@ -35,7 +39,7 @@ impl Golden {
 }
 
 /// The whole mesh at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshView {
     /// The server's clock, milliseconds since the Unix epoch.
@@ -59,7 +63,7 @@ pub struct MeshView {
 }
 
 /// A fault that callers of a service are made to see.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// `<name>.<namespace>`.
@@ -73,11 +77,11 @@ pub struct FaultView {
     /// What requests wait for; 0: nothing.
     pub delay_ms: u32,
     /// How many of 100 wait.
-    pub delay_percent: u32,
+    pub delay_percent: f64,
     /// What requests are answered with; 0: nothing.
     pub abort_status: u32,
     /// How many of 100 are answered so.
-    pub abort_percent: u32,
+    pub abort_percent: f64,
     /// Whose requests: `<service>.<namespace>`, or `*.<namespace>`. Empty: everybody's.
     pub callers: Vec<String>,
     /// Whether it is only for some of their requests.
@@ -85,14 +89,14 @@ pub struct FaultView {
 }
 
 /// Over how long figures are taken.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Window {
     /// Seconds.
     pub seconds: i64,
 }
 
 /// What a node of the mesh is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     /// A Service.
@@ -104,7 +108,7 @@ pub enum NodeKind {
 }
 
 /// One node of the mesh with the golden figures of its inbound requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSummary {
     /// `<name>.<namespace>`.
@@ -125,7 +129,7 @@ pub struct ServiceSummary {
 }
 
 /// Requests from one node to another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
     /// The caller.
@@ -143,10 +147,13 @@ pub struct Edge {
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
     pub refusals: std::collections::BTreeMap<String, f64>,
+    /// Retries and hedges over the span that is shown; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<RepeatsView>,
 }
 
 /// Of what figures are wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StatKind {
     /// Each Service, by what reaches it.
@@ -159,7 +166,7 @@ pub enum StatKind {
 }
 
 /// Figures over a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatView {
     /// The server's clock, milliseconds since the Unix epoch.
@@ -173,7 +180,7 @@ pub struct StatView {
 }
 
 /// Figures of one service, workload or edge.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatRow {
     /// `<name>.<namespace>`; of an edge the service called.
@@ -210,7 +217,7 @@ pub struct StatRow {
 }
 
 /// One service in full.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceView {
     /// As in the list.
@@ -236,12 +243,14 @@ pub struct ServiceView {
     pub backends: Vec<BackendShare>,
     /// Every value that holds for calls of it, and where it is from; null for what is no service.
     pub policy: Option<PolicyView>,
+    /// What its policies did over the span that is shown.
+    pub activity: ActivityView,
     /// Its rules, in the order in which sidecars try them.
     pub routes: Vec<RouteView>,
 }
 
 /// One rule of a route.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteView {
     /// `<namespace>/<name>` of the route.
@@ -257,7 +266,7 @@ pub struct RouteView {
 }
 
 /// A backend of a rule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteBackend {
     /// `<name>.<namespace>`.
@@ -269,7 +278,7 @@ pub struct RouteBackend {
 }
 
 /// Columns of equal length.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesView {
     /// Between points.
@@ -289,7 +298,7 @@ pub struct SeriesView {
 }
 
 /// One workload that serves a service.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     /// Its key.
@@ -316,7 +325,7 @@ pub struct EndpointView {
 }
 
 /// A caller's breaker for one endpoint.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BreakerView {
     /// The caller's service, else its workload.
@@ -337,10 +346,12 @@ pub struct BreakerView {
     pub opened: u64,
     /// Why it last opened; empty if never.
     pub opened_reason: String,
+    /// How long it stays open still, milliseconds; zero where it is not.
+    pub open_ms: i64,
 }
 
 /// A document by its names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct PolicyReference {
     /// Its kind.
     pub kind: &'static str,
@@ -351,7 +362,7 @@ pub struct PolicyReference {
 }
 
 /// What a route says and what happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendShare {
     /// The backend.
@@ -363,7 +374,7 @@ pub struct BackendShare {
 }
 
 /// One registered workload.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadView {
     /// Its key.
@@ -399,7 +410,7 @@ pub struct WorkloadView {
 }
 
 /// What a sidecar could not use.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedUpdate {
     /// The service.
@@ -417,7 +428,7 @@ pub struct RefusedUpdate {
 }
 
 /// The server itself.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlPlaneView {
     /// The server's release.

@@ -24,7 +24,7 @@ pub fn admit(index: usize, written: &Written, expected: Option<&Key>) -> Result<
     let label = label(&value);
     let faults = match kind(&value, expected) {
         Ok(kind) => match check(kind, &value, expected) {
-            Ok(mut document) => match settle_times(&mut document, clock::now()) {
+            Ok(document) => match check_times(&document, clock::now()) {
                 faults if faults.is_empty() => return Ok(document),
                 faults => faults,
             },
@@ -118,11 +118,11 @@ fn check(kind: Kind, value: &Value, expected: Option<&Key>) -> Result<Document, 
     }
 }
 
-/// What is written as a length of time from now on becomes a point in time.
-fn settle_times(document: &mut Document, now: SystemTime) -> Vec<Fault> {
+/// What depends on when it is said.
+fn check_times(document: &Document, now: SystemTime) -> Vec<Fault> {
     match document {
         Document::TrafficPolicy(policy) => {
-            faults::settle(policy.spec.faults.as_deref_mut().unwrap_or_default(), now)
+            faults::check_ends(policy.spec.faults.as_deref().unwrap_or_default(), now)
         }
         _ => Vec::new(),
     }

@@ -8,11 +8,12 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::{
+    clock,
     resource::{
         Document, Documents, Fault, Key, Kind,
         cache::DocumentCache,
         claims::{self, Guard},
-        references,
+        policy, references,
     },
     store::{Bucket, Change, Expect, Store, StoreError},
 };
@@ -128,7 +129,7 @@ impl Editor {
     ) -> Result<Vec<Edited>, EditError> {
         let guard = Guard::read(self.store.as_ref()).await?;
         let (_, current) = self.cache.current().await?;
-        let unsettled = claims::settle(&mut wanted, &current);
+        let unsettled = settle(&mut wanted, &current, now);
         let mut next = Documents::clone(&current);
         let mut edits = Vec::with_capacity(wanted.len());
         let mut changes = Vec::new();
@@ -184,7 +185,7 @@ impl Editor {
         let mut settled: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
         // Nor can be said which addresses there will be, where that is what has faults.
         let block_unknown = unknown.iter().any(|key| key.kind == Kind::MeshConfig);
-        let unsettled = claims::settle(&mut settled, &current).into_iter();
+        let unsettled = settle(&mut settled, &current, clock::now()).into_iter();
         let unsettled = unsettled.filter(|(_, fault)| !block_unknown || fault.field != "spec.clusterIP");
         let unsettled = unsettled.map(|(at, fault)| {
             let (index, document) = &documents[at];
@@ -240,6 +241,23 @@ impl Editor {
         }
         Ok(edits)
     }
+}
+
+/// Adds what only the server can know: addresses, and when faults are over.
+fn settle(wanted: &mut [Document], current: &Documents, now: SystemTime) -> Vec<(usize, Fault)> {
+    let mut unsettled = claims::settle(wanted, current);
+    for (index, document) in wanted.iter_mut().enumerate() {
+        let key = document.key();
+        let Document::TrafficPolicy(wanted) = document else { continue };
+        let was = match current.get(&key).map(Arc::as_ref) {
+            Some(Document::TrafficPolicy(was)) => was.spec.faults.as_deref(),
+            _ => None,
+        };
+        let list = wanted.spec.faults.as_deref_mut().unwrap_or_default();
+        let faults = policy::faults::settle(list, was.unwrap_or_default(), now);
+        unsettled.extend(faults.into_iter().map(|fault| (index, fault)));
+    }
+    unsettled
 }
 
 fn check_no_duplicates(wanted: &[Document]) -> Result<(), EditError> {

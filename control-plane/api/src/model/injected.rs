@@ -24,8 +24,48 @@ pub struct InjectedFault {
     pub until: SystemTime,
 }
 
-/// 0 to 100.
-pub type Percent = u32;
+impl InjectedFault {
+    /// Whether it is for a caller: `<name>.<namespace>`, what others see as the source of its requests.
+    pub fn is_for(&self, source: &str) -> bool {
+        self.callers.is_empty() || self.callers.iter().any(|caller| caller.is(source))
+    }
+}
+
+/// A share of all requests, 0 to 100 %, to a ten-thousandth of a percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u32);
+
+impl Percent {
+    /// How many it is of: chance is a number below.
+    pub const OF: u32 = 1_000_000;
+
+    /// So many of a million. `None`: that is more than all.
+    pub fn per_million(number: u32) -> Option<Self> {
+        (number <= Self::OF).then_some(Self(number))
+    }
+
+    /// Whether every request is one of them.
+    pub fn is_all(self) -> bool {
+        self.0 == Self::OF
+    }
+
+    /// From 0 to 100.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::OF / 100)
+    }
+
+    /// Whether a request is one of them. `chance` is below [`Self::OF`], any as likely as the other.
+    pub fn takes(self, chance: u32) -> bool {
+        chance < self.0
+    }
+}
+
+/// `0.1`
+impl std::fmt::Display for Percent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.percent().fmt(f)
+    }
+}
 
 /// A caller by what others see as the source of its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,22 +96,22 @@ pub struct Abort {
 
 impl Faults {
     pub(super) fn injected(&mut self, field: &str, it: wire::InjectedFault) -> InjectedFault {
-        let mut percent = |field: String, percent: Percent| {
-            if percent > 100 {
-                self.say(&field, format_args!("{percent} is above 100"));
+        let mut percent = |field: String, number: u32| {
+            let percent = Percent::per_million(number);
+            if percent.is_none() {
+                self.say(&field, format_args!("{number} is above {}", Percent::OF));
             }
-            percent.min(100)
+            percent.filter(|_| number > 0)
         };
-        let delayed = percent(format!("{field}.delay_percent"), it.delay_percent);
-        let aborted = percent(format!("{field}.abort_percent"), it.abort_percent);
+        let delayed = percent(format!("{field}.delay_per_million"), it.delay_per_million);
+        let aborted = percent(format!("{field}.abort_per_million"), it.abort_per_million);
         let status = u16::try_from(it.abort_status).ok().and_then(|it| StatusCode::from_u16(it).ok());
-        if aborted > 0 && status.is_none_or(|status| status.as_u16() < 400) {
+        if aborted.is_some() && status.is_none_or(|status| status.as_u16() < 400) {
             self.say(&format!("{field}.abort_status"), format_args!("{} is no error", it.abort_status));
         }
         let grpc = u8::try_from(it.abort_grpc_status).ok().filter(|code| (1..=16).contains(code));
-        let abort = status
-            .filter(|_| aborted > 0)
-            .map(|status| (Abort { status, grpc: grpc.unwrap_or_else(|| grpc_of(status)) }, aborted));
+        let abort =
+            status.map(|status| Abort { status, grpc: grpc.unwrap_or_else(|| grpc_of(status)) }).zip(aborted);
         let callers = it.callers.into_iter().map(|caller| Caller {
             namespace: caller.namespace,
             service: (!caller.service.is_empty()).then_some(caller.service),
@@ -79,7 +119,7 @@ impl Faults {
         InjectedFault {
             matches: self.matches(field, &it.matches),
             callers: callers.collect(),
-            delay: milliseconds(it.delay_ms).filter(|_| delayed > 0).map(|delay| (delay, delayed)),
+            delay: milliseconds(it.delay_ms).zip(delayed),
             abort,
             until: UNIX_EPOCH + Duration::from_millis(u64::try_from(it.until_ms).unwrap_or(0)),
             name: it.name,
@@ -117,14 +157,24 @@ mod tests {
         let mut faults = Faults::default();
         let wrong = wire::InjectedFault {
             abort_status: 200,
-            abort_percent: 50,
-            delay_percent: 101,
+            abort_per_million: 500_000,
+            delay_per_million: 1_000_001,
             ..Default::default()
         };
         faults.injected("f", wrong);
-        assert_eq!(faults.0, ["f.delay_percent: 101 is above 100", "f.abort_status: 200 is no error"]);
-        let right = wire::InjectedFault { abort_status: 503, abort_percent: 50, ..Default::default() };
+        assert_eq!(
+            faults.0,
+            ["f.delay_per_million: 1000001 is above 1000000", "f.abort_status: 200 is no error"]
+        );
+        let right = wire::InjectedFault { abort_status: 503, abort_per_million: 1000, ..Default::default() };
         let (abort, percent) = Faults::default().injected("f", right).abort.expect("it aborts");
-        assert_eq!((abort.grpc, percent), (14, 50));
+        assert_eq!((abort.grpc, percent.to_string().as_str()), (14, "0.1"));
+        for (number, text, taken) in
+            [(0, "0", 0), (1, "0.0001", 1), (1000, "0.1", 1000), (Percent::OF, "100", Percent::OF)]
+        {
+            let percent = Percent::per_million(number).expect("a share");
+            assert_eq!(percent.to_string(), text);
+            assert!(!percent.takes(taken) && (taken == 0 || percent.takes(taken - 1)), "{text}");
+        }
     }
 }

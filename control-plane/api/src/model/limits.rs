@@ -192,8 +192,9 @@ impl Faults {
         }
         let per = milliseconds(rate.per_ms).unwrap_or(Duration::from_secs(1));
         let half_a_second = u128::from(rate.requests) * 500 / per.as_millis().max(1);
-        // With a burst of 1, whoever comes a little late has lost that little for good.
-        let least = if half_a_second == 0 { 1 } else { 2 };
+        // With a burst of 1, whoever comes a little late has lost that little for good. Where requests are seldom that matters less
+        // than that two at once are twice what was asked for.
+        let least = if u128::from(rate.requests) * 1000 < per.as_millis() { 1 } else { 2 };
         let burst = or(rate.burst, u32::try_from(half_a_second).unwrap_or(u32::MAX).max(least));
         Some(Rate { requests: rate.requests, per, burst })
     }
@@ -261,8 +262,8 @@ mod tests {
             let rate = Faults::default().rate("", wire::Rate { requests, per_ms, burst });
             rate.expect("a rate").burst
         };
-        assert_eq!([100, 2, 1].map(|requests| rate(requests, 0, 0)), [50, 2, 1]);
-        assert_eq!([rate(600, 60_000, 0), rate(1, 0, 9)], [5, 9]);
+        assert_eq!([100, 2, 1].map(|requests| rate(requests, 0, 0)), [50, 2, 2]);
+        assert_eq!([rate(600, 60_000, 0), rate(59, 60_000, 0), rate(1, 0, 9)], [5, 1, 9]);
         assert_eq!(Faults::default().rate("", wire::Rate::default()), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pillion_api::wire;
+use pillion_api::{model, wire};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,8 @@ pub struct Fault {
     /// When it ends (RFC 3339), at most a day after it is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// Instead of `until`: how long from when it is applied. The server turns it into `until`.
+    /// Instead of `until`: how long from when it is applied. The server then adds `until`, which stays as it is when the fault is
+    /// applied again unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#for: Option<String>,
 }
@@ -62,9 +63,9 @@ pub struct Caller {
 pub struct Delay {
     /// How long.
     pub duration: String,
-    /// Of the requests, 1 to 100. Default: 100.
+    /// Of the requests, 0.0001 to 100. Default: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub percent: Option<u32>,
+    pub percent: Option<Percent>,
 }
 
 /// Requests that are answered with an error.
@@ -77,9 +78,41 @@ pub struct Abort {
     /// To gRPC, 1 to 16. Default: what the status means there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u32>,
-    /// Of the requests, 1 to 100. Default: 100.
+    /// Of the requests, 0.0001 to 100. Default: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub percent: Option<u32>,
+    pub percent: Option<Percent>,
+}
+
+/// A number as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Percent(f64);
+
+/// JSON has no NaN.
+impl Eq for Percent {}
+
+/// Whole numbers without a decimal point, as people write them.
+impl Serialize for Percent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            whole if whole.fract() == 0.0 && (0.0..=100.0).contains(&whole) => {
+                serializer.serialize_u32(whole as u32)
+            }
+            number => serializer.serialize_f64(number),
+        }
+    }
+}
+
+impl Percent {
+    fn check(self, faults: &mut Faults, at: &Path) {
+        if !(0.0001..=100.0).contains(&self.0) {
+            faults.add(at, format!("must be between 0.0001 and 100, is {}", self.0));
+        }
+    }
+
+    fn per_million(self) -> u32 {
+        (self.0 * f64::from(model::Percent::OF / 100)).round() as u32
+    }
 }
 
 impl Fault {
@@ -90,35 +123,31 @@ impl Fault {
         for (index, caller) in callers.iter().enumerate() {
             caller.check(faults, &at.field("callers").index(index));
         }
-        let percent = |faults: &mut Faults, at: &Path, percent: Option<u32>| {
-            super::check_number(faults, &at.field("percent"), percent, 1, 100);
-        };
         if let Some(delay) = &self.delay {
             let at = at.field("delay");
             duration::check(faults, &at.field("duration"), Some(&delay.duration), MILLISECOND, MINUTE);
-            percent(faults, &at, delay.percent);
+            delay.percent.iter().for_each(|percent| percent.check(faults, &at.field("percent")));
         }
         if let Some(abort) = &self.abort {
             let at = at.field("abort");
             super::check_number(faults, &at.field("status"), abort.status, 400, 599);
             super::check_number(faults, &at.field("grpcStatus"), abort.grpc_status, 1, 16);
-            percent(faults, &at, abort.percent);
+            abort.percent.iter().for_each(|percent| percent.check(faults, &at.field("percent")));
         }
         if self.delay.is_none() && self.abort.is_none() {
             faults.add(at, "must have delay, abort, or both");
         }
-        match (&self.until, &self.r#for) {
-            (None, None) => faults.add(&at.field("until"), "is required, or for: when the fault ends"),
-            (Some(_), Some(_)) => faults.add(&at.field("for"), "does not go together with until"),
-            (Some(until), None) if self.until().is_none() => {
+        match &self.until {
+            None if self.r#for.is_none() => {
+                faults.add(&at.field("until"), "is required, or for: when the fault ends");
+            }
+            Some(until) if self.until().is_none() => {
                 let example = "must be a time such as \"2026-01-31T12:00:00Z\" (RFC 3339)";
                 faults.add(&at.field("until"), format!("{example}, is {until:?}"));
             }
-            (Some(_), None) => {}
-            (None, Some(_)) => {
-                duration::check(faults, &at.field("for"), self.r#for.as_ref(), SECOND, DAY);
-            }
+            _ => {}
         }
+        duration::check(faults, &at.field("for"), self.r#for.as_ref(), SECOND, DAY);
     }
 
     /// When it ends.
@@ -137,16 +166,16 @@ impl Fault {
             let client = client.to_wire(namespace);
             wire::Caller { service: caller.service.clone().unwrap_or_default(), namespace: client.namespace }
         });
-        let percent = |percent: Option<u32>| percent.unwrap_or(100);
+        let per_million = |percent: Option<Percent>| percent.map_or(model::Percent::OF, Percent::per_million);
         wire::InjectedFault {
             name: self.name.clone().unwrap_or_else(|| index.to_string()),
             matches: matches_to_wire(self.matches.as_ref()),
             callers: callers.collect(),
             delay_ms: duration::wire_ms(self.delay.as_ref().map(|delay| &delay.duration)),
-            delay_percent: self.delay.as_ref().map_or(0, |delay| percent(delay.percent)),
+            delay_per_million: self.delay.as_ref().map_or(0, |delay| per_million(delay.percent)),
             abort_status: self.abort.as_ref().map_or(0, |abort| abort.status.unwrap_or(503)),
             abort_grpc_status: self.abort.as_ref().and_then(|abort| abort.grpc_status).unwrap_or(0),
-            abort_percent: self.abort.as_ref().map_or(0, |abort| percent(abort.percent)),
+            abort_per_million: self.abort.as_ref().map_or(0, |abort| per_million(abort.percent)),
             until_ms: self.until_ms(),
         }
     }
@@ -173,18 +202,39 @@ pub(super) fn check(list: &[Fault], faults: &mut Faults, at: &Path) {
     }
 }
 
-/// Turns `for` into `until`, and says which `until` is too far away. One that is over already does nothing.
-pub fn settle(list: &mut [Fault], now: SystemTime) -> Vec<fault::Fault> {
+/// Says which `until` is too far away. One that is over already does nothing.
+pub fn check_ends(list: &[Fault], now: SystemTime) -> Vec<fault::Fault> {
+    // Whoever adds a day to the present time should not be refused for the seconds until it is read.
+    let latest = now + DAY + MINUTE;
+    let late = list.iter().enumerate().filter(|(_, fault)| fault.until().is_some_and(|until| until > latest));
+    let why = "must be at most 24h ahead: a fault is for a time";
+    late.map(|(index, _)| fault::Fault::new(until_of(index), why)).collect()
+}
+
+fn until_of(index: usize) -> String {
+    format!("spec.faults[{index}].until")
+}
+
+/// Adds to `for` when that is over: of a fault that was there before, `was` has it. Says where something else was sent.
+pub fn settle(list: &mut [Fault], was: &[Fault], now: SystemTime) -> Vec<fault::Fault> {
     let mut faults = Vec::new();
     for (index, fault) in list.iter_mut().enumerate() {
-        if let Some(length) = fault.r#for.take().and_then(|text| duration::parse(&text).ok()) {
-            fault.until = Some(humantime::format_rfc3339_seconds(now + length).to_string());
-        }
-        // Whoever adds a day to the present time should not be refused for the seconds until it is read.
-        let latest = now + DAY + MINUTE;
-        if fault.until().is_some_and(|until| until > latest) {
-            let at = format!("spec.faults[{index}].until");
-            faults.push(fault::Fault::new(at, "must be at most 24h ahead: a fault is for a time"));
+        let Some(length) = fault.r#for.as_ref().and_then(|text| duration::parse(text).ok()) else { continue };
+        let known = was.iter().find(|known| match fault.until {
+            // As it is written again and again.
+            None => Fault { until: None, ..(*known).clone() } == *fault,
+            // As it was read, and perhaps changed in something else.
+            Some(_) => known.r#for == fault.r#for && known.until == fault.until,
+        });
+        match known.and_then(|known| known.until.clone()) {
+            Some(until) => fault.until = Some(until),
+            None if fault.until.is_none() => {
+                fault.until = Some(humantime::format_rfc3339_seconds(now + length).to_string());
+            }
+            None => {
+                let why = "is what the server makes of for: leave one of them out";
+                faults.push(fault::Fault::new(until_of(index), why));
+            }
         }
     }
     faults
@@ -212,16 +262,19 @@ mod tests {
     #[test]
     fn a_duration_becomes_a_time_and_no_time_is_far_away() {
         let now = at("2026-01-31T12:00:00Z");
-        let mut list = vec![
+        let written = vec![
             Fault { r#for: Some("10m".into()), ..Fault::default() },
             Fault { until: Some("2026-02-01T12:00:00Z".into()), ..Fault::default() },
             Fault { until: Some("2026-02-01T12:30:00Z".into()), ..Fault::default() },
             Fault { until: Some("2025-01-01T00:00:00Z".into()), ..Fault::default() },
         ];
-        let faults = settle(&mut list, now);
+        let faults = check_ends(&written, now);
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].field, "spec.faults[2].until");
-        assert_eq!((list[0].until.as_deref(), &list[0].r#for), (Some("2026-01-31T12:10:00Z"), &None));
+        let mut list = written.clone();
+        assert!(settle(&mut list, &[], now).is_empty());
+        assert_eq!(list[0].until.as_deref(), Some("2026-01-31T12:10:00Z"));
+        assert_eq!(list[1..], written[1..]);
         let lefts = list.iter().map(|fault| left(fault, now).map(|left| left.as_secs()));
         assert_eq!(lefts.collect::<Vec<_>>(), [Some(600), Some(86_400), Some(88_200), None]);
         let now_ms = i64::try_from(now.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
@@ -229,6 +282,57 @@ mod tests {
             |now_ms| to_wire(&list, "n", now_ms).into_iter().map(|fault| fault.name).collect::<Vec<_>>();
         assert_eq!(names(now_ms), ["0", "1", "2"]);
         assert_eq!(names(now_ms + 600_000), ["1", "2"]);
+    }
+
+    #[test]
+    fn what_is_applied_again_ends_when_it_would_have() {
+        let (began, later) = (at("2026-01-31T12:00:00Z"), at("2026-01-31T12:07:00Z"));
+        let outage = Fault { abort: Some(Abort::default()), r#for: Some("10m".into()), ..Fault::default() };
+        let mut was = vec![outage.clone()];
+        assert!(settle(&mut was, &[], began).is_empty());
+        let end = was[0].until.clone();
+        let longer = Fault { r#for: Some("1h".into()), ..outage.clone() };
+        let named = Fault { name: Some("outage".into()), ..outage.clone() };
+        let read = Fault { name: Some("outage".into()), ..was[0].clone() };
+        for (sent, expected) in [
+            (&outage, end.as_deref()),
+            (&was[0], end.as_deref()),
+            // Read, and changed in something else.
+            (&read, end.as_deref()),
+            // Another one than before.
+            (&longer, Some("2026-01-31T13:07:00Z")),
+            (&named, Some("2026-01-31T12:17:00Z")),
+        ] {
+            // At another place in the list.
+            let mut list = vec![Fault { name: Some("first".into()), ..Fault::default() }, sent.clone()];
+            assert!(settle(&mut list, &was, later).is_empty());
+            assert_eq!(list[1].until.as_deref(), expected, "{sent:?}");
+        }
+        let mut moved = [Fault { until: Some("2026-01-31T20:00:00Z".into()), ..outage.clone() }];
+        let faults = settle(&mut moved, &was, later);
+        assert_eq!(faults[0].field, "spec.faults[0].until");
+        assert!(faults[0].message.contains("leave one of them out"), "{:?}", faults[0]);
+        // It is over, and applying it once more does not begin it anew.
+        let mut again = [outage];
+        assert!(settle(&mut again, &was, later + DAY).is_empty());
+        assert_eq!(left(&again[0], later + DAY), None);
+    }
+
+    #[test]
+    fn a_share_may_be_small() {
+        for (text, per_million, written) in [
+            ("50", 500_000, "50"),
+            ("0.1", 1000, "0.1"),
+            ("0.0001", 1, "0.0001"),
+            ("100.0", 1_000_000, "100"),
+        ] {
+            let percent: Percent = serde_json::from_str(text).expect("a number");
+            assert_eq!(percent.per_million(), per_million);
+            assert_eq!(serde_json::to_string(&percent).expect("a number"), written);
+            let mut faults = Faults::default();
+            percent.check(&mut faults, &Path::root());
+            assert!(faults.into_vec().is_empty());
+        }
     }
 
     #[test]
@@ -245,9 +349,9 @@ mod tests {
                 "faults[0].until: is required, or for: when the fault ends"
             ]
         );
-        let abort = Some(Abort { status: Some(200), grpc_status: Some(17), percent: Some(0) });
+        let abort = Some(Abort { status: Some(200), grpc_status: Some(17), percent: Some(Percent(0.0)) });
         let both = Fault { abort, until: Some("soon".into()), r#for: Some("2d".into()), ..Fault::default() };
-        assert_eq!(faults(both).len(), 4);
+        assert_eq!(faults(both).len(), 5);
         let good = Fault { abort: Some(Abort::default()), r#for: Some("1h".into()), ..Fault::default() };
         assert_eq!(faults(good), [""; 0]);
     }

@@ -36,7 +36,8 @@ use super::{
 pub struct TrafficPolicySpec {
     /// The services of the same namespace that it is for (Gateway API policy attachment, GEP-713).
     pub target_refs: Vec<TargetReference>,
-    /// Which of the service's endpoints gets a request.
+    /// Which of the service's endpoints gets a request. Each worker of a sidecar balances by itself: turns, loads, breakers and slow
+    /// start are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
     /// When an endpoint that fails is left alone, and for how long.
@@ -86,7 +87,7 @@ pub struct TargetReference {
     pub name: String,
 }
 
-/// Of each sidecar, to the whole service.
+/// Of each sidecar, over all of its workers, to the whole service. Workers do not share connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connections {
