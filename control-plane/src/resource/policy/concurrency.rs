@@ -70,8 +70,8 @@ pub struct Queue {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PriorityRules {
-    /// A request header whose value is one of the three words; of clients outside the mesh, `critical` counts as `default`.
-    /// Default: none.
+    /// A request header whose value is one of the three words; of clients outside the mesh, `critical` counts as
+    /// `default`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
     /// What some clients have whatever they say; the first that names a client holds.
