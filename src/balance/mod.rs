@@ -23,9 +23,10 @@ use std::{
 };
 
 use pillion_api::{
-    hash,
+    ejection, hash,
     model::{self, TrafficPolicy},
 };
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{sync::Notify, time::Instant};
 
 use self::{choose::turns::Phase, counts::Counts, group::Group, locality::Zone};
@@ -56,6 +57,8 @@ pub struct Balancer<T> {
     /// Requests under way to all of them.
     in_flight: Cell<u32>,
     counts: Counts,
+    /// What is left to chance once somebody has been chosen.
+    random: RefCell<SmallRng>,
     changed: Notify,
 }
 
@@ -64,7 +67,7 @@ pub struct Balancer<T> {
 pub struct Here {
     /// Empty: unknown.
     pub zone: Arc<str>,
-    /// Whose turn is first; else all callers would begin with the same endpoint.
+    /// Whose turn is first; else all callers would begin with the same endpoint. And what is left to chance.
     pub seed: u64,
 }
 
@@ -79,7 +82,6 @@ impl<T> Balancer<T> {
     /// Without endpoints yet.
     pub fn new(policy: Arc<TrafficPolicy>, here: Here) -> Self {
         Self {
-            here,
             policy: RefCell::new(policy),
             all: RefCell::default(),
             ready: RefCell::default(),
@@ -88,7 +90,9 @@ impl<T> Balancer<T> {
             broken: Cell::default(),
             in_flight: Cell::default(),
             counts: Counts::default(),
+            random: RefCell::new(SmallRng::seed_from_u64(here.seed)),
             changed: Notify::new(),
+            here,
         }
     }
 
@@ -175,22 +179,26 @@ impl<T> Balancer<T> {
         self.all.borrow().contains_key(uid)
     }
 
-    /// With too few left, breaking would only push the load onto those until they break too.
+    /// Whether breakers are ignored now.
     fn panics(&self, policy: &TrafficPolicy, ready: usize) -> bool {
-        let closed = ready - self.broken.get().min(ready);
-        policy.breaker.as_ref().is_some_and(|breaker| (closed as f64) < breaker.panic_share * ready as f64)
+        policy.breaker.as_ref().is_some_and(|breaker| ejection::panics(breaker, ready, self.broken.get()))
     }
 
     /// Whether one more may be left alone by its breaker.
     fn may_eject(&self) -> bool {
-        let share = self.policy.borrow().breaker.as_ref().and_then(|breaker| breaker.max_ejected_share);
-        self.broken.get() < most_ejected(share, self.ready.borrow().len())
+        let (policy, ready) = (self.policy.borrow(), self.ready.borrow().len());
+        policy.breaker.as_ref().is_none_or(|breaker| ejection::may_eject(breaker, ready, self.broken.get()))
     }
 
     /// Whether an endpoint is of our zone. `None`: one of the two is not known.
     fn is_own(&self, endpoint: &Endpoint<T>) -> Option<bool> {
         let zone = endpoint.zone();
         (!self.here.zone.is_empty() && !zone.is_empty()).then(|| **zone == *self.here.zone)
+    }
+
+    /// 0 to 1.
+    fn chance(&self) -> f64 {
+        self.random.borrow_mut().random()
     }
 
     fn decay(&self) -> std::time::Duration {
@@ -237,16 +245,6 @@ fn name<T>(ready: &[Rc<Endpoint<T>>]) {
     for endpoint in ready {
         let unique = counts[endpoint.workload()] == 1;
         endpoint.set_hash(if unique { hash::hash(endpoint.workload().as_bytes()) } else { endpoint.token() });
-    }
-}
-
-/// How many of the ready endpoints may be left alone at a time. `None`: all but one of several, and one that is the only one (it is
-/// called in panic anyway, and its breaker shows that it fails); else a share, but one of several always.
-fn most_ejected(share: Option<f64>, ready: usize) -> usize {
-    match share {
-        None if ready > 1 => ready - 1,
-        None => ready,
-        Some(share) => ((share * ready as f64) as usize).max(usize::from(ready > 1)),
     }
 }
 

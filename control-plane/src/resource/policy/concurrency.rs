@@ -1,6 +1,6 @@
 //! How many requests a workload of the service works on at a time, and who goes first when that is too few.
 
-use pillion_api::wire;
+use pillion_api::{model, wire};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,11 @@ impl Concurrency {
             }
         }
         check_number(faults, &at.field("limit"), self.limit, 1, 100_000);
+        let most = self.max_limit.unwrap_or(model::Adaptive::default().max_limit);
+        if let Some(limit) = self.limit.filter(|limit| !fixed && *limit > most) {
+            let message = format!("must not be above maxLimit, which is {most}, is {limit}");
+            faults.add(&at.field("limit"), message);
+        }
         check_number(faults, &at.field("maxLimit"), self.max_limit, 1, 100_000);
         if let Some(adaptive) = &self.adaptive {
             let at = at.field("adaptive");
