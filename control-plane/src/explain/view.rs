@@ -236,7 +236,7 @@ pub struct FieldView {
 }
 
 /// What would happen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// `sent`, `redirected` (answered by the caller's sidecar, as a route says), `fallback` (the service cannot serve, and its policy says
