@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "mesh"))
 
 import certificates
 import figures
-from meshes import QUICK_BREAKER, RECOMMENDED, ROUND_ROBIN, Envoy, Pillion
+from meshes import RECOMMENDED, ROUND_ROBIN, Envoy, Pillion
 from pairs.pillion import ControlPlane
 from processes import FAILURES, Group, prepare_this_process
 from stories import RATE, REPLICAS, STORIES, Service, play
@@ -45,8 +45,7 @@ def main() -> int:
         control_plane = ControlPlane(group, programs / "pillion", certificates.make(folder / "certificates"))
         proxy, envoy = programs / "pillion-proxy", target / "tools/bin/envoy"
         meshes = [
-            Pillion("pillion", "", "the breaker's defaults", proxy, control_plane),
-            Pillion("pillion, quick breaker", QUICK_BREAKER, "breaker at 30 % of 2 s", proxy, control_plane),
+            Pillion(proxy, control_plane),
             Envoy(envoy, RECOMMENDED),
             Envoy(envoy, ROUND_ROBIN),
         ]

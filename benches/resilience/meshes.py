@@ -27,8 +27,7 @@ metadata: {{ name: {name}, namespace: bench }}
 spec:
   targetRefs: [{{ group: "", kind: Service, name: {name} }}]
   retry: {{ attempts: 2 }}
-{breaker}"""
-QUICK_BREAKER = "  circuitBreaker: { failureRatio: { percent: 30, window: 2s, minimumRequests: 10 } }\n"
+"""
 
 
 @dataclass
@@ -42,17 +41,17 @@ class Running:
 class Pillion:
     """A sidecar for each replica and one for the caller, with mutual TLS between."""
 
-    def __init__(self, name: str, breaker: str, told: str, proxy: Path, control_plane: ControlPlane):
-        self.name, self.breaker, self.proxy, self.control_plane = name, breaker, proxy, control_plane
-        self.settings = (
-            f"peak EWMA, two retries with the default budget, {told}; a sidecar in front of every replica, mutual TLS"
-        )
+    name = "pillion"
+    settings = "two retries, and all defaults; a sidecar in front of every replica, mutual TLS"
+
+    def __init__(self, proxy: Path, control_plane: ControlPlane):
+        self.proxy, self.control_plane = proxy, control_plane
 
     def start(self, group: Group, replicas: list[int]) -> Running:
         # A service of its own for each measure, so that nothing of an earlier one is in the way.
         self.control_plane.services += 1
         name = f"app-{self.control_plane.services}"
-        self.control_plane.run("apply", "-f", "-", text=DOCUMENTS.format(name=name, breaker=self.breaker))
+        self.control_plane.run("apply", "-f", "-", text=DOCUMENTS.format(name=name))
         token = self.control_plane.join_token(name)
         started = []
         for index, port in enumerate(replicas):

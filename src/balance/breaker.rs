@@ -10,7 +10,11 @@ use super::verdict::{Call, Verdict};
 use crate::telemetry::report::BreakerState;
 
 /// Buckets of the window; the oldest is dropped as time goes on.
-const BUCKETS: usize = 10;
+const BUCKETS: usize = 30;
+/// With so many failures the latest part of the window is judged by itself: a minute that went well must not hide what has begun
+/// since. 11 are 30 % of 36, to which a steady 5 % of failures comes in 9 of ten million cases, and 10 % in 5 of ten thousand
+/// (the binomial distribution's tail); of what fails half of the time, 22 requests are enough on average.
+const SUDDEN: u32 = 11;
 /// Up to this much is added to an open time, so that many sidecars do not probe at once.
 const JITTER: f64 = 0.1;
 
@@ -260,21 +264,39 @@ impl Breaker {
                 return Some(format!("{} consecutive failures", self.consecutive));
             }
         }
-        let Counts { failed, slow, total } = self.window.totals(now);
-        let window = self.config.window;
-        if total < self.config.minimum_requests {
+        self.judge(format_args!("failed"), self.config.failure_ratio, |counts| counts.failed).or_else(|| {
+            let slow = self.config.slow_calls?;
+            self.judge(format_args!("took {:?} or longer", slow.threshold), slow.share, |counts| counts.slow)
+        })
+    }
+
+    /// Whether this share of the window's requests, or of its latest part's, was bad.
+    fn judge(
+        &self,
+        what: std::fmt::Arguments<'_>,
+        share: f64,
+        bad: impl Fn(Counts) -> u32,
+    ) -> Option<String> {
+        if self.window.whole().total < self.config.minimum_requests {
             return None;
         }
-        if f64::from(failed) >= self.config.failure_ratio * f64::from(total) {
-            return Some(format!("{failed} of {total} requests failed within {window:?}"));
-        }
-        let too_slow = self.config.slow_calls.filter(|it| f64::from(slow) >= it.share * f64::from(total))?;
-        Some(format!("{slow} of {total} requests took {:?} or longer within {window:?}", too_slow.threshold))
+        let too_many = |(buckets, counts): &(usize, Counts)| {
+            let bad = bad(*counts);
+            // The newest bucket may have begun just now: too short a time to tell anything from.
+            let tells = *buckets == BUCKETS || *buckets > 1 && bad >= SUDDEN;
+            tells && f64::from(bad) >= share * f64::from(counts.total)
+        };
+        let (buckets, counts) = self.window.latest().find(too_many)?;
+        let part = self.config.window * buckets as u32 / BUCKETS as u32;
+        let part = Duration::from_millis(part.as_millis() as u64);
+        Some(format!("{} of {} requests {what} within {part:?}", bad(counts), counts.total))
     }
 
     fn open(&mut self, now: Instant, random: f64, reason: String) {
-        // A recovery that did not last as long as the last open time was none.
-        let lasted = self.closed_at.is_none_or(|at| now - at > self.open_time());
+        // A recovery that did not last as long as the last open time, and the window, was none: what fails half of the time passes
+        // every other probe.
+        let long = self.open_time().max(self.config.window);
+        let lasted = self.closed_at.is_none_or(|at| now - at > long);
         self.streak = if matches!(self.state, State::Closed) && lasted { 1 } else { self.streak + 1 };
         let time = self.open_time().mul_f64(1.0 + JITTER * random);
         self.state = State::Open { until: now + time };
@@ -338,12 +360,18 @@ impl Window {
         bucket.total += 1;
     }
 
-    fn totals(&mut self, now: Instant) -> Counts {
-        self.advance(now);
-        self.counts.iter().fold(Counts::default(), |sum, bucket| Counts {
-            failed: sum.failed + bucket.failed,
-            slow: sum.slow + bucket.slow,
-            total: sum.total + bucket.total,
+    fn whole(&self) -> Counts {
+        self.latest().last().map_or(Counts::default(), |(_, whole)| whole)
+    }
+
+    /// Counts of the newest bucket, of the two newest, and so on.
+    fn latest(&self) -> impl Iterator<Item = (usize, Counts)> {
+        (1..=BUCKETS).scan(Counts::default(), |sum, buckets| {
+            let bucket = self.counts[(self.newest as usize + 1 + BUCKETS - buckets) % BUCKETS];
+            sum.failed += bucket.failed;
+            sum.slow += bucket.slow;
+            sum.total += bucket.total;
+            Some((buckets, *sum))
         })
     }
 }

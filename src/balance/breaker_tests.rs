@@ -1,6 +1,7 @@
 //! The circuit breaker, with time as an argument.
 
 use proptest::prelude::*;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use pillion_api::model;
 
@@ -49,7 +50,13 @@ fn opens_after_failures_in_a_row() {
 
 #[test]
 fn opens_on_a_failure_ratio_with_enough_requests_in_the_window() {
-    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 100), start());
+    let (mut breaker, now) = (
+        breaker(|c| {
+            (c.consecutive_failures, c.failure_ratio, c.minimum_requests, c.window) =
+                (100, 0.5, 10, seconds(10));
+        }),
+        start(),
+    );
     // Half of nine is too few to tell.
     for i in 0..9 {
         assert_eq!(result(&mut breaker, now, i % 2 == 0, 0.0), None);
@@ -69,8 +76,8 @@ fn a_burst_of_success_long_ago_does_not_hide_failures() {
     for _ in 0..10_000 {
         result(&mut breaker, now, true, 0.0);
     }
-    let later = now + seconds(11);
-    let opened = (0..10).filter_map(|_| result(&mut breaker, later, false, 0.0)).count();
+    let later = now + seconds(31);
+    let opened = (0..30).filter_map(|_| result(&mut breaker, later, false, 0.0)).count();
     assert_eq!(opened, 1);
 }
 
@@ -183,7 +190,7 @@ fn each_way_of_opening_has_its_reason() {
     let (good, failed, unreached) = (call(Good, 1), call(Failed, 1), call(Unreached, 1));
     let slow = call(Good, 500);
     let table: &[(&[Call], Option<&str>)] = &[
-        (&[failed, failed, good, failed, failed], Some("3 of 4 requests failed within 10s")),
+        (&[failed, failed, good, failed, failed], Some("3 of 4 requests failed within 30s")),
         (&[failed, failed, failed], Some("3 consecutive failures")),
         // Attempts to connect are counted by themselves.
         (&[unreached, failed, unreached, failed, unreached], None),
@@ -192,7 +199,7 @@ fn each_way_of_opening_has_its_reason() {
         // A slow success does not end a row of failures, and is none itself.
         (&[failed, failed, slow, failed], Some("3 consecutive failures")),
         (&[slow, slow, slow], None),
-        (&[good, good, slow, slow], Some("2 of 4 requests took 500ms or longer within 10s")),
+        (&[good, good, slow, slow], Some("2 of 4 requests took 500ms or longer within 30s")),
         (&[good, good, good, slow, call(Good, 499)], None),
     ];
     for (calls, expected) in table {
@@ -228,22 +235,123 @@ fn one_too_many_is_spared_until_there_is_room() {
     assert_eq!(fail(true), Some(Change::Opened));
 }
 
+#[test]
+fn the_latest_part_is_judged_by_itself() {
+    let (mut breaker, mut now) = (breaker(|c| c.consecutive_failures = 1000), start());
+    let mut request = |success| {
+        now += Duration::from_millis(50);
+        result(&mut breaker, now, success, 0.0)
+    };
+    // A minute that went well; then every other one fails. The whole window would need 18 s for its 30 %.
+    assert_eq!((0..1200).find_map(|_| request(true)), None);
+    let opened = (0..).position(|number| request(number % 2 == 1).is_some());
+    assert_eq!(opened, Some(20), "after a second");
+    assert_eq!(breaker.history().1, "11 of 21 requests failed within 2s");
+}
+
+#[test]
+fn too_few_requests_mean_nothing() {
+    let (mut breaker, now) = (breaker(|c| c.consecutive_failures = 1000), start());
+    let mut opened =
+        (0..29).filter_map(|i| result(&mut breaker, now + Duration::from_millis(1000 * i), false, 0.0));
+    assert_eq!(opened.next(), None);
+    assert_eq!(result(&mut breaker, now + seconds(29), false, 0.0), Some(Change::Opened));
+}
+
+/// Requests that come independently of each other; each fails with this probability.
+struct Steady {
+    random: SmallRng,
+    per_second: f64,
+    failing: f64,
+}
+
+impl Steady {
+    /// How long until the breaker opens, if it does in this time; from `now` on, which moves on.
+    fn opens(&self, breaker: &mut Breaker, now: &mut Instant, within: Duration) -> Option<Duration> {
+        let (mut random, began) = (self.random.clone(), *now);
+        while *now - began < within {
+            let gap = -(1.0 - random.random::<f64>()).ln() / self.per_second;
+            *now += Duration::from_secs_f64(gap);
+            if result(breaker, *now, random.random::<f64>() >= self.failing, 0.0).is_some() {
+                return Some(*now - began);
+            }
+        }
+        None
+    }
+}
+
+/// How often the default breaker opens in an hour.
+fn openings(seed: u64, per_second: f64, failing: f64) -> u32 {
+    let (mut now, end) = (start(), start() + seconds(3600));
+    let mut opened = 0;
+    loop {
+        let random = SmallRng::seed_from_u64(seed + 1000 * u64::from(opened));
+        let left = end.saturating_duration_since(now);
+        match (Steady { random, per_second, failing }).opens(&mut breaker(|_| {}), &mut now, left) {
+            Some(_) => opened += 1,
+            None => return opened,
+        }
+    }
+}
+
+/// What a service may always have does not open the default breaker, at no rate.
+#[test]
+fn a_steady_small_part_of_failures_is_borne() {
+    for per_second in [1.0, 3.0, 20.0, 40.0, 100.0] {
+        for (failing, most) in [(0.01, 0), (0.02, 0), (0.05, 0), (0.1, 5)] {
+            let opened = openings(1, per_second, failing);
+            println!(
+                "{per_second:3} requests/s, {:2} % fail: opens {opened} times in an hour",
+                100.0 * failing
+            );
+            assert!(opened <= most, "{per_second} requests/s, {failing}: {opened}");
+        }
+    }
+}
+
+#[test]
+fn what_fails_half_of_the_time_is_noticed_within_two_seconds() {
+    for (per_second, within) in [(20.0, 0.9), (30.0, 0.98), (100.0, 0.99), (1000.0, 0.99)] {
+        let mut took: Vec<_> = (0..200)
+            .map(|seed| {
+                let (mut breaker, mut now) = (breaker(|_| {}), start());
+                let random = SmallRng::seed_from_u64(seed);
+                let well = Steady { random, per_second, failing: 0.01 };
+                assert_eq!(
+                    well.opens(&mut breaker, &mut now, Duration::from_millis(30_000 + 5 * seed)),
+                    None
+                );
+                let bad = Steady { random: SmallRng::seed_from_u64(seed + 1000), failing: 0.5, ..well };
+                bad.opens(&mut breaker, &mut now, seconds(60)).expect("it opens at last")
+            })
+            .collect();
+        took.sort_unstable();
+        let quick = took.iter().filter(|took| **took <= seconds(2)).count() as f64 / took.len() as f64;
+        println!(
+            "{per_second:4} requests/s: {:.1} % within 2 s, half within {:?}",
+            100.0 * quick,
+            took[took.len() / 2]
+        );
+        assert!(quick >= within, "{per_second} requests/s: {quick}");
+    }
+}
+
 proptest! {
     /// The window's counts are those of a plain list of everything that happened.
     #[test]
-    fn the_window_counts_exactly(events in proptest::collection::vec((0u64..400, any::<bool>(), any::<bool>()), 1..200)) {
+    fn the_window_counts_exactly(events in proptest::collection::vec((0u64..1200, any::<bool>(), any::<bool>()), 1..200)) {
         let begin = start();
-        let mut window = Window::new(seconds(10));
+        let mut window = Window::new(seconds(30));
         let (mut now, mut all) = (begin, Vec::new());
         for (ms, success, slow) in events {
             now += Duration::from_millis(ms);
             window.add(now, !success, slow);
             all.push((now, success, slow));
             let bucket_of = |at: Instant| (at - all[0].0).as_millis() / 1000;
-            let kept: Vec<_> = all.iter().filter(|(at, ..)| bucket_of(*at) + 10 > bucket_of(now)).collect();
+            let kept: Vec<_> = all.iter().filter(|(at, ..)| bucket_of(*at) + 30 > bucket_of(now)).collect();
             let failed = kept.iter().filter(|(_, success, _)| !success).count() as u32;
             let slow = kept.iter().filter(|(.., slow)| *slow).count() as u32;
-            prop_assert_eq!(window.totals(now), Counts { failed, slow, total: kept.len() as u32 });
+            prop_assert_eq!(window.whole(), Counts { failed, slow, total: kept.len() as u32 });
         }
     }
 

@@ -336,7 +336,7 @@ impl<T> Pick<T> {
         let took = self.waited(now);
         self.change(now, |breaker| {
             // Only the rare failure draws a random number.
-            let random = if verdict == Verdict::Good { 0.0 } else { rand::random() };
+            let random = if verdict == Verdict::Good { 0.0 } else { self.balancer.chance() };
             let call = Call { verdict, took };
             breaker.record(now, permit, call, || self.balancer.may_eject(), random)
         });
@@ -356,7 +356,7 @@ impl<T> Pick<T> {
         let Some(permit) = self.permit.take() else { return };
         self.took_at_least(now);
         let waited = now.saturating_duration_since(self.began);
-        self.change(now, |breaker| breaker.cancel(now, permit, waited, rand::random()));
+        self.change(now, |breaker| breaker.cancel(now, permit, waited, self.balancer.chance()));
     }
 
     /// For the head of the answer.

@@ -26,6 +26,7 @@ use pillion_api::{
     ejection, hash,
     model::{self, TrafficPolicy},
 };
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{sync::Notify, time::Instant};
 
 use self::{choose::turns::Phase, counts::Counts, group::Group, locality::Zone};
@@ -56,6 +57,8 @@ pub struct Balancer<T> {
     /// Requests under way to all of them.
     in_flight: Cell<u32>,
     counts: Counts,
+    /// What is left to chance once somebody has been chosen.
+    random: RefCell<SmallRng>,
     changed: Notify,
 }
 
@@ -64,7 +67,7 @@ pub struct Balancer<T> {
 pub struct Here {
     /// Empty: unknown.
     pub zone: Arc<str>,
-    /// Whose turn is first; else all callers would begin with the same endpoint.
+    /// Whose turn is first; else all callers would begin with the same endpoint. And what is left to chance.
     pub seed: u64,
 }
 
@@ -79,7 +82,6 @@ impl<T> Balancer<T> {
     /// Without endpoints yet.
     pub fn new(policy: Arc<TrafficPolicy>, here: Here) -> Self {
         Self {
-            here,
             policy: RefCell::new(policy),
             all: RefCell::default(),
             ready: RefCell::default(),
@@ -88,7 +90,9 @@ impl<T> Balancer<T> {
             broken: Cell::default(),
             in_flight: Cell::default(),
             counts: Counts::default(),
+            random: RefCell::new(SmallRng::seed_from_u64(here.seed)),
             changed: Notify::new(),
+            here,
         }
     }
 
@@ -190,6 +194,11 @@ impl<T> Balancer<T> {
     fn is_own(&self, endpoint: &Endpoint<T>) -> Option<bool> {
         let zone = endpoint.zone();
         (!self.here.zone.is_empty() && !zone.is_empty()).then(|| **zone == *self.here.zone)
+    }
+
+    /// 0 to 1.
+    fn chance(&self) -> f64 {
+        self.random.borrow_mut().random()
     }
 
     fn decay(&self) -> std::time::Duration {

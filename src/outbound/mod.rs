@@ -13,6 +13,7 @@ mod opaque;
 mod outside;
 mod reach;
 mod route;
+mod routed;
 mod services;
 mod session;
 mod steer;
@@ -32,7 +33,7 @@ use pillion_api::{model::Protocol, name::ServiceName};
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
-pub use self::attempt::{Budgets, Kind};
+pub use self::attempt::{Budgets, Kind, Quantiles};
 use self::{mirror::Mirrors, opaque::Opened, outside::Outside, services::Services};
 use crate::{
     control::{self, Mesh, answers::Answers, directory::Directory},

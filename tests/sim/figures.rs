@@ -4,39 +4,41 @@ use std::{cell::RefCell, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-/// Something counted, by the second since the beginning.
+/// Something counted, by the tenth of a second since the beginning.
 #[derive(Debug)]
 pub(super) struct Counts {
     began: Instant,
-    by_second: RefCell<Vec<u32>>,
+    by_tenth: RefCell<Vec<u32>>,
 }
 
 impl Counts {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, by_second: RefCell::default() }
+        Self { began, by_tenth: RefCell::default() }
     }
 
     pub(super) fn count(&self) {
-        let second = self.began.elapsed().as_secs() as usize;
-        let mut by_second = self.by_second.borrow_mut();
-        if by_second.len() <= second {
-            by_second.resize(second + 1, 0);
+        let tenth = (self.began.elapsed().as_millis() / 100) as usize;
+        let mut by_tenth = self.by_tenth.borrow_mut();
+        if by_tenth.len() <= tenth {
+            by_tenth.resize(tenth + 1, 0);
         }
-        by_second[second] += 1;
+        by_tenth[tenth] += 1;
     }
 
-    pub(super) fn get(&self) -> Vec<u32> {
-        self.by_second.borrow().clone()
-    }
-
-    pub(super) fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<u32> {
+    /// Of all of these together.
+    pub(super) fn tenths<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<u32> {
         let mut sum = Vec::new();
         for counts in all {
-            let counts = counts.get();
+            let counts = counts.by_tenth.borrow();
             sum.resize(sum.len().max(counts.len()), 0);
-            counts.iter().enumerate().for_each(|(second, count)| sum[second] += count);
+            counts.iter().enumerate().for_each(|(tenth, count)| sum[tenth] += count);
         }
         sum
+    }
+
+    /// The same by the second.
+    pub(super) fn seconds<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<f64> {
+        Self::tenths(all).chunks(10).map(|second| f64::from(second.iter().sum::<u32>())).collect()
     }
 }
 
@@ -61,7 +63,7 @@ pub(super) enum Outcome {
 }
 
 /// All that users saw.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Record(RefCell<Vec<Seen>>);
 
 impl Record {
@@ -73,6 +75,17 @@ impl Record {
     pub(super) fn within(&self, seconds: Range<f64>) -> Part {
         let range = Duration::from_secs_f64(seconds.start)..Duration::from_secs_f64(seconds.end);
         Part(self.0.borrow().iter().copied().filter(|seen| range.contains(&seen.at)).collect())
+    }
+
+    /// What users asked for in each tenth of a second.
+    pub(super) fn asked(&self) -> Vec<u32> {
+        let mut asked = Vec::new();
+        for seen in self.0.borrow().iter() {
+            let tenth = (seen.at.as_millis() / 100) as usize;
+            asked.resize(asked.len().max(tenth + 1), 0);
+            asked[tenth] += 1;
+        }
+        asked
     }
 
     /// Something of each second, from `0` on.
@@ -93,6 +106,11 @@ impl Part {
         took.sort_unstable();
         let rank = ((took.len() as f64 * share).ceil() as usize).clamp(1, took.len().max(1));
         took.get(rank - 1).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
+    }
+
+    /// How many took at least so long.
+    pub(super) fn slower(&self, than: Duration) -> usize {
+        self.0.iter().filter(|seen| seen.took >= than).count()
     }
 
     /// The share of them that ended so.
@@ -116,6 +134,14 @@ pub(super) fn picture(values: &[f64]) -> String {
     let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let level = |value: f64| ((1.0 + (value / highest).log10() / 2.0) * 7.0).round().clamp(0.0, 7.0) as usize;
     values.iter().map(|value| if *value > 0.0 { LEVELS[level(*value)] } else { ' ' }).collect()
+}
+
+/// What was offered as a multiple of what was asked for, in any run of so many tenths of a second, from one of these on: the most. An
+/// attempt after the first comes up to a quarter of a second after its request, so that a run has some attempts of requests from before
+/// it, and lacks some of its last ones'.
+pub(super) fn most_offered(offered: &[u32], asked: &[u32], from: Range<usize>, tenths: usize) -> f64 {
+    let sum = |all: &[u32], from: usize| all[from..from + tenths].iter().sum::<u32>();
+    highest(from.map(|from| f64::from(sum(offered, from)) / f64::from(sum(asked, from))))
 }
 
 /// The highest of a series.

@@ -1,6 +1,6 @@
 //! A caller's sidecar: the product's decisions, with the network between replaced by the [`World`].
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use pillion_api::{
@@ -8,7 +8,8 @@ use pillion_api::{
     retry::{self, Ended, Rules},
 };
 use pillion_proxy::balance::{Balancer, Endpoint, Here, Verdict, Wanted};
-use pillion_proxy::outbound::{Budgets, Kind};
+use pillion_proxy::error::Reason;
+use pillion_proxy::outbound::{Budgets, Kind, Quantiles};
 use rand::{Rng, rngs::SmallRng};
 use tokio::time::Instant;
 
@@ -17,6 +18,16 @@ use super::{
     world::{self, Answer, Replica, World},
 };
 
+/// An endpoint, and the replica that it is.
+type Known = Rc<Endpoint<Rc<Replica>>>;
+
+/// What an attempt came to.
+struct Tried {
+    endpoint: Known,
+    ended: Ended,
+    outcome: Outcome,
+}
+
 /// A sidecar with its application, which calls the service at a steady rate.
 #[derive(Debug)]
 pub(super) struct Sidecar {
@@ -24,6 +35,7 @@ pub(super) struct Sidecar {
     pub(super) balancer: Rc<Balancer<Rc<Replica>>>,
     policy: Arc<TrafficPolicy>,
     budgets: Budgets,
+    answers: Quantiles,
     random: RefCell<SmallRng>,
     record: Rc<Record>,
 }
@@ -44,6 +56,7 @@ impl Sidecar {
             balancer: Rc::new(Balancer::new(policy.clone(), here)),
             policy,
             budgets: Budgets::new(1, world.began),
+            answers: Quantiles::default(),
             random: RefCell::new(random),
             record: record.clone(),
         };
@@ -61,11 +74,15 @@ impl Sidecar {
     }
 
     /// Calls at this rate until it is told to stop, by being dropped.
-    pub(super) async fn keep_calling(self: Rc<Self>, per_second: f64) {
+    async fn keep_calling(self: Rc<Self>, arrivals: Arrivals, per_second: f64) {
         let mut random = self.world.random();
-        let mut next = Instant::now();
+        let even = Duration::from_secs_f64(1.0 / per_second);
+        let mut next = Instant::now() + even.mul_f64(random.random());
         loop {
-            next += world::gap(&mut random, per_second);
+            next += match arrivals {
+                Arrivals::Independent => world::gap(&mut random, per_second),
+                Arrivals::Even => even,
+            };
             tokio::time::sleep_until(next).await;
             let sidecar = self.clone();
             tokio::task::spawn_local(async move {
@@ -77,51 +94,101 @@ impl Sidecar {
         }
     }
 
-    /// One GET: the product chooses, judges, and decides whether and when another attempt follows. Only the order of these steps
-    /// is the simulation's.
+    /// One GET. The product chooses, judges, and decides whether and when another attempt follows or goes beside; the order of these
+    /// steps is that of `src/outbound/attempt`, and is written here once more.
     async fn call(&self) -> Outcome {
+        let began = Instant::now();
+        let end = self.policy.request_timeout.map(|after| began + after);
         let rules = Rules::of(None, [self.policy.retry.as_ref(), None]);
-        let mut avoid: Vec<Rc<Endpoint<Rc<Replica>>>> = Vec::new();
+        let mut avoid = Vec::new();
         let mut last = None;
-        self.budgets.request(Instant::now());
+        self.budgets.request(began);
         for attempt in 1.. {
-            let wanted = Wanted { avoid: &avoid, ..Wanted::default() };
-            let picked = self.balancer.pick(Instant::now(), &mut *self.random.borrow_mut(), &wanted);
-            let mut pick = match picked {
-                Ok(pick) => pick,
+            let tried = match self.hedged(&avoid, end).await {
+                Ok(tried) => tried,
                 Err(_) if self.policy.fallback.is_some() => return Outcome::FellBack,
                 Err(reason) => return last.unwrap_or(Outcome::Refused(reason.as_str())),
             };
-            let answer = pick.endpoint().reach().call().await;
-            let now = Instant::now();
-            let (verdict, ended, outcome) = match answer {
-                Answer::Good => (Verdict::Good, Ended::Status(StatusCode::OK), Outcome::Good),
-                Answer::Failed => {
-                    (Verdict::Failed, Ended::Status(StatusCode::SERVICE_UNAVAILABLE), Outcome::Failed)
-                }
-                Answer::NoConnection => {
-                    (Verdict::Unreached, Ended::Unprocessed, Outcome::Refused("connect-failed"))
-                }
-            };
-            if answer != Answer::NoConnection {
-                pick.first_byte(now);
-            }
-            pick.settle(verdict, now);
+            let Tried { endpoint, ended, outcome } = tried;
             let decided = retry::decide(rules.as_ref(), &Method::GET, attempt, ended);
             if decided != retry::Verdict::Again {
                 return outcome;
             }
             if let Some(rules) = rules.filter(|_| ended != Ended::Unprocessed) {
-                if !self.budgets.take(Kind::Retry, rules.budget(), now) {
+                let now = Instant::now();
+                let wait = rules.backoff(attempt + 1, self.random.borrow_mut().random());
+                let late = end.is_some_and(|end| now + wait >= end);
+                if late || !self.budgets.take(Kind::Retry, rules.budget(), now) {
                     return outcome;
                 }
-                let random = self.random.borrow_mut().random();
-                tokio::time::sleep(rules.backoff(attempt + 1, random)).await;
+                tokio::time::sleep(wait).await;
             }
             last = Some(outcome);
-            avoid.push(pick.endpoint().clone());
+            avoid.push(endpoint);
         }
         unreachable!("attempts are bounded")
+    }
+
+    /// An attempt, and another one beside it if it takes long.
+    async fn hedged(&self, avoid: &[Known], end: Option<Instant>) -> Result<Tried, Reason> {
+        let chosen = RefCell::new(avoid.to_vec());
+        let first = self.attempt(avoid, &chosen, end);
+        let hedge = self.policy.hedge.as_ref().and_then(|hedge| Some((hedge, self.answers.patience(hedge)?)));
+        let Some((hedge, patience)) = hedge else { return first.await };
+        let mut first = pin!(first);
+        if let Ok(tried) = tokio::time::timeout(patience, &mut first).await {
+            return tried;
+        }
+        if !self.budgets.take(Kind::Hedge, &hedge.budget, Instant::now()) {
+            return first.await;
+        }
+        let others = chosen.borrow().clone();
+        let mut second = pin!(self.attempt(&others, &chosen, end));
+        let good = |tried: &Result<Tried, Reason>| tried.as_ref().is_ok_and(|it| it.outcome == Outcome::Good);
+        tokio::select! {
+            biased;
+            tried = &mut first => if good(&tried) { tried } else { second.await.or(tried) },
+            tried = &mut second => if good(&tried) { tried } else { first.await.or(tried) },
+        }
+    }
+
+    async fn attempt(
+        &self,
+        avoid: &[Known],
+        chosen: &RefCell<Vec<Known>>,
+        end: Option<Instant>,
+    ) -> Result<Tried, Reason> {
+        let now = Instant::now();
+        let wanted = Wanted { avoid, ..Wanted::default() };
+        let mut pick = self.balancer.pick(now, &mut *self.random.borrow_mut(), &wanted)?;
+        let endpoint = pick.endpoint().clone();
+        chosen.borrow_mut().push(endpoint.clone());
+        let each = self.policy.attempt_timeout.map(|each| (now + each, Ended::Timeout));
+        let whole = end.map(|end| (end, Ended::Final));
+        let answer = endpoint.reach().call();
+        let answer = match [whole, each].into_iter().flatten().min_by_key(|(at, _)| *at) {
+            None => Ok(answer.await),
+            Some((at, ended)) => tokio::time::timeout_at(at, answer).await.map_err(|_| ended),
+        };
+        let now = Instant::now();
+        let (verdict, ended, outcome) = match answer {
+            Ok(Answer::Good) => (Verdict::Good, Ended::Status(StatusCode::OK), Outcome::Good),
+            Ok(Answer::Failed) => {
+                (Verdict::Failed, Ended::Status(StatusCode::SERVICE_UNAVAILABLE), Outcome::Failed)
+            }
+            Ok(Answer::NoConnection) => {
+                (Verdict::Unreached, Ended::Unprocessed, Outcome::Refused("connect-failed"))
+            }
+            Err(ended) => (Verdict::Failed, ended, Outcome::Refused("request-timeout")),
+        };
+        if answer != Ok(Answer::NoConnection) {
+            pick.first_byte(now);
+        }
+        if answer.is_ok() && self.policy.hedge.as_ref().is_some_and(|hedge| hedge.percentile.is_some()) {
+            self.answers.observe((now - pick.began()).as_micros() as u64);
+        }
+        pick.settle(verdict, now);
+        Ok(Tried { endpoint, ended, outcome })
     }
 }
 
@@ -137,17 +204,25 @@ fn endpoint(index: usize, replica: &Replica, ready: bool) -> model::Endpoint {
     }
 }
 
+/// When calls come.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Arrivals {
+    /// As from many users.
+    Independent,
+    /// One after the other, so that all stretches of time are alike.
+    Even,
+}
+
 /// Sidecars that share one service, each with its part of the calls, until the end of the story.
 pub(super) struct Callers {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Callers {
-    pub(super) fn start(sidecars: Vec<Rc<Sidecar>>, per_second: f64) -> Self {
+    pub(super) fn start(sidecars: Vec<Rc<Sidecar>>, arrivals: Arrivals, per_second: f64) -> Self {
         let each = per_second / sidecars.len() as f64;
-        let tasks =
-            sidecars.iter().map(|sidecar| tokio::task::spawn_local(sidecar.clone().keep_calling(each)));
-        Self { tasks: tasks.collect() }
+        let start = |sidecar: Rc<Sidecar>| tokio::task::spawn_local(sidecar.keep_calling(arrivals, each));
+        Self { tasks: sidecars.into_iter().map(start).collect() }
     }
 }
 

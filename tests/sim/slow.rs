@@ -7,7 +7,7 @@ use pillion_api::model::{Algorithm, LoadBalancer, TrafficPolicy};
 use super::{
     SEEDS,
     figures::{Record, picture},
-    sidecar::{Callers, Sidecar, until},
+    sidecar::{Arrivals, Callers, Sidecar, until},
     world::{Mood, Nature, World, run},
 };
 
@@ -23,7 +23,7 @@ fn story(seed: u64, algorithm: Algorithm) -> Rc<Record> {
         let world = World::new(seed, 10, &[""], Nature::default());
         let record = Rc::new(Record::default());
         let sidecars = (0..4).map(|_| Sidecar::new(&world, &policy, "", &record)).collect();
-        let _callers = Callers::start(sidecars, RATE);
+        let _callers = Callers::start(sidecars, Arrivals::Independent, RATE);
         until(&world, TURNS).await;
         world.replicas[0].set(Mood::Slow(20.0));
         until(&world, ENDS).await;

@@ -39,10 +39,12 @@ pub(super) enum Mood {
     Well,
     /// Takes so many times as long.
     Slow(f64),
-    /// Answers this share of requests with a failure, at once.
+    /// Answers this share of requests with a failure, a millisecond later.
     Failing(f64),
     /// Takes no connection.
     Gone,
+    /// Takes requests, and never answers them.
+    Hanging,
 }
 
 /// What came of a request to one replica.
@@ -64,7 +66,7 @@ pub(super) struct Replica {
     slots: Semaphore,
     in_line: Cell<usize>,
     random: RefCell<SmallRng>,
-    /// What came to it, second by second.
+    /// What came to it.
     pub(super) offered: Counts,
 }
 
@@ -83,6 +85,7 @@ impl Replica {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 return Answer::Failed;
             }
+            Mood::Hanging => std::future::pending().await,
             Mood::Failing(_) | Mood::Well | Mood::Slow(_) => {}
         }
         if self.in_line.get() >= self.nature.waiting + self.nature.at_once {
@@ -157,9 +160,9 @@ impl World {
         self.replicas.iter().for_each(|replica| replica.set(mood));
     }
 
-    /// What came to all of them, second by second.
-    pub(super) fn offered(&self) -> Vec<u32> {
-        Counts::sum(self.replicas.iter().map(|replica| &replica.offered))
+    /// What came to all of them.
+    pub(super) fn offered(&self) -> impl Iterator<Item = &Counts> {
+        self.replicas.iter().map(|replica| &replica.offered)
     }
 }
 

@@ -7,7 +7,7 @@ use pillion_api::model::{LoadBalancer, Locality, TrafficPolicy};
 use super::{
     SEEDS,
     figures::{Counts, Record, highest, picture},
-    sidecar::{Callers, Sidecar, until},
+    sidecar::{Arrivals, Callers, Sidecar, until},
     world::{Mood, Nature, Replica, World, run},
 };
 
@@ -35,7 +35,7 @@ fn a_lost_zone_is_served_by_the_others_until_it_is_back() {
             let record = Rc::new(Record::default());
             let sidecars: Vec<_> =
                 ZONES.iter().map(|zone| Sidecar::new(&world, &policy, zone, &record)).collect();
-            let _callers = Callers::start(sidecars.clone(), RATE);
+            let _callers = Callers::start(sidecars.clone(), Arrivals::Independent, RATE);
             let lost = |replica: &&Rc<Replica>| replica.zone == "a";
             until(&world, TURNS).await;
             world.replicas.iter().filter(lost).for_each(|replica| replica.set(Mood::Gone));
@@ -46,13 +46,12 @@ fn a_lost_zone_is_served_by_the_others_until_it_is_back() {
             sidecars.iter().for_each(|sidecar| sidecar.endpoints(|_| true));
             until(&world, ENDS).await;
             let of_a = world.replicas.iter().filter(lost).map(|replica| &replica.offered);
-            (record, Counts::sum(of_a))
+            (record, Counts::seconds(of_a))
         });
         let part = |from: u64, to: u64| record.within(from as f64..to as f64);
         let errors = part(TURNS, RETURNS).errors();
         let p99 =
             [part(1, TURNS), part(HEARD + 1, RETURNS), part(RETURNS + 5, ENDS)].map(|it| it.percentile(0.99));
-        let offered: Vec<_> = offered.iter().map(|count| f64::from(*count)).collect();
         assert_eq!(offered.len(), ENDS as usize, "zone a serves in the last second");
         println!(
             "{seed:4} {:6.2} %  {:10.1} {:8.1} {:8.1}           {}",

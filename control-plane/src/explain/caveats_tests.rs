@@ -51,13 +51,16 @@ fn texts(caveats: &[CaveatView]) -> Vec<&str> {
 
 #[test]
 fn faults_are_those_that_the_request_would_see() {
-    let abort = |fault, percent| wire::InjectedFault {
+    let abort = |fault, percent: u32| wire::InjectedFault {
         abort_status: 503,
         abort_per_million: percent * 10_000,
         ..fault
     };
-    let delay =
-        |fault, percent| wire::InjectedFault { delay_ms: 200, delay_per_million: percent * 10_000, ..fault };
+    let delay = |fault, percent: u32| wire::InjectedFault {
+        delay_ms: 200,
+        delay_per_million: percent * 10_000,
+        ..fault
+    };
     let of_jobs = |fault| wire::InjectedFault {
         callers: vec![wire::Caller { namespace: "demo".into(), service: "job".into() }],
         ..fault

@@ -1,5 +1,6 @@
 //! `/v1/mesh`: what the dashboard and `pillion get` show of the living mesh.
 
+mod activity;
 mod build;
 mod events;
 mod explain;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::activity::{ActivityView, RepeatsView};
 use crate::{
     explain::PolicyView,
     history::{Counts, Event},
@@ -143,6 +144,9 @@ pub struct Edge {
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
     pub refusals: std::collections::BTreeMap<String, f64>,
+    /// Retries and hedges over the span that is shown; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<RepeatsView>,
 }
 
 /// Of what figures are wanted.
@@ -229,6 +233,8 @@ pub struct ServiceView {
     pub backends: Vec<BackendShare>,
     /// Every value that holds for calls of it, and where it is from; null for what is no service.
     pub policy: Option<PolicyView>,
+    /// What its policies did over the span that is shown.
+    pub activity: ActivityView,
     /// Its rules, in the order in which sidecars try them.
     pub routes: Vec<RouteView>,
 }
@@ -330,6 +336,8 @@ pub struct BreakerView {
     pub opened: u64,
     /// Why it last opened; empty if never.
     pub opened_reason: String,
+    /// How long it stays open still, milliseconds; zero where it is not.
+    pub open_ms: i64,
 }
 
 /// A document by its names.

@@ -34,7 +34,7 @@ pub use problem::Problem;
 pub use tokens::TokenList;
 
 use crate::{
-    resource::{Key, cache::DocumentCache, status::Refused},
+    resource::{Key, cache::DocumentCache, status::Refused, transitions::Transitions},
     store::Store,
     token::Tokens,
 };
@@ -53,6 +53,7 @@ pub struct WebState {
     root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     refused: Arc<dyn Fn() -> Refused + Send + Sync>,
+    transitions: Arc<Transitions>,
     on_change: OnChange,
     published: changes::Receiver<u64>,
     watchers: Arc<Semaphore>,
@@ -95,6 +96,7 @@ impl WebState {
             editor: Arc::new(edit::Editor::new(Arc::clone(&store), Arc::clone(&documents))),
             tokens: Tokens::new(Arc::clone(&store)),
             watchers: Arc::new(Semaphore::new(watch::WATCHERS)),
+            transitions: Arc::default(),
             store,
             documents,
             listens_on,

@@ -1,6 +1,6 @@
 //! An attempt that takes long gets company: the first good answer is taken, and whoever is slower is given up.
 
-use std::{cell::RefCell, future::Future, pin::Pin, time::Duration};
+use std::{cell::RefCell, future::Future, pin::Pin};
 
 use ::http::Request;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -11,23 +11,9 @@ use pillion_api::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{Avoid, Kind, Outgoing, Refused, Sending, Tried, Whom};
-use crate::{
-    error::Reason,
-    http::Body,
-    outbound::{Outbound, services::Service},
-    telemetry::repeats::Repeat,
-};
+use crate::{error::Reason, http::Body, outbound::Outbound, telemetry::repeats::Repeat};
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Result<Tried, Refused>)> + 'a>>;
-
-/// How long the first is waited for. `None`: nobody knows yet how long the service takes.
-fn patience(hedge: &Hedge, service: &Service) -> Option<Duration> {
-    let usual = match hedge.percentile {
-        None => None,
-        Some(percentile) => Some(Duration::from_micros(service.answers.percentile(percentile)?)),
-    };
-    [hedge.after, usual].into_iter().flatten().max()
-}
 
 impl Outbound {
     /// Like [`Self::attempt`], with others beside it when it takes long.
@@ -43,7 +29,7 @@ impl Outbound {
         let service = sending.to.backend;
         let allowed = hedge.non_idempotent || retry::is_idempotent(&sending.method);
         // Whoever names an endpoint means that one.
-        let patience = patience(hedge, service).filter(|_| allowed && sending.to.endpoint.is_none());
+        let patience = service.answers.patience(hedge).filter(|_| allowed && sending.to.endpoint.is_none());
         let Some(patience) = patience else {
             let tried = self.attempt(request, sending, now, whom).await;
             if let Ok(tried) = &tried {

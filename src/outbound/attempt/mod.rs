@@ -17,18 +17,20 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    model::{Hedge, RouteRule, TrafficPolicy},
+    model::{Hedge, RouteRule, TrafficPolicy, timeout},
     retry::{self, Ended, Rules, Verdict, Why},
 };
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub use self::budget::{Budgets, Kind};
-pub(super) use self::quantile::Quantiles;
 use self::{
     again::Next,
     outgoing::Outgoing,
     tried::{Tried, ended, is_too_late, last, refused, told},
+};
+pub use self::{
+    budget::{Budgets, Kind},
+    quantile::Quantiles,
 };
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
@@ -145,8 +147,8 @@ impl<'a> Plan<'a> {
         request: &Request<Body>,
         whole: Option<(Instant, Timeout)>,
     ) -> Self {
-        let each = rule.and_then(|rule| rule.backend_request_timeout);
-        let each = policies.into_iter().fold(each, |each, policy| each.or(policy.attempt_timeout));
+        let each = policies.into_iter().find_map(|policy| policy.attempt_timeout);
+        let each = timeout(rule.and_then(|rule| rule.backend_request_timeout), each);
         let times = Times { whole, each };
         let rule = rule.and_then(|rule| rule.retry.as_ref());
         let rules = Rules::of(rule, policies.map(|policy| policy.retry.as_ref()));

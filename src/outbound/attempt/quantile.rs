@@ -1,8 +1,14 @@
 //! How long a service takes to answer, for hedges that are told by a percentile.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
-use pillion_api::latency::{self, BUCKETS};
+use pillion_api::{
+    latency::{self, BUCKETS},
+    model::Hedge,
+};
 
 /// Answers before anything is said.
 const ENOUGH: u32 = 100;
@@ -13,7 +19,7 @@ const EVERY: u32 = 64;
 
 /// The times of late, roughly.
 #[derive(Debug, Default)]
-pub(in crate::outbound) struct Quantiles {
+pub struct Quantiles {
     counts: RefCell<Option<Box<[u64; BUCKETS]>>>,
     total: Cell<u32>,
     /// The last percentile asked for, what it was, and at how many answers.
@@ -22,7 +28,7 @@ pub(in crate::outbound) struct Quantiles {
 
 impl Quantiles {
     /// Takes in one answer's time, microseconds.
-    pub(in crate::outbound) fn observe(&self, took_us: u64) {
+    pub fn observe(&self, took_us: u64) {
         let mut counts = self.counts.borrow_mut();
         let counts = counts.get_or_insert_with(|| Box::new([0; BUCKETS]));
         counts[latency::index(took_us)] += 1;
@@ -34,8 +40,17 @@ impl Quantiles {
         }
     }
 
+    /// How long a first attempt is waited for before another goes beside it. `None`: nobody knows yet how long the service takes.
+    pub fn patience(&self, hedge: &Hedge) -> Option<Duration> {
+        let usual = match hedge.percentile {
+            None => None,
+            Some(percentile) => Some(Duration::from_micros(self.percentile(percentile)?)),
+        };
+        [hedge.after, usual].into_iter().flatten().max()
+    }
+
     /// What so many percent of the answers took at most, microseconds. `None`: nobody knows yet.
-    pub(in crate::outbound) fn percentile(&self, percentile: u32) -> Option<u64> {
+    fn percentile(&self, percentile: u32) -> Option<u64> {
         let total = self.total.get();
         if total < ENOUGH {
             return None;

@@ -88,7 +88,7 @@ impl Default for TrafficPolicy {
 pub struct CircuitBreaker {
     /// Opens after as many failures in a row.
     pub consecutive_failures: u32,
-    /// Opens when this share of the window's requests failed, 0 to 1.
+    /// Opens when this share of the window's requests failed, or of those of its latest part where enough have, 0 to 1.
     pub failure_ratio: f64,
     /// Over which the ratio is taken.
     pub window: Duration,
@@ -152,9 +152,9 @@ impl Default for CircuitBreaker {
     fn default() -> Self {
         Self {
             consecutive_failures: 7,
-            failure_ratio: 0.5,
-            window: Duration::from_secs(10),
-            minimum_requests: 10,
+            failure_ratio: 0.3,
+            window: Duration::from_secs(30),
+            minimum_requests: 30,
             base_open: Duration::from_secs(1),
             max_open: Duration::from_secs(60),
             half_open_requests: 1,

@@ -16,7 +16,8 @@ pub struct CircuitBreaker {
     /// Opens after so many failures in a row. Default: 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<u32>,
-    /// Opens when too large a part of a window's requests failed.
+    /// Opens when too large a part of a window's requests failed. As soon as 11 have, the latest part of the window is judged by
+    /// itself as well, however short (but at least a thirtieth): what went well before does not hide what has begun since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_ratio: Option<FailureRatio>,
     /// How long it stays open.
@@ -53,18 +54,18 @@ pub struct CircuitBreaker {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRatio {
-    /// 1 to 100. Default: 50.
+    /// 1 to 100. Default: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u32>,
-    /// The time looked at. Default: 10s.
+    /// The time looked at. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// With fewer requests in the window the ratio means nothing. Default: 10.
+    /// With fewer requests in the window the ratio means nothing. Default: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_requests: Option<u32>,
 }
 
-/// Calls whose answer takes too long to begin, over the window and with the minimum of `failureRatio`. They count as failed for
+/// Calls whose answer takes too long to begin, judged over the window of `failureRatio` as that is. They count as failed for
 /// the breaker only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

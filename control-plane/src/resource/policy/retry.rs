@@ -73,7 +73,7 @@ pub struct Budget {
     /// However few requests there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_per_second: Option<u32>,
-    /// Over which both are taken, whole seconds, 1s to 1m; each of its seconds has its own part, rounded up. Default: 10s.
+    /// Over which both are taken, whole seconds, 1s to 1m; no second has more than its own part. Default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
 }
