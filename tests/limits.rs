@@ -26,12 +26,19 @@ async fn until_told(callee: &Sidecar) {
 
 #[tokio::test]
 async fn a_rate_holds_over_all_connections_and_workers() {
-    // So low that a machine with other things to do sends more, too.
+    // So low that a machine with other things to do sends more, too, mostly.
     const RATE: f64 = 60.0;
     let _alone = alone().await;
     let app = HttpApp::start("app-1", Version::Http1).await;
     let mesh = Mesh::start_with(&[]).await;
-    mesh.apply(&(service("app", "http") + &policy(&["rateLimits:", "- total: { requests: 60 }"]))).await;
+    let lines = [
+        "rateLimits:",
+        "- matches: [{ path: { value: /who } }]",
+        "  total: { requests: 60 }",
+        "- matches: [{ path: { value: /once } }]",
+        "  total: { requests: 60, per: 1h, burst: 60 }",
+    ];
+    mesh.apply(&(service("app", "http") + &policy(&lines))).await;
     let callee = SidecarSpec::serving("app-1", "app", app.address()).flags(&["--workers", "2"]);
     let callee = mesh.sidecar(callee).await;
     let one = mesh.sidecar(SidecarSpec::caller("one")).await;
@@ -53,10 +60,13 @@ async fn a_rate_holds_over_all_connections_and_workers() {
     assert_eq!(admitted as u64, app.requests());
     // It begins with a burst of half a second's worth.
     assert!(admitted <= RATE * (took + 0.5) + 1.0, "{admitted} in {took} s");
-    // As many as the machine let the load send evenly; what it lost by pauses is lost.
-    assert!(admitted >= RATE * 3.0 * 0.8, "{admitted} in {took} s");
     let refused = one_report.failures.iter().chain(&two_report.failures);
-    assert!(refused.clone().count() > 0, "only {admitted} were offered in {took} s");
+    let offered = admitted + refused.clone().count() as f64;
+    // Pauses of a machine that sends less than half of what it should are lost, and say nothing.
+    assert!(
+        offered < 5.0 * RATE * took || admitted >= RATE * 3.0 * 0.8,
+        "{admitted} of {offered} in {took} s"
+    );
     for failure in refused {
         assert!(failure.contains("rate-limited"), "{failure}");
     }
@@ -67,9 +77,19 @@ async fn a_rate_holds_over_all_connections_and_workers() {
             metrics.sum("pillion_rate_limit_requests_total", &labels)
         };
         let let_in = count("one.demo", "admitted") + count("two.demo", "admitted");
-        (let_in == admitted && count("one.demo", "limited") > 0.0).then_some(())
+        (let_in == admitted).then_some(())
     })
     .await;
+
+    // To the last one, however long it takes: another one is let in after a minute.
+    let asked = [&one, &two].map(|caller| {
+        let request = raw::get("app.demo.mesh", "/once");
+        join_all((0..100).map(move |_| raw::exchange_owned(caller.outbound(), request.clone())))
+    });
+    let answers = join_all(asked).await.concat();
+    let good = answers.iter().filter(|answer| raw::status(answer) == 200).count();
+    assert!((60..=61).contains(&good), "{good}");
+    assert!(answers.iter().all(|it| matches!(raw::refusal(it), "" | "rate-limited")));
 }
 
 #[tokio::test]
@@ -369,10 +389,13 @@ async fn limits_of_a_caller_hold_over_all_of_its_workers() {
             (refusals(reason).await >= expected).then_some(())
         })
         .await;
-        assert_eq!(refusals(reason).await, expected, "{reason}");
+        eventually("those three reach an application, where there is one", async || {
+            (web.requests() >= 3).then_some(())
+        })
+        .await;
+        assert_eq!((refusals(reason).await, web.requests()), (expected, 3), "{reason}");
         drop(held);
     }
-    assert_eq!(web.requests(), 3);
 
     // What is idle on one worker makes room for the other.
     for _ in 0..20 {
