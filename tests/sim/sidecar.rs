@@ -185,7 +185,7 @@ impl Sidecar {
             pick.first_byte(now);
         }
         if answer.is_ok() && self.policy.hedge.as_ref().is_some_and(|hedge| hedge.percentile.is_some()) {
-            self.answers.observe(pick.age(now).as_micros() as u64);
+            self.answers.observe((now - pick.began()).as_micros() as u64);
         }
         pick.settle(verdict, now);
         Ok(Tried { endpoint, ended, outcome })
