@@ -4,8 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::apps::{HttpApp, Version};
+use crate::support::apps::{App, HttpApp, Version};
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion, service};
+use crate::support::pair::Pair;
 use crate::support::{eventually, raw};
 
 const ROUTE: &str = "---
@@ -62,13 +63,7 @@ impl Shop {
 
     /// Runs the command line; its output, or what it says where it fails.
     fn pillion(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(pillion())
-            .args(["--server", self.mesh.api.base()])
-            .args(arguments)
-            .output()
-            .expect("the program starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        said(&self.mesh, arguments)
     }
 
     fn explained(&self, request: &Request) -> Value {
@@ -88,6 +83,17 @@ impl Shop {
             format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{header}connection: close\r\n\r\n");
         raw::exchange(self.caller.outbound(), &request).await
     }
+}
+
+/// Runs the command line; its output, or what it says where it fails.
+fn said(mesh: &Mesh, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(pillion())
+        .args(["--server", mesh.api.base()])
+        .args(arguments)
+        .output()
+        .expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -235,4 +241,140 @@ async fn figures_and_endpoints_are_shown_as_they_are() {
         let said = shop.pillion(arguments).expect_err("that cannot be shown");
         assert!(said.contains(expected), "{arguments:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn faults_and_limits_are_told_as_they_are_met() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let lines = [
+        "faults:",
+        "- { name: outage, matches: [{ path: { value: /broken } }], abort: { status: 418 }, for: 10m }",
+        "- { name: rain, matches: [{ path: { value: /rain } }], abort: { status: 502, percent: 40 }, for: 10m }",
+        "- { name: late, matches: [{ path: { value: /late } }], delay: { duration: 30s }, for: 10m }",
+        "- { name: not-ours, callers: [{ service: other }], abort: { status: 503 }, for: 10m }",
+        "timeouts: { request: 1s }",
+        "rateLimits:",
+        "- name: exports",
+        "  matches: [{ path: { value: /export } }]",
+        "  perClient: { requests: 2, per: 1h, burst: 2 }",
+        "circuitBreaker: { maxEjectedPercent: 50 }",
+    ];
+    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    let explained = |path: &str, output: &str| {
+        let host = "app.demo.mesh";
+        said(
+            &pair.mesh,
+            &["explain", "--from", "client.demo", "--to", host, "--path", path, "--output", output],
+        )
+        .expect("it is explained")
+    };
+    let json = |path: &str| -> Value { serde_json::from_str(&explained(path, "json")).expect("a document") };
+    for (path, status) in [("/broken/x", 418), ("/late", 504)] {
+        let (said, answer) = (json(path), pair.get(path).await);
+        assert_eq!(raw::status(&answer), status, "{path}: {answer}");
+        assert_eq!(said["verdict"]["outcome"], "refused", "{path}: {said:#}");
+        assert_eq!(said["verdict"]["reasons"][0], raw::refusal(&answer), "{path}");
+        let text = said["verdict"]["text"].as_str().unwrap_or_default();
+        assert!(text.starts_with(&format!("refused with {status}")), "{path}: {text}");
+    }
+    let said = json("/rain");
+    let caveat = &said["verdict"]["caveats"][0];
+    assert_eq!((&said["verdict"]["outcome"], &caveat["reason"]), (&"sent".into(), &"fault-injected".into()));
+    assert_eq!(caveat["percent"], 40.0);
+    assert_eq!(json("/who")["verdict"]["caveats"].as_array().map(Vec::len), Some(1), "the breaker");
+
+    let text = explained("/export", "table");
+    for line in [
+        "SENT: sent to one of 1 ready of 1 endpoints of app.demo\n",
+        "but [rate-limited]: limit exports of TrafficPolicy demo/app: each workload takes 2 requests per 1h (2 at once) of the \
+         client client.demo; more are refused with 429\n",
+        "but: circuitBreaker.maxEjectedPercent of TrafficPolicy demo/app: at client no other breaker of app.demo may open: of 1 \
+         ready endpoints, 0 are left alone, which is as many as may be\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing in\n{text}");
+    }
+    eventually("the third export is refused", async || {
+        let answer = pair.get("/export").await;
+        (raw::status(&answer) == 429).then(|| assert_eq!(raw::refusal(&answer), "rate-limited"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bytes_on_a_port_that_declares_nothing_are_told() {
+    const TARGET: &str = "store.demo:6379";
+    let app = App::tcp_echo().await;
+    let mesh = Mesh::start().await;
+    mesh.apply(
+        "apiVersion: v1\nkind: Service\nmetadata: { name: store, namespace: demo }\nspec:\n  selector: { app: store }\n  \
+         ports: [{ port: 6379, targetPort: 8080 }]\n",
+    )
+    .await;
+    let callee = mesh.sidecar(SidecarSpec::serving("store-1", "store", app.address)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client").listener(TARGET)).await;
+    mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("store", 1).await;
+    let explain = ["explain", "--from", "client.demo", "--to", TARGET];
+    let before = said(&mesh, &explain).expect("it is explained");
+    assert!(!before.contains("did not begin like HTTP"), "{before}");
+    const PING: &str = "*1\r\n$4\r\nPING\r\n";
+    let listener = caller.addresses.listeners[TARGET];
+    let answer = raw::exchange_until(listener, PING.as_bytes(), |answer| answer == PING).await;
+    assert_eq!(answer, PING);
+    eventually("it is told", async || {
+        let text = said(&mesh, &explain).ok()?;
+        text.contains("note: The port declares no appProtocol, and 1 connections of the last five minutes did not begin").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_of_the_api_is_described() {
+    let mesh = Mesh::start().await;
+    let get = async |path: &str| {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        client.get(format!("{}{path}", mesh.api.base())).send().await.expect("an answer")
+    };
+    let described: Value = get("/openapi.json").await.json().await.expect("a document");
+    let paths = described["paths"].as_object().expect("paths");
+    // What the server routes is only ever routed with its description; a path that is missing here is new, or was lost.
+    let found: Vec<&str> = paths.keys().map(String::as_str).collect();
+    let mut expected = [
+        "/v1/apply",
+        "/v1/explain",
+        "/v1/mesh",
+        "/v1/mesh/control-plane",
+        "/v1/mesh/events",
+        "/v1/mesh/services/{namespace}/{name}",
+        "/v1/mesh/stat",
+        "/v1/mesh/workloads",
+        "/v1/namespaces/{namespace}/{kind}",
+        "/v1/namespaces/{namespace}/{kind}/{name}",
+        "/v1/tokens",
+        "/v1/tokens/{id}",
+        "/v1/{kind}",
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let summary = operation["summary"].as_str().unwrap_or_default();
+            assert!(!summary.is_empty(), "{method} {path} says nothing of itself");
+            assert!(
+                operation["responses"]["200"].is_object() || operation["responses"]["201"].is_object(),
+                "{method} {path}"
+            );
+        }
+        let plain = methods["get"].is_object() && !path.contains('{') && *path != "/v1/mesh/events";
+        if plain && !methods["get"]["security"].is_array() {
+            assert_eq!(get(path).await.status(), 200, "{path}");
+        }
+    }
+    for schema in ["Explanation", "StatView", "MeshView", "ServiceView", "WorkloadView", "ControlPlaneView"] {
+        assert!(described["components"]["schemas"][schema].is_object(), "{schema}");
+    }
+    let kind = &described["paths"]["/v1/mesh/stat"]["get"]["parameters"];
+    let names: Vec<&str> =
+        kind.as_array().expect("a list").iter().filter_map(|it| it["name"].as_str()).collect();
+    assert_eq!(names, ["kind", "window", "namespace", "from", "to"]);
 }

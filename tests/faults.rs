@@ -101,10 +101,21 @@ async fn a_fault_is_not_prolonged_by_applying_it_again() {
 #[tokio::test]
 async fn a_fault_ends_by_itself() {
     let app = HttpApp::start("app-1", Version::Http1).await;
-    let lines = ["faults: [{ abort: {}, for: 3s }]"];
+    let lines = |time: &str| [format!("faults: [{{ abort: {{}}, for: {time} }}]")];
     let pair = Pair::with(app.address(), "http", &[], &[]).await;
-    pair.mesh.apply(&policy(&lines)).await;
+    let apply = async |time: &str| {
+        let lines = lines(time);
+        pair.mesh.apply(&policy(&lines.each_ref().map(String::as_str))).await;
+    };
+    // Long enough to be seen also where the machine is busy.
+    apply("10m").await;
     eventually("it begins", async || (raw::status(&pair.get("/who").await) == 503).then_some(())).await;
+    eventually("it is told as begun", async || {
+        let events = pair.mesh.api.mesh().await.ok()?.events;
+        events.iter().any(|it| it.kind == "fault-injected").then_some(())
+    })
+    .await;
+    apply("1s").await;
     eventually("it ends", async || (raw::status(&pair.get("/who").await) == 200).then_some(())).await;
     // The control plane has let go of it, too.
     eventually("it is told as over", async || {

@@ -41,7 +41,7 @@ const CRATES: [(&str, Floors); 4] = [
         &[
             &["codec", "digest", "latency", "lines", "name", "network", "wire"],
             &["model"],
-            &["retry", "route"],
+            &["ejection", "own", "retry", "route"],
             &["filter", "hash"],
             &["lib"],
         ],

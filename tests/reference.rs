@@ -125,20 +125,21 @@ const ROUTES: &str = "
 ## HTTPRoute and GRPCRoute (`gateway.networking.k8s.io/v1`)
 
 The Gateway API's own kinds, with a `Service` as parent (GAMMA), fields of its experimental channel included. Which rule wins when
-several match is what the Gateway API says; what does not work here is refused by name, never ignored.
+several match is what the Gateway API says; what does not work here is refused by name, never ignored. A document is taken whole or not
+at all: one with a parent that is no `Service` (a `Gateway`) is refused with all its parents, so write one for each.
 
 | what | here |
 |---|---|
 | `parentRefs` | Services, by `port` or `sectionName` or as a whole. Of another namespace: a consumer's route, for callers of the route's namespace alone, who then have no producer's routes. |
-| both kinds for one port | The `GRPCRoute` is used; the `HTTPRoute` says `Accepted: False`, reason `Conflicted`. |
-| `matches` | All of them. The header `host` is the authority. Without any match: 404, for gRPC `UNIMPLEMENTED`. |
-| `RequestHeaderModifier`, `ResponseHeaderModifier` | In a rule and with a backend: a backend's are made after the rule's in requests, before them in responses. Not for `host` (see `URLRewrite`), nor what frames a message. |
-| `RequestRedirect` | Answered by the caller's sidecar. Statuses 301, 302, 303, 307, 308. |
+| both kinds for one port | The `GRPCRoute` is used; the `HTTPRoute` says `Accepted: False`, reason `Conflicted`, or which ports it has lost if others are left to it. |
+| `matches` | All of them. A path by `RegularExpression`, of which the Gateway API does not say it, goes after `Exact` and before every `PathPrefix`. The header `host` is the authority. Without any match: 404, for gRPC `UNIMPLEMENTED`. |
+| `RequestHeaderModifier`, `ResponseHeaderModifier` | In a rule and with a backend: a backend's are made after the rule's in requests, before them in responses. Not for `host` (see `URLRewrite`), nor what frames a message. A name is in one of `set`, `add` and `remove` only. |
+| `RequestRedirect` | Answered by the caller's sidecar. Statuses 301, 302, 303, 307, 308. Not together with `URLRewrite` or `RequestMirror`. |
 | `URLRewrite` | Path and hostname. |
 | `RequestMirror` | Several to a rule, by `percent` or `fraction`. A mirror gets what the rule makes of a request, its host unchanged; nobody waits for it. One that is 256 KiB behind with a body loses the rest; 256 copies are under way at a time for each worker. |
 | `CORS`, `ExternalAuth`, `ExtensionRef` | Refused. |
 | `backendRefs` | Services, also of other namespaces (no `ReferenceGrant` is needed, as GEP-1294 says for a mesh); their share of requests is refused with 500 where they do not exist. An `ExternalService` cannot be routed yet. |
-| `timeouts`, `retry`, `sessionPersistence` | As GEP-1742, GEP-1731 and GEP-1619 say. A session's default name is `mesh-session`. |
+| `timeouts`, `retry`, `sessionPersistence` | As GEP-1742, GEP-1731 and GEP-1619 say. A rule's timeout goes before the policy's, and zero lifts it. A session's default name is `mesh-session`. |
 | `status.parents` | `Accepted` (`NoMatchingParent`, `Conflicted`), `ResolvedRefs` (`BackendNotFound`), `pillion.dev/Usable` (whether sidecars take it). |
 ";
 

@@ -1,10 +1,11 @@
 //! The Gateway API's mesh profile, case by case as its conformance suite has them, in one mesh.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -279,16 +280,26 @@ async fn the_mesh_profile() {
     caller.until_endpoints("v2", 1).await;
     other.until_endpoints("v2", 1).await;
 
-    matches(&caller).await;
-    redirects(&caller).await;
-    rewrites(&caller).await;
-    header_modifiers(&caller).await;
-    consumers(&caller, &other).await;
-    mirrors(&caller, &v2).await;
-    nowhere(&caller).await;
-    grpc(&caller).await;
-    weights(&caller).await;
-    statuses(&mesh).await;
+    // All of them, so that one that fails does not hide the others.
+    let cases = [
+        ("matches", matches(&caller).boxed_local()),
+        ("redirects", redirects(&caller).boxed_local()),
+        ("rewrites", rewrites(&caller).boxed_local()),
+        ("header_modifiers", header_modifiers(&caller).boxed_local()),
+        ("consumers", consumers(&caller, &other).boxed_local()),
+        ("mirrors", mirrors(&caller, &v2).boxed_local()),
+        ("nowhere", nowhere(&caller).boxed_local()),
+        ("grpc", grpc(&caller).boxed_local()),
+        ("weights", weights(&caller).boxed_local()),
+        ("statuses", statuses(&mesh).boxed_local()),
+    ];
+    let mut failed = Vec::new();
+    for (name, case) in cases {
+        if AssertUnwindSafe(case).catch_unwind().await.is_err() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?} failed; each has said above what was wrong");
 }
 
 /// mesh-basic, httproute-matching, -header-matching, -method-matching, -query-param-matching, -named-rule, mesh-ports.
@@ -317,6 +328,14 @@ async fn matches(caller: &Sidecar) {
         let status = if expected.is_empty() { 404 } else { 200 };
         assert_eq!((answer.status, answer.header("x-app")), (status, expected), "{host} {line} {headers:?}");
     }
+    eventually("requests are counted by the rule that they took", async || {
+        let metrics = caller.metrics().await;
+        let of = |rule| [("target", "match.demo"), ("route", "demo/match"), ("rule", rule)];
+        let counts =
+            ["0", "1", "named", "3"].map(|rule| metrics.sum("pillion_route_requests_total", &of(rule)));
+        (counts == [4.0, 2.0, 3.0, 1.0]).then_some(())
+    })
+    .await;
 }
 
 /// httproute-redirect-host-and-status, -path, -scheme, -port, and the further statuses.

@@ -51,6 +51,43 @@ async fn an_http2_caller_is_told_and_the_endpoint_has_failed() {
     until_failed(&pair).await;
 }
 
+/// GEP-1742: a rule goes before the policy, and its zero lifts a limit.
+#[tokio::test]
+async fn a_rule_sets_and_lifts_what_the_policy_says() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let pair =
+        Pair::with(app.address(), "http", &["timeouts: { request: 300ms, attempt: 200ms }"], &[]).await;
+    let rule = |path: &str, timeouts: &str| {
+        format!(
+            "{{matches: [{{path: {{value: {path}}}}}], timeouts: {{{timeouts}}}, backendRefs: [{{name: app, port: 80}}]}}"
+        )
+    };
+    let rules = [
+        rule("/after-ms/700", "request: 0s, backendRequest: 0s"),
+        rule("/after-ms/701", "request: 0s"),
+        rule("/after-ms/60001", "request: 60s, backendRequest: 50ms"),
+        rule("/after-ms/60002", "request: 50ms, backendRequest: 0s"),
+    ];
+    let route = format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: app, namespace: demo}}, spec: \
+         {{parentRefs: [{{group: '', kind: Service, name: app}}], rules: [{}]}}}}\n",
+        rules.join(", ")
+    );
+    pair.mesh.apply(&route).await;
+    eventually("the route is known", async || (raw::status(&pair.get("/other").await) == 404).then_some(()))
+        .await;
+    for (path, status, within) in [
+        ("/after-ms/700", 200, ""),
+        ("/after-ms/701", 504, "200ms"),
+        ("/after-ms/60001", 504, "50ms"),
+        ("/after-ms/60002", 504, "50ms"),
+    ] {
+        let answer = pair.get(path).await;
+        assert_eq!(raw::status(&answer), status, "{path}: {answer}");
+        assert!(answer.contains(within), "{path}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_cut_off_and_one_that_moves_is_not() {
     // Four words, one every 100 ms; then silence, with more promised.

@@ -28,7 +28,7 @@ use crate::{
     config::ServerConfig,
     error::Error,
     history::{EventKind, History},
-    mesh_api::{self, MeshState, Ticker, explain_router, mesh_router},
+    mesh_api::{self, MeshState, Ticker, mesh_router},
     publish::{Compiler, Publisher, Refusal},
     registry::{Member, Registry},
     resource::{Kind, cache::DocumentCache, claims, status::Refused},
@@ -173,11 +173,7 @@ impl Server {
             on_change: on_change(Arc::clone(&mesh.history)),
             published: mesh.publisher.revisions(),
         });
-        let router = web::router(
-            web,
-            mesh_router(Arc::clone(&state), Arc::clone(&ticker)),
-            explain_router(Arc::clone(&state)),
-        );
+        let router = web::router(web, mesh_router(Arc::clone(&state), Arc::clone(&ticker)));
         let listener = Listener::new(grpc_socket, &identity, Arc::clone(&mesh))?;
         let files = config.http_tls.as_ref();
         let files = files.map(|files| (files.certificate.as_path(), files.key.as_path()));

@@ -355,6 +355,37 @@ fn beyond_loopback_goes_over_tls_with_a_token_for_reading_too() {
     assert!(get(&["--token-file", token_file.to_str().unwrap()]).unwrap().contains("no services"));
     let (code, error) = get(&[]).unwrap_err();
     assert!(code == 1 && error.contains("no token was sent"), "{error}");
+    // What explains and shows the mesh is read with a viewer's token, and not without one.
+    let with = |token: Option<&str>, arguments: &[&str]| {
+        let mut command = pillion();
+        command.args(["--server", &url, "--ca-file"]).arg(&certificate);
+        command.args(token.map(|token| ["--token", token]).into_iter().flatten());
+        outcome(&command.args(arguments).output().unwrap())
+    };
+    let admin = std::fs::read_to_string(&token_file).unwrap();
+    let viewer = with(Some(admin.trim()), &["token", "create", "--role", "viewer"]).unwrap();
+    for (arguments, expected) in [
+        (&["stat"][..], Ok("no services")),
+        (&["stat", "-o", "json"], Ok("\"rows\": []")),
+        (&["top", "--once"], Ok("no services")),
+        (&["endpoints", "web.demo"], Err("neither a Service nor a workload web")),
+        (&["explain", "--from", "web.demo", "--to", "pay.demo"], Err("neither a Service nor a workload web")),
+    ] {
+        let seen = with(Some(viewer.trim()), arguments);
+        match expected {
+            Ok(expected) => {
+                assert!(seen.as_ref().is_ok_and(|text| text.contains(expected)), "{arguments:?}: {seen:?}")
+            }
+            Err(expected) => {
+                let (code, error) = seen.unwrap_err();
+                assert!(code == 1 && error.contains(expected), "{arguments:?}: {error}");
+            }
+        }
+        let (code, error) = with(None, arguments).unwrap_err();
+        assert!(code == 1 && error.contains("no token was sent"), "{arguments:?}: {error}");
+        let (code, error) = with(Some("pillion-api.x.y"), arguments).unwrap_err();
+        assert!(code == 1 && error.contains("token"), "{arguments:?}: {error}");
+    }
     let untrusted = pillion().args(["--server", &url, "get", "services"]).output().unwrap();
     assert_eq!(untrusted.status.code(), Some(69), "{untrusted:?}");
 }
@@ -373,6 +404,29 @@ fn each_failure_has_its_exit_code() {
         error.contains(&format!("cannot reach http://{free}/: ")) && error.contains("pillion server"),
         "{error}"
     );
+
+    for arguments in [
+        &["explain", "--from", "web.demo", "--to", "pay.demo"][..],
+        &["stat"],
+        &["top", "--once"],
+        &["endpoints", "pay.demo"],
+    ] {
+        let base = format!("http://{free}");
+        let arguments = [&["--server", &base], arguments].concat();
+        assert_eq!(code(&arguments).0, 69, "{arguments:?}");
+    }
+    for arguments in [
+        &["explain", "--to", "pay.demo"][..],
+        &["explain", "--from", "web.demo", "--to", "pay.demo", "-H", "no colon"],
+        &["explain", "--from", "web.demo", "--to", "pay.demo", "--grpc", "a/b", "--path", "/"],
+        &["stat", "pods"],
+        &["stat", "--window", "31m"],
+        &["top", "--interval", "1ms"],
+        &["endpoints"],
+        &["endpoints", "pay.demo", "-n", "other"],
+    ] {
+        assert_eq!(code(arguments).0, 2, "{arguments:?}");
+    }
 
     assert_eq!(code(&["get", "pods"]).0, 2);
     assert_eq!(code(&["apply"]).0, 2);

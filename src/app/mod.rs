@@ -137,6 +137,7 @@ async fn main_thread(
         config.ports.clone(),
         policies,
         health_sender,
+        registry.clone(),
     ));
     tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
     let (health, unready) = match redirection {
@@ -245,7 +246,8 @@ async fn gather(
         if let Some(resident) = process::measure(&registry, started) {
             spare.look(resident, Instant::now());
         }
-        shared.show(&registry);
+        let concurrency = shared.show(&registry);
+        gathered.borrow_mut().see(concurrency);
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());

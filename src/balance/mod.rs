@@ -23,7 +23,7 @@ use std::{
 };
 
 use pillion_api::{
-    hash,
+    ejection, hash,
     model::{self, TrafficPolicy},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -179,16 +179,15 @@ impl<T> Balancer<T> {
         self.all.borrow().contains_key(uid)
     }
 
-    /// With too few left, breaking would only push the load onto those until they break too.
+    /// Whether breakers are ignored now.
     fn panics(&self, policy: &TrafficPolicy, ready: usize) -> bool {
-        let closed = ready - self.broken.get().min(ready);
-        policy.breaker.as_ref().is_some_and(|breaker| (closed as f64) < breaker.panic_share * ready as f64)
+        policy.breaker.as_ref().is_some_and(|breaker| ejection::panics(breaker, ready, self.broken.get()))
     }
 
     /// Whether one more may be left alone by its breaker.
     fn may_eject(&self) -> bool {
-        let share = self.policy.borrow().breaker.as_ref().and_then(|breaker| breaker.max_ejected_share);
-        self.broken.get() < most_ejected(share, self.ready.borrow().len())
+        let (policy, ready) = (self.policy.borrow(), self.ready.borrow().len());
+        policy.breaker.as_ref().is_none_or(|breaker| ejection::may_eject(breaker, ready, self.broken.get()))
     }
 
     /// Whether an endpoint is of our zone. `None`: one of the two is not known.
@@ -246,16 +245,6 @@ fn name<T>(ready: &[Rc<Endpoint<T>>]) {
     for endpoint in ready {
         let unique = counts[endpoint.workload()] == 1;
         endpoint.set_hash(if unique { hash::hash(endpoint.workload().as_bytes()) } else { endpoint.token() });
-    }
-}
-
-/// How many of the ready endpoints may be left alone at a time. `None`: all but one of several, and one that is the only one (it is
-/// called in panic anyway, and its breaker shows that it fails); else a share, but one of several always.
-fn most_ejected(share: Option<f64>, ready: usize) -> usize {
-    match share {
-        None if ready > 1 => ready - 1,
-        None => ready,
-        Some(share) => ((share * ready as f64) as usize).max(usize::from(ready > 1)),
     }
 }
 

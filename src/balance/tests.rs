@@ -195,25 +195,6 @@ proptest! {
     }
 }
 
-#[test]
-fn how_many_may_be_left_alone() {
-    for (share, ready, most) in [
-        (None, 0, 0),
-        (None, 1, 1),
-        (None, 2, 1),
-        (None, 10, 9),
-        (Some(1.0), 1, 1),
-        (Some(1.0), 3, 3),
-        (Some(0.5), 1, 0),
-        (Some(0.1), 2, 1),
-        (Some(0.1), 10, 1),
-        (Some(0.34), 3, 1),
-        (Some(0.67), 3, 2),
-    ] {
-        assert_eq!(most_ejected(share, ready), most, "{share:?} of {ready}");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_last_one_is_not_left_alone() {
     let balancer = balancer(3);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pillion_api::{
     model::{HealthCheck, Protocol, Service, TrafficPolicy},
     name::ServiceName,
+    own,
 };
 
 /// The policies of this workload's services, by the ports of its application that they are for.
@@ -90,11 +91,8 @@ impl OwnPolicies {
 
     /// The services that lead to a port; the one that is meant comes first.
     fn of_port(&self, port: u16, called: Option<&ServiceName>) -> impl Iterator<Item = &Service> {
-        let of_port = || {
-            self.holdings.iter().filter(move |holding| holding.port == port).map(|holding| &*holding.service)
-        };
-        let meant = of_port().filter(move |service| called.is_some_and(|called| *called == service.name));
-        meant.chain(of_port())
+        let holdings = self.holdings.iter().filter(move |holding| holding.port == port);
+        own::meant_first(holdings.map(|holding| &*holding.service), called)
     }
 
     /// Whether a service is one of this workload's, with that port of the application.

@@ -25,7 +25,7 @@ use crate::{
         guard::Guard,
         rate::{self, Counts},
     },
-    telemetry::{names::Metric, prometheus::Registry},
+    telemetry::{names::Metric, prometheus::Registry, report::ConcurrencyStatus},
 };
 
 /// Clients whose connections are told apart; all further ones count as one.
@@ -57,7 +57,7 @@ fn used<K: Ord + Clone, V>(all: &Mutex<BTreeMap<K, Arc<V>>>) -> Vec<(K, Arc<V>)>
 
 impl Shared {
     /// Shows how things stand. To be called about once a second.
-    pub fn show(&self, registry: &Registry) {
+    pub fn show(&self, registry: &Registry) -> Vec<ConcurrencyStatus> {
         for (((service, _), limit), counts) in used(&self.rates) {
             for (client, admitted, limited) in counts.take() {
                 for (result, count) in [("admitted", admitted), ("limited", limited)] {
@@ -68,8 +68,9 @@ impl Shared {
                 }
             }
         }
-        for ((service, port), gate) in used(&self.gates) {
-            let (port, standing) = (port.to_string(), gate.standing());
+        let mut statuses = Vec::new();
+        for ((service, number), gate) in used(&self.gates) {
+            let (port, standing) = (number.to_string(), gate.standing());
             let labels = [service.as_str(), &port];
             registry.gauge(Metric::ConcurrencyLimit, &labels).set(standing.limit);
             registry.gauge(Metric::ConcurrencyInFlight, &labels).set(standing.under_way);
@@ -82,8 +83,11 @@ impl Shared {
                     .counter(Metric::ConcurrencyShed, &[service.as_str(), &port, priority])
                     .increment(count);
             }
+            let concurrency::Standing { limit, under_way, queued, min_rtt } = standing;
+            statuses.push(ConcurrencyStatus { service, port: number, limit, under_way, queued, min_rtt });
         }
         drop(used(&self.connections));
+        statuses
     }
 }
 

@@ -10,7 +10,7 @@ use ::http::{HeaderName, HeaderValue, Response};
 use metrics::Counter;
 use pillion_api::{
     model::{Abort, InjectedFault, Percent, RouteMatch},
-    route::{RequestHead, fits},
+    route::{RequestHead, fits_any},
 };
 use tokio::time::Instant;
 
@@ -62,12 +62,9 @@ impl Injector {
         (now, wall): (Instant, SystemTime),
         registry: &Registry,
     ) -> Option<Self> {
-        let is_for = |fault: &&InjectedFault| {
-            fault.callers.is_empty() || fault.callers.iter().any(|named| named.is(caller))
-        };
         let counter =
             |name: &str, kind: &str| registry.counter(Metric::FaultsInjected, &[target, name, kind]);
-        let active = faults.iter().filter(is_for).filter_map(|fault| {
+        let active = faults.iter().filter(|fault| fault.is_for(caller)).filter_map(|fault| {
             Some(Rc::new(Active {
                 name: fault.name.clone(),
                 source: policy.to_owned(),
@@ -95,8 +92,7 @@ impl Fate {
         mut roll: impl FnMut() -> u32,
     ) {
         for active in faults.0.iter().filter(|active| now < active.over) {
-            let is_for = active.matches.is_empty() || active.matches.iter().any(|it| fits(it, head));
-            if !is_for {
+            if !fits_any(&active.matches, head) {
                 continue;
             }
             if let (None, Some((delay, percent))) = (&self.delay, active.delay)

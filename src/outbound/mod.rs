@@ -13,6 +13,7 @@ mod opaque;
 mod outside;
 mod reach;
 mod route;
+mod routed;
 mod services;
 mod session;
 mod steer;

@@ -66,7 +66,11 @@ impl Outbound {
                 Some(_) => Decision::Direct,
             };
             let rule = rule(decision);
-            let timeout = rule.and_then(|rule| rule.request_timeout).or(config.policy.request_timeout);
+            if let Some(rule) = rule {
+                service.routed.count(&config.routes, rule);
+            }
+            let timeout =
+                model::timeout(rule.and_then(|rule| rule.request_timeout), config.policy.request_timeout);
             let timeout = Timeout::of(timeout, deadline::asked(request.headers()));
             // As many requests as may be are under way, but a fallback is there for that.
             let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };

@@ -24,6 +24,7 @@ use super::{
     connections::Connections,
     fault::Injector,
     reach::{Reach, Timeouts, Way, close_idle},
+    routed::Routed,
 };
 use crate::{
     balance::{Balancer, Here, counts::By},
@@ -85,6 +86,8 @@ pub(super) struct Service {
     fallback: RefCell<Option<Arc<Fallback>>>,
     /// When that last happened.
     pub(super) fell_back: Cell<Option<Instant>>,
+    /// Requests by the rule that they took.
+    pub(super) routed: Routed,
     mesh: Mesh,
     needs: Needs,
     used: Cell<Instant>,
@@ -270,6 +273,7 @@ impl Service {
             making_room: RefCell::default(),
             fallback: RefCell::default(),
             fell_back: Cell::default(),
+            routed: Routed::default(),
             mesh,
             needs: needs.clone(),
             used: Cell::new(Instant::now()),
@@ -293,6 +297,7 @@ impl Service {
         match snapshot {
             Snapshot::Pending => {}
             Snapshot::Absent => {
+                self.count_routed();
                 self.config.borrow_mut().take();
                 self.faults.borrow_mut().take();
                 self.outside.borrow_mut().take();
@@ -311,6 +316,11 @@ impl Service {
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
+                let same = self.config.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
+                if !same {
+                    self.count_routed();
+                    self.routed.begin(&config.routes);
+                }
                 *self.config.borrow_mut() = Some(config);
             }
         }
@@ -355,7 +365,16 @@ impl Service {
         });
     }
 
+    fn count_routed(&self) {
+        let config = self.config.borrow();
+        for (rule, count) in config.iter().flat_map(|config| self.routed.take(&config.routes)) {
+            let labels = [self.name.as_str(), &rule.route, &rule.rule];
+            self.needs.registry.counter(Metric::RouteRequests, &labels).increment(count);
+        }
+    }
+
     fn count(&self) {
+        self.count_routed();
         let (panics, spared) = self.balancer.counts().take_breakers();
         for (metric, count) in [(Metric::PanicPicks, panics), (Metric::BreakersSpared, spared)] {
             if count > 0 {

@@ -13,7 +13,7 @@ use super::{
     names::Metric,
     prometheus::Registry,
     repeats::Repeat,
-    report::{BreakerState, EndpointStatus, WorkerReport},
+    report::{BreakerState, ConcurrencyStatus, EndpointStatus, WorkerReport},
 };
 use crate::error::Hop;
 
@@ -28,6 +28,7 @@ pub struct Gathered {
     edges: HashMap<Arc<EdgeKey>, EdgeDelta>,
     /// By service and UID, joined over workers.
     endpoints: BTreeMap<(Arc<str>, Arc<str>), EndpointStatus>,
+    concurrency: Vec<ConcurrencyStatus>,
     /// Openings already counted, and for how many rounds nobody has mentioned the endpoint.
     opened: HashMap<(Arc<str>, Arc<str>), (u64, u32)>,
 }
@@ -40,6 +41,7 @@ impl Gathered {
             since: Instant::now(),
             edges: HashMap::new(),
             endpoints: BTreeMap::new(),
+            concurrency: Vec::new(),
             opened: HashMap::new(),
         }
     }
@@ -82,6 +84,11 @@ impl Gathered {
             self.registry.gauge(Metric::InFlight, &[hop.as_str(), &target]).set(count);
         }
         self.show_endpoints(services);
+    }
+
+    /// Takes in how the workload's limits of concurrency stand.
+    pub fn see(&mut self, concurrency: Vec<ConcurrencyStatus>) {
+        self.concurrency = concurrency;
     }
 
     fn show_budgets(&self, reports: &[WorkerReport]) {
@@ -143,6 +150,8 @@ impl Gathered {
             endpoints: self.endpoints.values().map(gauge).collect(),
             certificate_not_after,
             certificates_renewed,
+            policies: self.registry.take_told(),
+            concurrency: self.concurrency.iter().map(limit).collect(),
         }
     }
 }
@@ -254,5 +263,18 @@ fn gauge(status: &EndpointStatus) -> wire::EndpointGauge {
         opened: status.opened,
         opened_reason: status.opened_reason.clone(),
         share: status.share,
+        open_ms: status.open_ms,
+    }
+}
+
+fn limit(status: &ConcurrencyStatus) -> wire::ConcurrencyGauge {
+    let min_rtt = status.min_rtt.map_or(0, |rtt| rtt.as_micros());
+    wire::ConcurrencyGauge {
+        service: status.service.to_string(),
+        port: status.port.into(),
+        limit: status.limit,
+        in_flight: status.under_way,
+        queued: status.queued,
+        min_rtt_us: u32::try_from(min_rtt).unwrap_or(u32::MAX),
     }
 }

@@ -12,3 +12,4 @@ pub mod names;
 pub mod prometheus;
 pub mod repeats;
 pub mod report;
+mod told;

@@ -70,6 +70,7 @@ metrics! {
     PanicPicks = "pillion_balancer_panic_picks_total", Counter, ["target"], "Endpoints chosen whatever their breakers say, because too many of them are open.";
     BreakersSpared = "pillion_breaker_spared_total", Counter, ["target"], "Times that a breaker would have opened, but as many endpoints were left alone already as the policy allows.";
     Picks = "pillion_balancer_picks_total", Counter, ["target", "by", "zone"], "Endpoints chosen for a try of a request, or for a connection: by which algorithm, by its session, or by the address that the caller named; of the caller's own zone, an other one, or where one of both is unknown.";
+    RouteRequests = "pillion_route_requests_total", Counter, ["target", "route", "rule"], "Requests by the rule that they took: the route's namespace and name, the rule's name or else its place.";
     Mirrored = "pillion_mirrored_requests_total", Counter, ["target", "outcome"], "Copies of requests by what became of them: answered, failed (by 5xx), refused (nobody to send it to), timeout, truncated (the mirror did not keep up with the body, or the caller broke off), overloaded (too many under way).";
     Endpoints = "pillion_endpoints", Gauge, ["target", "state"], "Endpoints of a service in use here: ready, unready, or with an open breaker.";
     RateLimitRequests = "pillion_rate_limit_requests_total", Counter, ["service", "limit", "client", "result"], "Requests that a rate limit of this workload was for, by client and result: admitted or limited.";
@@ -87,6 +88,7 @@ metrics! {
     ControlPlaneUpdates = "pillion_control_plane_updates_total", Counter, ["kind", "result"], "Updates received: applied or refused.";
     ClockSkew = "pillion_clock_skew_seconds", Gauge, [], "The control plane's clock minus this host's.";
     Subscriptions = "pillion_subscriptions", Gauge, [], "Services that this sidecar follows.";
+    HealthChecks = "pillion_health_checks_total", Counter, ["service", "result"], "Checks of the application by what came of them: passed or failed; of the service whose policy asks for them, empty where it is the settings.";
     AppHealthy = "pillion_application_ready", Gauge, [], "1 while the application passes its health check.";
     Redirected = "pillion_redirected", Gauge, [], "1 while what the workload sends is redirected to this sidecar, and the sidecar's own connections are not; absent where the settings do not ask for it.";
     DnsQueries = "pillion_dns_queries_total", Counter, ["outcome"], "Questions to mesh DNS by what came of them: mesh, no-such-name, forwarded, failed, malformed, overload.";

@@ -5,9 +5,12 @@ use std::{sync::Mutex, time::Duration};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
-use pillion_api::latency;
+use pillion_api::{latency, wire::PolicyCount};
 
-use super::names::{Kind, Metric};
+use super::{
+    names::{Kind, Metric},
+    told::Told,
+};
 
 /// A series that nothing has changed for so long is no longer shown: its workload or caller is gone.
 pub(super) const IDLE_SERIES: Duration = Duration::from_secs(900);
@@ -17,6 +20,7 @@ pub(super) const IDLE_SERIES: Duration = Duration::from_secs(900);
 pub struct Registry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    told: Told,
     /// Serialises rendering with the upkeep that it implies.
     rendering: Mutex<()>,
 }
@@ -47,13 +51,33 @@ impl Registry {
             }
         }
         let handle = recorder.handle();
-        Self { recorder, handle, rendering: Mutex::default() }
+        Self { recorder, handle, told: Told::default(), rendering: Mutex::default() }
     }
 
     /// A counter's series; values for the metric's labels in their order.
     pub fn counter(&self, metric: Metric, values: &[&str]) -> Counter {
         debug_assert_eq!(metric.kind(), Kind::Counter);
-        self.recorder.register_counter(&key(metric, values), &METADATA)
+        if !Told::includes(metric) {
+            return self.recorder.register_counter(&key(metric, values), &METADATA);
+        }
+        let (counter, new) = self.told.counter(metric, values);
+        if new {
+            // It is shown as zero from now on.
+            let _ = self.recorder.register_counter(&key(metric, values), &METADATA);
+        }
+        counter
+    }
+
+    /// What policies have done since this was asked last, for the control plane.
+    pub(super) fn take_told(&self) -> Vec<PolicyCount> {
+        self.empty();
+        self.told.take()
+    }
+
+    fn empty(&self) {
+        self.told.empty(|metric, values, count| {
+            self.recorder.register_counter(&key(metric, values), &METADATA).increment(count);
+        });
     }
 
     /// A gauge's series.
@@ -71,12 +95,14 @@ impl Registry {
     /// The whole registry in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let _one_at_a_time = self.rendering.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.empty();
         self.handle.run_upkeep();
         self.handle.render()
     }
 
     /// Moves recorded durations into their buckets, so that they do not pile up between scrapes.
     pub fn upkeep(&self) {
+        self.empty();
         self.handle.run_upkeep();
     }
 }

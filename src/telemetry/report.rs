@@ -1,6 +1,8 @@
 //! What one worker tells the main thread when asked.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use pillion_api::name::ServiceName;
 
 use super::edge::EdgeDelta;
 
@@ -30,6 +32,23 @@ pub struct BudgetStatus {
     pub retries: Option<u64>,
     /// Beside one that is slow.
     pub hedges: Option<u64>,
+}
+
+/// How many requests the workload works on at a time, for one port.
+#[derive(Debug, Clone)]
+pub struct ConcurrencyStatus {
+    /// The workload's own.
+    pub service: ServiceName,
+    /// Of the application.
+    pub port: u16,
+    /// Requests that may be under way.
+    pub limit: u32,
+    /// Those that are.
+    pub under_way: u32,
+    /// Those that wait.
+    pub queued: u32,
+    /// The best latency, where one is measured.
+    pub min_rtt: Option<Duration>,
 }
 
 /// How a worker sees one endpoint.

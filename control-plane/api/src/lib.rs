@@ -1,12 +1,13 @@
 //! The protocol between pillion's control plane and its sidecars, and the policy model with its pure decisions.
 //!
 //! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`route`], [`retry`],
-//! [`filter`] and [`hash`] (what a sidecar decides from it), [`latency`] and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
+//! [`filter`], [`ejection`], [`own`] and [`hash`] (what a sidecar decides from it), [`latency`] and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
 //! (messages as bytes), [`lines`] (log lines, which both write alike).
 //! Both sides use the same decisions, so that the control plane can explain exactly what a sidecar will do.
 
 pub mod codec;
 pub mod digest;
+pub mod ejection;
 pub mod filter;
 pub mod hash;
 pub mod latency;
@@ -14,6 +15,7 @@ pub mod lines;
 pub mod model;
 pub mod name;
 pub mod network;
+pub mod own;
 pub mod retry;
 pub mod route;
 

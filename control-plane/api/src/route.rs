@@ -96,6 +96,11 @@ pub fn fits(matches: &RouteMatch, head: RequestHead<'_>) -> bool {
     mismatch(matches, head).is_none()
 }
 
+/// Whether any of them fits; without any, every request does.
+pub fn fits_any(matches: &[RouteMatch], head: RequestHead<'_>) -> bool {
+    matches.is_empty() || matches.iter().any(|one| fits(one, head))
+}
+
 /// The first of a match's conditions that does not hold.
 fn mismatch<'a>(matches: &'a RouteMatch, head: RequestHead<'_>) -> Option<Miss<'a>> {
     let RouteMatch { path, method, headers, query } = matches;

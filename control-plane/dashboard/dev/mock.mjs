@@ -1,6 +1,6 @@
 // A mesh to develop the dashboard against: serves dist/ and a scripted order path whose payments-3 comes and goes.
 // For development only; the product's tests run against a real mesh.
-//   node dev/mock.mjs [--port 15080] [--empty] [--plaintext]
+//   node dev/mock.mjs [--port 15080] [--empty] [--plaintext] [--faults]
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
@@ -67,6 +67,69 @@ function services(seconds) {
   }));
 }
 
+/** Faults that are injected, with --faults. */
+function faults() {
+  if (!option("faults")) return [];
+  return [{
+    service: "catalog.demo", policy: "demo/catalog", name: "slow", untilMs: Date.now() + 8 * 60_000, delayMs: 200, delayPercent: 10, abortStatus: 503,
+    abortPercent: 5, callers: ["web.demo"], matches: false,
+  }];
+}
+
+/** What the policies of a service did in `minutes`: payments-v1 has all of them. */
+function activity(short, minutes) {
+  const many = (perMinute) => Math.round(perMinute * minutes);
+  const usual = { seconds: minutes * 60, retryBudgetPercent: 20, hedgeBudgetPercent: null };
+  if (short === "catalog" && option("faults")) return { ...usual, faultsDelayed: { slow: many(240) }, faultsAborted: { slow: many(120) } };
+  if (!short.startsWith("payments")) return usual;
+  const repeats = { retries: many(62), recovered: many(58), retriesOverBudget: many(1) };
+  if (short === "payments") return { ...usual, ...repeats };
+  if (short === "payments-v2") return { ...usual, mirrored: { answered: many(110), timeout: many(2) } };
+  return {
+    ...usual, ...repeats, hedgeBudgetPercent: 10, hedges: many(9), hedgesWon: many(4), panicPicks: many(2),
+    fallbacksServed: { "breakers-open": many(3), "no-ready-endpoints": many(1) }, fallbacksFailed: { "breakers-open": 1 },
+    rateAdmitted: { all: many(1080), expensive: many(40) }, rateLimited: { expensive: many(6) },
+    limitedClients: [{ client: "spiffe://mesh.local/ns/demo/sa/cart", limited: many(6) }], shed: { low: many(2) },
+    concurrency: [1, 2, 3].map((index) => ({ workload: `payments-${index}`, port: 8080, limit: 18 + index, inFlight: 2 + index, queued: index === 3 ? 2 : 0, minRttMs: 3.1 })),
+  };
+}
+
+/** Some of the many values, as the control plane makes them from the schema. */
+function policy(short, name) {
+  const written = short === "payments-v1";
+  const source = written ? "TrafficPolicy demo/payments-v1" : null;
+  const field = (field, value, from, about) => ({ field, value, source: written && from ? source : "default", about });
+  const unset = (section) => (written ? [] : [field(section, "none", false, "Off unless it is written.")]);
+  return {
+    service: name, source,
+    fields: [
+      ...unset("retry"), ...unset("hedge"), ...unset("fallback"), ...unset("rateLimits"), ...unset("concurrency"),
+      field("circuitBreaker.consecutiveFailures", written ? "3" : "7", true, "Opens after so many failures in a row."),
+      field("circuitBreaker.panicPercent", "50", false, "With more of the endpoints open than this, breakers are ignored."),
+      ...(written
+        ? [
+            field("retry.attempts", "2", true, "Attempts after the first, 1 to 10."), field("hedge.after", "50ms", true, "How long to wait for the first."),
+            field("fallback.response.status", "200", true, "To HTTP."), field("concurrency.adaptive", "true", true, "Found by the latency."),
+            field("rateLimits", '[{"name":"all","total":{"requests":100,"per":"1s"}},{"name":"expensive","perClient":{"requests":1,"per":"1s"}}]', true, "How many requests a workload takes in a time."),
+          ]
+        : []),
+      field("connections.maxRequests", "1024", false, "Requests under way."),
+      field("timeouts.request", "none", false, "For the whole request, all attempts together."),
+    ],
+  };
+}
+
+const PAYMENTS_ROUTES = [
+  {
+    route: "demo/payments", rule: "refunds", conditions: ["path begins with /refunds"], effects: ["a copy of 10 % goes to payments-v2.demo:80"],
+    backends: [{ service: "payments-v1.demo", port: 80, sharePercent: 100 }],
+  },
+  {
+    route: "demo/payments", rule: "1", conditions: [], effects: [],
+    backends: [{ service: "payments-v1.demo", port: 80, sharePercent: 90 }, { service: "payments-v2.demo", port: 80, sharePercent: 10 }],
+  },
+];
+
 function events(seconds) {
   const list = [];
   const add = (at, kind, about, text) => list.push({ id: list.length + 1, timeMs: startedMs + at * 1000, kind, ...about, text });
@@ -92,6 +155,7 @@ function mesh() {
   return {
     serverTimeMs, startedMs, version: "0.1.0", trustDomain: "mesh.local", window: { seconds: 10 },
     services: empty ? [] : services(seconds), edges: empty ? [] : edges(seconds), events: empty ? [] : events(seconds),
+    faults: empty ? [] : faults(),
   };
 }
 
@@ -113,10 +177,10 @@ function detail(name, minutes) {
     const bad = workload === "payments-3";
     return {
       uid: `${workload}-6f2c9e`, workload, address: `127.0.0.1:${41000 + seed}`, ready: true, reason: null,
-      spiffeId: `spiffe://mesh.local/ns/demo/sa/${short}`, zone: null,
+      spiffeId: `spiffe://mesh.local/ns/demo/sa/${short}`, zone: seed % 2 ? "a" : "b", weight: 100,
       ...figures(now, seed, bad && breaker === "open" ? 0 : busy / service.instances, bad && phase(now).failing ? 0.41 : 1, bad ? 61 : 3.4, bad ? 240 : 14),
       breakers: [...new Set(callers.map((row) => row.from))].map((from) => ({
-        from, workload: `${from.split(".")[0]}-1`, service: short === "payments" ? "payments-v1.demo" : name, state: bad ? breaker : "closed", inFlight: bad ? 0 : 1, latencyMs: bad ? 182.5 : 3.2,
+        from, workload: `${from.split(".")[0]}-1`, service: short === "payments" ? "payments-v1.demo" : name, state: bad ? breaker : "closed", inFlight: bad ? 0 : 1, share: bad && breaker === "open" ? 0 : 1 / service.instances, openMs: bad && breaker === "open" ? 1850 : 0, latencyMs: bad ? 182.5 : 3.2,
         opened: bad ? 4 : 0, openedReason: bad ? "5 failures in a row" : "",
       })),
     };
@@ -133,7 +197,8 @@ function detail(name, minutes) {
     },
     endpoints: Array.from({ length: service.instances }, (_, index) =>
       endpoint(short === "payments-v2" ? `payments-v2-${index + 1}` : short === "payments-v1" ? `payments-${index + 1}` : short === "payments" && index === 3 ? "payments-v2-1" : `${short}-${index + 1}`, index + 1)),
-    callers, callees: rows.filter((row) => row.from === name),
+    activity: activity(short, minutes), policy: service.kind === "workload" ? null : policy(short, name), routes: short === "payments" ? PAYMENTS_ROUTES : [],
+    callers: callers.map((row) => (row.to === "payments.demo" ? { ...row, repeats: { retries: 312, recovered: 290, hedges: 44, hedgesWon: 20 } } : row)), callees: rows.filter((row) => row.from === name),
     policies: short === "payments" ? [{ kind: "HTTPRoute", namespace: "demo", name: "payments" }] : short === "payments-v1" ? [{ kind: "TrafficPolicy", namespace: "demo", name: "payments-v1" }] : [],
     backends: short === "payments" ? [
       { service: "payments-v1.demo", weightPercent: 90, sharePercent: 89.6 }, { service: "payments-v2.demo", weightPercent: 10, sharePercent: 10.4 },

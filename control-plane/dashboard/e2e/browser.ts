@@ -1,5 +1,5 @@
 // A headless Chromium with a profile of its own that asks nobody outside for anything.
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BrowserContext, type Page, chromium } from "playwright-core";
@@ -17,6 +17,19 @@ export async function dashboardUrl(): Promise<string> {
     throw new Error(`No mesh answers at PILLION_DASHBOARD_URL=${url}: ${String(cause)}`, { cause });
   }
   return withSlash(url);
+}
+
+/** Applies a TrafficPolicy of the demo's namespace, or deletes it where there is no `spec`. */
+export async function trafficPolicy(url: string, name: string, spec: object | null): Promise<void> {
+  const file = process.env["PILLION_TOKEN_FILE"];
+  if (!file) throw new Error("PILLION_TOKEN_FILE is not set: the file with the token that may change things; `deploy/setup/with-demo` sets it.");
+  const headers = { authorization: `Bearer ${readFileSync(file, "utf8").trim()}`, "content-type": "application/json" };
+  const signal = AbortSignal.timeout(10_000);
+  const document = { apiVersion: "pillion.dev/v1alpha1", kind: "TrafficPolicy", metadata: { name, namespace: "demo" }, spec };
+  const answer = await (spec === null
+    ? fetch(new URL(`v1/namespaces/demo/trafficpolicies/${name}`, url), { method: "DELETE", headers, signal })
+    : fetch(new URL("v1/apply", url), { method: "POST", headers, signal, body: JSON.stringify(document) }));
+  if (!answer.ok) throw new Error(`TrafficPolicy ${name}: ${answer.status} ${await answer.text()}`);
 }
 
 function withSlash(url: string): string {

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import type { Page } from "playwright-core";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { relay } from "./relay";
-import { type Look, type Visit, dashboardUrl, visit } from "./browser";
+import { type Look, type Visit, dashboardUrl, trafficPolicy, visit } from "./browser";
 
 const SERVICES = ["traffic", "web", "catalog", "cart", "payments", "payments-v1", "payments-v2"];
 const CALLS = ["traffic→web", "web→catalog", "web→cart", "cart→payments"].map(full);
@@ -176,6 +176,68 @@ describe("a service's page", () => {
     const { page } = await look("#/services/demo/no-such-service");
     await page.getByText("The mesh knows no no-such-service.demo").waitFor();
     expect(await page.locator("main").innerText()).toContain("pillion apply -f");
+  });
+});
+
+describe("a policy", () => {
+  const apply = (service: string, spec: object | null) =>
+    trafficPolicy(url, `${service}-e2e`, spec && { targetRefs: [{ group: "", kind: "Service", name: service }], ...spec });
+  const POLICY_MS = 20_000;
+
+  test("says on the service's page what it does, in figures", async () => {
+    await apply("web", {
+      rateLimits: [{ name: "plenty", total: { requests: 100_000 } }],
+      concurrency: { type: "fixed", limit: 50 },
+      // Of one endpoint, for which there is no other.
+      hedge: { after: "1ms", budget: { percent: 1, minPerSecond: 0 } },
+    });
+    try {
+      const { page, errors } = await look("#/services/demo/web?minutes=1");
+      const card = (name: string) => page.locator(`.activity [data-policy="${name}"]`);
+      const figure = (name: string, label: string) => card(name).locator(".counts div", { hasText: label }).locator("dd");
+      await card("hedge").waitFor({ timeout: POLICY_MS });
+      const cards = () => page.locator(".activity [data-policy]").evaluateAll((all) => all.map((one) => one.getAttribute("data-policy")));
+      const before = await cards();
+      expect(before).toEqual(["retry", "hedge", "circuitBreaker", "rateLimits", "concurrency"]);
+      for (const [name, label] of [["hedge", "over budget"], ["rateLimits", "admitted"]] as const) {
+        await expect.poll(async () => leading(await figure(name, label).innerText()), { timeout: POLICY_MS, message: `${name}: ${label}` }).toBeGreaterThan(0);
+      }
+      expect(await cards(), "figures bring nothing").toEqual(before);
+      expect(await card("retry").innerText()).toMatch(/20 % budget[\s\S]*retries[\s\S]*recovered[\s\S]*over budget/);
+      await expect.poll(() => card("concurrency").innerText(), { timeout: POLICY_MS }).toMatch(/fixed at 50[\s\S]*web-1\s+\d+ of 50/);
+      expect(await card("rateLimits").innerText()).toMatch(/plenty\s+\d+ admitted, 0 limited/);
+      expect(await page.locator('section[aria-labelledby="from-title"] .repeated').first().innerText()).toMatch(/\d+ hedges? over budget/);
+      expect(await page.locator('tr[data-workload="web-1"]').innerText()).toMatch(/share \d+[\s\S]*100 %/);
+      expect(errors).toEqual([]);
+    } finally {
+      await apply("web", null);
+    }
+  });
+
+  test("that injects faults is told loudly while it does: in words, and at the service's place on map and table", async () => {
+    const { page } = await look();
+    const marked = page.locator('.node a[data-node="catalog.demo"] .fault-mark');
+    await page.locator(".node a").first().waitFor();
+    expect(await page.locator(".fault-mark").count()).toBe(0);
+    const places = () => page.locator(".node").evaluateAll((nodes) => nodes.map((node) => (node as HTMLElement).style.transform));
+    const before = await places();
+    await apply("catalog", { faults: [{ name: "drill", delay: { duration: "1ms", percent: 50 }, for: "5m" }] });
+    try {
+      await marked.waitFor({ timeout: POLICY_MS });
+      expect(await marked.innerText()).toBe("faults injected");
+      expect(await places(), "a mark moves nothing").toEqual(before);
+      expect(await page.locator(".faults").innerText()).toMatch(/on purpose[\s\S]*catalog: 50 % delayed by 1.0 ms; ends in \d/);
+      await page.goto(`${url}#/?view=table`);
+      await page.locator('tr[data-service="catalog.demo"] .fault-mark').waitFor();
+      await page.goto(`${url}#/services/demo/catalog?minutes=1`);
+      const delayed = page.locator('.activity [data-policy="faults"] .by', { hasText: /drill\s*\d+ delayed/ });
+      await delayed.waitFor({ timeout: POLICY_MS });
+    } finally {
+      await apply("catalog", null);
+    }
+    await page.goto(url);
+    await page.locator(".node a").first().waitFor();
+    await expect.poll(() => page.locator(".fault-mark, .faults").count(), { timeout: POLICY_MS }).toBe(0);
   });
 });
 

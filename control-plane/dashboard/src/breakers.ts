@@ -13,6 +13,9 @@ export interface BreakerGroup {
   latencyMs: number | null;
   opened: number;
   openedReason: string;
+  /** The largest share and the longest time of theirs. */
+  share: number;
+  openMs: number;
 }
 
 const URGENCY: Record<BreakerState, number> = { open: 0, "half-open": 1, closed: 2 };
@@ -32,11 +35,15 @@ export function groupBreakers(breakers: readonly Breaker[]): BreakerGroup[] {
       latencyMs: null,
       opened: 0,
       openedReason: "",
+      share: 0,
+      openMs: 0,
     };
     group.workloads.push(breaker.workload);
     group.inFlight += breaker.inFlight;
     // An estimate of zero is one that was never made.
     if (breaker.latencyMs) group.latencyMs = Math.max(group.latencyMs ?? 0, breaker.latencyMs);
+    group.share = Math.max(group.share, breaker.share);
+    group.openMs = Math.max(group.openMs, breaker.openMs);
     group.opened += breaker.opened;
     group.openedReason ||= breaker.openedReason ?? "";
     groups.set(key, group);

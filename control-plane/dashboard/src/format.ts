@@ -18,6 +18,11 @@ function trimmed(value: number): string {
   return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
 }
 
+/** How many: all digits while there are few. */
+export function quantity(many: number): string {
+  return many < 10_000 ? Math.round(many).toString() : shortNumber(many);
+}
+
 /** Requests per second. Something rarer than one in two hundred seconds is still not nothing. */
 export function rate(rps: number | null | undefined): string {
   if (rps == null || !Number.isFinite(rps)) return `${NOTHING} rps`;

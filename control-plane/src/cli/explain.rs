@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Client, Failure, get::LiveOutput, print, table};
 use crate::explain::{
-    BackendView, DEFAULT, Decided, ExplainRequest, Explanation, HeaderField, PolicyView, RuleView,
+    BackendView, CaveatView, DEFAULT, Decided, ExplainRequest, Explanation, HeaderField, PolicyView, RuleView,
 };
 
 /// Tell what becomes of a request, and why, by the code that sidecars run.
@@ -136,6 +136,10 @@ fn render(explanation: &Explanation, all: bool) -> String {
     };
     writeln!(steps.text, "\n{}{reasons}: {}", verdict.outcome.to_uppercase(), verdict.text)
         .expect("a String takes what is written");
+    for CaveatView { reason, text, .. } in &verdict.caveats {
+        let reason = if reason.is_empty() { String::new() } else { format!(" [{reason}]") };
+        writeln!(steps.text, "but{reason}: {text}").expect("a String takes what is written");
+    }
     for note in notes {
         writeln!(steps.text, "note: {note}").expect("a String takes what is written");
     }

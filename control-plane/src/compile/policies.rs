@@ -3,7 +3,7 @@
 use pillion_api::wire;
 
 use crate::resource::{
-    duration::wire_ms,
+    duration::{given_ms, wire_ms},
     policy::{
         Budget, Fallback, HashOn, HealthCheck, Hedge, LoadBalancer, Retry, faults, rate,
         request_limits::RequestLimits,
@@ -116,7 +116,7 @@ fn retry(retry: &Retry) -> wire::RetryPolicy {
         codes: retry.codes.clone(),
         backoff_base_ms: wire_ms(backoff.base.as_ref()),
         backoff_max_ms: wire_ms(backoff.max.as_ref()),
-        max_retry_after_ms: retry.max_retry_after.as_ref().map(|text| wire_ms(Some(text))),
+        max_retry_after_ms: given_ms(retry.max_retry_after.as_ref()),
         non_idempotent: retry.non_idempotent.unwrap_or(false),
         budget: retry.budget.as_ref().map(budget),
         max_body_bytes: retry.max_body_bytes,
@@ -186,6 +186,6 @@ fn hash_on(key: &HashOn) -> wire::HashOn {
     wire::HashOn {
         kind: kind.into(),
         name: key.name.clone().unwrap_or_default(),
-        ttl_ms: key.ttl.as_ref().map(|ttl| wire_ms(Some(ttl))),
+        ttl_ms: given_ms(key.ttl.as_ref()),
     }
 }

@@ -67,7 +67,7 @@ type Written = (&'static str, &'static str, &'static str);
 fn precedence_is_that_of_the_gateway_api() {
     let old = "2026-01-01T00:00:00Z";
     let new = "2026-02-01T00:00:00Z";
-    let cases: [(Written, Written, &str); 10] = [
+    let cases: [(Written, Written, &str); 12] = [
         (
             ("z", new, "{path: {type: Exact, value: /a}}"),
             ("a", old, "{path: {value: /a/longer}, method: GET}"),
@@ -79,9 +79,19 @@ fn precedence_is_that_of_the_gateway_api() {
             "longest prefix",
         ),
         (
-            ("z", new, "{path: {value: /}}"),
-            ("a", old, "{path: {type: RegularExpression, value: /a.+}}"),
-            "regex last",
+            ("z", new, "{path: {type: RegularExpression, value: '/v[0-9]+'}}"),
+            ("a", old, "{path: {value: /v1}, method: GET}"),
+            "a regular expression before prefixes",
+        ),
+        (
+            ("z", new, "{path: {type: RegularExpression, value: '/v[0-9]+'}}"),
+            ("a", old, "{}"),
+            "a regular expression before what fits everything",
+        ),
+        (
+            ("z", new, "{path: {type: Exact, value: /v1}}"),
+            ("a", old, "{path: {type: RegularExpression, value: '/v[0-9]+'}, method: GET}"),
+            "an exact path before regular expressions",
         ),
         (
             ("z", new, "{method: GET}"),
@@ -215,7 +225,9 @@ fn consumers_go_first_and_grpc_takes_its_port() {
         faults,
         [
             "HTTPRoute demo/loser: spec.parentRefs[0]: is not used: GRPCRoute demo/grpc is for the same port of Service demo/web, \
-          and a GRPCRoute goes before an HTTPRoute"
+          and a GRPCRoute goes before an HTTPRoute",
+            "HTTPRoute demo/producer: spec.parentRefs[0]: not for port 80 of Service demo/web, which GRPCRoute demo/grpc has: a \
+          GRPCRoute goes before an HTTPRoute"
         ]
     );
 }
@@ -271,7 +283,7 @@ fn a_rule_carries_its_consequences() {
         [("v1.demo", 80, 0), ("gone.demo", 81, 1)],
         "weight 0 and a missing backend are kept"
     );
-    assert_eq!((rule.request_timeout_ms, rule.backend_request_timeout_ms), (2000, 500));
+    assert_eq!((rule.request_timeout_ms, rule.backend_request_timeout_ms), (Some(2000), Some(500)));
     let headers = rule.request_headers.unwrap();
     assert_eq!((headers.set[0].name.as_str(), headers.remove), ("x-a", vec!["x-c".to_owned()]));
     assert_eq!(rule.response_headers, None);
@@ -281,6 +293,17 @@ fn a_rule_carries_its_consequences() {
         (session.name.as_str(), session.idle_timeout_ms, session.permanent),
         ("mesh-session", 60_000, false)
     );
+}
+
+#[test]
+fn a_rule_that_lifts_a_limit_is_not_one_that_says_nothing() {
+    let rules = "[{timeouts: {request: 0s}}, {timeouts: {backendRequest: 0s}}, {}]";
+    let (compiled, _) =
+        compile(&documents(&(service("web", "[{port: 80}]", "{}") + &route("r", "", rules))), &[]);
+    let limits: Vec<_> = (config(&compiled, "web.demo").routes.into_iter())
+        .map(|rule| (rule.request_timeout_ms, rule.backend_request_timeout_ms))
+        .collect();
+    assert_eq!(limits, [(Some(0), None), (None, Some(0)), (None, None)]);
 }
 
 #[test]

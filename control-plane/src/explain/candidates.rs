@@ -1,12 +1,13 @@
 //! Who may get a request that is for one backend, as each caller's sidecar sees them.
 
 use pillion_api::{
+    ejection,
     model::{self, FallbackTo, On},
     wire::{self, EndpointGauge, endpoint_gauge::Breaker},
 };
 
 use super::{
-    sidecar,
+    caveats, sidecar,
     view::{CandidateView, SightView},
 };
 use crate::{history, registry::Member};
@@ -18,6 +19,9 @@ pub(super) const DEPENDS: &str = "depends";
 
 /// The service's fallback takes over.
 pub(super) const FALLBACK: &str = "fallback";
+
+/// There is no such service or port.
+pub(super) const NO_BACKEND: &str = "no-backend";
 
 /// Those whose sidecars decide.
 pub(super) struct Callers<'a> {
@@ -73,11 +77,11 @@ fn by_itself(
     let name = &backend.service;
     let Some((service, endpoints)) = found else {
         let text = format!("refused with 500: {name}, named by route {route}, does not exist");
-        return ("no-backend", text, Vec::new());
+        return (NO_BACKEND, text, Vec::new());
     };
     if service.port(backend.port).is_none() {
         let text = format!("refused with 500: {name}, named by route {route}, has no port {}", backend.port);
-        return ("no-backend", text, Vec::new());
+        return (NO_BACKEND, text, Vec::new());
     }
     if let Some(host) = &service.external {
         let text = format!("sent to {host}:{}, looked up by the caller's sidecar", backend.port);
@@ -125,13 +129,11 @@ fn by_itself(
 fn all_broken(candidates: &[CandidateView], caller: &str, policy: &model::TrafficPolicy) -> bool {
     let Some(breaker) = &policy.breaker else { return false };
     let ready: Vec<&CandidateView> = candidates.iter().filter(|endpoint| endpoint.ready).collect();
-    let state = |endpoint: &CandidateView, wanted: &dyn Fn(&str) -> bool| {
-        endpoint.seen_by.iter().any(|sight| sight.workload == caller && wanted(&sight.breaker))
+    let open = |endpoint: &&CandidateView| {
+        endpoint.seen_by.iter().any(|sight| sight.workload == caller && sight.breaker == "open")
     };
-    let broken = ready.iter().filter(|endpoint| state(endpoint, &|it| it != "closed")).count();
-    // With too few left, sidecars ignore breakers.
-    let panic = ((ready.len() - broken) as f64) < breaker.panic_share * ready.len() as f64;
-    !panic && ready.iter().all(|endpoint| state(endpoint, &|it| it == "open"))
+    let broken = caveats::broken(candidates, caller);
+    !ejection::panics(breaker, ready.len(), broken) && ready.iter().all(open)
 }
 
 fn candidate(service: &str, endpoint: &wire::Endpoint, callers: &Callers<'_>) -> CandidateView {

@@ -3,11 +3,14 @@
 //! It looks at everything once and may be slow: nothing of it is on the way of a request or of an update.
 
 mod candidates;
+mod caveats;
 mod meaning;
 mod policy;
 mod request;
 mod view;
 mod words;
+
+use std::time::SystemTime;
 
 use pillion_api::{
     model::{self, InboundMode, MeshSettings, RouteRule},
@@ -17,7 +20,11 @@ use pillion_api::{
 };
 use prost::Message;
 
-use self::{candidates::Callers, request::Asked};
+use self::{
+    candidates::Callers,
+    caveats::{Circumstances, Client},
+    request::Asked,
+};
 pub use self::{
     policy::{DEFAULT, policy},
     view::*,
@@ -25,7 +32,7 @@ pub use self::{
 };
 use crate::{
     history::{self, History},
-    publish::Publisher,
+    publish::{Memberships, Publisher},
     registry::{Member, Registry},
     resource::{Documents, Fault},
 };
@@ -41,6 +48,8 @@ pub struct Sources<'a> {
     pub history: &'a History,
     /// What people wrote, and the revision of it.
     pub documents: (u64, &'a Documents),
+    /// The wall clock: faults are over some time.
+    pub now: SystemTime,
 }
 
 /// Why there is no explanation.
@@ -93,13 +102,38 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         considered(&service, meant.port.port, from.namespace(), head)
     };
     let read = |name: &ServiceName| sources.publisher.service(name.as_str()).and_then(|it| decode(&it));
-    let (backends, taking) = sources.history.read(|history| {
+    let memberships = sources.publisher.memberships();
+    let clients: Vec<Client> = callers.iter().map(|member| client(member, &memberships)).collect();
+    let (mut backends, taking) = sources.history.read(|history| {
+        notes.extend(caveats::not_http(
+            &service,
+            &meant.port,
+            from.namespace(),
+            &clients,
+            history,
+            sources.now,
+        ));
         let callers = Callers { members: &callers, history };
         backends(&service, meant.port.port, meant.uid.as_deref(), decision, &callers, &read)
     });
-    let mut policies = vec![policy(service.name.as_str(), &service.policy.source, sources.documents.1)];
+    let circumstances = Circumstances { head, opaque, now: sources.now, clients: &clients };
+    let timeout = match decision {
+        Decision::Rule(rule) => rule.request_timeout.or(service.policy.request_timeout),
+        Decision::Direct | Decision::NoMatch => service.policy.request_timeout,
+    };
+    let own = |uid: &str| {
+        let names = memberships.get(uid).map(|names| &**names).unwrap_or_default();
+        names.iter().filter_map(|name| Some(read(&name.parse().ok()?)?.0)).collect::<Vec<_>>()
+    };
+    let redirected = redirect(decision).is_some();
+    let caveats = match redirected {
+        true => Vec::new(),
+        false => circumstances.come_between(&service, &mut backends, &taking, named, timeout, &own),
+    };
+    let verdict = Verdict { caveats, ..verdict(&service, decision, &backends) };
+    let mut policies = vec![policy(service.name.as_str(), &service.policy, sources.documents.1)];
     for other in taking.iter().filter(|other| other.name != service.name) {
-        policies.push(policy(other.name.as_str(), &other.policy.source, sources.documents.1));
+        policies.push(policy(other.name.as_str(), &other.policy, sources.documents.1));
     }
     let compiled = sources.publisher.last().revision;
     if sources.documents.0 > compiled {
@@ -127,7 +161,7 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
     Ok(Explanation {
         request: asked.view(),
         source,
-        verdict: verdict(&service, decision, &backends),
+        verdict,
         decision: decided(&service, decision, named, opaque),
         target: TargetView {
             meaning: meant.text,
@@ -273,7 +307,13 @@ fn backends(
             share_percent: (share * 100.0).round() / 100.0,
             outcome: outcome.to_owned(),
             text,
-            effects: Vec::new(),
+            effects: (backend.filters.iter())
+                .flat_map(|filters| {
+                    let mut changed = words::changes(&filters.request_headers, "request");
+                    changed.extend(words::changes(&filters.response_headers, "response"));
+                    changed
+                })
+                .collect(),
             endpoints,
         });
         if let Some((found, _)) = found
@@ -285,21 +325,36 @@ fn backends(
     (views, services)
 }
 
+/// Who calls, as the callee's sidecar and policies know it.
+fn client(member: &Member, memberships: &Memberships) -> Client {
+    let service = memberships.get(member.uid()).and_then(|services| services.first());
+    Client {
+        workload: member.name().to_owned(),
+        source: match service {
+            Some(service) => service.to_string(),
+            None => format!("{}.{}", member.name(), member.workload.namespace),
+        },
+        identity: member.workload.spiffe_id.parse().ok(),
+    }
+}
+
+fn refused(reason: &str, text: String) -> Verdict {
+    Verdict { outcome: "refused".to_owned(), reasons: vec![reason.to_owned()], text, caveats: Vec::new() }
+}
+
+fn redirect(decision: Decision<'_>) -> Option<&model::Redirect> {
+    let Decision::Rule(rule) = decision else { return None };
+    rule.filters.as_deref()?.redirect.as_ref()
+}
+
 fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[BackendView]) -> Verdict {
-    let refused = |reason: &str, text: String| Verdict {
-        outcome: "refused".to_owned(),
-        reasons: vec![reason.to_owned()],
-        text,
-    };
     if matches!(decision, Decision::NoMatch) {
         let text = format!("refused with 404: no rule of {} fits the request", service.name);
         return refused("route-not-matched", text);
     }
-    if let Decision::Rule(rule) = decision
-        && let Some(redirect) = rule.filters.as_deref().and_then(|filters| filters.redirect.as_ref())
-    {
+    if let Some(redirect) = redirect(decision) {
         let text = format!("answered by the caller's sidecar: a redirect, {}", redirect.status);
-        return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text };
+        return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text, caveats: Vec::new() };
     }
     let weighted: Vec<&BackendView> = backends.iter().filter(|backend| backend.weight > 0).collect();
     let Some(first) = weighted.first() else {
@@ -327,7 +382,7 @@ fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[Backend
     if outcome == "depends" && reasons.is_empty() {
         reasons.push("breakers-open".to_owned());
     }
-    Verdict { outcome: outcome.to_owned(), reasons, text }
+    Verdict { outcome: outcome.to_owned(), reasons, text, caveats: Vec::new() }
 }
 
 fn authorization(service: &model::Service, settings: &MeshSettings) -> String {

@@ -1,6 +1,7 @@
 //! Every value of a service's policy, and where it is from: made from the schema of `TrafficPolicy`, so that no field is
 //! forgotten.
 
+use pillion_api::model;
 use serde_json::Value;
 
 use super::view::{FieldView, PolicyView};
@@ -26,15 +27,31 @@ const UNLESS_WRITTEN: [&str; 13] = [
     "retry",
 ];
 
-/// The policy of a service. `source` is `<namespace>/<name>` of the `TrafficPolicy` that sidecars were told of; empty: none.
-pub fn policy(service: &str, source: &str, documents: &Documents) -> PolicyView {
+/// The policy of a service, as sidecars were told of it.
+pub fn policy(service: &str, told: &model::TrafficPolicy, documents: &Documents) -> PolicyView {
+    let source = told.source.as_str();
     let document = source
         .split_once('/')
         .and_then(|(namespace, name)| documents.get(&Key::new(Kind::TrafficPolicy, namespace, name)))
         .map(|document| document.to_value());
     let source = (!source.is_empty()).then(|| format!("{} {source}", Kind::TrafficPolicy.name()));
-    let fields = fields(document.as_ref().map(|it| &it["spec"]), source.as_deref().unwrap_or(DEFAULT));
+    let mut fields = fields(document.as_ref().map(|it| &it["spec"]), source.as_deref().unwrap_or(DEFAULT));
+    conditional(&mut fields, told);
     PolicyView { service: service.to_owned(), source, fields }
+}
+
+/// Defaults that depend on another value of the policy are what sidecars take.
+fn conditional(fields: &mut [FieldView], told: &model::TrafficPolicy) {
+    let Some(breaker) = &told.breaker else { return };
+    let percent = |share: f64| (share * 100.0).round().to_string();
+    let ejected = breaker.max_ejected_share.map_or("all but one".to_owned(), percent);
+    for (field, value) in [
+        ("circuitBreaker.panicPercent", percent(breaker.panic_share)),
+        ("circuitBreaker.maxEjectedPercent", ejected),
+    ] {
+        let row = fields.iter_mut().find(|row| row.field == field && row.source == DEFAULT);
+        row.into_iter().for_each(|row| row.value.clone_from(&value));
+    }
 }
 
 /// Every leaf of a policy's spec; the written ones are from `source`.
@@ -90,9 +107,15 @@ fn text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pillion_api::wire;
+    use prost::Message as _;
     use serde_json::json;
 
     use super::*;
+    use crate::{
+        compile::compile,
+        resource::{admit, text},
+    };
 
     #[test]
     fn every_field_of_the_schema_has_a_row_with_a_value() {
@@ -151,5 +174,124 @@ mod tests {
         assert_eq!(row("circuitBreaker.openTime.max"), ("1m", DEFAULT));
         assert_eq!(row("connections.maxRequests"), ("1024", DEFAULT));
         assert_eq!(row("timeouts.request"), ("none", DEFAULT));
+    }
+
+    /// The rows of a policy, and the same as sidecars read it.
+    fn told(spec: &str) -> (Vec<FieldView>, model::TrafficPolicy) {
+        let yaml = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: pay, namespace: demo}}, spec: {{ports: [{{port: 80}}]}}}}\n---\n\
+             {{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: pay, namespace: demo}}, spec: {{targetRefs: \
+             [{{group: '', kind: Service, name: pay}}], {spec}}}}}\n"
+        );
+        let mut documents = Documents::default();
+        for (index, written) in text::read(&yaml, text::Format::Yaml).expect("YAML").iter().enumerate() {
+            documents.insert(admit::admit(index, written, None).expect("a valid document"));
+        }
+        let (compiled, faults) = compile(&documents, &[]);
+        assert!(faults.is_empty(), "{faults:?}");
+        let config =
+            wire::ServiceConfig::decode(compiled["pay.demo"].config.bytes.clone()).expect("a message");
+        let told = model::Service::try_from(config).expect("a valid configuration").policy;
+        (policy("pay.demo", &told, &documents).fields, told)
+    }
+
+    /// What a row says beside what sidecars go by.
+    type Row = (&'static str, fn(&model::TrafficPolicy) -> String);
+
+    const ROWS: [Row; 31] = [
+        ("loadBalancer.decay", |it| time(it.load_balancer.decay)),
+        ("circuitBreaker.consecutiveFailures", |it| breaker(it).consecutive_failures.to_string()),
+        ("circuitBreaker.failureRatio.percent", |it| percent(breaker(it).failure_ratio)),
+        ("circuitBreaker.failureRatio.window", |it| time(breaker(it).window)),
+        ("circuitBreaker.failureRatio.minimumRequests", |it| breaker(it).minimum_requests.to_string()),
+        ("circuitBreaker.openTime.base", |it| time(breaker(it).base_open)),
+        ("circuitBreaker.openTime.max", |it| time(breaker(it).max_open)),
+        ("circuitBreaker.halfOpenRequests", |it| breaker(it).half_open_requests.to_string()),
+        ("circuitBreaker.panicPercent", |it| percent(breaker(it).panic_share)),
+        ("circuitBreaker.maxEjectedPercent", |it| {
+            breaker(it).max_ejected_share.map_or("all but one".to_owned(), percent)
+        }),
+        ("circuitBreaker.consecutiveConnectFailures", |it| {
+            breaker(it).consecutive_connect_failures.to_string()
+        }),
+        ("circuitBreaker.disabled", |it| it.breaker.is_none().to_string()),
+        ("connections.connectTimeout", |it| time(it.connect_timeout)),
+        ("connections.idleTimeout", |it| time(it.idle_timeout)),
+        ("connections.maxRequests", |it| it.max_requests.to_string()),
+        ("connections.maxPending", |it| it.max_pending.to_string()),
+        ("connections.maxConnections", |it| number(it.max_connections)),
+        ("connections.maxRequestsPerConnection", |it| number(it.max_requests_per_connection)),
+        ("connections.queueTimeout", |it| time(it.queue_timeout)),
+        ("timeouts.request", |it| it.request_timeout.map_or("none".to_owned(), time)),
+        ("timeouts.attempt", |it| it.attempt_timeout.map_or("none".to_owned(), time)),
+        ("timeouts.idle", |it| it.stream_idle_timeout.map_or("none".to_owned(), time)),
+        ("retry.attempts", |it| retry(it).attempts.to_string()),
+        ("retry.backoff.base", |it| time(retry(it).backoff)),
+        ("retry.backoff.max", |it| time(retry(it).max_backoff)),
+        ("retry.maxRetryAfter", |it| time(retry(it).max_retry_after)),
+        ("retry.nonIdempotent", |it| retry(it).non_idempotent.to_string()),
+        ("retry.maxBodyBytes", |it| retry(it).max_body.to_string()),
+        ("concurrency.limit", |it| concurrency(it).limit.to_string()),
+        ("concurrency.queue.maxRequests", |it| concurrency(it).max_queue.to_string()),
+        ("concurrency.queue.timeout", |it| time(concurrency(it).queue_timeout)),
+    ];
+
+    fn breaker(policy: &model::TrafficPolicy) -> model::CircuitBreaker {
+        policy.breaker.clone().unwrap_or_default()
+    }
+
+    fn retry(policy: &model::TrafficPolicy) -> model::Retry {
+        policy.retry.clone().unwrap_or_default()
+    }
+
+    fn concurrency(policy: &model::TrafficPolicy) -> model::Concurrency {
+        policy.concurrency.clone().unwrap_or_default()
+    }
+
+    fn time(duration: std::time::Duration) -> String {
+        humantime::format_duration(duration).to_string()
+    }
+
+    fn percent(share: f64) -> String {
+        (share * 100.0).round().to_string()
+    }
+
+    fn number(number: Option<u32>) -> String {
+        number.map_or("none".to_owned(), |number| number.to_string())
+    }
+
+    #[test]
+    fn each_row_is_what_sidecars_go_by() {
+        const WRITTEN: &str = "loadBalancer: {decay: 7s}, circuitBreaker: {consecutiveFailures: 3, failureRatio: {percent: 20, window: 6s, \
+                               minimumRequests: 9}, openTime: {base: 2s, max: 8s}, halfOpenRequests: 4, panicPercent: 30, \
+                               maxEjectedPercent: 40, consecutiveConnectFailures: 2, disabled: false}, connections: {connectTimeout: \
+                               200ms, idleTimeout: 9s, maxRequests: 11, maxPending: 12, maxConnections: 13, \
+                               maxRequestsPerConnection: 14, queueTimeout: 300ms}, timeouts: {request: 5s, attempt: 4s, idle: 3s}, \
+                               retry: {attempts: 4, backoff: {base: 30ms, max: 400ms}, maxRetryAfter: 6s, nonIdempotent: true, \
+                               maxBodyBytes: 1000}, concurrency: {limit: 15, queue: {maxRequests: 16, timeout: 50ms}}";
+        const FALLBACK: &str = "fallback: {on: [BreakersOpen], response: {status: 200}}";
+        for (spec, source) in [
+            ("circuitBreaker: {}, retry: {}, concurrency: {}", DEFAULT),
+            (FALLBACK, DEFAULT),
+            (WRITTEN, "TrafficPolicy demo/pay"),
+        ] {
+            let (rows, told) = told(spec);
+            for (field, taken) in ROWS {
+                let row = rows.iter().find(|row| row.field == field);
+                // What is off as a whole has a row for all of it.
+                let Some(row) = row else {
+                    assert!(
+                        spec == FALLBACK && !field.starts_with("circuitBreaker"),
+                        "{field} has no row: {spec}"
+                    );
+                    continue;
+                };
+                assert_eq!(
+                    (row.value.as_str(), row.source.as_str()),
+                    (taken(&told).as_str(), source),
+                    "{field} of {spec}"
+                );
+            }
+        }
     }
 }

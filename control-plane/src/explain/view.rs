@@ -62,7 +62,7 @@ pub struct Explanation {
 }
 
 /// The request as it was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestView {
     /// Its method.
@@ -236,7 +236,7 @@ pub struct FieldView {
 }
 
 /// What would happen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// `sent`, `redirected` (answered by the caller's sidecar, as a route says), `fallback` (the service cannot serve, and its policy says
@@ -245,5 +245,19 @@ pub struct Verdict {
     /// The names of the refusals that are to be expected, as in `pillion-error`.
     pub reasons: Vec<String>,
     /// In plain words.
+    pub text: String,
+    /// What may come in between nevertheless.
+    pub caveats: Vec<CaveatView>,
+}
+
+/// What may come in between: a fault in force, a limit, a breaker that cannot open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaveatView {
+    /// The refusal that it may come to, as in `pillion-error`; empty: none.
+    pub reason: String,
+    /// Of such requests; null: it depends on how many there are.
+    pub percent: Option<f64>,
+    /// In plain words, with where it is from.
     pub text: String,
 }

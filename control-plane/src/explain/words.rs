@@ -76,17 +76,21 @@ pub fn effects(rule: &RouteRule, default_timeout: Option<Duration>) -> Vec<Strin
     effects.extend(changes(response_headers, "response"));
     effects.extend(filters.iter().flat_map(|filters| filtered(filters)));
     effects.extend(match (request_timeout, default_timeout) {
+        (Some(Duration::ZERO), _) => Some("the request may take any time (this rule)".to_owned()),
         (Some(timeout), _) => Some(format!("the request may take {} (this rule)", time(*timeout))),
         (None, Some(timeout)) => Some(format!("the request may take {} (its TrafficPolicy)", time(timeout))),
         (None, None) => None,
     });
-    effects.extend(backend_request_timeout.map(|each| format!("each try may take {}", time(each))));
+    effects.extend(backend_request_timeout.map(|each| match each {
+        Duration::ZERO => "each try may take any time".to_owned(),
+        each => format!("each try may take {}", time(each)),
+    }));
     effects.extend(retry.as_ref().map(retries));
     effects.extend(session.as_ref().map(keeps));
     effects
 }
 
-fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
+pub(super) fn changes(modifier: &HeaderModifier, whose: &str) -> Vec<String> {
     let HeaderModifier { remove, set, add } = modifier;
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let removed = remove.iter().map(|name| format!("removes the {whose} header {name}"));

@@ -3,6 +3,7 @@
 //!
 //! Everything is in memory. After a restart of the server sidecars go on reporting and the page fills again.
 
+mod actions;
 mod breakers;
 mod events;
 mod series;
@@ -12,9 +13,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use pillion_api::wire::{EdgeDelta, EndpointGauge, Telemetry, edge_delta::Direction};
+use pillion_api::wire::{
+    ConcurrencyGauge, EdgeDelta, EndpointGauge, PolicyCount, Telemetry, edge_delta::Direction,
+};
 
 pub use self::{
+    actions::{Action, Actions},
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
     series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series},
 };
@@ -24,6 +28,10 @@ use crate::compile::Name;
 const MAX_SERIES: usize = 2048;
 /// Edges taken from one report.
 const MAX_EDGES_PER_REPORT: usize = 4096;
+/// Counts of policies taken from one report.
+const MAX_POLICY_COUNTS: usize = 1024;
+/// Limits of concurrency taken from one report.
+const MAX_CONCURRENCY: usize = 64;
 /// What counts for everything that there is no room for.
 pub const OVERFLOW: &str = "other";
 /// A service's name, two DNS labels and a dot.
@@ -67,6 +75,10 @@ pub struct Sidecar {
     pub certificate_not_after_ms: i64,
     /// Since it started.
     pub certificates_renewed: u64,
+    /// By service and port of the application.
+    pub concurrency: Vec<ConcurrencyGauge>,
+    /// When it said so.
+    pub reported_ms: i64,
     gauges: breakers::Gauges,
 }
 
@@ -89,6 +101,8 @@ pub struct State {
     edges: BTreeMap<EdgeKey, Series>,
     /// Inbound requests by service, or by workload where it belongs to none.
     services: BTreeMap<String, Series>,
+    /// What policies of a service did, as its callers' sidecars and its own tell it. Nothing else is counted there.
+    policies: BTreeMap<String, Series>,
     /// Inbound requests by instance UID.
     instances: BTreeMap<String, Series>,
     sidecars: BTreeMap<String, Sidecar>,
@@ -108,6 +122,7 @@ impl History {
         for delta in telemetry.edges.iter().take(MAX_EDGES_PER_REPORT) {
             state.count(reporter, delta, telemetry.interval_ms, now_ms);
         }
+        state.count_policies(&telemetry.policies, telemetry.interval_ms, now_ms);
         if !reporter.registered {
             return;
         }
@@ -120,11 +135,14 @@ impl History {
                 .into_iter()
                 .map(|(kind, gauge)| breaker_event(reporter, kind, gauge, now_ms, &endpoint_name))
                 .collect();
+        let named = |gauge: &&ConcurrencyGauge| gauge.service.len() <= MAX_NAME;
         let sidecar = Sidecar {
             source: reporter.source.to_owned(),
             workload: reporter.workload.to_owned(),
             certificate_not_after_ms: telemetry.certificate_not_after.saturating_mul(1000),
             certificates_renewed: telemetry.certificates_renewed,
+            concurrency: telemetry.concurrency.iter().take(MAX_CONCURRENCY).filter(named).cloned().collect(),
+            reported_ms: now_ms,
             gauges,
         };
         state.sidecars.insert(reporter.uid.to_owned(), sidecar);
@@ -158,6 +176,7 @@ impl History {
         let mut state = self.state();
         state.edges.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
         state.services.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
+        state.policies.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
         state.instances.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
     }
 
@@ -183,6 +202,11 @@ impl State {
         self.services.get(name)
     }
 
+    /// What policies of a service did.
+    pub fn policies(&self, service: &str) -> Option<&Series> {
+        self.policies.get(service)
+    }
+
     /// An instance's inbound requests.
     pub fn instance(&self, uid: &str) -> Option<&Series> {
         self.instances.get(uid)
@@ -196,6 +220,20 @@ impl State {
     /// The newest events first.
     pub fn events(&self, count: usize) -> Vec<Event> {
         self.events.latest(count)
+    }
+
+    fn count_policies(&mut self, told: &[PolicyCount], interval_ms: u32, now_ms: i64) {
+        let mut counts = BTreeMap::<&str, Counts>::new();
+        for count in told.iter().take(MAX_POLICY_COUNTS) {
+            if let Some(action) = Action::of(count.action()) {
+                let of_service = counts.entry(&count.service).or_default();
+                of_service.actions.count(action, &count.about, count.count);
+            }
+        }
+        for (service, counts) in counts {
+            let series = slot(&mut self.policies, bounded(service), || OVERFLOW.to_owned(), now_ms);
+            series.add(now_ms, interval_ms, &counts);
+        }
     }
 
     fn count(&mut self, reporter: Reporter<'_>, delta: &EdgeDelta, interval_ms: u32, now_ms: i64) {
@@ -306,6 +344,43 @@ mod tests {
             assert_eq!(requests(state.instance("uid-web")), Some(10));
             assert_eq!(requests(state.service("web.demo")), None);
         });
+    }
+
+    #[test]
+    fn what_policies_did_is_kept_by_service_and_edge() {
+        use pillion_api::wire::policy_count::Action as Told;
+        let history = History::default();
+        let mut telemetry = outbound("payments.demo");
+        telemetry.edges[0].retries = 4;
+        let count = |service: &str, action: Told, about: &str, count| PolicyCount {
+            service: service.into(),
+            action: action.into(),
+            about: about.into(),
+            count,
+        };
+        telemetry.policies = vec![
+            count("payments.demo", Told::FallbackServed, "no-endpoints", 3),
+            count("payments.demo", Told::PanicPick, "", 2),
+            count("web.demo", Told::Shed, "low", 1),
+            count("web.demo", Told::Unspecified, "", 9),
+        ];
+        telemetry.concurrency = vec![ConcurrencyGauge { limit: 20, ..ConcurrencyGauge::default() }; 100];
+        history.record(reporter(&[]), &telemetry, NOW_MS, names);
+        history.read(|state| {
+            let lately =
+                |series: Option<&Series>| series.map(|series| series.recent(NOW_MS + 1000, 60).0.actions);
+            let edge = lately(state.edges().values().next()).expect("an edge");
+            assert_eq!(edge.total(Action::Retry), 4);
+            let payments = lately(state.policies("payments.demo")).expect("its policies did something");
+            assert_eq!(payments.by(Action::FallbackServed).collect::<Vec<_>>(), [("no-endpoints", 3)]);
+            assert_eq!((payments.total(Action::PanicPick), payments.total(Action::Shed)), (2, 0));
+            let web = lately(state.policies("web.demo")).expect("its policies did something");
+            assert_eq!(web.total(Action::Shed), 1);
+            let sidecar = &state.sidecars()["uid-web"];
+            assert_eq!((sidecar.concurrency.len(), sidecar.concurrency[0].limit), (MAX_CONCURRENCY, 20));
+        });
+        history.forget_idle(NOW_MS + 2 * SPAN_S * 1000);
+        history.read(|state| assert!(state.policies.is_empty()));
     }
 
     #[test]

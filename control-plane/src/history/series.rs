@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pillion_api::{latency, wire::EdgeDelta};
 
+use super::actions::Actions;
+
 /// Reasons of refusal kept apart in one bucket; more count as `other`.
 const MAX_REASONS: usize = 16;
 
@@ -23,6 +25,8 @@ pub struct Counts {
     pub connections: u64,
     /// Refusals by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// What policies did.
+    pub actions: Actions,
     /// Counts by latency bucket, only those that are not zero.
     latency: BTreeMap<u8, u64>,
 }
@@ -35,6 +39,7 @@ impl Counts {
             failures: delta.failures.min(delta.requests),
             encrypted: if delta.mtls { delta.requests.saturating_add(delta.connections) } else { 0 },
             connections: delta.connections,
+            actions: Actions::of_edge(delta),
             ..Self::default()
         };
         delta.refusals.iter().for_each(|(reason, &count)| counts.refuse(reason, count));
@@ -59,6 +64,7 @@ impl Counts {
             encrypted: share(self.encrypted),
             connections: share(self.connections),
             refusals: self.refusals.iter().map(|(reason, &count)| (reason.clone(), share(count))).collect(),
+            actions: self.actions.map(share),
             latency: self.latency.iter().map(|(&bucket, &count)| (bucket, share(count))).collect(),
         }
     }
@@ -70,6 +76,7 @@ impl Counts {
         add(&mut self.encrypted, other.encrypted);
         add(&mut self.connections, other.connections);
         other.refusals.iter().for_each(|(reason, &count)| self.refuse(reason, count));
+        self.actions.add(&other.actions);
         for (&bucket, &count) in &other.latency {
             if count > 0 {
                 add(self.latency.entry(bucket).or_default(), count);

@@ -9,7 +9,9 @@ use pillion_api::{
 use prost::Message;
 
 use super::{
-    MeshState, faults,
+    MeshState,
+    activity::{self, RepeatsView},
+    faults,
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
         PolicyReference, RefusedUpdate, RouteBackend, RouteView, SeriesView, ServiceSummary, ServiceView,
@@ -99,7 +101,7 @@ pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
     let nodes = Nodes::of(state);
     state.history.read(|history| {
         let edges: Vec<Edge> =
-            history.edges().iter().filter_map(|(key, series)| edge(key, series, now_ms)).collect();
+            history.edges().iter().filter_map(|(key, series)| edge(key, series, WINDOW_S, now_ms)).collect();
         let mut names: BTreeSet<&str> = nodes.by_name.keys().map(String::as_str).collect();
         names.extend(edges.iter().flat_map(|edge| [edge.from.as_str(), edge.to.as_str()]));
         names.extend(edges.iter().filter_map(|edge| edge.backend.as_deref()));
@@ -134,10 +136,10 @@ pub(super) fn service(
     });
     // As sidecars read it.
     let known = config.clone().and_then(|config| model::Service::try_from(config).ok());
-    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy.source, documents));
+    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy, documents));
     state.history.read(|history| {
         let edges = || history.edges().iter();
-        let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, now_ms);
+        let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, minutes * 60, now_ms);
         Some(ServiceView {
             summary: nodes.summary(name, history, now_ms),
             server_time_ms: now_ms,
@@ -151,6 +153,13 @@ pub(super) fn service(
             policies: config.as_ref().map(policies).unwrap_or_default(),
             backends: backends(name, config.as_ref(), history, now_ms),
             policy,
+            activity: activity::activity(
+                name,
+                known.as_ref().map(|known| &known.policy),
+                history,
+                minutes * 60,
+                now_ms,
+            ),
             routes: known
                 .iter()
                 .flat_map(|known| known.routes.iter().map(|rule| route(rule, known)))
@@ -215,29 +224,31 @@ fn golden(measured: &[&Series], now_ms: i64) -> Golden {
     Golden::of(&sum, existed)
 }
 
-/// `None` for an edge that was not used within the last two minutes.
-fn edge(key: &EdgeKey, series: &Series, now_ms: i64) -> Option<Edge> {
+/// `None` for an edge that was not used within the last two minutes. Retries are few: they are of the last `seconds`.
+fn edge(key: &EdgeKey, series: &Series, seconds: i64, now_ms: i64) -> Option<Edge> {
     let (lately, _) = series.recent(now_ms, FINE_SPAN_S);
     let used = lately.requests > 0 || lately.connections > 0 || !lately.refusals.is_empty();
     if !used {
         return None;
     }
-    let (counts, seconds) = series.recent(now_ms, WINDOW_S);
+    let (counts, existed) = series.recent(now_ms, WINDOW_S);
+    let repeats = series.recent(now_ms, seconds).0.actions;
     // Between calls an edge keeps the lock that its last calls had.
     let mtls = if counts.requests + counts.connections > 0 { &counts } else { &lately }.all_encrypted();
     Some(Edge {
         from: key.from.clone(),
         to: key.to.clone(),
         backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
-        golden: Golden::of(&counts, seconds),
+        golden: Golden::of(&counts, existed),
         mtls,
         // Sidecars speak nothing older to each other.
         tls_version: mtls.then_some("TLS 1.3"),
         refusals: counts
             .refusals
             .iter()
-            .map(|(reason, &count)| (reason.clone(), rounded(count as f64 / seconds)))
+            .map(|(reason, &count)| (reason.clone(), rounded(count as f64 / existed)))
             .collect(),
+        repeats: RepeatsView::of(&repeats).some(),
     })
 }
 
@@ -263,9 +274,10 @@ fn series(measured: &[&Series], minutes: i64, now_ms: i64) -> SeriesView {
 
 fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointView {
     let (hello, health) = (&member.workload.hello, member.health());
-    let breakers = history.sidecars().values().flat_map(|sidecar| {
-        sidecar.gauges_of(member.uid()).map(|gauge| breaker(&sidecar.source, &sidecar.workload, gauge))
-    });
+    let breakers = history
+        .sidecars()
+        .values()
+        .flat_map(|sidecar| sidecar.gauges_of(member.uid()).map(|gauge| breaker(sidecar, gauge, now_ms)));
     EndpointView {
         uid: member.uid().to_owned(),
         workload: hello.workload.clone(),
@@ -280,10 +292,11 @@ fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointV
     }
 }
 
-fn breaker(source: &str, workload: &str, gauge: &EndpointGauge) -> BreakerView {
+fn breaker(sidecar: &history::Sidecar, gauge: &EndpointGauge, now_ms: i64) -> BreakerView {
+    let since = (now_ms - sidecar.reported_ms).max(0);
     BreakerView {
-        from: source.to_owned(),
-        workload: workload.to_owned(),
+        from: sidecar.source.clone(),
+        workload: sidecar.workload.clone(),
         service: gauge.service.clone(),
         state: match gauge.breaker() {
             Breaker::Closed => "closed",
@@ -295,6 +308,7 @@ fn breaker(source: &str, workload: &str, gauge: &EndpointGauge) -> BreakerView {
         latency_ms: f64::from(gauge.latency_us) / 1000.0,
         opened: gauge.opened,
         opened_reason: gauge.opened_reason.clone(),
+        open_ms: (i64::from(gauge.open_ms) - since).max(0),
     }
 }
 

@@ -1,25 +1,18 @@
 //! `/v1/explain`: what becomes of a request, and why.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
     http::StatusCode,
     response::Response,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{MeshState, fresh, problem, problem_with};
+use super::{Handlers, fresh, problem, problem_with};
 use crate::{
+    clock,
     explain::{self, ExplainRequest, Explanation, Sources, Unexplained},
     resource::Fault,
 };
-
-/// The route, with its description.
-pub fn explain_router(state: Arc<MeshState>) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(explain)).with_state(state)
-}
 
 /// What becomes of a request, step by step: decided by the code that sidecars run, on what they are sent
 ///
@@ -34,8 +27,8 @@ pub fn explain_router(state: Arc<MeshState>) -> OpenApiRouter {
         (status = 422, description = "The question is wrong; every fault is listed"),
     ),
 )]
-async fn explain(
-    State(state): State<Arc<MeshState>>,
+pub(super) async fn explain(
+    State(Handlers { state, .. }): State<Handlers>,
     question: Result<Json<ExplainRequest>, JsonRejection>,
 ) -> Response {
     let question = match question {
@@ -54,6 +47,7 @@ async fn explain(
         publisher: &state.publisher,
         history: &state.history,
         documents: (revision, &documents),
+        now: clock::now(),
     };
     match explain::explain(sources, &question) {
         Ok(explanation) => fresh(explanation),

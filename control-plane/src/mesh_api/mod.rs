@@ -1,5 +1,6 @@
 //! `/v1/mesh`: what the dashboard and `pillion get` show of the living mesh.
 
+mod activity;
 mod build;
 mod events;
 mod explain;
@@ -10,16 +11,17 @@ pub mod view;
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use pillion_api::name::ServiceName;
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{events::Ticker, explain::explain_router, faults::tell};
+pub use self::{events::Ticker, faults::tell};
 use crate::{
     clock::unix_ms,
     history::History,
@@ -55,24 +57,33 @@ struct Handlers {
     ticker: Arc<Ticker>,
 }
 
-/// The routes below `/v1/mesh`.
-pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> Router {
-    Router::new()
-        .route("/", get(mesh))
-        .route("/services/{namespace}/{name}", get(service))
-        .route("/stat", get(stat::stat))
-        .route("/workloads", get(workloads))
-        .route("/control-plane", get(control_plane))
-        .route("/events", get(listen))
+/// Everything that shows the living mesh, with its description.
+pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(mesh))
+        .routes(routes!(service))
+        .routes(routes!(stat::stat))
+        .routes(routes!(workloads))
+        .routes(routes!(control_plane))
+        .routes(routes!(listen))
+        .routes(routes!(explain::explain))
         .with_state(Handlers { state, ticker })
 }
 
+/// The whole mesh at this moment: services with their figures, who calls whom, faults in force, events
+#[utoipa::path(
+    get,
+    path = "/v1/mesh",
+    responses((status = 200, description = "The mesh", body = view::MeshView)),
+)]
 async fn mesh(State(handlers): State<Handlers>) -> Response {
     fresh(build::mesh(&handlers.state, unix_ms()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Span {
+    /// How far back the series go. Default: 5.
     minutes: Option<i64>,
 }
 
@@ -80,6 +91,21 @@ struct Span {
 const DEFAULT_MINUTES: i64 = 5;
 const MAX_MINUTES: i64 = crate::history::SPAN_S / 60;
 
+/// One service, or a workload that belongs to none: figures over time, endpoints, callers, policies, routes
+#[utoipa::path(
+    get,
+    path = "/v1/mesh/services/{namespace}/{name}",
+    params(
+        ("namespace" = String, Path, description = "Its namespace"),
+        ("name" = String, Path, description = "Its name"),
+        Span,
+    ),
+    responses(
+        (status = 200, description = "The service", body = view::ServiceView),
+        (status = 400, description = "The question is wrong"),
+        (status = 404, description = "There is none of that name"),
+    ),
+)]
 async fn service(
     State(handlers): State<Handlers>,
     Path((namespace, name)): Path<(String, String)>,
@@ -109,14 +135,35 @@ async fn service(
     }
 }
 
+/// Every registered workload, with its sidecar's certificate and what that could not use
+#[utoipa::path(
+    get,
+    path = "/v1/mesh/workloads",
+    responses((status = 200, description = "The workloads", body = Vec<view::WorkloadView>)),
+)]
 async fn workloads(State(handlers): State<Handlers>) -> Response {
     fresh(build::workloads(&handlers.state))
 }
 
+/// The server itself: its release, clock and last compile, and what sidecars could not use
+#[utoipa::path(
+    get,
+    path = "/v1/mesh/control-plane",
+    responses((status = 200, description = "The server", body = view::ControlPlaneView)),
+)]
 async fn control_plane(State(handlers): State<Handlers>) -> Response {
     fresh(build::control_plane(&handlers.state, unix_ms()))
 }
 
+/// What `/v1/mesh` shows, each second, as server-sent events
+#[utoipa::path(
+    get,
+    path = "/v1/mesh/events",
+    responses(
+        (status = 200, description = "A stream without an end", content_type = "text/event-stream", body = String),
+        (status = 503, description = "Too many streams are open"),
+    ),
+)]
 async fn listen(State(handlers): State<Handlers>) -> Response {
     match handlers.ticker.listen(&handlers.state.telemetry.event_listeners) {
         Some(stream) => stream.into_response(),

@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{
     Handlers, MeshState,
@@ -21,14 +22,17 @@ use crate::{
 };
 
 /// What is asked.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
+    /// Default: services.
     #[serde(default)]
     kind: StatKind,
-    /// Seconds.
+    /// Seconds. Default: 60.
     #[serde(default = "a_minute")]
     window: i64,
+    /// Only those of this namespace.
     namespace: Option<String>,
     /// Only requests of this caller.
     from: Option<String>,
@@ -40,6 +44,16 @@ fn a_minute() -> i64 {
     60
 }
 
+/// Figures of services, workloads or edges over a window
+#[utoipa::path(
+    get,
+    path = "/v1/mesh/stat",
+    params(Wanted),
+    responses(
+        (status = 200, description = "The figures", body = StatView),
+        (status = 400, description = "The question is wrong"),
+    ),
+)]
 pub(super) async fn stat(
     State(handlers): State<Handlers>,
     wanted: Result<Query<Wanted>, QueryRejection>,

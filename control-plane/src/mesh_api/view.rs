@@ -1,14 +1,16 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::activity::{ActivityView, RepeatsView};
 use crate::{
     explain::PolicyView,
     history::{Counts, Event},
 };
 
 /// Numbers of a thing's requests over the last seconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Golden {
     /// Requests per second.
@@ -34,7 +36,7 @@ impl Golden {
 }
 
 /// The whole mesh at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshView {
     /// The server's clock, milliseconds since the Unix epoch.
@@ -58,7 +60,7 @@ pub struct MeshView {
 }
 
 /// A fault that callers of a service are made to see.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// `<name>.<namespace>`.
@@ -84,14 +86,14 @@ pub struct FaultView {
 }
 
 /// Over how long figures are taken.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Window {
     /// Seconds.
     pub seconds: i64,
 }
 
 /// What a node of the mesh is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     /// A Service.
@@ -103,7 +105,7 @@ pub enum NodeKind {
 }
 
 /// One node of the mesh with the golden figures of its inbound requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSummary {
     /// `<name>.<namespace>`.
@@ -124,7 +126,7 @@ pub struct ServiceSummary {
 }
 
 /// Requests from one node to another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
     /// The caller.
@@ -142,10 +144,13 @@ pub struct Edge {
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
     pub refusals: std::collections::BTreeMap<String, f64>,
+    /// Retries and hedges over the span that is shown; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<RepeatsView>,
 }
 
 /// Of what figures are wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StatKind {
     /// Each Service, by what reaches it.
@@ -158,7 +163,7 @@ pub enum StatKind {
 }
 
 /// Figures over a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatView {
     /// The server's clock, milliseconds since the Unix epoch.
@@ -172,7 +177,7 @@ pub struct StatView {
 }
 
 /// Figures of one service, workload or edge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatRow {
     /// `<name>.<namespace>`; of an edge the service called.
@@ -206,7 +211,7 @@ pub struct StatRow {
 }
 
 /// One service in full.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceView {
     /// As in the list.
@@ -228,12 +233,14 @@ pub struct ServiceView {
     pub backends: Vec<BackendShare>,
     /// Every value that holds for calls of it, and where it is from; null for what is no service.
     pub policy: Option<PolicyView>,
+    /// What its policies did over the span that is shown.
+    pub activity: ActivityView,
     /// Its rules, in the order in which sidecars try them.
     pub routes: Vec<RouteView>,
 }
 
 /// One rule of a route.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteView {
     /// `<namespace>/<name>` of the route.
@@ -249,7 +256,7 @@ pub struct RouteView {
 }
 
 /// A backend of a rule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteBackend {
     /// `<name>.<namespace>`.
@@ -261,7 +268,7 @@ pub struct RouteBackend {
 }
 
 /// Columns of equal length.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesView {
     /// Between points.
@@ -281,7 +288,7 @@ pub struct SeriesView {
 }
 
 /// One workload that serves a service.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     /// Its key.
@@ -308,7 +315,7 @@ pub struct EndpointView {
 }
 
 /// A caller's breaker for one endpoint.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BreakerView {
     /// The caller's service, else its workload.
@@ -329,10 +336,12 @@ pub struct BreakerView {
     pub opened: u64,
     /// Why it last opened; empty if never.
     pub opened_reason: String,
+    /// How long it stays open still, milliseconds; zero where it is not.
+    pub open_ms: i64,
 }
 
 /// A document by its names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct PolicyReference {
     /// Its kind.
     pub kind: &'static str,
@@ -343,7 +352,7 @@ pub struct PolicyReference {
 }
 
 /// What a route says and what happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendShare {
     /// The backend.
@@ -355,7 +364,7 @@ pub struct BackendShare {
 }
 
 /// One registered workload.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadView {
     /// Its key.
@@ -391,7 +400,7 @@ pub struct WorkloadView {
 }
 
 /// What a sidecar could not use.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedUpdate {
     /// The service.
@@ -409,7 +418,7 @@ pub struct RefusedUpdate {
 }
 
 /// The server itself.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlPlaneView {
     /// The server's release.

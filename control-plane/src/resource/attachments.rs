@@ -16,6 +16,8 @@ pub struct Attached {
     pub service: Key,
     /// Its ports; `None`: all that it has or will have.
     pub ports: Option<BTreeSet<u16>>,
+    /// Those that it names and is not for, and why.
+    pub lost: Option<String>,
     /// The route's namespace, where the Service is of another one: then the route is for callers from there.
     pub consumer_namespace: Option<String>,
 }
@@ -23,7 +25,8 @@ pub struct Attached {
 /// Why a route is not for what it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unattached {
-    /// One of the Gateway API's reasons.
+    /// `NoMatchingParent` is the Gateway API's; it has no word of its own for routes that exclude each other, and leaves room for
+    /// further reasons, so that is `Conflicted`, as of policies.
     pub reason: &'static str,
     /// For people.
     pub message: String,
@@ -78,7 +81,7 @@ fn attach(route: &Key, reference: &ParentRef, documents: &Documents) -> Result<A
     let ports = port(reference, &service, found).map_err(none)?;
     let elsewhere = service.namespace != route.namespace;
     let consumer_namespace = elsewhere.then(|| route.namespace.clone());
-    Ok(Attached { service, ports, consumer_namespace })
+    Ok(Attached { service, ports, lost: None, consumer_namespace })
 }
 
 /// The one port that a parent names; `None`: every port.
@@ -106,36 +109,37 @@ fn port(
 
 /// Leaves to an `HTTPRoute` the ports that no `GRPCRoute` has.
 fn leave(attached: &mut Attached, others: &[Taken], documents: &Documents) -> Result<(), Unattached> {
-    let Attached { service, ports, .. } = attached;
+    let Attached { service, ports, lost, .. } = attached;
     let all = || {
         let found = documents.service(&service.namespace, &service.name);
         found.iter().flat_map(|found| &found.spec.ports).map(|port| port.port).collect::<BTreeSet<u16>>()
     };
     let mut left = ports.clone().unwrap_or_else(all);
-    let mut holder = None;
+    let mut gone = Vec::new();
     for (other, taken) in others {
-        let before = left.len();
-        match taken {
-            None => left.clear(),
-            Some(taken) => left.retain(|port| !taken.contains(port)),
-        }
-        if left.len() < before {
-            holder = Some(other);
-        }
+        left.retain(|port| {
+            let keeps = taken.as_ref().is_some_and(|taken| !taken.contains(port));
+            if !keeps {
+                gone.push((*port, other));
+            }
+            keeps
+        });
     }
-    match holder {
-        Some(holder) if left.is_empty() => Err(Unattached {
+    let Some((_, holder)) = gone.last() else { return Ok(()) };
+    if left.is_empty() {
+        return Err(Unattached {
             reason: "Conflicted",
             message: format!(
                 "{holder} is for the same port of {service}, and a GRPCRoute goes before an HTTPRoute"
             ),
-        }),
-        Some(_) => {
-            *ports = Some(left);
-            Ok(())
-        }
-        None => Ok(()),
+        });
     }
+    let each =
+        gone.iter().map(|(port, other)| format!("not for port {port} of {service}, which {other} has"));
+    let each: Vec<String> = each.collect();
+    *lost = Some(format!("{}: a GRPCRoute goes before an HTTPRoute", each.join(", ")));
+    *ports = Some(left);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -162,7 +166,10 @@ mod tests {
         let told = attachments(&documents).into_iter().map(|((key, _), it)| {
             let told = match it {
                 Err(unattached) => unattached.reason.to_owned(),
-                Ok(it) => format!("{:?} {:?}", it.ports.unwrap_or_default(), it.consumer_namespace),
+                Ok(it) => {
+                    let lost = it.lost.map(|lost| format!(", {lost}")).unwrap_or_default();
+                    format!("{:?} {:?}{lost}", it.ports.unwrap_or_default(), it.consumer_namespace)
+                }
             };
             (key.name, told)
         });
@@ -201,7 +208,11 @@ mod tests {
             route("GRPCRoute", "grpc", "demo", "port: 80"),
         ]);
         let expected = [
-            ("all", "{81} None"),
+            (
+                "all",
+                "{81} None, not for port 80 of Service demo/web, which GRPCRoute demo/grpc has: a GRPCRoute goes before an \
+                 HTTPRoute",
+            ),
             ("consumer", "{} Some(\"other\")"),
             ("grpc", "{80} None"),
             ("taken", "Conflicted"),

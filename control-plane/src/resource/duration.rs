@@ -23,9 +23,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 
 /// Milliseconds for the wire; a text that was never admitted counts as none given.
 pub fn wire_ms(text: Option<&String>) -> u32 {
-    text.and_then(|text| parse(text).ok())
-        .and_then(|duration| u32::try_from(duration.as_millis()).ok())
-        .unwrap_or(0)
+    given_ms(text).unwrap_or(0)
+}
+
+/// The same where zero is not what it is when nothing is given.
+pub fn given_ms(text: Option<&String>) -> Option<u32> {
+    let duration = parse(text?).ok()?;
+    u32::try_from(duration.as_millis()).ok()
 }
 
 /// Notes a duration that is malformed or outside its bounds. Gives it where it is neither.

@@ -31,6 +31,7 @@ pub mod schema;
 pub mod service;
 pub mod status;
 pub mod text;
+pub mod transitions;
 
 pub use fault::{Fault, Faults, Path};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata, dns_label, dns_subdomain, service_name};

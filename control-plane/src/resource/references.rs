@@ -16,21 +16,30 @@ struct Reference {
     section: Option<String>,
 }
 
+/// The field of a policy that names what takes over.
+pub(super) const FALLBACK: &str = "spec.fallback.backendRef";
+
 fn references(document: &Document) -> Vec<Reference> {
     let namespace = document.metadata().namespace.as_str();
     match document {
         Document::MeshConfig(_) | Document::Service(_) | Document::ExternalService(_) => Vec::new(),
         Document::HttpRoute(_) | Document::GrpcRoute(_) => route_references(document),
         Document::TrafficPolicy(policy) => {
-            let targets = policy.spec.target_refs.iter().enumerate();
-            targets
-                .map(|(index, target)| Reference {
-                    field: format!("spec.targetRefs[{index}]"),
-                    service: target.key(namespace),
-                    port: None,
-                    section: None,
-                })
-                .collect()
+            let targets = policy.spec.target_refs.iter().enumerate().map(|(index, target)| Reference {
+                field: format!("spec.targetRefs[{index}]"),
+                service: target.key(namespace),
+                port: None,
+                section: None,
+            });
+            let fallback = policy.spec.fallback.as_ref().and_then(|fallback| fallback.backend_ref.as_ref());
+            // What is outside the mesh would be asked by the name of the service that it stands in for.
+            let fallback = fallback.map(|backend| Reference {
+                field: FALLBACK.to_owned(),
+                service: Key::new(Kind::Service, namespace, backend.name.as_str()),
+                port: i32::try_from(backend.port).ok(),
+                section: None,
+            });
+            targets.chain(fallback).collect()
         }
     }
 }
@@ -145,6 +154,17 @@ pub fn users<'documents>(service: &Key, documents: &'documents Documents) -> Vec
         .collect()
 }
 
+/// Why one policy holds for a service and another does not.
+pub(super) fn goes_before(
+    (holder, held): Policy<'_>,
+    other: &Resource<TrafficPolicySpec>,
+    service: &Key,
+) -> String {
+    let created = |policy: &Resource<TrafficPolicySpec>| policy.metadata.creation_timestamp.clone();
+    let why = if created(held) == created(other) { "as old, and first in the alphabet" } else { "older" };
+    format!("{holder} is for the same {} and {why}", service.kind)
+}
+
 /// Each service's policy. Where several name the same service, the oldest has it, then the alphabetically first
 /// (GEP-713); the others are faults.
 pub fn policies(documents: &Documents) -> (BTreeMap<Key, Policy<'_>>, Vec<Fault>) {
@@ -157,8 +177,8 @@ pub fn policies(documents: &Documents) -> (BTreeMap<Key, Policy<'_>>, Vec<Fault>
     for (key, policy) in policies {
         for (index, target) in policy.spec.target_refs.iter().enumerate() {
             let service = target.key(&key.namespace);
-            if let Some((holder, _)) = chosen.get(&service) {
-                let message = format!("is not used: {holder} is for the same {} and older", service.kind);
+            if let Some(holder) = chosen.get(&service) {
+                let message = format!("is not used: {}", goes_before(*holder, policy, &service));
                 let fault = Fault::new(format!("spec.targetRefs[{index}]"), message);
                 faults.push(Fault { document: Some(key.to_string()), ..fault });
             } else {

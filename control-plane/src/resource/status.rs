@@ -3,14 +3,15 @@
 //! It follows from the documents and from what sidecars say of them now, so it is worked out when it is asked for and
 //! never stored: it cannot be stale.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Value, json};
 
 use super::{
-    Document, Documents, Key,
-    attachments::{self, Attachments},
+    Document, Documents, Key, Metadata,
+    attachments::{self, Attached, Attachments},
     references, route,
+    transitions::Transitions,
 };
 
 /// The Gateway API asks each controller to name itself.
@@ -22,19 +23,37 @@ const USABLE: &str = "pillion.dev/Usable";
 /// Services whose configuration sidecars refuse now (`<name>.<namespace>`), and why, for people.
 pub type Refused = BTreeMap<String, String>;
 
+/// A document, and which of its parents or targets.
+type Of<'document> = (&'document Document, usize);
+
 /// All documents with what follows from them for each, worked out once for as many as are shown.
 pub struct Shown<'documents> {
     documents: &'documents Documents,
     policies: BTreeMap<Key, references::Policy<'documents>>,
     attachments: Attachments,
     refused: Refused,
+    transitions: &'documents Transitions,
+    /// RFC 3339.
+    now: String,
 }
 
 impl<'documents> Shown<'documents> {
     /// Works out what is shared.
-    pub fn new(documents: &'documents Documents, refused: Refused) -> Self {
-        let policies = references::policies(documents).0;
-        Self { documents, policies, attachments: attachments::attachments(documents), refused }
+    pub fn new(
+        documents: &'documents Documents,
+        refused: Refused,
+        transitions: &'documents Transitions,
+        now: SystemTime,
+    ) -> Self {
+        transitions.keep(documents);
+        Self {
+            documents,
+            policies: references::policies(documents).0,
+            attachments: attachments::attachments(documents),
+            refused,
+            transitions,
+            now: humantime::format_rfc3339_seconds(now).to_string(),
+        }
     }
 
     /// A document as it is shown: with its `status`.
@@ -46,13 +65,39 @@ impl<'documents> Shown<'documents> {
     }
 
     /// A service's configuration is made of all documents that are for it, so each of them says what became of it.
-    fn usable(&self, service: &Key, generation: u64) -> Value {
+    fn usable(&self, of: Of<'_>, service: &Key) -> Value {
         let why_not = self.refused.get(&service.to_wire()).map(|why| format!("{service}: {why}"));
-        condition(USABLE, "NotRefused", "RefusedBySidecars", why_not, generation)
+        self.condition(of, USABLE, "NotRefused", "RefusedBySidecars", why_not)
+    }
+
+    /// Whether everything is there that a document sends requests to.
+    fn resolved(&self, of: Of<'_>, unresolved: Option<String>) -> Value {
+        self.condition(of, "ResolvedRefs", "ResolvedRefs", "BackendNotFound", unresolved)
+    }
+
+    fn condition(
+        &self,
+        (document, index): Of<'_>,
+        kind: &'static str,
+        good: &str,
+        bad: &str,
+        why_not: Option<String>,
+    ) -> Value {
+        let holds = why_not.is_none();
+        let (status, reason) = if holds { ("True", good) } else { ("False", bad) };
+        let Metadata { uid, creation_timestamp: created, generation, .. } = document.metadata();
+        let since = self.transitions.since((document.key(), index, kind), uid, holds, created, &self.now);
+        json!({
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": why_not.unwrap_or_default(),
+            "observedGeneration": generation,
+            "lastTransitionTime": since,
+        })
     }
 
     fn status(&self, document: &Document) -> Value {
-        let generation = document.metadata().generation;
         let missing = references::missing(document, self.documents);
         let fault_at = |prefix: &str| {
             let found: Vec<String> = missing
@@ -74,7 +119,7 @@ impl<'documents> Shown<'documents> {
                 })
             }
             Document::Service(_) | Document::ExternalService(_) => {
-                json!({ "conditions": [self.usable(&own, generation)] })
+                json!({ "conditions": [self.usable((document, 0), &own)] })
             }
             Document::HttpRoute(_) | Document::GrpcRoute(_) => {
                 let spec = route::of(document).expect("it is a route");
@@ -86,14 +131,19 @@ impl<'documents> Shown<'documents> {
                         let bad = attached.and_then(|attached| attached.as_ref().err());
                         let (reason, why_not) =
                             bad.map_or(("", None), |bad| (bad.reason, Some(bad.message.clone())));
+                        let mut accepted =
+                            self.condition((document, index), "Accepted", "Accepted", reason, why_not);
+                        if let Some(Ok(Attached { lost: Some(lost), .. })) = attached {
+                            accepted["message"] = lost.as_str().into();
+                        }
                         let service = attachments::parent(&own, parent);
                         json!({
                             "parentRef": parent,
                             "controllerName": CONTROLLER,
                             "conditions": [
-                                condition("Accepted", "Accepted", reason, why_not, generation),
-                                condition("ResolvedRefs", "ResolvedRefs", "BackendNotFound", unresolved.clone(), generation),
-                                self.usable(&service, generation),
+                                accepted,
+                                self.resolved((document, index), unresolved.clone()),
+                                self.usable((document, index), &service),
                             ],
                         })
                     })
@@ -101,6 +151,9 @@ impl<'documents> Shown<'documents> {
                 json!({ "parents": parents })
             }
             Document::TrafficPolicy(policy) => {
+                let fallback =
+                    policy.spec.fallback.as_ref().and_then(|fallback| fallback.backend_ref.as_ref());
+                let unresolved = fault_at(&format!("{}.", references::FALLBACK));
                 let ancestors: Value = policy
                     .spec
                     .target_refs
@@ -111,17 +164,19 @@ impl<'documents> Shown<'documents> {
                         let missing = fault_at(&format!("spec.targetRefs[{index}]."));
                         let (bad, why_not) = match (missing, self.policies.get(&service)) {
                             (Some(missing), _) => ("TargetNotFound", Some(missing)),
-                            (None, Some((holder, _))) if **holder != own => {
-                                let why = format!("{holder} is for the same {} and older", service.kind);
-                                ("Conflicted", Some(why))
+                            (None, Some(holder)) if *holder.0 != own => {
+                                ("Conflicted", Some(references::goes_before(*holder, policy, &service)))
                             }
                             _ => ("Accepted", None),
                         };
-                        let mut conditions = Vec::new();
-                        if why_not.is_none() {
-                            conditions.push(self.usable(&service, generation));
+                        let used = why_not.is_none();
+                        let mut conditions = vec![self.condition((document, index), "Accepted", "Accepted", bad, why_not)];
+                        if fallback.is_some() {
+                            conditions.push(self.resolved((document, index), unresolved.clone()));
                         }
-                        conditions.insert(0, condition("Accepted", "Accepted", bad, why_not, generation));
+                        if used {
+                            conditions.push(self.usable((document, index), &service));
+                        }
                         json!({ "ancestorRef": target, "controllerName": CONTROLLER, "conditions": conditions })
                     })
                     .collect();
@@ -131,21 +186,62 @@ impl<'documents> Shown<'documents> {
     }
 }
 
-fn condition(kind: &str, good: &str, bad: &str, why_not: Option<String>, generation: u64) -> Value {
-    let (status, reason) = if why_not.is_none() { ("True", good) } else { ("False", bad) };
-    json!({
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": why_not.unwrap_or_default(),
-        "observedGeneration": generation,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{Kind, admit, text};
+    use crate::resource::{Fault, Kind, admit, text};
+
+    #[test]
+    fn a_fallback_that_is_not_there_is_told_and_one_that_is_there_is_used() {
+        let policy = |name: &str, fallback: &str| {
+            format!(
+                "---\n{{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: {name}}}, spec: {{targetRefs: \
+                 [{{group: '', kind: Service, name: {name}}}], fallback: {{backendRef: {fallback}}}}}}}\n"
+            )
+        };
+        let service = |name: &str| {
+            format!(
+                "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{ports: [{{port: 80}}]}}}}\n"
+            )
+        };
+        let text = ["good", "typo", "port", "outside", "spare"].map(service).concat()
+            + "---\n{apiVersion: pillion.dev/v1alpha1, kind: ExternalService, metadata: {name: rates}, spec: {host: \
+               rates.example, ports: [{port: 80}]}}\n"
+            + &policy("good", "{name: spare, port: 80}")
+            + &policy("typo", "{name: spar, port: 80}")
+            + &policy("port", "{name: spare, port: 99}")
+            + &policy("outside", "{name: rates, port: 80}");
+        let mut documents = Documents::default();
+        for (index, written) in text::read(&text, text::Format::Yaml).unwrap().iter().enumerate() {
+            documents.insert(admit::admit(index, written, None).unwrap());
+        }
+        let transitions = Transitions::default();
+        let shown = Shown::new(&documents, Refused::new(), &transitions, SystemTime::UNIX_EPOCH);
+        for (name, fault) in [
+            ("good", ""),
+            ("typo", "name: there is no Service \"spar\" in namespace \"default\""),
+            ("port", "port: Service default/spare has no port 99; it has 80"),
+            (
+                "outside",
+                "name: there is no Service \"rates\" in namespace \"default\"; \"rates\" is an ExternalService",
+            ),
+        ] {
+            let policy = documents.get(&Key::new(Kind::TrafficPolicy, "default", name)).unwrap();
+            let faults = references::missing(policy, &documents);
+            let told = |fault: &Fault| format!("{}: {}", fault.field, fault.message);
+            let expected =
+                if fault.is_empty() { String::new() } else { format!("{}.{fault}", references::FALLBACK) };
+            assert_eq!(faults.iter().map(told).collect::<Vec<_>>().join("; "), expected, "{name}");
+            let conditions = &shown.document(policy)["status"]["ancestors"][0]["conditions"];
+            let told =
+                |index: usize, field: &str| conditions[index][field].as_str().unwrap_or_default().to_owned();
+            assert_eq!((told(0, "type"), told(0, "status")), ("Accepted".into(), "True".into()), "{name}");
+            assert_eq!((told(1, "type"), told(1, "message")), ("ResolvedRefs".into(), expected), "{name}");
+        }
+        let users = references::users(&Key::new(Kind::Service, "default", "spare"), &documents);
+        let users: Vec<&str> = users.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(users, ["good", "port"], "it cannot be deleted from under them");
+    }
 
     #[test]
     fn a_policy_says_for_each_service_whether_it_is_used() {
@@ -163,7 +259,12 @@ mod tests {
             documents.insert(admit::admit(index, written, None).unwrap());
         }
         let refused = [("web.default".to_owned(), "web-1 refuses it".to_owned())];
-        let shown = Shown::new(&documents, refused.into());
+        let transitions = Transitions::default();
+        let shown = Shown::new(&documents, refused.into(), &transitions, SystemTime::UNIX_EPOCH);
+        let conditions = |name: &str| -> Value {
+            let policy = documents.get(&Key::new(Kind::TrafficPolicy, "default", name)).unwrap();
+            shown.document(policy)["status"]["ancestors"][0]["conditions"].clone()
+        };
         let reasons = |name: &str| -> Vec<Value> {
             let policy = documents.get(&Key::new(Kind::TrafficPolicy, "default", name)).unwrap();
             let status = &shown.document(policy)["status"];
@@ -177,8 +278,14 @@ mod tests {
             let document = documents.get(&Key::new(kind, "default", name)).unwrap();
             shown.document(document)["status"].clone()
         };
+        assert_eq!(
+            conditions("b")[0]["message"],
+            "TrafficPolicy default/a is for the same Service and as old, and first in the alphabet"
+        );
+
         let expected = json!("Service default/web: web-1 refuses it");
         let service = &status(Kind::Service, "web")["conditions"][0];
+        assert!(service["lastTransitionTime"].is_string(), "metav1.Condition requires it: {service}");
         assert_eq!((&service["status"], &service["message"]), (&json!("False"), &expected));
         let used = &status(Kind::TrafficPolicy, "a")["ancestors"][0]["conditions"][1];
         assert_eq!((&used["reason"], &used["message"]), (&json!("RefusedBySidecars"), &expected));

@@ -146,7 +146,7 @@ async fn list(
         return watch::stream(state, kind, namespace).await;
     }
     let (revision, documents) = state.documents.current().await?;
-    let shown = Shown::new(&documents, (state.refused)());
+    let shown = state.shown(&documents);
     let items: Vec<Value> =
         documents.list(kind, namespace.as_deref()).map(|(_, document)| shown.document(document)).collect();
     let metadata = json!({ "resourceVersion": revision.to_string() });
@@ -300,7 +300,7 @@ fn placed(mut problem: Problem, written: &[Written]) -> Problem {
 }
 
 fn shown(state: &WebState, document: &Document, documents: &Documents) -> Response {
-    let shown = Shown::new(documents, (state.refused)());
+    let shown = state.shown(documents);
     let mut response = Json(shown.document(document)).into_response();
     let version = &document.metadata().resource_version;
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
@@ -310,6 +310,11 @@ fn shown(state: &WebState, document: &Document, documents: &Documents) -> Respon
 }
 
 impl WebState {
+    /// Documents with what follows from them now.
+    pub(super) fn shown<'documents>(&'documents self, documents: &'documents Documents) -> Shown<'documents> {
+        Shown::new(documents, (self.refused)(), &self.transitions, SystemTime::now())
+    }
+
     /// Tells who listens what was changed, and waits, within reason, until it is what sidecars are told: whoever changes
     /// something may count on it from then on.
     async fn announce(&self, edited: &[Edited]) {

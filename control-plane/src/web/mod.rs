@@ -34,7 +34,7 @@ pub use problem::Problem;
 pub use tokens::TokenList;
 
 use crate::{
-    resource::{Key, cache::DocumentCache, status::Refused},
+    resource::{Key, cache::DocumentCache, status::Refused, transitions::Transitions},
     store::Store,
     token::Tokens,
 };
@@ -53,6 +53,7 @@ pub struct WebState {
     root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     refused: Arc<dyn Fn() -> Refused + Send + Sync>,
+    transitions: Arc<Transitions>,
     on_change: OnChange,
     published: changes::Receiver<u64>,
     watchers: Arc<Semaphore>,
@@ -95,6 +96,7 @@ impl WebState {
             editor: Arc::new(edit::Editor::new(Arc::clone(&store), Arc::clone(&documents))),
             tokens: Tokens::new(Arc::clone(&store)),
             watchers: Arc::new(Semaphore::new(watch::WATCHERS)),
+            transitions: Arc::default(),
             store,
             documents,
             listens_on,
@@ -107,8 +109,9 @@ impl WebState {
     }
 }
 
-/// All of the server's HTTP; `mesh` is what is under `/v1/mesh`, `explain` what else only reads.
-pub fn router(state: WebState, mesh: Router, explain: OpenApiRouter) -> Router {
+/// All of the server's HTTP; `mesh` is what shows the living mesh, and only reads. Whatever is part of the API comes with its
+/// description, so that nothing is served that `/openapi.json` does not tell of.
+pub fn router(state: WebState, mesh: OpenApiRouter) -> Router {
     let (api, mut description) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(documents::list_everywhere))
         .routes(routes!(documents::list_namespace))
@@ -119,9 +122,9 @@ pub fn router(state: WebState, mesh: Router, explain: OpenApiRouter) -> Router {
         .split_for_parts();
     let read_guard = middleware::from_fn_with_state(state.clone(), access::read_guard);
     // Static paths go before `{kind}`.
-    let (explain, described) = explain.split_for_parts();
+    let (mesh, described) = mesh.split_for_parts();
     description.merge(described);
-    let mesh = Router::new().nest("/v1/mesh", mesh).merge(explain).layer(read_guard.clone());
+    let mesh = mesh.layer(read_guard.clone());
     let metrics = Router::new().route("/metrics", get(metrics)).layer(read_guard);
     let host_guard = middleware::from_fn_with_state(state.clone(), access::host_guard);
     api.merge(metrics)

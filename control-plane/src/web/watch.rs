@@ -68,8 +68,8 @@ async fn run(
     loop {
         revisions.mark_unchanged();
         let Ok((revision, documents)) = state.documents.current().await else { return };
-        let refused = (state.refused)();
-        for (name, id, object) in differences(&mut shown, kind, namespace, &documents, refused) {
+        let changes = differences(&mut shown, kind, namespace, &documents, &state.shown(&documents));
+        for (name, id, object) in changes {
             let data = json!({ "type": name.to_uppercase(), "object": object });
             if sender.send(Ok(Event::default().event(name).id(id).data(data.to_string()))).await.is_err() {
                 return;
@@ -95,7 +95,7 @@ fn differences(
     kind: Kind,
     namespace: Option<&str>,
     documents: &Documents,
-    refused: status::Refused,
+    view: &status::Shown<'_>,
 ) -> Vec<(&'static str, String, Value)> {
     let mut events = Vec::new();
     let gone: Vec<Key> = shown.keys().filter(|key| documents.get(key).is_none()).cloned().collect();
@@ -104,7 +104,6 @@ fn differences(
             events.push(("deleted", version, object));
         }
     }
-    let view = status::Shown::new(documents, refused);
     for (key, document) in documents.list(kind, namespace) {
         let version = document.metadata().resource_version.clone();
         // The status may change with other documents, so it is compared too.

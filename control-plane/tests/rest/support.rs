@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use axum::{Json, Router, routing::get};
+use axum::{Json, routing::get};
 use pillion::{
     resource::{Key, cache::DocumentCache},
     store::{Bucket, Store, embedded::EmbeddedStore},
@@ -16,6 +16,7 @@ use pillion::{
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use utoipa_axum::router::OpenApiRouter;
 
 /// A running server and an admin's client.
 pub(crate) struct Server {
@@ -65,9 +66,9 @@ impl Server {
             // Nobody compiles here: what is stored counts as published.
             published: store.revisions(Bucket::Documents),
         });
-        let mesh = Router::new().route("/", get(async || Json(json!({ "services": [] }))));
+        let mesh = OpenApiRouter::new().route("/v1/mesh", get(async || Json(json!({ "services": [] }))));
         let (stop, stopped) = watch::channel(false);
-        let router = web::router(state, mesh, utoipa_axum::router::OpenApiRouter::new());
+        let router = web::router(state, mesh);
         let task =
             tokio::spawn(async move { web::listen::serve(listener, None, router, stopped).await.unwrap() });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use pillion_api::{
     latency,
     wire::{
-        EdgeDelta, EndpointGauge, Telemetry, edge_delta::Direction, endpoint_gauge::Breaker,
-        sidecar_message::Message,
+        ConcurrencyGauge, EdgeDelta, EndpointGauge, PolicyCount, Telemetry, edge_delta::Direction,
+        endpoint_gauge::Breaker, policy_count::Action, sidecar_message::Message,
     },
 };
 use tokio::time::timeout;
@@ -23,10 +23,18 @@ fn outbound() -> Telemetry {
         mtls: true,
         requests: 20,
         failures: 5,
+        retries: 4,
+        retries_recovered: 3,
         refusals: [("no-endpoints".to_owned(), 2)].into(),
         latency_buckets: vec![bucket],
         latency_counts: vec![20],
         ..EdgeDelta::default()
+    };
+    let count = |action: Action, about: &str, count| PolicyCount {
+        service: "payments.demo".into(),
+        action: action.into(),
+        about: about.into(),
+        count,
     };
     let gauge = EndpointGauge {
         service: "payments.demo".into(),
@@ -35,14 +43,16 @@ fn outbound() -> Telemetry {
         opened: 1,
         opened_reason: "5 failures in a row".into(),
         latency_us: 12_500,
+        open_ms: 60_000,
         ..EndpointGauge::default()
     };
     Telemetry {
         interval_ms: 1000,
         edges: vec![edge],
         endpoints: vec![gauge],
+        policies: vec![count(Action::FallbackServed, "no-endpoints", 2), count(Action::PanicPick, "", 7)],
         certificate_not_after: 2_000_000_000,
-        certificates_renewed: 0,
+        ..Telemetry::default()
     }
 }
 
@@ -68,6 +78,15 @@ async fn mesh() -> (tempfile::TempDir, TestServer, [Sidecar; 2]) {
     web.say(Message::Telemetry(outbound())).await;
     let mut inbound = outbound();
     inbound.endpoints.clear();
+    inbound.policies.clear();
+    inbound.concurrency = vec![ConcurrencyGauge {
+        service: "payments.demo".into(),
+        port: 8080,
+        limit: 20,
+        in_flight: 3,
+        min_rtt_us: 4_000,
+        ..ConcurrencyGauge::default()
+    }];
     inbound.edges[0].direction = Direction::Inbound.into();
     inbound.edges[0].peer = "spiffe://mesh.local/ns/demo/sa/web".into();
     payments.say(Message::Telemetry(inbound)).await;
@@ -122,8 +141,9 @@ async fn the_mesh_page_has_services_edges_and_events() {
 async fn a_services_page_has_series_endpoints_breakers_and_shares() {
     let (_folder, server, _sidecars) = mesh().await;
     let address = "/v1/mesh/services/demo/payments?minutes=1";
-    eventually("requests are counted", async || {
-        server.json(address).await["rps"].as_f64().is_some_and(|rps| rps > 0.0)
+    eventually("requests are counted, on both sides", async || {
+        let page = server.json(address).await;
+        page["rps"].as_f64().is_some_and(|rps| rps > 0.0) && page["activity"]["retries"] == 4
     })
     .await;
     let page = server.json(address).await;
@@ -140,7 +160,25 @@ async fn a_services_page_has_series_endpoints_breakers_and_shares() {
     let breaker = &endpoint["breakers"][0];
     assert_eq!((&breaker["from"], &breaker["state"]), (&"web-1.demo".into(), &"open".into()));
     assert_eq!((&breaker["latencyMs"], &breaker["opened"]), (&12.5.into(), &1.into()));
+    let open_ms = breaker["openMs"].as_i64().expect("how long it stays open");
+    assert!((30_000..=60_000).contains(&open_ms), "{open_ms}");
     assert_eq!(page["callers"][0]["from"], "web-1.demo");
+    assert_eq!(page["callers"][0]["repeats"], serde_json::json!({"retries": 4, "recovered": 3}));
+    assert_eq!(
+        page["activity"],
+        serde_json::json!({
+            "seconds": 60,
+            "retryBudgetPercent": 20,
+            "hedgeBudgetPercent": null,
+            "retries": 4,
+            "recovered": 3,
+            "fallbacksServed": {"no-endpoints": 2},
+            "panicPicks": 7,
+            "concurrency": [{
+                "workload": "payments-3", "port": 8080, "limit": 20, "inFlight": 3, "queued": 0, "minRttMs": 4.0,
+            }],
+        })
+    );
     assert_eq!(
         page["policies"],
         serde_json::json!([{"kind": "HTTPRoute", "namespace": "demo", "name": "canary"}])

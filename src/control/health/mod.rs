@@ -4,7 +4,7 @@
 mod judge;
 pub mod probe;
 
-use std::{cell::RefCell, net::SocketAddr, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
 
 use pillion_api::{
     model::{Pace, Probe},
@@ -14,7 +14,10 @@ use tokio::{sync::watch, time::Instant};
 
 use self::judge::Judge;
 use super::own::OwnPolicies;
-use crate::config::{AppPort, HealthCheck};
+use crate::{
+    config::{AppPort, HealthCheck},
+    telemetry::{names::Metric, prometheus::Registry},
+};
 
 /// How long the services' policies are awaited at the start, before the usual check is made: an application that accepts
 /// connections may not be well enough for what they ask.
@@ -37,9 +40,10 @@ pub async fn check(
     ports: Vec<AppPort>,
     mut policies: watch::Receiver<OwnPolicies>,
     health: watch::Sender<Health>,
+    registry: Arc<Registry>,
 ) {
     if let Some(given) = given {
-        return all(&from_settings(given), false, &health).await;
+        return all(&from_settings(given), false, &health, &registry).await;
     }
     // Which of both it was shows soon enough.
     let _ = tokio::time::timeout(UNTIL_TOLD, policies.wait_for(OwnPolicies::is_complete)).await;
@@ -48,7 +52,7 @@ pub async fn check(
     let mut known = false;
     loop {
         tokio::select! {
-            () = all(&checks, known, &health) => return,
+            () = all(&checks, known, &health, &registry) => return,
             changed = until_other(&checks, &ports, &mut policies) => match changed {
                 Some(other) => {
                     known = checks.iter().all(|check| !check.service.is_empty());
@@ -115,7 +119,7 @@ async fn until_other(
 
 /// Makes all of these checks for ever. The application is ready while all say so; what it was stays, until each has decided.
 /// Where it is `known` to be ready by such checks, it takes as many failures as ever to be so no more.
-async fn all(checks: &[Check], known: bool, health: &watch::Sender<Health>) {
+async fn all(checks: &[Check], known: bool, health: &watch::Sender<Health>, registry: &Registry) {
     let before = Some(health.borrow().clone()).filter(|before| known && before.ready);
     let ready = before.as_ref().map(|before| before.ready);
     let found = RefCell::new(vec![before; checks.len()]);
@@ -140,7 +144,7 @@ async fn all(checks: &[Check], known: bool, health: &watch::Sender<Health>) {
     tell();
     let asking = checks.iter().enumerate().map(|(index, check)| {
         let (found, tell) = (&found, &tell);
-        one(check, ready, move |health| {
+        one(check, ready, registry, move |health| {
             found.borrow_mut()[index] = Some(health);
             tell();
         })
@@ -150,7 +154,7 @@ async fn all(checks: &[Check], known: bool, health: &watch::Sender<Health>) {
 }
 
 /// Makes one check for ever.
-async fn one(check: &Check, ready: Option<bool>, decided: impl Fn(Health)) {
+async fn one(check: &Check, ready: Option<bool>, registry: &Registry, decided: impl Fn(Health)) {
     let Pace { interval, timeout, initial_delay, .. } = check.pace;
     let mut judge = Judge::new(check.pace, ready);
     tokio::time::sleep_until(Instant::now() + initial_delay).await;
@@ -159,6 +163,8 @@ async fn one(check: &Check, ready: Option<bool>, decided: impl Fn(Health)) {
             Ok(address) => probe::ask(*address, &check.probe, timeout).await,
             Err(reason) => Err(reason.clone()),
         };
+        let result = if answer.is_ok() { "passed" } else { "failed" };
+        registry.counter(Metric::HealthChecks, &[&check.service, result]).increment(1);
         if let Some(ready) = judge.take(answer.is_ok()) {
             let reason = answer.err().unwrap_or_default();
             let service = &check.service;
@@ -171,8 +177,6 @@ async fn one(check: &Check, ready: Option<bool>, decided: impl Fn(Health)) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use pillion_api::{model::Service, wire};
 
     use super::*;
@@ -183,7 +187,8 @@ mod tests {
         let how = HealthCheck::Tcp(listener.local_addr().expect("an address"));
         let (sender, mut health) = watch::channel(Health::default());
         let (_policies, policies) = watch::channel(OwnPolicies::default());
-        let checking = check(Some(how), Vec::new(), policies, sender);
+        let registry = Arc::new(Registry::new());
+        let checking = check(Some(how), Vec::new(), policies, sender, registry.clone());
         let watching = async {
             health.wait_for(|health| health.ready).await.expect("ready");
             drop(listener);
@@ -192,6 +197,11 @@ mod tests {
         tokio::select! {
             () = checking => panic!("checks never end"),
             reason = watching => assert!(reason.contains("refused"), "{reason}"),
+        }
+        let text = registry.render();
+        for result in ["passed", "failed"] {
+            let series = format!("pillion_health_checks_total{{service=\"\",result=\"{result}\"}}");
+            assert!(text.contains(&series), "{series} in {text}");
         }
     }
 

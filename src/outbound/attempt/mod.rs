@@ -17,7 +17,7 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    model::{Hedge, RouteRule, TrafficPolicy},
+    model::{Hedge, RouteRule, TrafficPolicy, timeout},
     retry::{self, Ended, Rules, Verdict, Why},
 };
 use smallvec::SmallVec;
@@ -147,8 +147,8 @@ impl<'a> Plan<'a> {
         request: &Request<Body>,
         whole: Option<(Instant, Timeout)>,
     ) -> Self {
-        let each = rule.and_then(|rule| rule.backend_request_timeout);
-        let each = policies.into_iter().fold(each, |each, policy| each.or(policy.attempt_timeout));
+        let each = policies.into_iter().find_map(|policy| policy.attempt_timeout);
+        let each = timeout(rule.and_then(|rule| rule.backend_request_timeout), each);
         let times = Times { whole, each };
         let rule = rule.and_then(|rule| rule.retry.as_ref());
         let rules = Rules::of(rule, policies.map(|policy| policy.retry.as_ref()));

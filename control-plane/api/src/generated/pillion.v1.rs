@@ -437,12 +437,12 @@ pub struct RouteRule {
     pub r#match: ::core::option::Option<RouteMatch>,
     #[prost(message, repeated, tag = "4")]
     pub backends: ::prost::alloc::vec::Vec<Backend>,
-    /// Zero: no limit.
-    #[prost(uint32, tag = "5")]
-    pub request_timeout_ms: u32,
-    /// Zero: no limit. For each try.
-    #[prost(uint32, tag = "6")]
-    pub backend_request_timeout_ms: u32,
+    /// Zero: no limit, whatever policies say. Absent: theirs.
+    #[prost(uint32, optional, tag = "5")]
+    pub request_timeout_ms: ::core::option::Option<u32>,
+    /// As `request_timeout_ms`, for each try.
+    #[prost(uint32, optional, tag = "6")]
+    pub backend_request_timeout_ms: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "7")]
     pub request_headers: ::core::option::Option<HeaderModifier>,
     #[prost(message, optional, tag = "8")]
@@ -1358,6 +1358,118 @@ pub struct Telemetry {
     pub certificate_not_after: i64,
     #[prost(uint64, tag = "5")]
     pub certificates_renewed: u64,
+    /// What policies did, as far as it is not said of an edge.
+    #[prost(message, repeated, tag = "10")]
+    pub policies: ::prost::alloc::vec::Vec<PolicyCount>,
+    /// Of the workload's own services that have a policy for it.
+    #[prost(message, repeated, tag = "11")]
+    pub concurrency: ::prost::alloc::vec::Vec<ConcurrencyGauge>,
+}
+/// How often a policy of a service did one thing. What did not happen is not sent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyCount {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(enumeration = "policy_count::Action", tag = "2")]
+    pub action: i32,
+    #[prost(string, tag = "3")]
+    pub about: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub count: u64,
+}
+/// Nested message and enum types in `PolicyCount`.
+pub mod policy_count {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Action {
+        Unspecified = 0,
+        /// A fallback took over, or could not either; `about`: the reason for which it was needed.
+        FallbackServed = 1,
+        FallbackFailed = 2,
+        /// A copy of a request was sent to the service; `about`: what became of it.
+        Mirrored = 3,
+        /// An endpoint was chosen whatever its breaker says.
+        PanicPick = 4,
+        /// A breaker did not open, since enough others had.
+        BreakerSpared = 5,
+        /// A fault was injected; `about`: its name.
+        FaultDelayed = 6,
+        FaultAborted = 7,
+        /// A rate limit let a request pass, or did not; `about`: the limit.
+        RateAdmitted = 8,
+        RateLimited = 9,
+        /// The same as the latter, for the clients that were limited most; `about`: the client.
+        RateLimitedClient = 10,
+        /// A request was more than the workload can work on; `about`: its priority.
+        Shed = 11,
+    }
+    impl Action {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ACTION_UNSPECIFIED",
+                Self::FallbackServed => "FALLBACK_SERVED",
+                Self::FallbackFailed => "FALLBACK_FAILED",
+                Self::Mirrored => "MIRRORED",
+                Self::PanicPick => "PANIC_PICK",
+                Self::BreakerSpared => "BREAKER_SPARED",
+                Self::FaultDelayed => "FAULT_DELAYED",
+                Self::FaultAborted => "FAULT_ABORTED",
+                Self::RateAdmitted => "RATE_ADMITTED",
+                Self::RateLimited => "RATE_LIMITED",
+                Self::RateLimitedClient => "RATE_LIMITED_CLIENT",
+                Self::Shed => "SHED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+                "FALLBACK_SERVED" => Some(Self::FallbackServed),
+                "FALLBACK_FAILED" => Some(Self::FallbackFailed),
+                "MIRRORED" => Some(Self::Mirrored),
+                "PANIC_PICK" => Some(Self::PanicPick),
+                "BREAKER_SPARED" => Some(Self::BreakerSpared),
+                "FAULT_DELAYED" => Some(Self::FaultDelayed),
+                "FAULT_ABORTED" => Some(Self::FaultAborted),
+                "RATE_ADMITTED" => Some(Self::RateAdmitted),
+                "RATE_LIMITED" => Some(Self::RateLimited),
+                "RATE_LIMITED_CLIENT" => Some(Self::RateLimitedClient),
+                "SHED" => Some(Self::Shed),
+                _ => None,
+            }
+        }
+    }
+}
+/// How many requests a workload works on at a time, for one port of the application.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConcurrencyGauge {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+    #[prost(uint32, tag = "4")]
+    pub in_flight: u32,
+    #[prost(uint32, tag = "5")]
+    pub queued: u32,
+    /// The latency against which an adaptive limit is held. Zero: not known, or the limit is fixed.
+    #[prost(uint32, tag = "6")]
+    pub min_rtt_us: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeDelta {
@@ -1476,6 +1588,9 @@ pub struct EndpointGauge {
     /// Of its service's requests, what it is to have: 0 to 1.
     #[prost(float, tag = "8")]
     pub share: f32,
+    /// How long the breaker stays open still; zero where it is not.
+    #[prost(uint32, tag = "9")]
+    pub open_ms: u32,
 }
 /// Nested message and enum types in `EndpointGauge`.
 pub mod endpoint_gauge {

@@ -24,6 +24,13 @@ pub struct InjectedFault {
     pub until: SystemTime,
 }
 
+impl InjectedFault {
+    /// Whether it is for a caller: `<name>.<namespace>`, what others see as the source of its requests.
+    pub fn is_for(&self, source: &str) -> bool {
+        self.callers.is_empty() || self.callers.iter().any(|caller| caller.is(source))
+    }
+}
+
 /// A share of all requests, 0 to 100 %, to a ten-thousandth of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u32);
@@ -37,6 +44,16 @@ impl Percent {
         (number <= Self::OF).then_some(Self(number))
     }
 
+    /// Whether every request is one of them.
+    pub fn is_all(self) -> bool {
+        self.0 == Self::OF
+    }
+
+    /// From 0 to 100.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::OF / 100)
+    }
+
     /// Whether a request is one of them. `chance` is below [`Self::OF`], any as likely as the other.
     pub fn takes(self, chance: u32) -> bool {
         chance < self.0
@@ -46,7 +63,7 @@ impl Percent {
 /// `0.1`
 impl std::fmt::Display for Percent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        (f64::from(self.0) / f64::from(Self::OF / 100)).fmt(f)
+        self.percent().fmt(f)
     }
 }
 

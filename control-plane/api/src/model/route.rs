@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use regex::{Regex, RegexBuilder};
 
-use super::{BackendFilters, Faults, Filters, RouteRetry, SessionPersistence, milliseconds};
+use super::{BackendFilters, Faults, Filters, RouteRetry, SessionPersistence};
 use crate::{
     name::ServiceName,
     wire::{self, string_match::Type},
@@ -27,9 +27,9 @@ pub struct RouteRule {
     pub matches: RouteMatch,
     /// Where they go, by weight. A rule with none, or only of weight zero, answers 500 (Gateway API).
     pub backends: Vec<Backend>,
-    /// For the whole request, from its first byte to the end of the response.
+    /// For the whole request, from its first byte to the end of the response; see [`timeout`].
     pub request_timeout: Option<Duration>,
-    /// For each try.
+    /// For each try; see [`timeout`].
     pub backend_request_timeout: Option<Duration>,
     /// Applied to requests.
     pub request_headers: HeaderModifier,
@@ -41,6 +41,12 @@ pub struct RouteRule {
     pub retry: Option<RouteRetry>,
     /// Keeps a client with the endpoint that it had first.
     pub session: Option<SessionPersistence>,
+}
+
+/// How long something may take: what the rule says, else what policies say. Zero in a rule: no limit, whatever they say
+/// (GEP-1742).
+pub fn timeout(rule: Option<Duration>, policies: Option<Duration>) -> Option<Duration> {
+    rule.or(policies).filter(|limit| !limit.is_zero())
 }
 
 /// All conditions must hold. The default fits every request.
@@ -131,8 +137,8 @@ impl Faults {
                 .then(|| self.port(&format!("{field}.parent_port"), route.parent_port)),
             matches: matches.map(|m| self.route_match(&format!("{field}.match"), m)).unwrap_or_default(),
             backends,
-            request_timeout: milliseconds(route.request_timeout_ms),
-            backend_request_timeout: milliseconds(route.backend_request_timeout_ms),
+            request_timeout: route.request_timeout_ms.map(duration),
+            backend_request_timeout: route.backend_request_timeout_ms.map(duration),
             request_headers: self.modifier(&format!("{field}.request_headers"), &route.request_headers),
             response_headers: self.modifier(&format!("{field}.response_headers"), &route.response_headers),
             filters: self.filters(field, route),
@@ -210,6 +216,10 @@ impl Faults {
     }
 }
 
+fn duration(ms: u32) -> Duration {
+    Duration::from_millis(ms.into())
+}
+
 /// The largest program that an expression of a route may compile to, bytes.
 const REGEX_SIZE_LIMIT: usize = 1 << 20;
 
@@ -235,6 +245,24 @@ mod tests {
         assert!(either.is_match("a") && !either.is_match("ab"));
         for wrong in ["(?x)a # b", "a)|(?:b", "(?:a{1000}){1000}"] {
             assert!(whole(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rule_goes_before_policies_and_its_zero_lifts_their_limit() {
+        let limits = |rule: Option<u64>, policies: Option<u64>| {
+            let found = timeout(rule.map(Duration::from_millis), policies.map(Duration::from_millis));
+            found.map(|limit| limit.as_millis())
+        };
+        for (rule, policies, expected) in [
+            (None, None, None),
+            (None, Some(5), Some(5)),
+            (Some(9), Some(5), Some(9)),
+            (Some(9), None, Some(9)),
+            (Some(0), Some(5), None),
+            (Some(0), None, None),
+        ] {
+            assert_eq!(limits(rule, policies), expected, "{rule:?} before {policies:?}");
         }
     }
 

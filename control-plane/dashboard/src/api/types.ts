@@ -32,6 +32,57 @@ export interface MeshEdge extends Figures {
   tlsVersion?: string | null;
   /** Refusals per second made by sidecars, by reason. */
   refusals?: Record<string, number>;
+  /** Over the document's window, or the span that the page asked for; absent where there were none. */
+  repeats?: Repeats;
+}
+
+/** Counts of retries and hedges; what is zero is absent. */
+export interface Repeats {
+  /** Attempts beyond the first of a request, and the requests that ended well for them. */
+  retries?: number;
+  recovered?: number;
+  retriesOverBudget?: number;
+  /** Requests sent to a second endpoint as well, and those that it answered first. */
+  hedges?: number;
+  hedgesWon?: number;
+  hedgesOverBudget?: number;
+}
+
+type Named = Record<string, number>;
+
+/** What the policies of a service did over `seconds`; what did not happen is absent. */
+export interface Activity extends Repeats {
+  seconds: number;
+  retryBudgetPercent: number | null;
+  hedgeBudgetPercent: number | null;
+  /** By the reason for which a fallback was needed. */
+  fallbacksServed?: Named;
+  fallbacksFailed?: Named;
+  /** Copies of others' requests, by what became of them. */
+  mirrored?: Named;
+  panicPicks?: number;
+  breakersSpared?: number;
+  /** By the fault's name. */
+  faultsDelayed?: Named;
+  faultsAborted?: Named;
+  /** By the limit's name. */
+  rateAdmitted?: Named;
+  rateLimited?: Named;
+  /** Those limited most, the most first. */
+  limitedClients?: { client: string; limited: number }[];
+  /** By priority. */
+  shed?: Named;
+  /** How the limits of its workloads stand now. */
+  concurrency?: Concurrency[];
+}
+
+export interface Concurrency {
+  workload: string;
+  port: number;
+  limit: number;
+  inFlight: number;
+  queued: number;
+  minRttMs: number | null;
 }
 
 export interface MeshEvent {
@@ -91,11 +142,15 @@ export interface Breaker {
   service: string;
   state: BreakerState;
   inFlight: number;
+  /** Of the caller's requests to the service, what the balancer means the endpoint to have: 0 to 1. */
+  share: number;
   /** The balancer's estimate; zero before there is one. */
   latencyMs: number;
   /** Openings since the caller's sidecar started. */
   opened: number;
   openedReason?: string | null;
+  /** How long it stays open still; zero where it is not. */
+  openMs: number;
 }
 
 export interface Endpoint extends Figures {
@@ -107,6 +162,8 @@ export interface Endpoint extends Figures {
   reason?: string | null;
   spiffeId: string;
   zone?: string | null;
+  /** Its share beside the others', a percentage of the usual one. */
+  weight: number;
   breakers: Breaker[];
 }
 
@@ -142,6 +199,7 @@ export interface ServiceDetail extends MeshService {
   callees: MeshEdge[];
   policies: PolicyReference[];
   backends: BackendShare[];
+  activity: Activity;
   /** Every value that holds for calls of it; `null` for what is no service. */
   policy: Policy | null;
   routes: RouteRule[];
@@ -185,8 +243,14 @@ export interface Explanation {
   backends: ExplainedBackend[];
   policies: Policy[];
   authorization: string;
-  verdict: { outcome: string; reasons: string[]; text: string };
+  verdict: { outcome: string; reasons: string[]; text: string; caveats: Caveat[] };
   notes: string[];
+}
+
+export interface Caveat {
+  reason: string;
+  percent: number | null;
+  text: string;
 }
 
 export interface ExplainedBackend {

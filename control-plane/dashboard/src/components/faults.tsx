@@ -28,6 +28,11 @@ export function Faults({ faults }: { faults: readonly Fault[] }) {
   );
 }
 
+/** Beside the name of a service for which faults are injected. */
+export function FaultMark() {
+  return <span class="fault-mark">faults injected</span>;
+}
+
 /** "10 % delayed by 2.0 s, 25 % answered with 503; only requests of web.demo that it matches". */
 export function inWords(fault: Fault): string {
   const what: string[] = [];

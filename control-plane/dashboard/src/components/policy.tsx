@@ -1,6 +1,7 @@
 // The values that hold for calls of a service, and where each is from.
-import type { Policy, PolicyField, PolicyReference } from "../api/types";
-import { count } from "../format";
+import type { Activity, Policy, PolicyField, PolicyReference } from "../api/types";
+import { count, span } from "../format";
+import { ActivityCards } from "./activity";
 
 const DEFAULT = "default";
 
@@ -12,10 +13,19 @@ export function parted(fields: readonly PolicyField[]): { written: PolicyField[]
   };
 }
 
-export function PolicySection({ policy, references }: { policy: Policy; references: readonly PolicyReference[] }) {
+export interface PolicySectionProps {
+  policy: Policy;
+  activity: Activity;
+  references: readonly PolicyReference[];
+}
+
+export function PolicySection({ policy, activity, references }: PolicySectionProps) {
   return (
     <section aria-labelledby="policies-title" class="policy">
-      <h2 id="policies-title">Policy</h2>
+      <h2 id="policies-title">
+        Policy <span class="note">and what it did in the last {span(activity.seconds * 1000)}</span>
+      </h2>
+      <ActivityCards policy={policy} activity={activity} />
       {references.length > 0 && (
         <ul class="policies">
           {references.map((document) => (

@@ -140,6 +140,11 @@ function Steps({ explanation }: { explanation: Explanation }) {
           <code key={reason}>{reason}</code>
         ))}
       </div>
+      {verdict.caveats.map(({ reason, text }) => (
+        <p key={text} class="caveat">
+          But: {text} {reason && <code>{reason}</code>}
+        </p>
+      ))}
       {notes.map((note) => (
         <p key={note} class="quiet">
           {note}

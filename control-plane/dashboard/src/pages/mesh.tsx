@@ -65,6 +65,7 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
   const secured = calls.filter((edge) => edge.mtls === "all").length;
   // Endpoints can't be added up: one may belong to a service and to a backend of it.
   const manned = graph.nodes.filter((node) => node.instances > 0);
+  const faulty = new Set(live.mesh?.faults?.map((fault) => fault.service));
   const ready = manned.filter((node) => node.ready === node.instances).length;
   return (
     <>
@@ -88,11 +89,11 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
       <Unattributed edges={live.mesh?.edges ?? []} />
       {view === "map" ? (
         <>
-          <TopologyMap graph={graph} rates={live.rates} />
+          <TopologyMap graph={graph} rates={live.rates} faulty={faulty} />
           <MapKey />
         </>
       ) : (
-        <TopologyTable graph={graph} />
+        <TopologyTable graph={graph} faulty={faulty} />
       )}
     </>
   );

@@ -1,5 +1,6 @@
 // One service: its golden figures over time, its endpoints as each caller's breaker sees them, callers and callees.
 import type { Endpoint, MeshEdge, ServiceDetail } from "../api/types";
+import { repeatsInWords } from "../activity";
 import { type BreakerGroup, groupBreakers } from "../breakers";
 import { Chart } from "../components/chart";
 import { EventList } from "../components/events";
@@ -128,7 +129,7 @@ function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
       </div>
 
       {detail.policy ? (
-        <PolicySection policy={detail.policy} references={detail.policies} />
+        <PolicySection policy={detail.policy} activity={detail.activity} references={detail.policies} />
       ) : (
         <p class="quiet alone">No policy is for a workload that no service selects.</p>
       )}
@@ -182,7 +183,9 @@ function Endpoints({ detail, full }: { detail: ServiceDetail; full: string }) {
               <tr>
                 <th scope="col">Workload</th>
                 <th scope="col">State</th>
-                <th scope="col">Breakers, by caller</th>
+                <th scope="col">Breakers and shares, by caller</th>
+                <th scope="col">Zone</th>
+                <th scope="col" class="number">Weight</th>
                 <th scope="col" class="number">Requests</th>
                 <th scope="col" class="number">Success</th>
                 <th scope="col" class="number">p50</th>
@@ -208,7 +211,6 @@ function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
     <tr data-workload={endpoint.workload}>
       <th scope="row" title={`${endpoint.spiffeId}\n${endpoint.uid}`}>
         {endpoint.workload}
-        {endpoint.zone && <span class="namespace"> {endpoint.zone}</span>}
       </th>
       <td>
         <HealthBadge health={endpoint.ready ? "good" : "failing"} word={endpoint.ready ? "ready" : "not ready"} />
@@ -225,6 +227,8 @@ function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
           </ul>
         )}
       </td>
+      <td>{endpoint.zone || <span class="note">none</span>}</td>
+      <td class="number">{endpoint.weight} %</td>
       <td class="number">{rate(endpoint.rps)}</td>
       <td class="number">
         <Success {...endpoint} />
@@ -238,7 +242,8 @@ function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
 
 function BreakerLine({ group, full }: { group: BreakerGroup; full: string }) {
   const health = group.state === "open" ? "failing" : group.state === "half-open" ? "degraded" : "good";
-  const facts = [`${group.inFlight} in flight`, `estimate ${latency(group.latencyMs)}`];
+  const facts = [`share ${percent(group.share)}`, `${group.inFlight} in flight`, `estimate ${latency(group.latencyMs)}`];
+  if (group.openMs > 0) facts.unshift(`for ${latency(group.openMs)} more`);
   if (group.opened > 0) facts.push(`opened ${group.opened}×${group.openedReason ? `: ${group.openedReason}` : ""}`);
   return (
     <li data-breaker={group.state}>
@@ -269,6 +274,7 @@ function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEd
                 <th scope="col" class="number">Requests</th>
                 <th scope="col" class="number">Success</th>
                 <th scope="col" class="number">p99</th>
+                <th scope="col">Repeated</th>
                 <th scope="col">Refused</th>
               </tr>
             </thead>
@@ -287,6 +293,7 @@ function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEd
                     <Success {...edge} />
                   </td>
                   <td class="number">{latency(edge.p99Ms)}</td>
+                  <td class="repeated">{repeatsInWords(edge.repeats) || <span class="note">none</span>}</td>
                   <td>{refused(edge.refusals) || <span class="note">none</span>}</td>
                 </tr>
               ))}

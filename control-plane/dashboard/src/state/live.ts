@@ -107,7 +107,7 @@ function rememberEdges(known: Live["edges"], mesh: Mesh): Live["edges"] {
   const edges = new Map<string, RememberedEdge>();
   for (const [key, remembered] of known) {
     if (mesh.serverTimeMs - remembered.seenMs > EDGE_KEPT_MS) continue;
-    const { refusals: _, ...edge } = remembered.edge;
+    const { refusals: _refusals, repeats: _repeats, ...edge } = remembered.edge;
     edges.set(key, {
       seenMs: remembered.seenMs,
       edge: { ...edge, rps: 0, successRate: null, p50Ms: null, p99Ms: null },

@@ -1,5 +1,6 @@
 // The mesh as a graph to draw: services and lone workloads, the calls between them, and how routes split calls.
-import type { Figures, MeshEdge, MeshService } from "../api/types";
+import { addRepeats } from "../activity";
+import type { Figures, MeshEdge, MeshService, Repeats } from "../api/types";
 import { serviceName } from "../format";
 import { type Health, healthOf, serviceHealth } from "../health";
 
@@ -36,6 +37,8 @@ export interface GraphEdge {
   share: number | null;
   /** Refusals per second by reason. */
   refusals: Record<string, number>;
+  /** Over the last seconds. */
+  repeats: Repeats;
 }
 
 export interface Graph {
@@ -157,6 +160,7 @@ function edgeOf(kind: GraphEdge["kind"], rows: MeshEdge[], share: number | null)
     tlsVersion: rows.find((row) => row.mtls)?.tlsVersion ?? null,
     share,
     refusals,
+    repeats: addRepeats(rows.map((row) => row.repeats)),
   };
 }
 

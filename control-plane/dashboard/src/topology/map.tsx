@@ -1,5 +1,7 @@
 // The map of the mesh: nodes are links to their service's page, edges carry their figures. A table shows the same.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { repeatsInWords } from "../activity";
+import { FaultMark } from "../components/faults";
 import { HealthShape, Lock, LockPaths, UnlockedPaths } from "../components/icons";
 import { Sparkline } from "../components/parts";
 import { latency, percent, rate } from "../format";
@@ -13,7 +15,14 @@ const NARROW = 900;
 /** Shrunk further than this nobody can read it: then it scrolls. */
 const SMALLEST = { right: 0.8, down: 0.72 } as const;
 
-export function TopologyMap({ graph, rates }: { graph: Graph; rates: ReadonlyMap<string, readonly number[]> }) {
+export interface TopologyMapProps {
+  graph: Graph;
+  rates: ReadonlyMap<string, readonly number[]>;
+  /** Services for which faults are injected. */
+  faulty: ReadonlySet<string>;
+}
+
+export function TopologyMap({ graph, rates, faulty }: TopologyMapProps) {
   const frame = useRef<HTMLDivElement>(null);
   const width = useWidth(frame);
   const [pointed, setPointed] = useState<string | null>(null);
@@ -47,6 +56,7 @@ export function TopologyMap({ graph, rates }: { graph: Graph; rates: ReadonlyMap
                   placed={placed}
                   orientation={orientation}
                   rates={rates.get(node.id) ?? []}
+                  faulty={faulty.has(node.id)}
                   faded={near !== null && !near.has(node.id)}
                   point={setPointed}
                 />
@@ -147,11 +157,12 @@ interface NodeProps {
   placed: Placed;
   orientation: Orientation;
   rates: readonly number[];
+  faulty: boolean;
   faded: boolean;
   point: (id: string | null) => void;
 }
 
-function Node({ node, placed, orientation, rates, faded, point }: NodeProps) {
+function Node({ node, placed, orientation, rates, faulty, faded, point }: NodeProps) {
   const at = placed.nodes.get(node.id);
   if (at === undefined) return null;
   const box = NODE[orientation];
@@ -196,6 +207,7 @@ function Node({ node, placed, orientation, rates, faded, point }: NodeProps) {
           )}
         </span>
         <Sparkline values={rates} width={box.width - 28} height={16} />
+        {faulty && <FaultMark />}
       </a>
     </li>
   );
@@ -230,6 +242,8 @@ function edgeInWords(edge: GraphEdge): string {
     quantiles(edge.figures),
     transportInWords(edge),
   ];
+  const repeated = repeatsInWords(edge.repeats);
+  if (repeated) words.push(repeated);
   for (const [reason, rps] of Object.entries(edge.refusals)) if (rps > 0) words.push(`refused ${rate(rps)}: ${reason}`);
   return words.join(", ");
 }

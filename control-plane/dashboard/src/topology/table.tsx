@@ -1,4 +1,6 @@
 // The map's figures as two tables: services, and the calls between them.
+import { repeatsInWords } from "../activity";
+import { FaultMark } from "../components/faults";
 import { HealthBadge, Success } from "../components/parts";
 import { Lock } from "../components/icons";
 import { latency, percent, rate } from "../format";
@@ -6,7 +8,7 @@ import { serviceHref } from "../route";
 import type { Graph, MergedFigures } from "./graph";
 import { transportInWords } from "./map";
 
-export function TopologyTable({ graph }: { graph: Graph }) {
+export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: ReadonlySet<string> }) {
   return (
     <>
       <div class="table-frame" role="region" aria-label="Services" tabIndex={0}>
@@ -28,6 +30,7 @@ export function TopologyTable({ graph }: { graph: Graph }) {
               <tr key={node.id} data-service={node.id}>
                 <th scope="row">
                   <a href={serviceHref(node.id)}>{node.name}</a> <span class="namespace">{node.namespace}</span>
+                  {faulty.has(node.id) && <FaultMark />}
                 </th>
                 <td>
                   <HealthBadge health={node.health} />
@@ -52,6 +55,7 @@ export function TopologyTable({ graph }: { graph: Graph }) {
               <th scope="col" class="number">Success</th>
               <th scope="col" class="number">p50</th>
               <th scope="col" class="number">p99</th>
+              <th scope="col">Repeated</th>
               <th scope="col">Refused by sidecars</th>
             </tr>
           </thead>
@@ -72,6 +76,7 @@ export function TopologyTable({ graph }: { graph: Graph }) {
                   </span>
                 </td>
                 <FigureCells figures={edge.figures} />
+                <td class="repeated">{repeatsInWords(edge.repeats)}</td>
                 <td>{refused(edge.refusals)}</td>
               </tr>
             ))}

@@ -1,7 +1,8 @@
 //! Which requests a rule is for, and which of two matches goes first.
 //!
-//! For an `HTTPRoute` that is, by its documentation of `matches`: an exact path, then the longest prefix, then a regular expression
-//! (left open there); a method; the most headers; the most query parameters. For a `GRPCRoute`: the most characters of a service,
+//! For an `HTTPRoute` that is, by its documentation of `matches`: an exact path, then the longest prefix; a method; the most
+//! headers; the most query parameters. It leaves regular expressions open: they go between the two, for a match without a path
+//! is one of the prefix "/", beside which they would never be tried. For a `GRPCRoute`: the most characters of a service,
 //! then of a method, then the most headers; regular expressions (left open there) after exact names.
 
 use std::cmp::Reverse;
@@ -18,7 +19,7 @@ use gateway_api::experimental::{
 };
 use pillion_api::wire::{self, string_match::Type as MatchType};
 
-use crate::resource::Document;
+use crate::resource::{Document, route::grpc::expression};
 
 /// The larger in the first place where two differ goes first.
 pub(super) type Rank = [Reverse<usize>; 5];
@@ -49,8 +50,8 @@ fn ranked_http(one: &Match) -> (Rank, wire::RouteMatch) {
     let path = wire.path.as_ref().expect("every match of an HTTPRoute has a path");
     let (kind, length) = match path.r#type() {
         MatchType::Exact => (2, 0),
-        MatchType::PathPrefix => (1, path.value.chars().count()),
-        MatchType::RegularExpression => (0, 0),
+        MatchType::RegularExpression => (1, 0),
+        MatchType::PathPrefix => (0, path.value.chars().count()),
     };
     let method = usize::from(!wire.method.is_empty());
     let rank = [kind, length, method, wire.headers.len(), wire.query.len()].map(Reverse);
@@ -71,9 +72,8 @@ fn grpc(one: &GrpcMatch) -> (Rank, wire::RouteMatch) {
         }
         (Some(service), None) if !regex => Some(string_match(MatchType::PathPrefix, &format!("/{service}"))),
         (service, called) => {
-            let any = || "[^/]+".to_owned();
-            let (service, called) = (service.unwrap_or_else(any), called.unwrap_or_else(any));
-            Some(string_match(MatchType::RegularExpression, &format!("/(?:{service})/(?:{called})")))
+            let expression = expression(service.as_deref(), called.as_deref());
+            Some(string_match(MatchType::RegularExpression, &expression))
         }
     };
     let headers = one.headers.iter().flatten().map(|header| {

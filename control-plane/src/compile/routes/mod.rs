@@ -33,16 +33,17 @@ pub(super) fn by_parent(
             compiled = Some((key.clone(), compile(&key, document)));
         }
         let (_, rules) = compiled.as_ref().expect("compiled above");
-        match attached {
-            Ok(attached) => attach(&mut unsorted, rules, &attached),
-            Err(unattached) => faults.push(Fault {
-                document: Some(key.to_string()),
-                ..Fault::new(
-                    format!("spec.parentRefs[{index}]"),
-                    format!("is not used: {}", unattached.message),
-                )
-            }),
-        }
+        let why_not = match attached {
+            Ok(attached) => {
+                attach(&mut unsorted, rules, &attached);
+                attached.lost
+            }
+            Err(unattached) => Some(format!("is not used: {}", unattached.message)),
+        };
+        faults.extend(why_not.map(|why_not| Fault {
+            document: Some(key.to_string()),
+            ..Fault::new(format!("spec.parentRefs[{index}]"), why_not)
+        }));
     }
     let sorted = unsorted.into_iter().map(|(service, mut rules)| {
         rules.sort_by(|(one, _), (other, _)| one.cmp(other));

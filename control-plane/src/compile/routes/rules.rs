@@ -10,7 +10,11 @@ use gateway_api::experimental::httproutes::{
 };
 use pillion_api::wire::{self, path_change::Change, session_persistence::Type};
 
-use crate::resource::{Key, Kind, duration::wire_ms, route::filters_of};
+use crate::resource::{
+    Key, Kind,
+    duration::{given_ms, wire_ms},
+    route::filters_of,
+};
 
 /// Of a session that names neither its cookie nor its header.
 const SESSION_NAME: &str = "mesh-session";
@@ -24,8 +28,8 @@ pub(super) fn without_match(key: &Key, index: usize, rule: &Rule) -> wire::Route
         route: format!("{}/{}", key.namespace, key.name),
         rule: rule.name.clone().unwrap_or_else(|| index.to_string()),
         backends: rule.backend_refs.iter().flatten().map(|it| backend(key, it)).collect(),
-        request_timeout_ms: wire_ms(timeouts.and_then(|timeouts| timeouts.request.as_ref())),
-        backend_request_timeout_ms: wire_ms(timeouts.and_then(|timeouts| timeouts.backend_request.as_ref())),
+        request_timeout_ms: given_ms(timeouts.and_then(|timeouts| timeouts.request.as_ref())),
+        backend_request_timeout_ms: given_ms(timeouts.and_then(|timeouts| timeouts.backend_request.as_ref())),
         request_headers,
         response_headers,
         redirect: filters.iter().find_map(|filter| filter.request_redirect.as_ref()).map(redirect),

@@ -381,6 +381,19 @@ fn grpc_routes_are_checked() {
             &[],
         ),
         (grpc("{matches: [{method: {type: RegularExpression, service: 'foo[.].*'}}]}"), &[]),
+        (grpc("{matches: [{method: {type: RegularExpression, service: 'a|b', method: 'c|d'}}]}"), &[]),
+        // Sidecars compile the two as one.
+        (
+            grpc(
+                "{matches: [{method: {type: RegularExpression, service: '(?P<x>a)', method: '(?P<x>b)'}}, {method: {type: \
+                 RegularExpression, service: '(?:a{100}){250}', method: '(?:b{100}){250}'}}]}",
+            ),
+            &[
+                "spec.rules[0].matches[0].method: is not a regular expression: duplicate capture group name",
+                "spec.rules[0].matches[1].method: is not a regular expression: Compiled regex exceeds size limit of 1048576 \
+                 bytes.",
+            ],
+        ),
         (
             grpc(
                 "{matches: [{method: {}}, {method: {service: 'a b', method: 1x}}, {method: {type: RegularExpression, method: \
@@ -396,6 +409,27 @@ fn grpc_routes_are_checked() {
                 "spec.rules[0].matches[2].method.method: is not a regular expression: unclosed group",
             ],
         ),
+    ]);
+}
+
+#[test]
+fn limits_without_effect_are_refused() {
+    check(&[
+        (
+            policy("rateLimits: [{overrides: []}]"),
+            &["spec.rateLimits[0]: must have total, perClient or overrides"],
+        ),
+        (policy("concurrency: {limit: 20, maxLimit: 20}"), &[]),
+        (policy("concurrency: {maxLimit: 5}"), &[]),
+        (
+            policy("concurrency: {limit: 21, maxLimit: 20}"),
+            &["spec.concurrency.limit: must not be above maxLimit, which is 20, is 21"],
+        ),
+        (
+            policy("concurrency: {limit: 1001}"),
+            &["spec.concurrency.limit: must not be above maxLimit, which is 1000, is 1001"],
+        ),
+        (policy("concurrency: {type: fixed, limit: 1001}"), &[]),
     ]);
 }
 

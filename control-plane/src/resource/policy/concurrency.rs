@@ -1,6 +1,6 @@
 //! How many requests a workload of the service works on at a time, and who goes first when that is too few.
 
-use pillion_api::wire;
+use pillion_api::{model, wire};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +70,8 @@ pub struct Queue {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PriorityRules {
-    /// A request header whose value is one of the three words; of clients outside the mesh, `critical` counts as `default`.
-    /// Default: none.
+    /// A request header whose value is one of the three words; of clients outside the mesh, `critical` counts as
+    /// `default`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
     /// What some clients have whatever they say; the first that names a client holds.
@@ -116,6 +116,11 @@ impl Concurrency {
             }
         }
         check_number(faults, &at.field("limit"), self.limit, 1, 100_000);
+        let most = self.max_limit.unwrap_or(model::Adaptive::default().max_limit);
+        if let Some(limit) = self.limit.filter(|limit| !fixed && *limit > most) {
+            let message = format!("must not be above maxLimit, which is {most}, is {limit}");
+            faults.add(&at.field("limit"), message);
+        }
         check_number(faults, &at.field("maxLimit"), self.max_limit, 1, 100_000);
         if let Some(adaptive) = &self.adaptive {
             let at = at.field("adaptive");

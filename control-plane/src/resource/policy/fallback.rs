@@ -18,7 +18,7 @@ pub struct Fallback {
     /// ones) and `ConnectFailure` (of all attempts). Default: NoEndpoints, NoReadyEndpoints, BreakersOpen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<Vec<String>>,
-    /// Another service of the same namespace.
+    /// Another Service of the same namespace; not an ExternalService.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_ref: Option<FallbackBackend>,
     /// An answer that is always the same.

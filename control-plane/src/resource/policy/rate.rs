@@ -64,7 +64,8 @@ pub struct Override {
 impl RateLimit {
     fn check(&self, faults: &mut Faults, at: &Path) {
         check_matches(self.matches.as_ref(), faults, &at.field("matches"));
-        if self.total.is_none() && self.per_client.is_none() && self.overrides.is_none() {
+        let overrides = self.overrides.as_deref().unwrap_or_default();
+        if self.total.is_none() && self.per_client.is_none() && overrides.is_empty() {
             faults.add(at, "must have total, perClient or overrides");
         }
         for (field, rate) in [("total", &self.total), ("perClient", &self.per_client)] {
@@ -72,7 +73,6 @@ impl RateLimit {
                 rate.check(faults, &at.field(field));
             }
         }
-        let overrides = self.overrides.as_deref().unwrap_or_default();
         faults.check_length(&at.field("overrides"), overrides.len(), 64);
         for (index, Override { client, rate }) in overrides.iter().enumerate() {
             let at = at.field("overrides").index(index);

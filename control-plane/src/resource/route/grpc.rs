@@ -10,6 +10,8 @@ use gateway_api::experimental::{
     httproutes::HttpRouteSpec,
 };
 
+use pillion_api::model::whole;
+
 use super::{
     super::fault::{Faults, Path},
     headers::check_name,
@@ -44,6 +46,12 @@ pub(in super::super) fn check(spec: &GrpcRouteSpec, faults: &mut Faults) {
     }
 }
 
+/// The expression of the paths that a match by regular expressions is for; gRPC's are `/<service>/<method>`.
+pub fn expression(service: Option<&str>, method: Option<&str>) -> String {
+    let [service, method] = [service, method].map(|part| part.unwrap_or("[^/]+"));
+    format!("/(?:{service})/(?:{method})")
+}
+
 fn check_match(one: &Match, at: &Path, faults: &mut Faults) {
     if let Some(method) = &one.method {
         let at = at.field("method");
@@ -63,6 +71,12 @@ fn check_match(one: &Match, at: &Path, faults: &mut Faults) {
             } else if !is_name(part, field == "service") {
                 faults.add(&at, format!("is not the name of a {field} of gRPC: {part:?}"));
             }
+        }
+        if let (true, Some(service), Some(called)) = (regex, &method.service, &method.method)
+            && [service, called].iter().all(|part| whole(part).is_ok())
+        {
+            // Two that are sound can be too much together, or give a group's name twice.
+            check_regex(&expression(Some(service), Some(called)), &at, faults);
         }
     }
     let headers = one.headers.as_deref().unwrap_or_default();
