@@ -316,7 +316,7 @@ async fn a_fallback_takes_over_and_says_so() {
     let rpc = GrpcApp::start().await;
     let spare_takes_over =
         "connections: { queueTimeout: 50ms }, fallback: { backendRef: { name: spare, port: 80 } }";
-    for (name, protocol, spec) in [
+    let services = [
         ("down", "http", spare_takes_over),
         (
             "fixed",
@@ -355,10 +355,15 @@ async fn a_fallback_takes_over_and_says_so() {
             "tcp",
             "connections: { queueTimeout: 50ms }, fallback: { backendRef: { name: echo, port: 80 } }",
         ),
-    ] {
-        mesh.apply(&(service(name, protocol) + &policy(name, spec))).await;
-    }
-    mesh.apply(&(service("spare", "http") + "---\n" + &service("echo", "tcp"))).await;
+        ("spare", "http", ""),
+        ("echo", "tcp", ""),
+    ];
+    // All at once: some name others that come later.
+    let documents = services.map(|(name, protocol, spec)| {
+        let policy = if spec.is_empty() { String::new() } else { policy(name, spec) };
+        service(name, protocol) + &policy
+    });
+    mesh.apply(&documents.join("---\n")).await;
     let (_held, nobody) = refusing();
     let mut sidecars = Vec::new();
     for (name, address) in [

@@ -20,13 +20,18 @@ async fn of_the_command_line() {
     let mut page = String::from(
         "# The command line\n\nMade from the programs' own help by `make reference`.\n\n## pillion\n",
     );
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["server"],
         &["apply"],
         &["get"],
         &["delete"],
         &["describe"],
+        &["check"],
+        &["explain"],
+        &["stat"],
+        &["top"],
+        &["endpoints"],
         &["token"],
         &["token", "create"],
         &["token", "list"],
@@ -185,7 +190,7 @@ async fn section(program: &Path, command: &[&str]) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "an order to the test, not a setting of the product")]
-fn compare(name: &str, page: &str) {
+pub(crate) fn compare(name: &str, page: &str) {
     let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "deploy", "reference", name].iter().collect();
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&file, page).expect("the folder is there");

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     authority,
-    clock::unix_ms,
+    clock::{unix_ms, unix_ms_of},
     config::ServerConfig,
     error::Error,
     history::{EventKind, History},
@@ -160,6 +160,8 @@ impl Server {
             telemetry: Arc::clone(&telemetry),
             trust_domain: config.trust_domain.to_string(),
             started_ms: unix_ms(),
+            authority_not_after_ms: unix_ms_of(mesh.authority.not_after()),
+            leaf_ttl: config.leaf_ttl,
             compiler: Arc::clone(&mesh.compiler),
         });
         let ticker = Arc::new(Ticker::new(ending.clone()));

@@ -9,6 +9,11 @@ pub fn now() -> SystemTime {
 
 /// Milliseconds since the Unix epoch; zero for a clock set before it.
 pub fn unix_ms() -> i64 {
-    let since = now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    unix_ms_of(now())
+}
+
+/// The same of another time.
+pub fn unix_ms_of(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

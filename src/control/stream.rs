@@ -270,7 +270,8 @@ impl State {
         let not_after = self.stream.identity.not_after().duration_since(SystemTime::UNIX_EPOCH);
         let renewed = self.stream.renewals.borrow().renewed;
         let not_after = not_after.unwrap_or_default().as_secs() as i64;
-        self.stream.gathered.borrow_mut().take(not_after, renewed)
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.stream.gathered.borrow_mut().take(not_after, renewed, clock.as_millis() as i64)
     }
 
     /// Takes in who we are; gives what there is to ask for in turn.

@@ -141,7 +141,12 @@ impl Gathered {
     }
 
     /// Takes everything for the control plane.
-    pub fn take(&mut self, certificate_not_after: i64, certificates_renewed: u64) -> wire::Telemetry {
+    pub fn take(
+        &mut self,
+        certificate_not_after: i64,
+        certificates_renewed: u64,
+        clock_ms: i64,
+    ) -> wire::Telemetry {
         let now = Instant::now();
         let interval = now - std::mem::replace(&mut self.since, now);
         wire::Telemetry {
@@ -150,6 +155,7 @@ impl Gathered {
             endpoints: self.endpoints.values().map(gauge).collect(),
             certificate_not_after,
             certificates_renewed,
+            clock_ms,
             policies: self.registry.take_told(),
             concurrency: self.concurrency.iter().map(limit).collect(),
         }

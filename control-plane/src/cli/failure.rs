@@ -5,16 +5,25 @@ use std::{fmt, io, process::ExitCode};
 use crate::web::Problem;
 
 /// Shown by `--help`.
-pub(super) const EXIT_CODES: &str = "Exit codes: 0 done · 1 refused or failed, nothing was changed unless said · 2 wrong usage · 69 the \
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 done · 1 refused or failed, nothing was changed unless said · 2 wrong usage · 3, 4, 5 what \
+                                     a check found (see check --help) · 69 the \
                                      server cannot be reached · 78 wrong settings";
 
 /// The exit codes, all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
+    /// All is well.
+    Done = 0,
     /// The server, or what was to be sent, says no.
     Refused = 1,
     /// The command line is wrong, or names a file that cannot be read.
     Usage = 2,
+    /// A check has found nothing worse than warnings.
+    Warnings = 3,
+    /// A check has found errors.
+    Errors = 4,
+    /// A check has found that the mesh does not work, or will not tomorrow.
+    Critical = 5,
     /// sysexits' `EX_UNAVAILABLE`.
     Unreachable = 69,
     /// sysexits' `EX_CONFIG`.
@@ -43,6 +52,8 @@ pub enum Failure {
         /// What happened instead.
         cause: String,
     },
+    /// A check's findings, which are told already.
+    Found(Exit),
     /// The server's settings.
     Settings(String),
     /// This machine.
@@ -58,6 +69,7 @@ impl Failure {
             Self::Refused(_) | Self::Faults(_) | Self::Local(_) | Self::Output(_) => Exit::Refused,
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Found(exit) => *exit,
             Self::Settings(_) => Exit::Settings,
         }
     }
@@ -88,6 +100,7 @@ impl fmt::Display for Failure {
                 formatter,
                 "cannot reach {server}: {cause}\nis it running (pillion server), and is --server or PILLION_SERVER right?"
             ),
+            Self::Found(_) => formatter.write_str("the check found something"),
             Self::Output(error) => write!(formatter, "cannot write the result: {error}"),
             Self::Usage(message) | Self::Settings(message) | Self::Local(message) => {
                 formatter.write_str(message)

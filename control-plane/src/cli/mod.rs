@@ -9,6 +9,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod apply;
+mod check;
 mod client;
 mod delete;
 mod describe;
@@ -76,6 +77,8 @@ enum Command {
     Delete(delete::DeleteArgs),
     /// Tell everything about one document in words
     Describe(describe::DescribeArgs),
+    /// Look for what is wrong in the mesh, or soon will be
+    Check(check::CheckArgs),
     /// Tell what becomes of a request, and why, by the code that sidecars run
     Explain(explain::ExplainArgs),
     /// Show how services, workloads or edges fared: success, requests, latency
@@ -110,6 +113,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // It has said so at length.
+        Err(Failure::Found(exit)) => exit.into(),
         Err(failure) => {
             let _ = writeln!(io::stderr(), "error: {failure}");
             failure.exit().into()
@@ -138,6 +143,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Get(args) => get::run(&args, &client()?).await,
             Command::Delete(args) => delete::run(&args, &client()?).await,
             Command::Describe(args) => describe::run(&args, &client()?).await,
+            Command::Check(args) => check::run(&args, &client()?).await,
             Command::Explain(args) => explain::run(&args, &client()?).await,
             Command::Stat(args) => stat::run(&args, &client()?).await,
             Command::Top(args) => top::run(&args, &client()?).await,

@@ -75,6 +75,8 @@ pub struct Sidecar {
     pub certificate_not_after_ms: i64,
     /// Since it started.
     pub certificates_renewed: u64,
+    /// The control plane's clock minus its host's, milliseconds. `None`: it does not say its own.
+    pub clock_skew_ms: Option<i64>,
     /// By service and port of the application.
     pub concurrency: Vec<ConcurrencyGauge>,
     /// When it said so.
@@ -141,6 +143,7 @@ impl History {
             workload: reporter.workload.to_owned(),
             certificate_not_after_ms: telemetry.certificate_not_after.saturating_mul(1000),
             certificates_renewed: telemetry.certificates_renewed,
+            clock_skew_ms: (telemetry.clock_ms > 0).then(|| now_ms - telemetry.clock_ms),
             concurrency: telemetry.concurrency.iter().take(MAX_CONCURRENCY).filter(named).cloned().collect(),
             reported_ms: now_ms,
             gauges,

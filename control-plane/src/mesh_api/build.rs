@@ -190,6 +190,7 @@ pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
                 certificate_not_after_ms: sidecar
                     .map(|sidecar| sidecar.certificate_not_after_ms)
                     .filter(|not_after| *not_after > 0),
+                clock_skew_ms: sidecar.and_then(|sidecar| sidecar.clock_skew_ms),
                 certificates_renewed: sidecar.map_or(0, |sidecar| sidecar.certificates_renewed),
                 subscriptions: state.publisher.subscriptions_of(uid),
                 refused_updates: state.publisher.refusals.of_sidecar(uid).iter().map(refused).collect(),
@@ -210,6 +211,8 @@ pub(super) fn control_plane(state: &MeshState, now_ms: i64) -> ControlPlaneView 
         connected: members.iter().filter(|member| member.connected()).count(),
         store_revision: last.revision,
         compile_ms: rounded(last.took.as_secs_f64() * 1000.0),
+        authority_not_after_ms: state.authority_not_after_ms,
+        leaf_ttl_seconds: state.leaf_ttl.as_secs(),
         compile_faults: last.faults,
         refused_updates: state.publisher.refusals.list().iter().map(refused).collect(),
     }

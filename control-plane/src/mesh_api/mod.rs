@@ -47,6 +47,10 @@ pub struct MeshState {
     pub trust_domain: String,
     /// When the server started, milliseconds since the Unix epoch.
     pub started_ms: i64,
+    /// When the first certificate of the authority's chain ends, milliseconds since the Unix epoch.
+    pub authority_not_after_ms: i64,
+    /// How long a workload's certificate lives.
+    pub leaf_ttl: std::time::Duration,
     /// For its documents.
     pub compiler: Arc<Compiler>,
 }

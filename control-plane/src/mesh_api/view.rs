@@ -391,6 +391,8 @@ pub struct WorkloadView {
     pub reason: String,
     /// Milliseconds since the Unix epoch; null until its sidecar has reported.
     pub certificate_not_after_ms: Option<i64>,
+    /// The control plane's clock minus its host's, milliseconds; null while unknown.
+    pub clock_skew_ms: Option<i64>,
     /// Since its sidecar started.
     pub certificates_renewed: u64,
     /// Services it subscribes to.
@@ -437,6 +439,10 @@ pub struct ControlPlaneView {
     pub store_revision: u64,
     /// How long that took.
     pub compile_ms: f64,
+    /// When the first certificate of the authority's chain ends, milliseconds since the Unix epoch.
+    pub authority_not_after_ms: i64,
+    /// How long a workload's certificate lives; its sidecar renews it at half of that.
+    pub leaf_ttl_seconds: u64,
     /// What could not be compiled as written.
     pub compile_faults: Vec<String>,
     /// What sidecars could not use.

@@ -1358,6 +1358,9 @@ pub struct Telemetry {
     pub certificate_not_after: i64,
     #[prost(uint64, tag = "5")]
     pub certificates_renewed: u64,
+    /// The host's clock when this was sent, milliseconds since the Unix epoch.
+    #[prost(int64, tag = "20")]
+    pub clock_ms: i64,
     /// What policies did, as far as it is not said of an edge.
     #[prost(message, repeated, tag = "10")]
     pub policies: ::prost::alloc::vec::Vec<PolicyCount>,

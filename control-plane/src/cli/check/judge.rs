@@ -1,0 +1,429 @@
+//! What a check makes of what it has collected. Pure: time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+const SECOND_MS: i64 = 1000;
+const DAY_MS: i64 = 24 * 3600 * SECOND_MS;
+/// Certificates of authorities are changed by people, who need time for it.
+const AHEAD: [(i64, Severity); 3] =
+    [(DAY_MS, Severity::Critical), (7 * DAY_MS, Severity::Error), (30 * DAY_MS, Severity::Warning)];
+/// From which sidecars warn of it themselves.
+const SKEW_MS: i64 = 30 * SECOND_MS;
+/// By so much certificates are dated back: a peer whose clock is behind by more takes a new one for not yet valid.
+const BACKDATED_MS: i64 = 120 * SECOND_MS;
+/// Names told of one finding.
+const NAMED: usize = 5;
+
+/// How bad something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    /// As it should be.
+    Ok,
+    /// Nothing fails for it yet.
+    Warning,
+    /// Something does not work as somebody wants it.
+    Error,
+    /// The mesh does not work, or will not tomorrow.
+    Critical,
+}
+
+impl Severity {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What is looked at, in the order in which it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Topic {
+    Installation,
+    Versions,
+    Certificates,
+    Clocks,
+    Configuration,
+    Sidecars,
+    Redirection,
+    Unmeshed,
+}
+
+impl Topic {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Installation => "installation",
+            Self::Versions => "versions",
+            Self::Certificates => "certificates",
+            Self::Clocks => "clocks",
+            Self::Configuration => "configuration",
+            Self::Sidecars => "sidecars",
+            Self::Redirection => "redirection",
+            Self::Unmeshed => "unmeshed",
+        }
+    }
+}
+
+/// One thing that a check has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub topic: Topic,
+    pub severity: Severity,
+    /// In plain words.
+    pub text: String,
+    /// What to do about it; empty where all is well.
+    pub cure: String,
+}
+
+/// What is judged: what the server shows, and this machine's part.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// This program's release.
+    pub version: String,
+    /// This machine's clock when the server's was read.
+    pub now_ms: i64,
+    pub control_plane: ControlPlane,
+    pub workloads: Vec<Workload>,
+    pub mesh: Mesh,
+}
+
+/// `/v1/mesh/control-plane`, as far as it is judged.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ControlPlane {
+    pub version: String,
+    pub server_time_ms: i64,
+    #[serde(default)]
+    pub authority_not_after_ms: Option<i64>,
+    #[serde(default)]
+    pub leaf_ttl_seconds: Option<i64>,
+    pub compile_faults: Vec<String>,
+}
+
+/// One of `/v1/mesh/workloads`, as far as it is judged.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Workload {
+    pub workload: String,
+    pub namespace: String,
+    pub version: String,
+    pub connected: bool,
+    pub ready: bool,
+    pub reason: String,
+    pub certificate_not_after_ms: Option<i64>,
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
+    pub refused_updates: Vec<RefusedUpdate>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct RefusedUpdate {
+    pub service: String,
+    pub kind: String,
+    pub reason: String,
+}
+
+/// `/v1/mesh`, as far as it is judged.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Mesh {
+    pub services: Vec<Node>,
+    pub edges: Vec<Edge>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Node {
+    pub name: String,
+    pub kind: String,
+    pub instances: usize,
+    pub in_mesh: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Edge {
+    pub from: String,
+    pub to: String,
+    pub mtls: bool,
+}
+
+/// Everything that is found; of each topic at least one thing.
+pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+    let mut found = Found(Vec::new());
+    installation(&mut found, facts);
+    versions(&mut found, facts);
+    certificates(&mut found, facts);
+    clocks(&mut found, facts);
+    configuration(&mut found, facts);
+    sidecars(&mut found, facts);
+    unmeshed(&mut found, facts);
+    found.0.sort_by_key(|finding| (finding.topic, std::cmp::Reverse(finding.severity)));
+    found.0
+}
+
+/// The worst of them.
+pub(super) fn worst(findings: &[Finding]) -> Severity {
+    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+}
+
+struct Found(Vec<Finding>);
+
+impl Found {
+    fn add(&mut self, topic: Topic, severity: Severity, text: impl Into<String>, cure: impl Into<String>) {
+        self.0.push(Finding { topic, severity, text: text.into(), cure: cure.into() });
+    }
+
+    /// Where nothing is wrong, that is said.
+    fn unless(&mut self, topic: Topic, well: impl Into<String>) {
+        if !self.0.iter().any(|finding| finding.topic == topic) {
+            self.add(topic, Severity::Ok, well, "");
+        }
+    }
+}
+
+fn installation(found: &mut Found, facts: &Facts) {
+    if facts.workloads.is_empty() {
+        found.add(
+            Topic::Installation,
+            Severity::Warning,
+            "the control plane answers, but no sidecar has registered with it",
+            "start one (pillion-proxy run, pillion inject), with a token of `pillion token create`",
+        );
+    }
+    let count = counted(facts.workloads.len(), "workload");
+    found.unless(Topic::Installation, format!("the control plane answers, and {count} are registered"));
+}
+
+fn versions(found: &mut Found, facts: &Facts) {
+    let server = &facts.control_plane.version;
+    if facts.version != *server {
+        let text = format!("this program is {}, the control plane {server}", facts.version);
+        found.add(Topic::Versions, Severity::Warning, text, "use the same release of both");
+    }
+    let mut others: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for workload in facts.workloads.iter().filter(|workload| workload.version != *server) {
+        others.entry(&workload.version).or_default().push(workload.name());
+    }
+    for (version, names) in others {
+        let text = format!("sidecars of {version} beside a control plane of {server}: {}", listed(names));
+        found.add(
+            Topic::Versions,
+            Severity::Warning,
+            text,
+            "upgrade their sidecars (README, Restart, upgrade)",
+        );
+    }
+    found.unless(Topic::Versions, format!("all are {server}"));
+}
+
+/// Of an authority's certificate, which has so long to go.
+pub(super) fn of_authority(left_ms: i64) -> Severity {
+    AHEAD.into_iter().find(|(within, _)| left_ms <= *within).map_or(Severity::Ok, |(_, severity)| severity)
+}
+
+/// Of a workload's certificate of so long a life, which its sidecar renews at half of it.
+pub(super) fn of_leaf(left_ms: i64, life_ms: i64) -> Severity {
+    match left_ms {
+        ..=0 => Severity::Critical,
+        left if left <= life_ms / 10 => Severity::Error,
+        left if left <= life_ms / 4 => Severity::Warning,
+        _ => Severity::Ok,
+    }
+}
+
+fn certificates(found: &mut Found, facts: &Facts) {
+    let server_ms = facts.control_plane.server_time_ms;
+    let mut well = String::from("sidecars renew theirs in time");
+    if let Some(not_after) = facts.control_plane.authority_not_after_ms {
+        let left = not_after - server_ms;
+        match of_authority(left) {
+            Severity::Ok => well = format!("the authority's holds for {} days more; {well}", left / DAY_MS),
+            severity => found.add(
+                Topic::Certificates,
+                severity,
+                format!("the certificate authority's certificate {}", ends(left)),
+                "renew the authority: nothing that it signs outlives it (README, Certificates)",
+            ),
+        }
+    }
+    let life = facts.control_plane.leaf_ttl_seconds.unwrap_or(24 * 3600) * SECOND_MS;
+    for workload in &facts.workloads {
+        let Some(left) = workload.certificate_not_after_ms.map(|not_after| not_after - server_ms) else {
+            continue;
+        };
+        let severity = of_leaf(left, life);
+        if severity > Severity::Ok {
+            found.add(
+                Topic::Certificates,
+                severity,
+                format!(
+                    "the certificate of {} {}, and should have been renewed",
+                    workload.name(),
+                    ends(left)
+                ),
+                "look into its sidecar's log for why (pillion_certificate_… in its /metrics)",
+            );
+        }
+    }
+    found.unless(Topic::Certificates, well);
+}
+
+/// Of two clocks that differ by so much.
+pub(super) fn of_skew(skew_ms: i64) -> Severity {
+    match skew_ms.abs() {
+        skew if skew > BACKDATED_MS => Severity::Error,
+        skew if skew > SKEW_MS => Severity::Warning,
+        _ => Severity::Ok,
+    }
+}
+
+fn clocks(found: &mut Found, facts: &Facts) {
+    let mut judge = |whose: String, skew_ms: i64| {
+        let severity = of_skew(skew_ms);
+        if severity > Severity::Ok {
+            let (by, way) = (skew_ms.abs() / SECOND_MS, if skew_ms > 0 { "behind" } else { "ahead of" });
+            found.add(
+                Topic::Clocks,
+                severity,
+                format!("the clock of {whose} is {by} s {way} the control plane's"),
+                "keep the clocks of all hosts together (NTP): beyond two minutes certificates count as not yet valid",
+            );
+        }
+    };
+    judge("this machine".to_owned(), facts.control_plane.server_time_ms - facts.now_ms);
+    for workload in facts.workloads.iter().filter(|workload| workload.connected) {
+        workload.clock_skew_ms.into_iter().for_each(|skew| judge(workload.name(), skew));
+    }
+    found.unless(Topic::Clocks, "all agree within 30 s");
+}
+
+fn configuration(found: &mut Found, facts: &Facts) {
+    for fault in &facts.control_plane.compile_faults {
+        found.add(
+            Topic::Configuration,
+            Severity::Error,
+            fault,
+            "correct the document (pillion get, pillion describe)",
+        );
+    }
+    let mut refused: BTreeMap<(&str, &str, &str), Vec<String>> = BTreeMap::new();
+    for workload in &facts.workloads {
+        for RefusedUpdate { service, kind, reason } in &workload.refused_updates {
+            refused.entry((service, kind, reason)).or_default().push(workload.name());
+        }
+    }
+    for ((service, kind, reason), names) in refused {
+        found.add(
+            Topic::Configuration,
+            Severity::Error,
+            format!("the {kind} of {service} is refused by {}: {reason}", listed(names)),
+            format!(
+                "they go on with what they had; see what shapes it: pillion describe service {}",
+                words(service)
+            ),
+        );
+    }
+    found.unless(Topic::Configuration, "no document is wrong, and no sidecar refuses what it is sent");
+}
+
+fn sidecars(found: &mut Found, facts: &Facts) {
+    for workload in &facts.workloads {
+        let name = workload.name();
+        // As the sidecar says it of itself where it tests that.
+        let bypassed = !workload.ready && workload.reason.contains("redirected to");
+        if bypassed {
+            let cure =
+                "until then nobody is sent to it, since what goes past the sidecar goes past its policies";
+            found.add(Topic::Redirection, Severity::Error, format!("{name}: {}", workload.reason), cure);
+        } else if !workload.connected {
+            found.add(
+                Topic::Sidecars,
+                Severity::Warning,
+                format!("the sidecar of {name} has lost its stream to the control plane"),
+                "it goes on with what it has; look into its log for why it cannot connect",
+            );
+        } else if !workload.ready {
+            let text = format!("{name} is not ready: {}", workload.reason);
+            found.add(
+                Topic::Sidecars,
+                Severity::Warning,
+                text,
+                "look into its application: its sidecar asks it for its health",
+            );
+        }
+    }
+    found.unless(Topic::Sidecars, "all are connected, and their applications ready");
+    found.unless(Topic::Redirection, "no sidecar says that it is bypassed");
+}
+
+fn unmeshed(found: &mut Found, facts: &Facts) {
+    let Mesh { services, edges } = &facts.mesh;
+    let in_mesh: BTreeSet<&str> =
+        services.iter().filter(|node| node.in_mesh).map(|node| node.name.as_str()).collect();
+    for Edge { from, to, .. } in edges.iter().filter(|edge| !edge.mtls && in_mesh.contains(edge.to.as_str()))
+    {
+        found.add(
+            Topic::Unmeshed,
+            Severity::Warning,
+            format!("{from} calls {to} without the mesh's TLS"),
+            "give the caller a sidecar, or have its requests go through the one that it has",
+        );
+    }
+    for node in services.iter().filter(|node| node.kind == "service" && node.instances == 0) {
+        found.add(
+            Topic::Unmeshed,
+            Severity::Warning,
+            format!("no workload serves {}", node.name),
+            format!(
+                "start one with a sidecar whose labels the selector takes: pillion describe service {}",
+                words(&node.name)
+            ),
+        );
+    }
+    found.unless(
+        Topic::Unmeshed,
+        "every service has workloads, and all that call them do so by the mesh's TLS",
+    );
+}
+
+impl Workload {
+    fn name(&self) -> String {
+        format!("{}.{}", self.workload, self.namespace)
+    }
+}
+
+/// `pay.demo` as commands take it.
+fn words(service: &str) -> String {
+    service.split_once('.').map_or(service.to_owned(), |(name, namespace)| format!("{name} -n {namespace}"))
+}
+
+fn ends(left_ms: i64) -> String {
+    match left_ms {
+        ..=0 => "has ended".to_owned(),
+        left if left < DAY_MS => format!("ends in {} min", left / (60 * SECOND_MS)),
+        left => format!("ends in {} days", left / DAY_MS),
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn listed(mut names: Vec<String>) -> String {
+    names.sort_unstable();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
