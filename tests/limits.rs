@@ -15,7 +15,7 @@ use crate::support::pair::{Pair, policy};
 use crate::support::{alone, eventually, raw, soon};
 
 /// Waits until a callee's sidecar has been told what its own service says.
-async fn until_told(callee: &Sidecar) {
+pub(crate) async fn until_told(callee: &Sidecar) {
     eventually("it is told of its own service", async || {
         let labels = [("kind", "config"), ("result", "applied")];
         let metrics = callee.metrics().await;

@@ -23,6 +23,7 @@ mod floors;
 mod forward_proxy;
 mod framing;
 mod grpc;
+mod hops;
 mod http;
 mod http2_abuse;
 mod identity;

@@ -22,7 +22,7 @@ use crate::{
         self_test::SelfTest,
     },
     outbound::{self, Outbound, connections},
-    telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport},
+    telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport, stalls::Stalls},
 };
 
 /// Between looks for connections that are idle.
@@ -131,7 +131,9 @@ async fn serve(
     mut asked: mpsc::Receiver<Ask>,
 ) {
     let config = &needs.config;
-    let edges = Rc::new(Edges::default());
+    let edges = Rc::new(Edges::new(config.split_latency));
+    let stalls = Rc::<Stalls>::default();
+    tokio::task::spawn_local(stalls.clone().watch());
     let workload: Arc<str> = config.workload.as_str().into();
     let inbound = Inbound::new(inbound::Needs {
         workload: workload.clone(),
@@ -143,6 +145,7 @@ async fn serve(
         shared: needs.shared.clone(),
         edges: edges.clone(),
         registry: needs.registry.clone(),
+        stalls: stalls.clone(),
         drain: needs.drain.clone(),
         detection_timeout: config.detection_timeout,
         discovery_timeout: config.discovery_timeout,
@@ -154,6 +157,7 @@ async fn serve(
         directory: needs.directory.clone(),
         edges: edges.clone(),
         registry: needs.registry.clone(),
+        stalls,
         own: needs.own.clone(),
         connections: needs.connections.clone(),
         resolver: Resolver::from_sources(needs.names.clone()),

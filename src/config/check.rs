@@ -66,6 +66,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     let ports = c.ports(raw.ports.as_deref());
     let listeners = c.listeners(raw.listeners.as_deref());
     let redirected = c.parse("redirected", raw.redirected, false);
+    let split_latency = c.parse("splitLatency", raw.split_latency, true);
     let dns_listen = raw.dns_listen.and_then(|text| c.value("dnsListen", &text));
     let plaintext_ports = items(raw.plaintext_ports.as_deref())
         .filter_map(|item| c.value::<std::num::NonZeroU16>("plaintextPorts", item))
@@ -141,6 +142,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             admin_listen,
             listeners,
             redirected,
+            split_latency,
             dns_listen,
             plaintext_ports,
             probes,

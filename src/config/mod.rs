@@ -31,6 +31,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The workload's traffic is redirected to the sidecar; it tests that it is.
     pub redirected: bool,
+    /// Requests' durations are split by where they went.
+    pub split_latency: bool,
     /// Where mesh names are answered for. `None`: nowhere.
     pub dns_listen: Option<SocketAddr>,
     /// Application ports that take plaintext whatever the mesh's mode.

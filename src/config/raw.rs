@@ -110,6 +110,10 @@ pub struct Raw {
     #[arg(long, env = "PILLION_WEIGHT", value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
+    /// Whether each request's time is split into the application's, the network's and the sidecars' [default: true]
+    #[arg(long, env = "PILLION_SPLIT_LATENCY", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_latency: Option<String>,
     /// Log lines as text or json [default: text]
     #[arg(long, env = "PILLION_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +152,7 @@ impl Raw {
             workers: self.workers.or(under.workers),
             zone: self.zone.or(under.zone),
             weight: self.weight.or(under.weight),
+            split_latency: self.split_latency.or(under.split_latency),
             log_format: self.log_format.or(under.log_format),
             log_level: self.log_level.or(under.log_level),
         }
@@ -208,6 +213,7 @@ impl From<&Config> for Raw {
             workers: Some(config.workers.to_string()),
             zone: Some(config.zone.clone()).filter(|zone| !zone.is_empty()),
             weight: Some(config.weight.to_string()),
+            split_latency: Some(config.split_latency.to_string()),
             log_format: Some(match config.log_format {
                 Format::Text => "text".into(),
                 Format::Json => "json".into(),

@@ -11,6 +11,7 @@ use std::{
 use http::{Request, Response};
 use pillion_api::wire::control_plane_client::ControlPlaneClient;
 use pillion_certs::{PeerFault, tls};
+use tokio::time::Instant;
 use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, pki_types::ServerName},
@@ -23,6 +24,7 @@ use crate::{
         h2::{RecvBody, client::Http2},
     },
     net::{self, io::Io, read_ahead::ReadAhead, resolve::Resolver},
+    telemetry::hops::Timeline,
 };
 
 /// What gRPC is called in the handshake (RFC 9113 3.2).
@@ -86,6 +88,9 @@ impl tower::Service<Request<tonic::body::Body>> for Channel {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let http2 = self.0.clone();
-        Box::pin(async move { http2.send(request, &NoInterim).await.map_err(Into::into) })
+        Box::pin(async move {
+            let timeline = Timeline::new(Instant::now());
+            http2.send(request, &NoInterim, &timeline).await.map_err(Into::into)
+        })
     }
 }

@@ -142,6 +142,12 @@ pub trait Progress {
     /// Does what is possible now, and asks to be woken for more. To be called wherever a body waits for its reader: what
     /// is left of a request goes on while its response cannot be passed on.
     fn poll_progress(&mut self, _cx: &mut Context<'_>) {}
+
+    /// What the sidecar itself has to say at the end, to another one. Asked for when the body has ended, by whoever can write
+    /// trailers that are not the application's.
+    fn last_words(&mut self) -> Option<HeaderMap> {
+        None
+    }
 }
 
 impl Progress for Body {

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     net::io::Io,
+    telemetry::hops::Timeline,
 };
 
 /// Opens connections to the one place.
@@ -145,7 +146,7 @@ impl<C: Connect> Client<C> {
             .retain(|(connection, used)| self.0.takes_more(connection) && now - *used < timeout);
     }
 
-    /// Sends a request already in the version's own form, and waits for the head of its response.
+    /// Sends a request already in the version's own form, and waits for the head of its response. Notes when it found a connection.
     ///
     /// A request that a kept HTTP/1 connection turned out not to take goes once more, on a fresh connection: unsent
     /// ones always, sent ones only when repeating them is harmless (idempotent, without a body; RFC 9110 9.2.2) and no byte of an
@@ -159,8 +160,9 @@ impl<C: Connect> Client<C> {
         request: Request<Body>,
         version: Version,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> impl Future<Output = Result<Response<Body>, Failure>> {
-        self.send_waiting(request, version, interim, ())
+        self.send_waiting(request, version, interim, timeline, ())
     }
 
     /// The same, with something that is dropped as soon as there is a connection for the request.
@@ -172,16 +174,17 @@ impl<C: Connect> Client<C> {
         request: Request<Body>,
         version: Version,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
         waiting: W,
     ) -> Result<Response<Body>, Failure> {
         match version {
-            Version::Http1 => self.send_http1(request, interim, waiting).await,
+            Version::Http1 => self.send_http1(request, interim, timeline, waiting).await,
             Version::Http2 => {
                 let ready = self.http2().await;
                 drop(waiting);
                 match ready {
                     Ok(ready) => ready
-                        .send(request, interim)
+                        .send(request, interim, timeline)
                         .await
                         .map(|response| response.map(Body::from_http2))
                         .map_err(|refusal| Failure { refusal, unsent: None, shared: false }),
@@ -195,18 +198,19 @@ impl<C: Connect> Client<C> {
         &self,
         request: Request<Body>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
         waiting: W,
     ) -> Result<Response<Body>, Failure> {
         let Some(connection) = self.idle_http1() else {
-            return Box::pin(self.send_on_fresh(request, interim, waiting)).await;
+            return Box::pin(self.send_on_fresh(request, interim, timeline, waiting)).await;
         };
         drop(waiting);
-        match connection.send(request, interim, self.home()).await {
+        match connection.send(request, interim, self.home(), timeline).await {
             Err(Failed { refusal, request: Some(request) })
                 if refusal.reason == Reason::NotProcessed
                     || refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
             {
-                Box::pin(self.send_on_fresh(request, interim, ())).await
+                Box::pin(self.send_on_fresh(request, interim, timeline, ())).await
             }
             result => result.map_err(Failure::from),
         }
@@ -216,6 +220,7 @@ impl<C: Connect> Client<C> {
         &self,
         request: Request<Body>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
         waiting: W,
     ) -> Result<Response<Body>, Failure> {
         let io = match self.0.connector.connect(Version::Http1).await {
@@ -223,7 +228,7 @@ impl<C: Connect> Client<C> {
             Err(refusal) => return Err(Failure { refusal, unsent: Some(request), shared: false }),
         };
         drop(waiting);
-        match Http1::new(io).send(request, interim, self.home()).await {
+        match Http1::new(io).send(request, interim, self.home(), timeline).await {
             Err(Failed { refusal, request: Some(request) })
                 if refusal.reason == Reason::Reset && harmless_to_repeat(&request) =>
             {

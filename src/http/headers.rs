@@ -8,6 +8,7 @@ use http::{
     },
     uri::{Authority, PathAndQuery, Scheme},
 };
+use pillion_api::hops::Report;
 use pillion_certs::SpiffeId;
 
 use crate::error::{Reason, Refusal};
@@ -27,6 +28,10 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("x-pillion-attempt");
 /// In here and between sidecars: the message came as HTTP/1, must reach its receiver as such, and its fields were written
 /// like this, in this order. No application ever sees it.
 pub const NAMES: HeaderName = HeaderName::from_static("pillion-names");
+
+/// Between sidecars: on a request, the forms in which its sender understands [`pillion_api::hops::Report`]; on a response, such
+/// a report; in its trailers, how long the application was waited for after it had begun to answer. No application ever sees it.
+pub const HOPS: HeaderName = HeaderName::from_static("pillion-hops");
 
 /// Whose request it is, proven: told to the application by its own sidecar, in Envoy's words, and by nobody else.
 /// <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert>
@@ -186,6 +191,27 @@ pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
             headers.remove(name);
         }
     }
+}
+
+/// The one form of a report that there is (yet).
+const HOPS_FORM: HeaderValue = HeaderValue::from_static("1");
+
+/// Asks the callee's sidecar where the request's time goes.
+pub fn ask_hops(headers: &mut HeaderMap) {
+    headers.insert(HOPS, HOPS_FORM);
+}
+
+/// Whether the caller's sidecar asks that, and understands the answer. Takes the field off.
+pub fn takes_hops(headers: &mut HeaderMap) -> bool {
+    // Forms that are yet to come may be named beside ours.
+    headers
+        .remove(HOPS)
+        .is_some_and(|forms| forms.as_bytes().split(|byte| *byte == b',').any(|form| form == b"1"))
+}
+
+/// What the callee's sidecar says of it, if it says anything that is understood. Takes the field off.
+pub fn take_report(headers: &mut HeaderMap) -> Option<Report> {
+    headers.remove(HOPS).and_then(|report| Report::read(report.as_bytes()))
 }
 
 /// Whether the request asks to turn its connection into another protocol (WebSocket, for one). Not to HTTP/2, which

@@ -21,7 +21,7 @@ use crate::{
     },
     middleware::{self, Policy, Served, Timeout, record::Recorded},
     net::io::Io,
-    telemetry::{edge::Edge, names::Metric},
+    telemetry::{edge::Edge, hops::Timeline, names::Metric},
 };
 
 /// Shorter than the shortest that is common among servers (5 s, Node.js), so that it is not they who close a
@@ -65,16 +65,22 @@ pub(super) struct TurnedAway {
 impl Handler for FromPeer {
     type Body = Recorded<()>;
 
-    async fn handle(&self, request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
+    async fn handle(&self, mut request: Request<Body>, interim: &dyn InterimSink) -> Response<Self::Body> {
         let now = Instant::now();
-        let mut policy = Policy::bare(&self.inbound.voice, self.edge.clone(), &self.inbound.open);
+        let timeline = Timeline::new(now);
+        let Inbound { voice, open, .. } = &*self.inbound;
+        let mut policy = Policy::bare(voice, &timeline, self.edge.clone(), open);
+        // Of sidecars only; whatever else comes with the field is taken off as all that is private.
+        if self.edge.mtls() && headers::takes_hops(request.headers_mut()) {
+            policy.report = Some(self.inbound.needs.stalls.before(now));
+        }
         // Probes are exempt: whether it is well is not to depend on how much it has to do.
         if let Some(TurnedAway { refusal, trigger }) = &self.turned_away
             && !self.is_probe(&request)
         {
             trigger.advance(Phase::Closing);
             let refused = |_| async { Served::refused(refusal.clone()) };
-            return Box::pin(middleware::run(request, now, policy, refused)).await;
+            return Box::pin(middleware::run(request, policy, refused)).await;
         }
         let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
         policy.guard = guard.as_deref();
@@ -83,7 +89,8 @@ impl Handler for FromPeer {
         let longer = |asked: Duration| if asked.is_zero() { asked } else { asked + GRACE };
         policy.timeout = Timeout::of(None, asked.map(longer));
         let end = asked.map(|asked| now + asked);
-        middleware::run(request, now, policy, |request| self.forward(request, end, interim)).await
+        let tail = |request| self.forward(request, end, interim, &timeline);
+        middleware::run(request, policy, tail).await
     }
 
     fn max_streams(&self) -> Option<u32> {
@@ -117,6 +124,7 @@ impl FromPeer {
         mut request: Request<Body>,
         end: Option<Instant>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Served<()> {
         if let Some(end) = end {
             let left = end.saturating_duration_since(Instant::now());
@@ -160,8 +168,11 @@ impl FromPeer {
         } else {
             Version::Http2
         };
-        let result = application.send(request, version, interim).await.map_err(|failure| failure.refusal);
+        let result = application.send(request, version, interim, timeline).await;
+        let result = result.map_err(|failure| failure.refusal);
         let result = result.map(|mut response| {
+            let now = Instant::now();
+            timeline.answered(now, None, self.inbound.needs.stalls.before(now));
             // Only sidecars speak as sidecars.
             headers::strip_private(response.headers_mut(), was_http1);
             response

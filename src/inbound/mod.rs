@@ -37,6 +37,7 @@ use crate::{
         edge::{Edge, EdgeKey, Edges},
         names::Metric,
         prometheus::Registry,
+        stalls::Stalls,
     },
     tls::{
         Carries,
@@ -62,6 +63,8 @@ pub struct Needs {
     pub edges: Rc<Edges>,
     /// Where connections are counted.
     pub registry: Arc<Registry>,
+    /// Whether this thread runs as it should.
+    pub stalls: Rc<Stalls>,
     /// The shutdown.
     pub drain: Drain,
     /// Ports that take plaintext in any mode.

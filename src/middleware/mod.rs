@@ -11,7 +11,7 @@
 //! | [`idle`] | hears when the request's body moves |
 //! | the tail | chooses who gets the request, and sends it |
 //! | refusal → answer | every error becomes an answer that says who, where and why |
-//! | response headers | as on the way in |
+//! | response headers | as on the way in; and a report of where the time went, to the caller's sidecar |
 //! | [`record`] ends | with the response's last byte |
 
 pub mod concurrency;
@@ -23,21 +23,32 @@ pub mod record;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode};
-use pillion_api::model::HeaderModifier;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use pillion_api::{
+    hops::{LONGEST_REPORT, Report},
+    model::HeaderModifier,
+};
 use tokio::time::Instant;
 
 use self::{
     guard::{Admitted, Guard},
     idle::Idle,
     limit::Limit,
-    record::{End, Recorded, Recording},
+    record::{End, Ends, Recorded, Recording},
 };
 use crate::{
     error::{Hop, Reason, Refusal},
-    http::{Body, headers, refusal::Voice, upgrade},
+    http::{
+        Body,
+        headers::{self, HOPS},
+        refusal::Voice,
+        upgrade,
+    },
     net::listen::Open,
-    telemetry::edge::{Edge, Outcome},
+    telemetry::{
+        edge::{Edge, Outcome},
+        hops::Timeline,
+    },
 };
 
 /// What was found to hold for one request before it enters the chain.
@@ -45,6 +56,8 @@ use crate::{
 pub struct Policy<'a> {
     /// Signs refusals.
     pub voice: &'a Voice,
+    /// Where it is noted when what happens to the request, from its head on.
+    pub timeline: &'a Timeline,
     /// Where the request is counted, until the tail knows better.
     pub edge: Rc<Edge>,
     /// On requests under way.
@@ -57,6 +70,8 @@ pub struct Policy<'a> {
     pub idle: Option<Idle>,
     /// Where connections that outlive HTTP are counted as open.
     pub open: &'a Open,
+    /// The caller's sidecar is told where the time went; see [`Timeline::report`] for what stands there.
+    pub report: Option<Duration>,
     /// The route's.
     pub request_headers: Option<&'a HeaderModifier>,
     /// The route's.
@@ -65,15 +80,17 @@ pub struct Policy<'a> {
 
 impl<'a> Policy<'a> {
     /// Without limits, deadlines or changes.
-    pub fn bare(voice: &'a Voice, edge: Rc<Edge>, open: &'a Open) -> Self {
+    pub fn bare(voice: &'a Voice, timeline: &'a Timeline, edge: Rc<Edge>, open: &'a Open) -> Self {
         Self {
             voice,
+            timeline,
             edge,
             limit: None,
             guard: None,
             timeout: None,
             idle: None,
             open,
+            report: None,
             request_headers: None,
             response_headers: None,
         }
@@ -116,20 +133,16 @@ impl<E> Served<E> {
     }
 }
 
-/// Takes one request, which came at `started`, down the chain and back.
-pub async fn run<T, F, E>(
-    mut request: Request<Body>,
-    started: Instant,
-    policy: Policy<'_>,
-    tail: T,
-) -> Response<Recorded<E>>
+/// Takes one request down the chain and back.
+pub async fn run<T, F, E>(mut request: Request<Body>, policy: Policy<'_>, tail: T) -> Response<Recorded<E>>
 where
     T: FnOnce(Request<Body>) -> F,
     F: Future<Output = Served<E>>,
     E: End,
 {
     let grpc = headers::is_grpc(request.headers());
-    let mut recording = Recording::begin(policy.edge, started);
+    let started = policy.timeline.started();
+    let mut recording = Recording::begin(policy.edge, policy.timeline);
 
     let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
@@ -180,7 +193,20 @@ where
     if let Some(modifier) = policy.response_headers {
         modifier.apply(response.headers_mut());
     }
-    recording.until_the_last_byte(response, grpc, deadline, policy.idle)
+    if let Some(stalled) = policy.report {
+        // Last, so that nobody has to look for it.
+        response.headers_mut().insert(HOPS, report(policy.timeline.report(stalled)));
+    }
+    let ends = Ends { deadline, idle: policy.idle, reports: policy.report.is_some() };
+    recording.finish().until_the_last_byte(response, grpc, ends)
+}
+
+/// As a field's value. Not to be indexed (RFC 7541 6.2.3): each is another one, and would push out of HPACK's table what is not.
+fn report(report: Report) -> HeaderValue {
+    let mut buffer = [0; LONGEST_REPORT];
+    let mut value = HeaderValue::from_bytes(report.write(&mut buffer)).expect("digits and commas");
+    value.set_sensitive(true);
+    value
 }
 
 /// Lets a request in by the workload's own policies. Nobody waits there for an answer that comes too late.

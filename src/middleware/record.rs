@@ -2,14 +2,17 @@
 
 use std::{
     future::Future,
+    ops::{Deref, DerefMut},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use pillion_api::hops::microseconds;
 use tokio::time::{Instant, Sleep};
 
 use super::{
@@ -22,9 +25,16 @@ use crate::{
     http::{
         Body,
         body::{BodyError, Progress},
+        headers::HOPS,
     },
-    telemetry::edge::{Edge, InFlight, Outcome},
+    telemetry::{
+        edge::{Edge, InFlight, Outcome},
+        hops::{self, Timeline, Waits},
+    },
 };
+
+/// What the application was waited for within its response; less is not worth trailers.
+const WORTH_TELLING: Duration = Duration::from_millis(1);
 
 /// Hears how a request went: the balancer's hold on an endpoint, for one. Dropped unheard, its caller went away.
 pub trait End: Unpin + 'static {
@@ -45,7 +55,11 @@ impl End for () {
 #[derive(Debug)]
 pub struct Recording<E: End> {
     edge: Rc<Edge>,
-    started: Instant,
+    timeline: Timeline,
+    /// For more of the response.
+    waits: Waits,
+    /// What the callee's sidecar says of its application's share in that, microseconds.
+    body: u32,
     in_flight: InFlight,
     place: Option<Place>,
     admitted: Option<Box<Admitted>>,
@@ -53,10 +67,68 @@ pub struct Recording<E: End> {
     end: Option<E>,
 }
 
+/// How a response may end.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    pub(super) deadline: Option<(Instant, Reason)>,
+    pub(super) idle: Option<Idle>,
+    /// The caller's sidecar is told how long the application was waited for.
+    pub(super) reports: bool,
+}
+
+/// A request that has no response yet. However that ends, what was noted on its way until then is the recording's.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a, E: End> {
+    timeline: &'a Timeline,
+    recording: Option<Recording<E>>,
+}
+
+impl<E: End> UnderWay<'_, E> {
+    pub(super) fn finish(mut self) -> Recording<E> {
+        let mut recording = self.recording.take().expect("it is finished once");
+        recording.timeline.clone_from(self.timeline);
+        recording
+    }
+}
+
+impl<E: End> Deref for UnderWay<'_, E> {
+    type Target = Recording<E>;
+
+    fn deref(&self) -> &Recording<E> {
+        self.recording.as_ref().expect("it is not finished")
+    }
+}
+
+impl<E: End> DerefMut for UnderWay<'_, E> {
+    fn deref_mut(&mut self) -> &mut Recording<E> {
+        self.recording.as_mut().expect("it is not finished")
+    }
+}
+
+impl<E: End> Drop for UnderWay<'_, E> {
+    fn drop(&mut self) {
+        if let Some(recording) = &mut self.recording {
+            recording.timeline.clone_from(self.timeline);
+        }
+    }
+}
+
 impl<E: End> Recording<E> {
-    pub(super) fn begin(edge: Rc<Edge>, started: Instant) -> Self {
+    /// `timeline`: what the request's way goes on noting.
+    pub(super) fn begin(edge: Rc<Edge>, timeline: &Timeline) -> UnderWay<'_, E> {
         let in_flight = edge.enter();
-        Self { edge, started, in_flight, place: None, admitted: None, outcome: None, end: None }
+        let recording = Self {
+            edge,
+            timeline: timeline.clone(),
+            waits: Waits::default(),
+            body: 0,
+            in_flight,
+            place: None,
+            admitted: None,
+            outcome: None,
+            end: None,
+        };
+        UnderWay { timeline, recording: Some(recording) }
     }
 
     pub(super) fn hold(&mut self, place: Option<Place>) {
@@ -106,8 +178,7 @@ impl<E: End> Recording<E> {
         mut self,
         response: Response<Body>,
         grpc: bool,
-        deadline: Option<(Instant, Reason)>,
-        idle: Option<Idle>,
+        Ends { deadline, idle, reports }: Ends,
     ) -> Response<Recorded<E>> {
         let mut on_success = Outcome::Status(response.status());
         if grpc && let Outcome::Status(StatusCode::OK) = on_success {
@@ -127,6 +198,8 @@ impl<E: End> Recording<E> {
             ended: body.is_end_stream(),
             body,
             grpc,
+            reports,
+            last_words: None,
             on_success,
             recording: Some(self),
             deadline: deadline.map(|(at, reason)| (Box::pin(tokio::time::sleep_until(at)), reason)),
@@ -139,11 +212,34 @@ impl<E: End> Recording<E> {
     }
 }
 
+impl<E: End> Recording<E> {
+    /// Takes out of the trailers what the callee's sidecar says there.
+    fn listen(
+        &mut self,
+        mut frame: Option<Result<Frame<Bytes>, BodyError>>,
+    ) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if let Some(Ok(read)) = &mut frame
+            && let Some(trailers) = read.trailers_mut()
+            && let Some(waited) = trailers.remove(HOPS)
+        {
+            self.body = microseconds(waited.as_bytes()).unwrap_or_default();
+            if trailers.is_empty() {
+                return None;
+            }
+        }
+        frame
+    }
+}
+
 impl<E: End> Drop for Recording<E> {
     fn drop(&mut self) {
         let now = Instant::now();
-        let took = now.saturating_duration_since(self.started);
-        self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took.as_micros() as u64);
+        let took = now.saturating_duration_since(self.timeline.started()).as_micros() as u64;
+        self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took);
+        if self.edge.splits() {
+            let course = self.timeline.course(took, self.waits.total(), self.body);
+            self.edge.split(&course.split(hops::side(self.edge.direction())));
+        }
         if let (Some(end), Some(outcome)) = (self.end.take(), self.outcome) {
             end.ended(outcome, now);
         }
@@ -156,6 +252,9 @@ pub struct Recorded<E: End> {
     body: Body,
     ended: bool,
     grpc: bool,
+    /// The caller's sidecar is told how long the application was waited for.
+    reports: bool,
+    last_words: Option<u32>,
     on_success: Outcome,
     recording: Option<Recording<E>>,
     deadline: Option<(Pin<Box<Sleep>>, Reason)>,
@@ -170,6 +269,8 @@ impl<E: End> Recorded<E> {
             ended: body.is_end_stream(),
             body,
             grpc: false,
+            reports: false,
+            last_words: None,
             on_success,
             recording: None,
             deadline: None,
@@ -187,6 +288,10 @@ impl<E: End> Recorded<E> {
         self.deadline = None;
         self.idle = None;
         if let Some(mut recording) = self.recording.take() {
+            let waited = recording.waits.total();
+            if self.reports && waited >= WORTH_TELLING {
+                self.last_words = Some(u32::try_from(waited.as_micros()).unwrap_or(u32::MAX));
+            }
             // A refusal is decided before its few words are sent.
             recording.outcome = recording.outcome.or(outcome).or(Some(self.on_success));
         }
@@ -196,6 +301,11 @@ impl<E: End> Recorded<E> {
 impl<E: End> Progress for Recorded<E> {
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
         self.body.poll_progress(cx);
+    }
+
+    fn last_words(&mut self) -> Option<HeaderMap> {
+        let waited = self.last_words.take()?;
+        Some(HeaderMap::from_iter([(HOPS, HeaderValue::from(waited))]))
     }
 }
 
@@ -214,7 +324,10 @@ impl<E: End> http_body::Body for Recorded<E> {
             let reason = *reason;
             return Poll::Ready(Some(Err(this.cut_off(reason))));
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if let Some(recording) = &mut this.recording {
+                recording.waits.begin();
+            }
             if let Some(idle) = &mut this.idle
                 && idle.poll(cx).is_ready()
             {
@@ -224,6 +337,12 @@ impl<E: End> http_body::Body for Recorded<E> {
         };
         if let Some(idle) = &this.idle {
             idle.moved();
+        }
+        if let Some(recording) = &mut this.recording {
+            recording.waits.end();
+            if recording.timeline.is_reported() {
+                frame = recording.listen(frame);
+            }
         }
         match &frame {
             Some(Ok(frame)) => {
@@ -287,7 +406,7 @@ mod tests {
             workload: "".into(),
             mtls: true,
         });
-        let mut recording = Recording::begin(edge, Instant::now());
+        let mut recording = Recording::begin(edge, &Timeline::new(Instant::now())).finish();
         let ended = Ended::default();
         recording.served_by(None, Some(ended.clone()));
         (recording, ended)
@@ -304,7 +423,7 @@ mod tests {
         let edges = Edges::default();
         let (recording, ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
-        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, None, None);
+        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default());
         assert_eq!(edges.take()[0].in_flight, 1);
         assert!(ended.0.borrow().is_empty());
         recorded.into_body().collect().await.expect("a body");
@@ -319,7 +438,7 @@ mod tests {
         drop(first);
         let (second, second_ended) = recording(&edges);
         let body = Body::Full(Bytes::from_static(b"abc"));
-        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, None, None));
+        drop(second.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default()));
         assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
         assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
     }
@@ -328,8 +447,11 @@ mod tests {
     async fn a_bodiless_response_has_ended_at_once() {
         let edges = Edges::default();
         let (recording, ended) = recording(&edges);
-        let _response =
-            recording.until_the_last_byte(response(StatusCode::NO_CONTENT, Body::Empty), false, None, None);
+        let _response = recording.until_the_last_byte(
+            response(StatusCode::NO_CONTENT, Body::Empty),
+            false,
+            Ends::default(),
+        );
         assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::NO_CONTENT)]);
     }
 
@@ -342,7 +464,7 @@ mod tests {
             if let Some(code) = code {
                 response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
             }
-            recording.until_the_last_byte(response, true, None, None);
+            recording.until_the_last_byte(response, true, Ends::default());
             assert_eq!(*ended.0.borrow(), [Outcome::Grpc(expected)]);
         }
     }

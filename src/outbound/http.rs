@@ -15,7 +15,7 @@ use crate::{
     http::{Body, InterimSink, headers, refusal::Voice, serve::Handler, upgrade},
     middleware::{self, Policy, Served, record::Recorded},
     net::io::Io,
-    telemetry::{edge::Edge, names::Metric},
+    telemetry::{edge::Edge, hops::Timeline, names::Metric},
 };
 
 /// Handles the requests of one connection.
@@ -239,8 +239,9 @@ impl Outbound {
         edge: Rc<Edge>,
         refusal: Refusal,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy::bare(&self.voice, edge, &self.open);
-        middleware::run(request, Instant::now(), policy, |_| async { Served::refused(refusal) }).await
+        let timeline = Timeline::new(Instant::now());
+        let policy = Policy::bare(&self.voice, &timeline, edge, &self.open);
+        middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
     }
 }
 

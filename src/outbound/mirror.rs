@@ -22,7 +22,7 @@ use crate::{
         limit::{Limit, Place},
         record::End,
     },
-    telemetry::{edge::Outcome, names::Metric, prometheus::Registry},
+    telemetry::{edge::Outcome, hops::Timeline, names::Metric, prometheus::Registry},
 };
 
 /// Copies under way at a time on one worker.
@@ -131,7 +131,8 @@ impl Outbound {
         let whole = Timeout { after: timeout, reason: Reason::RequestTimeout };
         let times = Times { whole: Some((now + timeout, whole)), each: None };
         // Once is enough: a copy is for looking at.
-        let plan = Plan { times, rules: None, hedge: None };
+        let timeline = Timeline::new(now);
+        let plan = Plan { times, rules: None, hedge: None, timeline: &timeline };
         let Served { result, end, .. } = self.send(copy, authority, to, plan, &NoInterim).await;
         let (outcome, result) = match result {
             Ok(response) => {

@@ -51,6 +51,7 @@ use crate::{
         edge::{Edge, EdgeKey, Edges},
         prometheus::Registry,
         report::{BudgetStatus, EndpointStatus},
+        stalls::Stalls,
     },
 };
 
@@ -69,6 +70,8 @@ pub struct Needs {
     pub edges: Rc<Edges>,
     /// Where connections are counted.
     pub registry: Arc<Registry>,
+    /// Whether this thread runs as it should.
+    pub stalls: Rc<Stalls>,
     /// Our own listeners: never a destination.
     pub own: Arc<[SocketAddr]>,
     /// How many connections each service has, over all workers.

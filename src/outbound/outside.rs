@@ -21,7 +21,11 @@ use crate::{
         listen::Open,
         resolve::Resolver,
     },
-    telemetry::edge::{Edge, EdgeKey},
+    telemetry::{
+        edge::{Edge, EdgeKey},
+        hops::Timeline,
+        stalls::Stalls,
+    },
 };
 
 /// Hosts to which connections are kept at a time.
@@ -38,6 +42,7 @@ pub(super) struct Outside {
     own: Arc<[SocketAddr]>,
     resolver: Resolver,
     edge: Rc<Edge>,
+    stalls: Rc<Stalls>,
 }
 
 impl Outside {
@@ -50,7 +55,8 @@ impl Outside {
             workload: "".into(),
             mtls: false,
         });
-        Self { hosts: RefCell::default(), own: needs.own.clone(), resolver: needs.resolver.clone(), edge }
+        let (own, resolver, stalls) = (needs.own.clone(), needs.resolver.clone(), needs.stalls.clone());
+        Self { hosts: RefCell::default(), own, resolver, edge, stalls }
     }
 
     pub(super) fn sweep(&self) {
@@ -68,9 +74,11 @@ impl Outside {
         authority: Authority,
         interim: &dyn InterimSink,
     ) -> Response<Recorded<Held>> {
-        let policy = Policy::bare(voice, self.edge.clone(), open);
-        let client = self.client(&authority);
-        middleware::run(request, Instant::now(), policy, |mut request: Request<Body>| async move {
+        let timeline = Timeline::new(Instant::now());
+        let policy = Policy::bare(voice, &timeline, self.edge.clone(), open);
+        let (client, stalls) = (self.client(&authority), &self.stalls);
+        let timeline = &timeline;
+        middleware::run(request, policy, |mut request: Request<Body>| async move {
             let version = if request.version() == ::http::Version::HTTP_2 {
                 headers::to_http2(&mut request, authority);
                 Version::Http2
@@ -78,8 +86,10 @@ impl Outside {
                 headers::to_http1(&mut request);
                 Version::Http1
             };
-            let result = client.send(request, version, interim).await.map_err(|failure| failure.refusal);
-            let result = result.map(|mut response| {
+            let result = client.send(request, version, interim, timeline).await;
+            let result = result.map_err(|failure| failure.refusal).map(|mut response| {
+                let now = Instant::now();
+                timeline.answered(now, None, stalls.before(now));
                 // Only sidecars speak as sidecars.
                 headers::strip_private(response.headers_mut(), version == Version::Http1);
                 response

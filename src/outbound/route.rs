@@ -25,6 +25,7 @@ use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink, deadline},
     middleware::{self, Policy, Served, Timeout, idle::Idle, record::Recorded},
+    telemetry::hops::Timeline,
 };
 
 /// One request, and what was found to hold for it.
@@ -37,6 +38,7 @@ struct Call<'a> {
     decision: Decision<'a>,
     /// Until when it may take, and which limit that is.
     whole: Option<(Instant, Timeout)>,
+    timeline: &'a Timeline,
     interim: &'a dyn InterimSink,
 }
 
@@ -76,11 +78,14 @@ impl Outbound {
             let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
             let changes =
                 |changes: fn(&RouteRule) -> &HeaderModifier| rule.map(changes).filter(|it| !it.is_empty());
+            let timeline = Timeline::new(now);
             let policy = Policy {
                 voice: &self.voice,
+                timeline: &timeline,
                 edge: service.edge.clone(),
                 limit: limited.is_none().then_some(&service.requests),
                 guard: None,
+                report: None,
                 timeout,
                 idle: config.policy.stream_idle_timeout.map(|most| Idle::new(most, now)),
                 open: &self.open,
@@ -91,9 +96,11 @@ impl Outbound {
             let mut fate = None;
             self.fate(&mut fate, &service, &request);
             let whole = timeout.map(|timeout| (now + timeout.after, timeout));
-            let call = Call { service: &service, config: &config, target, decision, whole, interim };
+            let timeline = &timeline;
+            let call =
+                Call { service: &service, config: &config, target, decision, whole, timeline, interim };
             let tail = |request| self.tail(request, authority, &call, limited, fate);
-            middleware::run(request, now, policy, tail).await
+            middleware::run(request, policy, tail).await
         }
     }
 
@@ -296,7 +303,7 @@ impl<'a> Call<'a> {
     where
         'a: 'b,
     {
-        Plan::of(rule(self.decision), [own, &self.config.policy], request, self.whole)
+        Plan::of(rule(self.decision), [own, &self.config.policy], request, self.whole, self.timeline)
     }
 }
 
@@ -351,6 +358,6 @@ mod tests {
     #[test]
     fn what_is_kept_for_a_request_is_small() {
         let size = size(Outbound::call);
-        assert!(size <= 8000, "a request's future takes {size} bytes");
+        assert!(size <= 8400, "a request's future takes {size} bytes");
     }
 }

@@ -8,9 +8,12 @@ use std::{
 };
 
 use http::StatusCode;
-use pillion_api::latency;
+use pillion_api::{hops::Split, latency};
 
-use super::repeats::{Repeat, Repeats, RepeatsDelta};
+use super::{
+    hops::{Hops, HopsDelta},
+    repeats::{Repeat, Repeats, RepeatsDelta},
+};
 use crate::error::{Hop, Reason};
 
 /// Edges that one worker keeps apart; all further ones are counted together.
@@ -120,11 +123,13 @@ pub struct Edge {
     sent: Cell<u64>,
     received: Cell<u64>,
     repeats: Repeats,
+    /// `None`: durations are not split.
+    hops: Option<RefCell<Hops>>,
     touched: Cell<bool>,
 }
 
 impl Edge {
-    fn new(key: EdgeKey) -> Self {
+    fn new(key: EdgeKey, splits: bool) -> Self {
         Self {
             key: Arc::new(key),
             outcomes: Default::default(),
@@ -136,6 +141,7 @@ impl Edge {
             sent: Cell::default(),
             received: Cell::default(),
             repeats: Repeats::default(),
+            hops: splits.then(RefCell::default),
             touched: Cell::default(),
         }
     }
@@ -143,6 +149,24 @@ impl Edge {
     /// Whether what it counts is carried by mutual TLS.
     pub fn mtls(&self) -> bool {
         self.key.mtls
+    }
+
+    /// Seen from the caller's sidecar or the callee's.
+    pub fn direction(&self) -> Hop {
+        self.key.direction
+    }
+
+    /// Whether its requests' durations are split by where they went.
+    pub fn splits(&self) -> bool {
+        self.hops.is_some()
+    }
+
+    /// Counts where the time of a request went that has ended.
+    pub fn split(&self, split: &Split) {
+        if let Some(hops) = &self.hops {
+            hops.borrow_mut().count(split);
+            self.touched.set(true);
+        }
     }
 
     /// Counts a request that has ended.
@@ -219,6 +243,7 @@ impl Edge {
             sent: self.sent.take(),
             received: self.received.take(),
             repeats: self.repeats.take(),
+            hops: self.hops.as_ref().map(|hops| hops.borrow_mut().take()).unwrap_or_default(),
         })
     }
 }
@@ -261,6 +286,8 @@ pub struct EdgeDelta {
     pub received: u64,
     /// Requests sent more than once.
     pub repeats: RepeatsDelta,
+    /// Where their time went.
+    pub hops: HopsDelta,
 }
 
 impl EdgeDelta {
@@ -298,6 +325,7 @@ impl EdgeDelta {
         self.sent += later.sent;
         self.received += later.received;
         self.repeats.merge(later.repeats);
+        self.hops.merge(later.hops);
     }
 }
 
@@ -315,12 +343,23 @@ pub struct LatencyDelta {
 /// All edges of one worker.
 #[derive(Debug, Default)]
 pub struct Edges {
+    splits: bool,
     edges: RefCell<HashMap<EdgeKey, Rc<Edge>>>,
     /// Taken, but not delivered.
     left: RefCell<Vec<EdgeDelta>>,
 }
 
 impl Edges {
+    /// Without any. `splits`: whether requests' durations are split by where they went.
+    pub fn new(splits: bool) -> Self {
+        Self { splits, ..Self::default() }
+    }
+
+    /// Whether requests' durations are split by where they went.
+    pub fn splits(&self) -> bool {
+        self.splits
+    }
+
     /// The edge of this key; to be kept by whoever counts often. Beyond a bound, strangers share one edge per
     /// direction.
     pub fn edge(&self, key: EdgeKey) -> Rc<Edge> {
@@ -329,7 +368,7 @@ impl Edges {
             return edge.clone();
         }
         let key = if edges.len() < MAX_EDGES { key } else { overflow(key) };
-        edges.entry(key.clone()).or_insert_with(|| Rc::new(Edge::new(key))).clone()
+        edges.entry(key.clone()).or_insert_with(|| Rc::new(Edge::new(key, self.splits))).clone()
     }
 
     /// Takes what has gathered, and forgets edges that nobody holds any more.

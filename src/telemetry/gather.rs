@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use pillion_api::wire;
+use pillion_api::{hops::Segment, wire};
 use tokio::time::Instant;
 
 use super::{
     edge::{EdgeDelta, EdgeKey, Outcome},
+    hops::SegmentDelta,
     names::Metric,
     prometheus::Registry,
     repeats::Repeat,
@@ -205,11 +206,17 @@ fn count(registry: &Registry, delta: &EdgeDelta) {
         }
     }
     if !delta.latencies.is_empty() {
-        let histogram = registry.histogram(Metric::Duration, &[hop, &key.source, &key.target, &key.backend]);
-        for latency in &delta.latencies {
-            // The bucket's mean stands for its requests: it falls into the right bucket, and the sum stays exact.
-            let mean = latency.sum_us as f64 / latency.count as f64 / 1e6;
-            histogram.record_many(mean, latency.count as usize);
+        let counts = delta.latencies.iter().map(|latency| (latency.bucket, latency.count));
+        let sum_us = delta.latencies.iter().map(|latency| latency.sum_us).sum();
+        registry.tally(Metric::Duration, &[hop, &key.source, &key.target, &key.backend], counts, sum_us);
+    }
+    for segment in Segment::ALL.into_iter().filter(|_| delta.hops.requests > 0) {
+        let labels = [hop, &key.source, &key.target, &key.backend, segment.name()];
+        let (counts, sum_us) = delta.hops.of(segment);
+        // Requests that spent no time there count, too, so that a quantile is one of all requests; but not where none ever did.
+        let rest = delta.hops.requests - counts.iter().map(|(_, count)| count).sum::<u64>();
+        if sum_us > 0 || registry.has_tally(Metric::HopDuration, &labels) {
+            registry.tally(Metric::HopDuration, &labels, counts.iter().copied().chain([(0, rest)]), sum_us);
         }
     }
     if delta.connections > 0 {
@@ -250,6 +257,18 @@ fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
         hedges: delta.repeats.of(Repeat::Hedged),
         hedges_won: delta.repeats.of(Repeat::HedgeWon),
         hedges_over_budget: delta.repeats.of(Repeat::HedgeBudget),
+        split_requests: delta.hops.requests,
+        segments: delta.hops.segments.iter().map(segment).collect(),
+    }
+}
+
+fn segment(delta: &SegmentDelta) -> wire::SegmentDelta {
+    wire::SegmentDelta {
+        // The wire has them in the same order; a test says so.
+        segment: delta.segment as i32,
+        sum_us: delta.sum_us,
+        buckets: delta.counts.iter().map(|(bucket, _)| *bucket as u32).collect(),
+        counts: delta.counts.iter().map(|(_, count)| *count).collect(),
     }
 }
 
@@ -282,5 +301,20 @@ fn limit(status: &ConcurrencyStatus) -> wire::ConcurrencyGauge {
         in_flight: status.under_way,
         queued: status.queued,
         min_rtt_us: u32::try_from(min_rtt).unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_the_same_on_the_wire() {
+        use wire::segment_delta::Segment as Wire;
+        for segment in Segment::ALL {
+            let wire = Wire::try_from(segment as i32).expect("the wire has it");
+            assert_eq!(wire.as_str_name().to_lowercase().replace('_', "-"), segment.name());
+        }
+        Wire::try_from(Segment::ALL.len() as i32).expect_err("it has no more");
     }
 }

@@ -7,9 +7,12 @@
 pub mod detections;
 pub mod edge;
 pub mod gather;
+pub mod hops;
 pub mod log;
 pub mod names;
 pub mod prometheus;
 pub mod repeats;
 pub mod report;
+pub mod stalls;
+pub mod tallies;
 mod told;

@@ -50,6 +50,7 @@ metrics! {
     Requests = "pillion_requests_total", Counter, ["direction", "source", "target", "backend", "workload", "status"], "Requests by how they ended: 1xx to 5xx, grpc-<code>, refused (by this sidecar), cancelled (by the caller).";
     Failures = "pillion_request_failures_total", Counter, ["direction", "source", "target", "backend", "workload"], "Requests that count as failed: 5xx, gRPC codes that blame the server, refusals that do.";
     Duration = "pillion_request_duration_seconds", Histogram, ["direction", "source", "target", "backend"], "From a request's head to the last byte of its response.";
+    HopDuration = "pillion_hop_duration_seconds", Histogram, ["direction", "source", "target", "backend", "segment"], "Where a request's time went: caller (waiting for its request's body, or to take the response), client-sidecar (waiting for a connection included), retries, network, server-sidecar, application (until it began to answer), application-body (until its end), upstream (beyond the caller's sidecar, where nobody tells it apart). The segments of a request add up to its duration; the callee's sidecar knows its own part.";
     Refusals = "pillion_refusals_total", Counter, ["direction", "source", "target", "reason"], "Requests and connections that this sidecar refused, by reason.";
     InFlight = "pillion_requests_in_flight", Gauge, ["direction", "target"], "Requests under way.";
     Malformed = "pillion_malformed_requests_total", Counter, ["direction", "reason"], "Messages refused by the codec before they became requests.";

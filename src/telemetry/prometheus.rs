@@ -1,14 +1,18 @@
 //! The Prometheus registry: handles from the enum of names, text for `/metrics`.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
-use pillion_api::{latency, wire::PolicyCount};
+use pillion_api::wire::PolicyCount;
 
 use super::{
     names::{Kind, Metric},
+    tallies::{self, Tallies},
     told::Told,
 };
 
@@ -23,6 +27,7 @@ pub struct Registry {
     told: Told,
     /// Serialises rendering with the upkeep that it implies.
     rendering: Mutex<()>,
+    tallies: Mutex<Tallies>,
 }
 
 impl Default for Registry {
@@ -34,11 +39,8 @@ impl Default for Registry {
 impl Registry {
     /// With every metric described and none counted.
     pub fn new() -> Self {
-        // Every fourth bound of the shared buckets, so that counts fall exactly: 256 µs, 512 µs, … 33.6 s.
-        let bounds: Vec<f64> =
-            (8..=25).map(|power| latency::bound_us(latency::index((1 << power) - 1)) as f64 / 1e6).collect();
         let recorder = PrometheusBuilder::new()
-            .set_buckets(&bounds)
+            .set_buckets(&tallies::bounds())
             .expect("there are bounds")
             .idle_timeout(MetricKindMask::ALL, Some(IDLE_SERIES))
             .build_recorder();
@@ -51,7 +53,13 @@ impl Registry {
             }
         }
         let handle = recorder.handle();
-        Self { recorder, handle, told: Told::default(), rendering: Mutex::default() }
+        Self {
+            recorder,
+            handle,
+            told: Told::default(),
+            rendering: Mutex::default(),
+            tallies: Mutex::default(),
+        }
     }
 
     /// A counter's series; values for the metric's labels in their order.
@@ -92,18 +100,42 @@ impl Registry {
         self.recorder.register_histogram(&key(metric, values), &METADATA)
     }
 
+    /// Adds to a histogram what was counted in buckets of [`pillion_api::latency`] already.
+    pub fn tally(
+        &self,
+        metric: Metric,
+        values: &[&str],
+        counts: impl IntoIterator<Item = (usize, u64)>,
+        sum_us: u64,
+    ) {
+        debug_assert_eq!(metric.kind(), Kind::Histogram);
+        self.tallies().add(metric, values, counts, sum_us, Instant::now());
+    }
+
+    /// Whether anything was added to it lately.
+    pub fn has_tally(&self, metric: Metric, values: &[&str]) -> bool {
+        self.tallies().has(metric, values)
+    }
+
+    fn tallies(&self) -> MutexGuard<'_, Tallies> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The whole registry in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
-        let _one_at_a_time = self.rendering.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.empty();
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.tallies().render(&mut text);
+        text
     }
 
     /// Moves recorded durations into their buckets, so that they do not pile up between scrapes.
     pub fn upkeep(&self) {
         self.empty();
         self.handle.run_upkeep();
+        self.tallies().forget(IDLE_SERIES, Instant::now());
     }
 }
 
@@ -134,7 +166,7 @@ mod tests {
     fn text_has_help_type_and_exact_buckets() {
         let registry = Registry::new();
         registry.counter(Metric::Handshakes, &["client", "full"]).increment(2);
-        let duration = registry.histogram(Metric::Duration, &["outbound", "a", "b", "b"]);
+        let duration = registry.histogram(Metric::DetectionTime, &["outbound", "http1"]);
         duration.record(0.000_255);
         duration.record(0.000_300);
         let text = registry.render();

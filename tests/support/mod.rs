@@ -9,6 +9,7 @@ pub(crate) mod nameserver;
 pub(crate) mod netns;
 pub(crate) mod pair;
 pub(crate) mod raw;
+pub(crate) mod relay;
 
 use std::time::{Duration, Instant};
 

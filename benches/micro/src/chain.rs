@@ -14,7 +14,10 @@ use pillion_proxy::{
     http::{Body, refusal::Voice},
     middleware::{self, Policy, Served, Timeout, limit::Limit},
     net::listen::Open,
-    telemetry::edge::{Edge, Edges},
+    telemetry::{
+        edge::{Edge, Edges},
+        hops::Timeline,
+    },
 };
 
 use tokio::time::Instant;
@@ -74,11 +77,14 @@ impl Case for Chain {
             .header(header::USER_AGENT, "bench")
             .body(Body::Empty)
             .expect("a valid request");
+        let timeline = Timeline::new(Instant::now());
         let policy = Policy {
             voice: &self.voice,
+            timeline: &timeline,
             edge: self.edge.clone(),
             limit: self.limit.as_ref(),
             guard: None,
+            report: None,
             timeout: Timeout::of(self.timeout, None),
             idle: None,
             open: &self.open,
@@ -86,7 +92,7 @@ impl Case for Chain {
             response_headers: self.changes.as_ref(),
         };
         let tail = async |_| Served { result: Ok(Response::new(Body::Empty)), edge: None, end: Some(()) };
-        let running = pin!(middleware::run(request, Instant::now(), policy, tail));
+        let running = pin!(middleware::run(request, policy, tail));
         match running.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(response) => drop(response),
             Poll::Pending => unreachable!("the tail answers at once"),

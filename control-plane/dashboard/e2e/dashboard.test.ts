@@ -165,6 +165,19 @@ describe("a service's page", () => {
     expect(await page.locator('section[aria-labelledby="from-title"]').innerText()).toContain("traffic");
   });
 
+  test("says whether it is the application, the network or the mesh", async () => {
+    const { page, errors } = await look("#/services/demo/payments");
+    // The demo's payments take their time; its sidecars and its network do not.
+    await page.locator('.hops .all[data-most="application"]').waitFor({ timeout: TRAFFIC_MS });
+    expect(await page.locator(".hops .all p").innerText()).toMatch(/To payments: mostly application: [\d.]+ (µs|ms|s) of/);
+    expect(await page.locator(".hops .all .hop-bar").getAttribute("aria-label")).toMatch(/network .* %; .*application .* %/);
+    for (const segment of ["client-sidecar", "network", "server-sidecar", "application"]) {
+      expect(await page.locator(`.hop-key tr[data-segment="${segment}"]`).innerText(), segment).toMatch(/%[\s\S]*(µs|ms|s)/);
+    }
+    expect(await page.locator('.hop-edges li[data-edge="cart.demo→payments.demo"]').first().innerText()).toContain("mostly application");
+    expect(errors).toEqual([]);
+  });
+
   test("shows payments-3's breaker open", async () => {
     const { page } = await look("#/services/demo/payments-v1");
     const openNow = page.locator('tr[data-workload="payments-3"] [data-breaker="open"]');

@@ -6,6 +6,7 @@ import "./styles/shell.css";
 import "./styles/parts.css";
 import "./styles/map.css";
 import "./styles/explain.css";
+import "./styles/hops.css";
 import { App } from "./app";
 import { connect } from "./state/store";
 import { applyKeptTheme } from "./theme";

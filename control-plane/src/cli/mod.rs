@@ -18,6 +18,7 @@ mod explain;
 mod failure;
 mod files;
 mod get;
+mod hops;
 mod inject;
 mod join;
 mod server;

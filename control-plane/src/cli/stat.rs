@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{Client, Failure, get::LiveOutput, print, table};
+use super::{Client, Failure, get::LiveOutput, hops, print, table};
 use crate::{
     mesh_api::view::{StatKind, StatRow, StatView},
     resource::duration,
@@ -17,6 +17,9 @@ pub(super) struct StatArgs {
     /// Over the last so long, up to 30m
     #[arg(long, default_value = "1m", value_parser = parse_window)]
     window: Window,
+    /// Show where the time of requests went: each segment's share, in the application, the network and the sidecars
+    #[arg(long)]
+    hops: bool,
     /// How
     #[arg(short, long, value_enum, default_value_t = LiveOutput::Table)]
     output: LiveOutput,
@@ -96,7 +99,7 @@ pub(super) async fn run(args: &StatArgs, client: &Client) -> Result<(), Failure>
     if view.rows.is_empty() {
         return print(&nothing(view.kind));
     }
-    print(&render(&view))
+    print(&if args.hops { hops::render(&view) } else { render(&view) })
 }
 
 /// What the server answered, typed.

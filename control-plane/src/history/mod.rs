@@ -6,6 +6,7 @@
 mod actions;
 mod breakers;
 mod events;
+mod hops;
 mod series;
 
 use std::{
@@ -20,7 +21,8 @@ use pillion_api::wire::{
 pub use self::{
     actions::{Action, Actions},
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
-    series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series},
+    hops::Spent,
+    series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series, Tally},
 };
 use crate::compile::Name;
 
@@ -240,8 +242,13 @@ impl State {
     }
 
     fn count(&mut self, reporter: Reporter<'_>, delta: &EdgeDelta, interval_ms: u32, now_ms: i64) {
-        let counts = Counts::of(delta);
-        let add = |series: &mut Series| series.add(now_ms, interval_ms, &counts);
+        let (counts, spent) = (Counts::of(delta), Spent::of(delta));
+        let add = |series: &mut Series| {
+            series.add(now_ms, interval_ms, &counts);
+            if let Some(spent) = &spent {
+                series.add_hops(now_ms, spent);
+            }
+        };
         if delta.direction() == Direction::Outbound {
             let backend = if delta.backend == delta.peer { "" } else { &delta.backend };
             let key = EdgeKey {

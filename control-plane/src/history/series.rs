@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pillion_api::{latency, wire::EdgeDelta};
 
-use super::actions::Actions;
+use super::{
+    actions::Actions,
+    hops::{HopSeries, Spent},
+};
 
 /// Reasons of refusal kept apart in one bucket; more count as `other`.
 const MAX_REASONS: usize = 16;
@@ -69,21 +72,6 @@ impl Counts {
         }
     }
 
-    /// Adds another span's counts.
-    pub fn add(&mut self, other: &Self) {
-        add(&mut self.requests, other.requests);
-        add(&mut self.failures, other.failures);
-        add(&mut self.encrypted, other.encrypted);
-        add(&mut self.connections, other.connections);
-        other.refusals.iter().for_each(|(reason, &count)| self.refuse(reason, count));
-        self.actions.add(&other.actions);
-        for (&bucket, &count) in &other.latency {
-            if count > 0 {
-                add(self.latency.entry(bucket).or_default(), count);
-            }
-        }
-    }
-
     /// The share of requests that did not fail; `None` without requests.
     pub fn success_rate(&self) -> Option<f64> {
         let failed = self.failures as f64 / self.requests as f64;
@@ -117,21 +105,43 @@ fn add(to: &mut u64, count: u64) {
     *to = to.saturating_add(count);
 }
 
+/// What can be summed over spans of time.
+pub trait Tally: Clone {
+    /// Adds another span's counts.
+    fn add(&mut self, other: &Self);
+}
+
+impl Tally for Counts {
+    fn add(&mut self, other: &Self) {
+        add(&mut self.requests, other.requests);
+        add(&mut self.failures, other.failures);
+        add(&mut self.encrypted, other.encrypted);
+        add(&mut self.connections, other.connections);
+        other.refusals.iter().for_each(|(reason, &count)| self.refuse(reason, count));
+        self.actions.add(&other.actions);
+        for (&bucket, &count) in &other.latency {
+            if count > 0 {
+                add(self.latency.entry(bucket).or_default(), count);
+            }
+        }
+    }
+}
+
 /// Buckets of one width over a span that moves with the clock. Times are whole seconds since the Unix epoch.
 #[derive(Debug, Clone)]
-struct Ring {
+pub(super) struct Ring<T> {
     width: i64,
     length: i64,
     /// By start, ascending; each start is a multiple of `width`.
-    buckets: VecDeque<(i64, Counts)>,
+    buckets: VecDeque<(i64, T)>,
 }
 
-impl Ring {
-    fn new(width: i64, length: i64) -> Self {
+impl<T: Tally> Ring<T> {
+    pub(super) fn new(width: i64, length: i64) -> Self {
         Self { width, length, buckets: VecDeque::new() }
     }
 
-    fn add(&mut self, at: i64, counts: &Counts) {
+    pub(super) fn add(&mut self, at: i64, counts: &T) {
         let start = at - at.rem_euclid(self.width);
         let newest = self.buckets.back().map_or(start, |(newest, _)| (*newest).max(start));
         self.forget(newest);
@@ -152,7 +162,7 @@ impl Ring {
         }
     }
 
-    fn between(&self, from: i64, until: i64) -> impl Iterator<Item = &(i64, Counts)> {
+    pub(super) fn between(&self, from: i64, until: i64) -> impl Iterator<Item = &(i64, T)> {
         let first = self.buckets.partition_point(|(start, _)| *start < from);
         self.buckets.range(first..).take_while(move |(start, _)| *start < until)
     }
@@ -161,8 +171,10 @@ impl Ring {
 /// One thing's figures over the last thirty minutes.
 #[derive(Debug, Clone)]
 pub struct Series {
-    fine: Ring,
-    coarse: Ring,
+    fine: Ring<Counts>,
+    coarse: Ring<Counts>,
+    /// `None`: nobody has split anything.
+    hops: Option<Box<HopSeries>>,
     first_s: i64,
 }
 
@@ -179,6 +191,7 @@ impl Series {
         Self {
             fine: Ring::new(1, FINE_SPAN_S),
             coarse: Ring::new(COARSE_STEP_S, SPAN_S / COARSE_STEP_S),
+            hops: None,
             first_s: now_ms.div_euclid(1000),
         }
     }
@@ -199,6 +212,16 @@ impl Series {
             self.fine.add(at, &part);
             self.coarse.add(at, &part);
         }
+    }
+
+    /// Counts where the time of requests went that have ended by `now_ms`.
+    pub fn add_hops(&mut self, now_ms: i64, spent: &Spent) {
+        self.hops.get_or_insert_with(|| Box::new(HopSeries::new())).add(now_ms.div_euclid(1000), spent);
+    }
+
+    /// Where the time of requests went in about the last `seconds`.
+    pub fn hops(&self, now_ms: i64, seconds: i64) -> Spent {
+        self.hops.as_ref().map(|hops| hops.recent(now_ms.div_euclid(1000), seconds)).unwrap_or_default()
     }
 
     /// The sum over the last `seconds` whole seconds, and how many of them it has existed for. Beyond [`FINE_SPAN_S`] it is

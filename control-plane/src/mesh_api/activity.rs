@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::view::rounded;
-use crate::history::{self, Action, Actions, Counts, EdgeKey};
+use crate::history::{self, Action, Actions, Counts, EdgeKey, Tally};
 
 /// Clients named of those that rate limits were for.
 const CLIENTS: usize = 5;

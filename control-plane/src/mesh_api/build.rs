@@ -11,7 +11,7 @@ use prost::Message;
 use super::{
     MeshState,
     activity::{self, RepeatsView},
-    faults,
+    faults, hops,
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
         PolicyReference, RefusedUpdate, RouteBackend, RouteView, SeriesView, ServiceSummary, ServiceView,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     explain,
-    history::{self, COARSE_STEP_S, Counts, EdgeKey, FINE_SPAN_S, Series},
+    history::{self, COARSE_STEP_S, Counts, EdgeKey, FINE_SPAN_S, Series, Tally},
     publish::Refusal,
     registry::Member,
     resource::Documents,
@@ -150,6 +150,13 @@ pub(super) fn service(
                 .filter_map(seen)
                 .collect(),
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
+            hops: hops::of_node(&nodes, name, history, SHARE_WINDOW_S, now_ms),
+            edge_hops: hops::of_edges(
+                history,
+                |key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name),
+                SHARE_WINDOW_S,
+                now_ms,
+            ),
             policies: config.as_ref().map(policies).unwrap_or_default(),
             backends: backends(name, config.as_ref(), history, now_ms),
             policy,

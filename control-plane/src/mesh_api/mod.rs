@@ -5,6 +5,7 @@ mod build;
 mod events;
 mod explain;
 mod faults;
+pub mod hops;
 mod stat;
 pub mod view;
 

@@ -13,12 +13,12 @@ use utoipa::IntoParams;
 use super::{
     Handlers, MeshState,
     build::{self, Nodes},
-    fresh, problem,
+    fresh, hops, problem,
     view::{NodeKind, StatKind, StatRow, StatView, rounded, rounded_share},
 };
 use crate::{
     clock::unix_ms,
-    history::{self, Counts, EdgeKey, SPAN_S, Series},
+    history::{self, Counts, EdgeKey, SPAN_S, Series, Tally},
 };
 
 /// What is asked.
@@ -92,6 +92,7 @@ fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
         let summary = nodes.summary(name, history, now_ms);
         let mut row = row(name, &nodes.measured(name, history), wanted.window, now_ms);
         (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
+        row.hops = hops::of_node(nodes, name, history, wanted.window, now_ms);
         row
     };
     let of_services = nodes.by_name.iter().filter(|(name, _)| nodes.kind(name) == NodeKind::Service);
@@ -177,5 +178,6 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
         connections: sum.connections,
         mtls: (sum.requests + sum.connections > 0).then(|| sum.all_encrypted()),
         refusals: sum.refusals.into_iter().filter(|(_, count)| *count > 0).collect(),
+        hops: hops::of_all(measured.iter().copied(), window, now_ms),
     }
 }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::activity::{ActivityView, RepeatsView};
+use super::{
+    activity::{ActivityView, RepeatsView},
+    hops::{EdgeHops, HopsView},
+};
 use crate::{
     explain::PolicyView,
     history::{Counts, Event},
@@ -177,7 +180,7 @@ pub struct StatView {
 }
 
 /// Figures of one service, workload or edge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatRow {
     /// `<name>.<namespace>`; of an edge the service called.
@@ -208,6 +211,9 @@ pub struct StatRow {
     pub mtls: Option<bool>,
     /// Refusals within the window, by reason.
     pub refusals: std::collections::BTreeMap<String, u64>,
+    /// Where the time of the requests went; null where it was not split. Of a service as its callers see it, where they do.
+    #[serde(default)]
+    pub hops: Option<HopsView>,
 }
 
 /// One service in full.
@@ -227,6 +233,10 @@ pub struct ServiceView {
     pub callers: Vec<Edge>,
     /// Whom it calls.
     pub callees: Vec<Edge>,
+    /// Where the time of requests to it went, within the last minute; null where it was not split.
+    pub hops: Option<HopsView>,
+    /// The same, for each edge to and from it.
+    pub edge_hops: Vec<EdgeHops>,
     /// The documents that shape it.
     pub policies: Vec<PolicyReference>,
     /// Where its routes send requests.

@@ -5,10 +5,12 @@ use std::{
     future::poll_fn,
     rc::Weak,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
+use tokio::time::Instant;
 
 use super::{
     Duplex, Fault, Malformed,
@@ -23,6 +25,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink, body::BodyError, headers, upgrade},
+    telemetry::hops::Timeline,
 };
 
 /// Where a connection goes when its exchange is over.
@@ -38,6 +41,8 @@ pub struct Http1 {
     lists: Lists,
     /// The request's body, while it is being sent.
     upload: Option<Sending<Body>>,
+    /// How long it was waited for, once it has been sent.
+    uploaded: Option<Duration>,
     /// Why that did not come to its end.
     failed: Option<BodyError>,
     /// What is left of the response's body.
@@ -78,6 +83,7 @@ impl Http1 {
             out: Out::default(),
             lists: Lists::default(),
             upload: None,
+            uploaded: None,
             failed: None,
             decoder: Decoder::Done,
             keep_alive: true,
@@ -107,11 +113,13 @@ impl Http1 {
         mut request: Request<Body>,
         sink: &dyn InterimSink,
         home: Weak<dyn Home>,
+        timeline: &Timeline,
     ) -> Result<Response<Body>, Failed> {
         let to_head = request.method() == Method::HEAD;
         self.home = Some(home);
         self.taken = self.taken.saturating_add(1);
         let bodiless = request.body().is_end_stream();
+        timeline.sent(Instant::now());
         let mut heard = false;
         self.begin(&mut request);
         loop {
@@ -142,6 +150,9 @@ impl Http1 {
                     sink.interim(response);
                 }
                 _ => {
+                    if let Some(waited) = self.uploaded.take() {
+                        timeline.uploaded(waited);
+                    }
                     self.keep_alive = facts.keep_alive;
                     self.decoder = facts.decoder;
                     if self.decoder.is_done() {
@@ -158,6 +169,7 @@ impl Http1 {
     /// Puts the head where it waits to be written, and the body beside it.
     fn begin(&mut self, request: &mut Request<Body>) {
         self.out.reset();
+        self.uploaded = None;
         let encoder = encode::request(self.out.buffer(), request);
         let body = std::mem::replace(request.body_mut(), Body::Empty);
         self.upload = Some(Sending::new(body, encoder));
@@ -193,7 +205,10 @@ impl Http1 {
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Unsent> {
         let Some(upload) = &mut self.upload else { return Ok(()) };
         match upload.poll(cx, &mut self.out, |cx, out| self.wire.poll_flush(cx, out)) {
-            Poll::Ready(Ok(())) => self.upload = None,
+            Poll::Ready(Ok(())) => {
+                self.uploaded = Some(upload.waited());
+                self.upload = None;
+            }
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Pending => {}
         }

@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,9 +12,12 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::{encode, wire::Out};
-use crate::http::{
-    body::{BodyError, Progress},
-    headers,
+use crate::{
+    http::{
+        body::{BodyError, Progress},
+        headers,
+    },
+    telemetry::hops::Waits,
 };
 
 /// How a body is framed.
@@ -45,6 +49,7 @@ pub(super) struct Sending<B> {
     encoder: Encoder,
     begun: bool,
     ended: bool,
+    waits: Waits,
 }
 
 impl<B> Sending<B>
@@ -54,12 +59,17 @@ where
     /// Nothing of it has been asked for yet.
     pub(super) fn new(body: B, encoder: Encoder) -> Self {
         let ended = encoder == Encoder::Nothing || encoder == Encoder::Length(0) && body.is_end_stream();
-        Self { body, encoder, begun: false, ended }
+        Self { body, encoder, begun: false, ended, waits: Waits::default() }
     }
 
     /// The body, if nothing has been taken from it.
     pub(super) fn untouched(self) -> Option<B> {
         (!self.begun).then_some(self.body)
+    }
+
+    /// How long the body had nothing to say.
+    pub(super) fn waited(&self) -> Duration {
+        self.waits.total()
     }
 
     /// Writes what there is. Ready when all has been written. `flush` writes what is in `out`.
@@ -74,8 +84,12 @@ where
             let mut waiting = false;
             while !self.ended && !waiting && out.has_room() {
                 match Pin::new(&mut self.body).poll_frame(cx) {
-                    Poll::Pending => waiting = true,
+                    Poll::Pending => {
+                        self.waits.begin();
+                        waiting = true;
+                    }
                     Poll::Ready(frame) => {
+                        self.waits.end();
                         self.begun = true;
                         let frame = frame.transpose().map_err(Unsent::Body)?;
                         self.take(frame, out).map_err(Unsent::Body)?;

@@ -1,8 +1,10 @@
 //! The calling side of an HTTP/2 connection.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -14,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use http::{Request, Response};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     CONNECTION_WINDOW, MAX_FRAME, MAX_HEADER_LIST, Pumped, RecvBody, SEND_BUFFER, STREAM_WINDOW, pump,
@@ -24,6 +29,7 @@ use crate::{
     error::{Reason, Refusal},
     http::{InterimSink, body::Progress, headers},
     net::io::Io,
+    telemetry::hops::Timeline,
 };
 
 /// An idle connection is asked for a sign of life this often; a busy one tells by itself.
@@ -171,11 +177,12 @@ impl Http2 {
         &self,
         request: Request<B>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Result<Response<RecvBody>, Refusal>
     where
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin + 'static,
     {
-        self.ready().await?.send(request, interim).await
+        self.ready().await?.send(request, interim, timeline).await
     }
 }
 
@@ -195,6 +202,7 @@ impl Ready {
         self,
         request: Request<B>,
         interim: &dyn InterimSink,
+        timeline: &Timeline,
     ) -> Result<Response<RecvBody>, Refusal>
     where
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin + 'static,
@@ -203,19 +211,22 @@ impl Ready {
         let unanswered = Unanswered(&share.0);
         let (head, mut body) = request.into_parts();
         let bodiless = body.is_end_stream();
+        timeline.sent(Instant::now());
         let (mut response, mut stream) = sender
             .send_request(Request::from_parts(head, ()), bodiless)
             .map_err(|error| Refusal::new(Reason::NotProcessed, error))?;
         drop(sender);
         let mut upload = None;
+        let mut uploaded = None;
         // What is there already goes at once; most bodies are whole by now.
         if !bodiless
             && poll_fn(|cx| Poll::Ready(pump_ready(cx, &mut body, &mut stream))).await == Pumped::Waits
         {
             // On a task of its own, since a response may begin, and even end, before the request does.
-            let share = share.clone();
+            let (share, waited) = (share.clone(), Rc::new(Cell::new(None)));
+            uploaded = Some(waited.clone());
             let uploading = tokio::task::spawn_local(async move {
-                pump(body, &mut stream).await;
+                waited.set(Some(pump(body, &mut stream).await));
                 drop(share);
             });
             upload = Some(Upload(Some(uploading.abort_handle())));
@@ -230,6 +241,9 @@ impl Ready {
         .await
         .map_err(|error| Refusal::new(failure_reason(&error), error))?;
         std::mem::forget(unanswered);
+        if let Some(waited) = uploaded.and_then(|waited| waited.get()) {
+            timeline.uploaded(waited);
+        }
         let (head, stream) = response.into_parts();
         let body = RecvBody::new(stream, &head.headers, Some((share, upload)));
         Ok(Response::from_parts(head, body))

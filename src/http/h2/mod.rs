@@ -17,6 +17,7 @@ use super::{
     body::{BodyError, Progress},
     client::MOST_STREAMS_PER_CONNECTION,
 };
+use crate::telemetry::hops::Waits;
 
 pub mod client;
 mod frames;
@@ -110,33 +111,49 @@ impl Body for RecvBody {
 
 /// Writes a body into a stream as fast as the peer lets it, and no faster. If the body fails, the stream is reset,
 /// so that the peer cannot take a part for the whole.
-async fn pump<B>(mut body: B, stream: &mut SendStream<Bytes>)
+///
+/// Gives how long the body had nothing to say.
+async fn pump<B>(mut body: B, stream: &mut SendStream<Bytes>) -> Duration
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin,
 {
+    let mut waits = Waits::default();
     loop {
         // A reset tells that nobody reads any more, even while the body has nothing to say.
         let frame = poll_fn(|cx| {
             if let Poll::Ready(reset) = stream.poll_reset(cx) {
                 return Poll::Ready(Err(reset));
             }
-            Pin::new(&mut body).poll_frame(cx).map(Ok)
+            let frame = Pin::new(&mut body).poll_frame(cx);
+            if frame.is_pending() {
+                waits.begin();
+            }
+            frame.map(Ok)
         });
-        let Ok(frame) = frame.await else { return };
+        let Ok(frame) = frame.await else { break };
+        waits.end();
         match frame {
             Some(Ok(frame)) if frame.is_data() => {
                 let last = body.is_end_stream();
+                let own = if last { body.last_words() } else { None };
                 let data = frame.into_data().unwrap_or_default();
-                if !send(&mut body, stream, data, last).await || last {
-                    return;
+                if !send(&mut body, stream, data, last && own.is_none()).await {
+                    break;
+                }
+                if let Some(own) = own {
+                    let _ = stream.send_trailers(own);
+                }
+                if last {
+                    break;
                 }
             }
             end => {
-                write(end, true, stream);
-                return;
+                write(end, true, &mut body, stream);
+                break;
             }
         }
     }
+    waits.total()
 }
 
 /// What is left to do of a body after [`pump_ready`].
@@ -152,7 +169,7 @@ enum Pumped {
 /// they are handled: those need no task, nor a second turn.
 fn pump_ready<B>(cx: &mut Context<'_>, body: &mut B, stream: &mut SendStream<Bytes>) -> Pumped
 where
-    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Progress + Unpin,
 {
     loop {
         let frame = match Pin::new(&mut *body).poll_frame(cx) {
@@ -161,7 +178,7 @@ where
         };
         // One chunk may wait in h2 for the windows; the next one waits here.
         let windows = stream.capacity();
-        match write(frame, body.is_end_stream(), stream) {
+        match write(frame, body.is_end_stream(), body, stream) {
             Some(length) if length <= windows => {}
             Some(_) => return Pumped::Waits,
             None => return Pumped::Done,
@@ -173,6 +190,7 @@ where
 fn write<E>(
     frame: Option<Result<Frame<Bytes>, E>>,
     last: bool,
+    body: &mut impl Progress,
     stream: &mut SendStream<Bytes>,
 ) -> Option<usize>
 where
@@ -181,12 +199,18 @@ where
     match frame {
         Some(Ok(frame)) => match frame.into_data() {
             Ok(data) => {
+                let own = if last { body.last_words() } else { None };
                 let length = data.len();
-                (stream.send_data(data, last).is_ok() && !last).then_some(length)
+                let sent = stream.send_data(data, last && own.is_none()).is_ok();
+                if let Some(own) = own {
+                    let _ = stream.send_trailers(own);
+                }
+                (sent && !last).then_some(length)
             }
             Err(frame) => {
                 if let Ok(mut trailers) = frame.into_trailers() {
                     super::headers::clean_trailers(&mut trailers);
+                    trailers.extend(body.last_words().unwrap_or_default());
                     let _ = stream.send_trailers(trailers);
                 }
                 None
@@ -198,7 +222,10 @@ where
             None
         }
         None => {
-            let _ = stream.send_data(Bytes::new(), true);
+            let _ = match body.last_words() {
+                Some(own) => stream.send_trailers(own),
+                None => stream.send_data(Bytes::new(), true),
+            };
             None
         }
     }

@@ -11,9 +11,15 @@ use pillion_api::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{Avoid, Kind, Outgoing, Refused, Sending, Tried, Whom};
-use crate::{error::Reason, http::Body, outbound::Outbound, telemetry::repeats::Repeat};
+use crate::{
+    error::Reason,
+    http::Body,
+    outbound::Outbound,
+    telemetry::{hops::Timeline, repeats::Repeat},
+};
 
-type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Result<Tried, Refused>)> + 'a>>;
+/// Its number, what was noted of it where it was not the first, and what it came to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, Result<Tried, Refused>)> + 'a>>;
 
 impl Outbound {
     /// Like [`Self::attempt`], with others beside it when it takes long.
@@ -43,7 +49,7 @@ impl Outbound {
         let began = now;
         let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
         let first = Whom { chosen: Some(&chosen), ..whom };
-        running.push(Box::pin(async move { (0, self.attempt(request, sending, now, first).await) }));
+        running.push(Box::pin(async move { (0, None, self.attempt(request, sending, now, first).await) }));
         let (mut beside, mut met, mut failed) = (0, 0, None::<Tried>);
         let mut next = Some(now + patience);
         loop {
@@ -55,7 +61,7 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, mut tried)) = running.next() => {
+                Some((number, timeline, mut tried)) = running.next() => {
                     if let Ok(tried) = &mut tried
                         && tried.may_tell_more(sending)
                     {
@@ -67,6 +73,9 @@ impl Outbound {
                     }
                     let good = tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
                     if good || running.is_empty() {
+                        if let (Some(timeline), Ok(_)) = (timeline, &tried) {
+                            sending.plan.timeline.take_over(&timeline);
+                        }
                         let won = u32::from(number > 0 && tried.is_ok());
                         count(sending, Repeat::Hedged, met);
                         count(sending, Repeat::HedgeWon, won);
@@ -114,8 +123,16 @@ impl Outbound {
                     let number = beside;
                     let chosen = &chosen;
                     running.push(Box::pin(async move {
-                        let whom = Whom { avoid: &avoid, chosen: Some(chosen), other: true, ..whom };
-                        (number, self.attempt(request, sending, now, whom).await)
+                        let timeline = Timeline::new(now);
+                        let whom = Whom {
+                            avoid: &avoid,
+                            chosen: Some(chosen),
+                            other: true,
+                            timeline: &timeline,
+                            ..whom
+                        };
+                        let tried = self.attempt(request, sending, now, whom).await;
+                        (number, Some(timeline), tried)
                     }));
                 }
             }

@@ -44,6 +44,7 @@ use crate::{
     middleware::{Served, Timeout, record::End},
     telemetry::{
         edge::{Edge, Outcome},
+        hops::Timeline,
         repeats::Repeat,
     },
 };
@@ -137,6 +138,8 @@ pub(super) struct Plan<'a> {
     pub(super) times: Times,
     pub(super) rules: Option<Rules<'a>>,
     pub(super) hedge: Option<&'a Hedge>,
+    /// Where it is noted when what happens.
+    pub(super) timeline: &'a Timeline,
 }
 
 impl<'a> Plan<'a> {
@@ -146,6 +149,7 @@ impl<'a> Plan<'a> {
         policies: [&'a TrafficPolicy; 2],
         request: &Request<Body>,
         whole: Option<(Instant, Timeout)>,
+        timeline: &'a Timeline,
     ) -> Self {
         let each = policies.into_iter().find_map(|policy| policy.attempt_timeout);
         let each = timeout(rule.and_then(|rule| rule.backend_request_timeout), each);
@@ -155,9 +159,9 @@ impl<'a> Plan<'a> {
         let hedge = policies.into_iter().find_map(|policy| policy.hedge.as_ref());
         // Whoever makes a request for one that is an attempt after the first has it repeated there, not here, too.
         if (rules.is_some() || hedge.is_some()) && request.headers().contains_key(ATTEMPT) {
-            return Self { times, rules: None, hedge: None };
+            return Self { times, rules: None, hedge: None, timeline };
         }
-        Self { times, rules, hedge }
+        Self { times, rules, hedge, timeline }
     }
 
     /// The most of a request's body that is kept to be sent again, bytes.
@@ -202,6 +206,7 @@ struct Whom<'a> {
     chosen: Option<&'a RefCell<Avoid>>,
     /// Whether it must be none of those avoided.
     other: bool,
+    timeline: &'a Timeline,
     /// What the attempt before came to; let go of as soon as there is somebody else to ask.
     failed: Option<&'a Cell<Option<Served<Held>>>>,
 }
@@ -236,7 +241,8 @@ impl Outbound {
         let mut number = 1;
         loop {
             let before = (number > 1).then_some(&failed);
-            let whom = Whom { avoid: &avoid, chosen: None, other: false, failed: before };
+            let whom =
+                Whom { avoid: &avoid, chosen: None, other: false, failed: before, timeline: plan.timeline };
             let tried = match sending.plan.hedge {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
@@ -244,7 +250,11 @@ impl Outbound {
             let mut tried = match tried {
                 Ok(tried) => tried,
                 // The first failure says more than that nobody else was left.
-                Err(refused) => return failed.take().unwrap_or_else(|| refused.served()),
+                Err(refused) => {
+                    let Some(failed) = failed.take() else { return refused.served() };
+                    plan.timeline.given_up(Instant::now());
+                    return failed;
+                }
             };
             if tried.may_tell_more(&sending) {
                 Box::pin(tried.look_ahead()).await;
@@ -312,6 +322,11 @@ impl Outbound {
             },
         };
         drop(whom.failed.and_then(Cell::take));
+        whom.timeline.attempt(now);
+        let splits = edge.splits() && !sending.outside;
+        if splits {
+            headers::ask_hops(request.headers_mut());
+        }
         // It may have been waited for.
         let now = pick.began();
         let until = sending.plan.times.of_an_attempt(now);
@@ -320,7 +335,7 @@ impl Outbound {
         {
             deadline::tell(request.headers_mut(), at.saturating_duration_since(now));
         }
-        let answer = client.send_waiting(request, carry, sending.interim, waiting);
+        let answer = client.send_waiting(request, carry, sending.interim, whom.timeline, waiting);
         let result = match until {
             None => Ok(answer.await),
             Some((at, whole)) => tokio::time::timeout_at(at, answer).await.map_err(|_| whole),
@@ -334,6 +349,8 @@ impl Outbound {
         Ok(match result {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
+                let report = if splits { headers::take_report(response.headers_mut()) } else { None };
+                whom.timeline.answered(now, report, self.needs.stalls.before(now));
                 // Only sidecars speak as sidecars.
                 if sending.outside {
                     headers::strip_private(response.headers_mut(), carry == Version::Http1);

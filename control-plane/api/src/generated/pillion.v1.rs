@@ -1528,6 +1528,11 @@ pub struct EdgeDelta {
     pub hedges_won: u64,
     #[prost(uint64, tag = "20")]
     pub hedges_over_budget: u64,
+    /// Requests whose time was split by where it went, and what came together in each segment that had any.
+    #[prost(uint64, tag = "30")]
+    pub split_requests: u64,
+    #[prost(message, repeated, tag = "31")]
+    pub segments: ::prost::alloc::vec::Vec<SegmentDelta>,
 }
 /// Nested message and enum types in `EdgeDelta`.
 pub mod edge_delta {
@@ -1563,6 +1568,77 @@ pub mod edge_delta {
             match value {
                 "OUTBOUND" => Some(Self::Outbound),
                 "INBOUND" => Some(Self::Inbound),
+                _ => None,
+            }
+        }
+    }
+}
+/// The share of one segment of requests' way; the api crate's `hops` says what each is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SegmentDelta {
+    #[prost(enumeration = "segment_delta::Segment", tag = "1")]
+    pub segment: i32,
+    /// Microseconds, exact.
+    #[prost(uint64, tag = "2")]
+    pub sum_us: u64,
+    /// Sparse histogram as in EdgeDelta, of those requests that had any.
+    #[prost(uint32, repeated, tag = "3")]
+    pub buckets: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "4")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+}
+/// Nested message and enum types in `SegmentDelta`.
+pub mod segment_delta {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Segment {
+        Caller = 0,
+        ClientSidecar = 1,
+        Retries = 2,
+        Network = 3,
+        ServerSidecar = 4,
+        Application = 5,
+        ApplicationBody = 6,
+        Upstream = 7,
+    }
+    impl Segment {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Caller => "CALLER",
+                Self::ClientSidecar => "CLIENT_SIDECAR",
+                Self::Retries => "RETRIES",
+                Self::Network => "NETWORK",
+                Self::ServerSidecar => "SERVER_SIDECAR",
+                Self::Application => "APPLICATION",
+                Self::ApplicationBody => "APPLICATION_BODY",
+                Self::Upstream => "UPSTREAM",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CALLER" => Some(Self::Caller),
+                "CLIENT_SIDECAR" => Some(Self::ClientSidecar),
+                "RETRIES" => Some(Self::Retries),
+                "NETWORK" => Some(Self::Network),
+                "SERVER_SIDECAR" => Some(Self::ServerSidecar),
+                "APPLICATION" => Some(Self::Application),
+                "APPLICATION_BODY" => Some(Self::ApplicationBody),
+                "UPSTREAM" => Some(Self::Upstream),
                 _ => None,
             }
         }

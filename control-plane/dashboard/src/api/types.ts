@@ -197,6 +197,9 @@ export interface ServiceDetail extends MeshService {
   endpoints: Endpoint[];
   callers: MeshEdge[];
   callees: MeshEdge[];
+  /** Of all requests to it; `null` where their time was not split. */
+  hops?: Hops | null;
+  edgeHops?: EdgeHops[];
   policies: PolicyReference[];
   backends: BackendShare[];
   activity: Activity;
@@ -297,4 +300,29 @@ export interface Workload {
   certificatesRenewed: number;
   subscriptions: number;
   refusedUpdates: RefusedUpdate[];
+}
+
+/** Where requests' time went, within the last minute. */
+export interface Hops {
+  requests: number;
+  /** Of the whole request. */
+  meanMs: number;
+  /** In the order of the way; those that had any. */
+  segments: HopSegment[];
+}
+
+export interface HopSegment {
+  /** "caller", "client-sidecar", "retries", "network", "server-sidecar", "application", "application-body" or "upstream". */
+  segment: string;
+  meanMs: number;
+  /** Of the whole, from 0 to 1. */
+  share: number;
+  p50Ms: number;
+  p99Ms: number;
+}
+
+export interface EdgeHops extends Hops {
+  from: string;
+  to: string;
+  backend?: string | null;
 }

@@ -5,6 +5,7 @@ import { type BreakerGroup, groupBreakers } from "../breakers";
 import { Chart } from "../components/chart";
 import { EventList } from "../components/events";
 import { Faults } from "../components/faults";
+import { HopsSection } from "../components/hops";
 import { PolicySection } from "../components/policy";
 import { Routes } from "../components/routes";
 import { Empty, HealthBadge, Success, Tile, Transport } from "../components/parts";
@@ -118,6 +119,8 @@ function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
           ]}
         />
       </section>
+
+      <HopsSection full={full} hops={detail.hops ?? null} edges={detail.edgeHops ?? []} />
 
       {detail.routes.length > 0 && <Routes rules={detail.routes} full={full} />}
       {detail.backends.length > 0 && <Backends detail={detail} />}

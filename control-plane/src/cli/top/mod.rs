@@ -280,22 +280,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str, rps: f64, success_rate: Option<f64>) -> StatRow {
-        StatRow {
-            name: name.into(),
-            from: None,
-            backend: None,
-            service: None,
-            ready: None,
-            instances: None,
-            rps,
-            success_rate,
-            p50_ms: None,
-            p95_ms: None,
-            p99_ms: None,
-            connections: 0,
-            mtls: None,
-            refusals: Default::default(),
-        }
+        StatRow { name: name.into(), rps, success_rate, ..StatRow::default() }
     }
 
     #[test]

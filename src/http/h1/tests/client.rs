@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{block_on, content, shown, talk};
+use super::{block_on, content, shown, talk, timeline};
 use crate::{
     error::Reason,
     http::{
@@ -45,7 +45,8 @@ fn call(method: Method, pieces: &[&[u8]]) -> (Result<String, Failed>, bool) {
         let (peer, io) = tokio::io::duplex(256 * 1024);
         let shelf = Rc::<Shelf>::default();
         let called = async {
-            let response = Http1::new(io).send(request(method), &NoInterim, home(&shelf)).await?;
+            let response =
+                Http1::new(io).send(request(method), &NoInterim, home(&shelf), &timeline()).await?;
             let (head, body) = response.into_parts();
             let text = format!("{}\n{}", head.status.as_u16(), shown(&head.headers));
             Ok(text + &content(body).await)
@@ -177,8 +178,9 @@ fn what_is_sent() {
                 peer.write_all(answered).await.expect("room");
                 String::from_utf8_lossy(&seen[..length]).into_owned()
             };
+            let timeline = timeline();
             let (response, text) =
-                tokio::join!(Http1::new(io).send(request, &NoInterim, home(&shelf)), script);
+                tokio::join!(Http1::new(io).send(request, &NoInterim, home(&shelf), &timeline), script);
             response.expect("an answer");
             text
         })
@@ -217,7 +219,7 @@ fn what_was_not_sent_comes_back() {
             let (peer, io) = tokio::io::duplex(1024);
             drop(peer);
             let sent = Http1::new(io)
-                .send(request(Method::PUT).map(|_| body), &NoInterim, home(&Rc::default()))
+                .send(request(Method::PUT).map(|_| body), &NoInterim, home(&Rc::default()), &timeline())
                 .await;
             let failure = sent.expect_err("nobody is there");
             assert_eq!(failure.refusal.reason, Reason::NotProcessed);
@@ -253,8 +255,9 @@ fn interim_responses_are_heard() {
             ],
         );
         let shelf = Rc::<Shelf>::default();
+        let timeline = timeline();
         let (response, _) =
-            tokio::join!(Http1::new(io).send(request(Method::GET), &heard, home(&shelf)), script);
+            tokio::join!(Http1::new(io).send(request(Method::GET), &heard, home(&shelf), &timeline), script);
         response.expect("an answer");
         assert_eq!(*heard.0.borrow(), [StatusCode::EARLY_HINTS, StatusCode::CONTINUE]);
     });
@@ -266,7 +269,7 @@ fn an_upgraded_connection_comes_with_what_was_read_of_it() {
         let (mut callee, io) = tokio::io::duplex(1024);
         callee.write_all(b"HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\nearly ").await.expect("room");
         let shelf = Rc::<Shelf>::default();
-        let sent = Http1::new(io).send(request(Method::GET), &NoInterim, home(&shelf)).await;
+        let sent = Http1::new(io).send(request(Method::GET), &NoInterim, home(&shelf), &timeline()).await;
         let mut response = sent.expect("an answer");
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
         let (mut caller, theirs) = tokio::io::duplex(1024);

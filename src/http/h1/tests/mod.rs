@@ -13,6 +13,7 @@ use crate::{
     drain,
     error::{Hop, Reason, Refusal},
     http::{Body, InterimSink, body::BodyError, refusal::Voice, serve::Handler},
+    telemetry::hops::Timeline,
 };
 
 mod client;
@@ -20,6 +21,11 @@ mod pool;
 mod refused;
 mod server;
 mod whole;
+
+/// Of a request whose times do not matter.
+fn timeline() -> Timeline {
+    Timeline::new(tokio::time::Instant::now())
+}
 
 /// Answers with what it was asked, and remembers it.
 struct Mirror {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{block_on, content};
+use super::{block_on, content, timeline};
 use crate::{
     error::{Reason, Refusal},
     http::{
@@ -55,7 +55,7 @@ async fn answer(peer: &mut DuplexStream) {
 
 async fn call(client: &Client<ToScripts>, method: Method, body: Body) -> Result<String, Failure> {
     let request = Request::builder().method(method).uri("/").header("host", "a").body(body).expect("valid");
-    Ok(content(client.send(request, Version::Http1, &NoInterim).await?.into_body()).await)
+    Ok(content(client.send(request, Version::Http1, &NoInterim, &timeline()).await?.into_body()).await)
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_place_among_those_who_wait_for_a_connection_is_free_as_soon_as_there_is_one
             let left = Rc::downgrade(&place);
             let request = Request::builder().uri("/").header("host", "a").body(Body::Empty).expect("valid");
             let sent = async {
-                let sent = client.send_waiting(request, Version::Http1, &NoInterim, place).await;
+                let sent = client.send_waiting(request, Version::Http1, &NoInterim, &timeline(), place).await;
                 content(sent.expect("an answer").into_body()).await
             };
             let script = async {

@@ -1,0 +1,184 @@
+//! Where requests' time went, kept in ten-second and one-minute buckets: a few hundred bytes each, 15 KB for an edge that is
+//! always busy.
+
+use pillion_api::{
+    hops::{SEGMENTS, Segment},
+    latency,
+    wire::EdgeDelta,
+};
+
+use super::series::{Ring, SPAN_S, Tally};
+
+/// What was counted in some span of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spent {
+    requests: u64,
+    sums_us: [u64; SEGMENTS],
+    /// By segment and latency bucket, ascending.
+    counts: Vec<((u8, u8), u32)>,
+}
+
+impl Spent {
+    /// From what a sidecar measured. `None`: it split nothing.
+    pub fn of(delta: &EdgeDelta) -> Option<Self> {
+        if delta.split_requests == 0 {
+            return None;
+        }
+        let mut spent = Self { requests: delta.split_requests, ..Self::default() };
+        for told in delta.segments.iter().take(SEGMENTS) {
+            // A segment that a later release tells apart.
+            let Some(segment) = usize::try_from(told.segment).ok().filter(|segment| *segment < SEGMENTS)
+            else {
+                continue;
+            };
+            let sum = &mut spent.sums_us[segment];
+            *sum = sum.saturating_add(told.sum_us);
+            for (&bucket, &count) in told.buckets.iter().zip(&told.counts).take(latency::BUCKETS) {
+                let bucket = (bucket as usize).min(latency::BUCKETS - 1);
+                spent.count((segment as u8, bucket as u8), u32::try_from(count).unwrap_or(u32::MAX));
+            }
+        }
+        Some(spent)
+    }
+
+    fn count(&mut self, key: (u8, u8), count: u32) {
+        match self.counts.binary_search_by_key(&key, |(known, _)| *known) {
+            Ok(at) => self.counts[at].1 = self.counts[at].1.saturating_add(count),
+            Err(at) => self.counts.insert(at, (key, count)),
+        }
+    }
+
+    /// Requests whose time was split.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The mean over all requests, milliseconds: those of all segments add up to the whole requests'.
+    pub fn mean_ms(&self, segment: Segment) -> f64 {
+        self.sums_us[segment as usize] as f64 / self.requests.max(1) as f64 / 1000.0
+    }
+
+    /// A quantile over all requests, those included that spent no time there; milliseconds.
+    pub fn quantile_ms(&self, segment: Segment, q: f64) -> f64 {
+        let mut counts = [0u64; latency::BUCKETS];
+        let of_segment = self.counts.iter().filter(|((of, _), _)| usize::from(*of) == segment as usize);
+        for ((_, bucket), count) in of_segment {
+            counts[usize::from(*bucket)] += u64::from(*count);
+        }
+        let without = self.requests.saturating_sub(counts.iter().sum());
+        if q * self.requests as f64 <= without as f64 {
+            return 0.0;
+        }
+        counts[0] += without;
+        latency::quantile(&counts, q).unwrap_or_default() / 1000.0
+    }
+}
+
+impl Tally for Spent {
+    fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        for (sum, more) in self.sums_us.iter_mut().zip(other.sums_us) {
+            *sum = sum.saturating_add(more);
+        }
+        other.counts.iter().for_each(|(key, count)| self.count(*key, *count));
+    }
+}
+
+/// One thing's, over the last thirty minutes.
+#[derive(Debug, Clone)]
+pub(super) struct HopSeries {
+    fine: Ring<Spent>,
+    coarse: Ring<Spent>,
+}
+
+/// Spans that the finer buckets reach, seconds.
+const FINE_SPAN_S: i64 = 120;
+
+impl HopSeries {
+    pub(super) fn new() -> Self {
+        Self { fine: Ring::new(10, FINE_SPAN_S / 10 + 1), coarse: Ring::new(60, SPAN_S / 60 + 1) }
+    }
+
+    pub(super) fn add(&mut self, now_s: i64, spent: &Spent) {
+        self.fine.add(now_s, spent);
+        self.coarse.add(now_s, spent);
+    }
+
+    /// Of about the last `seconds`: a bucket that they reach into counts whole. Shares and means are the same for that, and what
+    /// has just happened is among them.
+    pub(super) fn recent(&self, now_s: i64, seconds: i64) -> Spent {
+        let (ring, width) = if seconds <= FINE_SPAN_S { (&self.fine, 10) } else { (&self.coarse, 60) };
+        let mut sum = Spent::default();
+        ring.between(now_s - seconds - width + 1, now_s + 1).for_each(|(_, spent)| sum.add(spent));
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pillion_api::wire::SegmentDelta;
+
+    use super::*;
+
+    fn delta(requests: u64, segments: &[(Segment, u64, u64)]) -> EdgeDelta {
+        let segment = |(segment, us, count): &(Segment, u64, u64)| SegmentDelta {
+            segment: *segment as i32,
+            sum_us: us * count,
+            buckets: vec![latency::index(*us) as u32],
+            counts: vec![*count],
+        };
+        EdgeDelta {
+            split_requests: requests,
+            segments: segments.iter().map(segment).collect(),
+            ..EdgeDelta::default()
+        }
+    }
+
+    #[test]
+    fn means_add_up_and_quantiles_are_of_all_requests() {
+        let told = delta(100, &[(Segment::Network, 10_000, 100), (Segment::Retries, 500_000, 2)]);
+        let mut spent = Spent::of(&told).expect("it is split");
+        let near = |found: f64, expected: f64| (found - expected).abs() <= expected * 0.25;
+        assert_eq!((spent.mean_ms(Segment::Network), spent.mean_ms(Segment::Retries)), (10.0, 10.0));
+        assert!(near(spent.quantile_ms(Segment::Network, 0.5), 10.0));
+        assert_eq!(spent.quantile_ms(Segment::Retries, 0.5), 0.0);
+        assert!(near(spent.quantile_ms(Segment::Retries, 0.99), 500.0));
+        assert_eq!(spent.quantile_ms(Segment::Application, 0.99), 0.0);
+        spent.add(&spent.clone());
+        assert_eq!((spent.requests(), spent.mean_ms(Segment::Network)), (200, 10.0));
+    }
+
+    #[test]
+    fn what_is_recent_has_what_just_happened_and_not_what_was_long_ago() {
+        let mut series = HopSeries::new();
+        let spent =
+            |requests| Spent::of(&delta(requests, &[(Segment::Client, 1000, requests)])).expect("split");
+        let now = 1_000_000_000;
+        series.add(now - 100, &spent(1));
+        series.add(now - 15, &spent(2));
+        series.add(now, &spent(4));
+        for (seconds, requests) in [(1, 4), (20, 6), (110, 7), (1800, 7)] {
+            assert_eq!(series.recent(now, seconds).requests(), requests, "{seconds} s");
+        }
+        assert_eq!(series.recent(now + 1000, 120).requests(), 0);
+    }
+
+    #[test]
+    fn strange_reports_are_survived() {
+        let mut told = delta(3, &[(Segment::Client, 1000, u64::MAX >> 12)]);
+        told.segments[0].segment = 99;
+        told.segments.push(SegmentDelta { segment: -1, sum_us: 1, buckets: vec![1], counts: vec![] });
+        let long = SegmentDelta {
+            segment: 1,
+            sum_us: u64::MAX,
+            buckets: vec![9999; 500],
+            counts: vec![u64::MAX; 500],
+        };
+        told.segments.extend([long.clone(), long]);
+        let mut spent = Spent::of(&told).expect("it is split");
+        spent.add(&spent.clone());
+        assert_eq!(spent.counts.len(), 1);
+        assert!(spent.quantile_ms(Segment::Client, 0.99).is_finite());
+        assert_eq!(Spent::of(&EdgeDelta::default()), None);
+    }
+}
