@@ -144,7 +144,7 @@ at all: one with a parent that is no `Service` (a `Gateway`) is refused with all
 | `RequestMirror` | Several to a rule, by `percent` or `fraction`. A mirror gets what the rule makes of a request, its host unchanged; nobody waits for it. One that is 256 KiB behind with a body loses the rest; 256 copies are under way at a time for each worker. |
 | `CORS`, `ExternalAuth`, `ExtensionRef` | Refused. |
 | `backendRefs` | Services, also of other namespaces (no `ReferenceGrant` is needed, as GEP-1294 says for a mesh); their share of requests is refused with 500 where they do not exist. An `ExternalService` cannot be routed yet. |
-| `timeouts`, `retry`, `sessionPersistence` | As GEP-1742, GEP-1731 and GEP-1619 say. A rule's timeout goes before the policy's, and zero lifts it. A session's default name is `mesh-session`. |
+| `timeouts`, `retry`, `sessionPersistence` | As GEP-1742, GEP-1731 and GEP-1619 say. A rule's timeout goes before the policy's, and zero lifts it. A session that has no name gets one of its rule's own, `mesh-session-…`. |
 | `status.parents` | `Accepted` (`NoMatchingParent`, `Conflicted`), `ResolvedRefs` (`BackendNotFound`), `pillion.dev/Usable` (whether sidecars take it). |
 ";
 

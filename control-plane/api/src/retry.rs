@@ -135,7 +135,7 @@ pub fn is_idempotent(method: &Method) -> bool {
 /// Decides after attempt `attempt` (the first is 1).
 pub fn decide(rules: Option<&Rules<'_>>, method: &Method, attempt: u32, ended: Ended) -> Verdict {
     if ended == Ended::Unprocessed {
-        let most = rules.map_or(0, |rules| rules.attempts() + 1).max(UNPROCESSED_ATTEMPTS);
+        let most = rules.map_or(0, |rules| rules.attempts().saturating_add(1)).max(UNPROCESSED_ATTEMPTS);
         return if attempt < most { Verdict::Again } else { Verdict::Answer(Why::Attempts) };
     }
     let Some(rules) = rules else { return Verdict::Answer(Why::NoPolicy) };

@@ -191,6 +191,10 @@ impl Faults {
             return None;
         }
         let per = milliseconds(rate.per_ms).unwrap_or(Duration::from_secs(1));
+        if u128::from(rate.requests) > per.as_nanos() {
+            self.say(&format!("{field}.requests"), format_args!("{} in {per:?} is no limit", rate.requests));
+            return None;
+        }
         let half_a_second = u128::from(rate.requests) * 500 / per.as_millis().max(1);
         // With a burst of 1, whoever comes a little late has lost that little for good. Where requests are seldom that matters less
         // than that two at once are twice what was asked for.

@@ -8,7 +8,10 @@ use gateway_api::experimental::httproutes::{
     HttpRouteRulesSessionPersistenceCookieConfigLifetimeType as Lifetime,
     HttpRouteRulesSessionPersistenceType as SessionType,
 };
-use pillion_api::wire::{self, path_change::Change, session_persistence::Type};
+use pillion_api::{
+    hash::hash,
+    wire::{self, path_change::Change, session_persistence::Type},
+};
 
 use crate::resource::{
     Key, Kind,
@@ -16,17 +19,17 @@ use crate::resource::{
     route::filters_of,
 };
 
-/// Of a session that names neither its cookie nor its header.
-const SESSION_NAME: &str = "mesh-session";
-
 /// A rule for requests yet to be filled in.
 pub(super) fn without_match(key: &Key, index: usize, rule: &Rule) -> wire::RouteRule {
     let timeouts = rule.timeouts.as_ref();
     let filters = rule.filters.as_deref().unwrap_or_default();
     let (request_headers, response_headers) = modifiers(filters);
+    let route = format!("{}/{}", key.namespace, key.name);
+    let name = rule.name.clone().unwrap_or_else(|| index.to_string());
     wire::RouteRule {
-        route: format!("{}/{}", key.namespace, key.name),
-        rule: rule.name.clone().unwrap_or_else(|| index.to_string()),
+        session: rule.session_persistence.as_ref().map(|it| session(it, &route, &name)),
+        route,
+        rule: name,
         backends: rule.backend_refs.iter().flatten().map(|it| backend(key, it)).collect(),
         request_timeout_ms: given_ms(timeouts.and_then(|timeouts| timeouts.request.as_ref())),
         backend_request_timeout_ms: given_ms(timeouts.and_then(|timeouts| timeouts.backend_request.as_ref())),
@@ -40,7 +43,6 @@ pub(super) fn without_match(key: &Key, index: usize, rule: &Rule) -> wire::Route
             .map(|it| mirror(key, it))
             .collect(),
         retry: rule.retry.as_ref().map(retry),
-        session: rule.session_persistence.as_ref().map(session),
         ..Default::default()
     }
 }
@@ -145,12 +147,14 @@ fn retry(retry: &Retry) -> wire::Retry {
     }
 }
 
-fn session(session: &Session) -> wire::SessionPersistence {
+/// What names neither its cookie nor its header has one of its rule's own: rules of one host would write over each other's.
+fn session(session: &Session, route: &str, rule: &str) -> wire::SessionPersistence {
+    let name = || format!("mesh-session-{:08x}", hash(format!("{route}/{rule}").as_bytes()) as u32);
     let header = matches!(session.r#type, Some(SessionType::Header));
     let lifetime = session.cookie_config.as_ref().and_then(|cookie| cookie.lifetime_type.as_ref());
     wire::SessionPersistence {
         r#type: if header { Type::Header.into() } else { Type::Cookie.into() },
-        name: session.session_name.clone().unwrap_or_else(|| SESSION_NAME.to_owned()),
+        name: session.session_name.clone().unwrap_or_else(name),
         absolute_timeout_ms: wire_ms(session.absolute_timeout.as_ref()),
         idle_timeout_ms: wire_ms(session.idle_timeout.as_ref()),
         permanent: matches!(lifetime, Some(Lifetime::Permanent)),
