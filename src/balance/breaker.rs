@@ -12,9 +12,11 @@ use crate::telemetry::report::BreakerState;
 /// Buckets of the window; the oldest is dropped as time goes on.
 const BUCKETS: usize = 30;
 /// With so many failures the latest part of the window is judged by itself: a minute that went well must not hide what has begun
-/// since. 11 are 30 % of 36, to which a steady 5 % of failures comes in 9 of ten million cases, and 10 % in 5 of ten thousand
-/// (the binomial distribution's tail); of what fails half of the time, 22 requests are enough on average.
+/// since. Of what fails half of the time, some thirty requests are enough on average.
 const SUDDEN: u32 = 11;
+/// By so many standard deviations (of the binomial distribution) the latest part must be above the share: it is looked at with every
+/// failure and in many lengths, and one of so many looks shows nearly anything by chance.
+const DEVIATIONS: f64 = 2.5;
 /// Up to this much is added to an open time, so that many sidecars do not probe at once.
 const JITTER: f64 = 0.1;
 
@@ -283,8 +285,11 @@ impl Breaker {
         let too_many = |(buckets, counts): &(usize, Counts)| {
             let bad = bad(*counts);
             // The newest bucket may have begun just now: too short a time to tell anything from.
+            let expected = share * f64::from(counts.total);
+            let chance =
+                if *buckets == BUCKETS { 0.0 } else { DEVIATIONS * (expected * (1.0 - share)).sqrt() };
             let tells = *buckets == BUCKETS || *buckets > 1 && bad >= SUDDEN;
-            tells && f64::from(bad) >= share * f64::from(counts.total)
+            tells && f64::from(bad) >= expected + chance
         };
         let (buckets, counts) = self.window.latest().find(too_many)?;
         let part = self.config.window * buckets as u32 / BUCKETS as u32;

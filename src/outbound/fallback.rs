@@ -76,7 +76,7 @@ fn failure(served: &Served<Held>) -> Option<Refusal> {
 /// A request that can be had once more, as long as no more of its body has been sent than is kept.
 struct Spare {
     head: Request<Body>,
-    /// `None`: it has none.
+    /// `None`: it has none, or none that is needed.
     body: Option<Replay>,
 }
 
@@ -111,7 +111,14 @@ impl Outbound {
         plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let (request, spare) = Spare::of(request, plan.kept(), &self.kept);
+        let (request, spare) = match fallback.to {
+            FallbackTo::Backend { .. } => Spare::of(request, plan.kept(), &self.kept),
+            // An answer that is always the same needs no body.
+            FallbackTo::Response(_) => {
+                let head = client::head_of(&request);
+                (request, Spare { head, body: None })
+            }
+        };
         let mut served = self.send(request, authority.clone(), to, plan, interim).await;
         let Some(refusal) = failure(&served).filter(|refusal| covers(&fallback, refusal.reason)) else {
             return served;
@@ -124,6 +131,8 @@ impl Outbound {
                 Err(refusal) => Outcome::Refused(refusal.reason),
             });
         }
+        // Its answer, and the connection's window that it holds, are not needed any more.
+        drop(served);
         self.fall_back(&fallback, refusal, request, authority, to.called, plan, interim).await
     }
 
@@ -139,6 +148,8 @@ impl Outbound {
         plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
+        // What is waited for from here on is no part of what has failed.
+        plan.timeline.attempt(Instant::now());
         let mut served = match &fallback.to {
             FallbackTo::Response(fixed) => {
                 Served { result: Ok(answer(fixed, &request)), edge: None, end: None }

@@ -43,7 +43,7 @@ impl Stalls {
         }
     }
 
-    /// At most so long before `now` this thread had not run, and what is noticed now may have waited for it.
+    /// So long, at least, before `now` this thread had not run, and what is noticed now may have waited for it.
     pub fn before(&self, now: Instant) -> Duration {
         if !self.asked.replace(true) && self.due.get().is_none() {
             self.wanted.notify_one();
@@ -59,10 +59,11 @@ impl Stalls {
     }
 }
 
-/// A look that is late: the thread may have stood still since just after the one before it.
+/// A look that is late. The thread may have stood still since just after the one before it; but only from when it was due is that
+/// known, and what is taken for a stall is taken from the network and the application.
 fn stall(due: Instant, now: Instant) -> Option<Duration> {
     let late = now.saturating_duration_since(due);
-    (late > SLACK).then(|| late + TICK)
+    (late > SLACK).then_some(late)
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ use super::{
     watch,
 };
 use crate::{
-    resource::{Document, Documents, Fault, Key, Kind, admit, status::Shown, text::Written},
+    resource::{
+        Document, Documents, Fault, Key, Kind, admit, status::Shown, text::Written, transitions::Transitions,
+    },
     store::Bucket,
     token::Role,
 };
@@ -168,7 +170,7 @@ pub(super) async fn get(
     access::may_read(&state, &headers, Some(&namespace)).await?;
     let (_, documents) = state.documents.current().await?;
     match documents.get(&key) {
-        Some(document) => Ok(shown(&state, document, &documents)),
+        Some(document) => Ok(shown(&state, &state.transitions, document, &documents)),
         None => Err(Problem::not_found(format!("there is no {key}"))),
     }
 }
@@ -204,7 +206,10 @@ pub(super) async fn put(
     }
     let edit = edited.into_iter().next().expect("one document in, one out");
     let (_, documents) = state.documents.current().await?;
-    let mut response = shown(&state, &edit.document, &documents);
+    // What has not come about has not changed since when anything is what it is.
+    let only_tried = Transitions::default();
+    let transitions = if params.dry_run { &only_tried } else { &state.transitions };
+    let mut response = shown(&state, transitions, &edit.document, &documents);
     if edit.outcome == Outcome::Created {
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -299,8 +304,13 @@ fn placed(mut problem: Problem, written: &[Written]) -> Problem {
     problem
 }
 
-fn shown(state: &WebState, document: &Document, documents: &Documents) -> Response {
-    let shown = state.shown(documents);
+fn shown(
+    state: &WebState,
+    transitions: &Transitions,
+    document: &Document,
+    documents: &Documents,
+) -> Response {
+    let shown = Shown::new(documents, (state.refused)(), transitions, SystemTime::now());
     let mut response = Json(shown.document(document)).into_response();
     let version = &document.metadata().resource_version;
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {

@@ -153,8 +153,10 @@ impl Controller {
         }
     }
 
+    /// Soon, where nothing is known yet: until then the limit stays what it was at first.
     fn next_measurement(&self, now: Instant, chance: f64) -> Instant {
-        now + self.settings.min_rtt_interval.mul_f64(1.0 + JITTER * chance)
+        let interval = if self.min_rtt.is_none() { MEASURE_AT_MOST } else { self.settings.min_rtt_interval };
+        now + interval.mul_f64(1.0 + JITTER * chance)
     }
 
     /// Keeps this window's samples if it was a quiet one. Whether there are as many by now as a measurement asks for.
@@ -232,6 +234,17 @@ mod tests {
             assert_eq!(run(&mut controller, &mut now, at_a_time, latency, long), measured, "{at_a_time}");
             assert_eq!(controller.min_rtt(), Some(latency));
         }
+    }
+
+    #[test]
+    fn a_measurement_that_saw_nothing_is_made_again_soon() {
+        let mut now = Instant::now();
+        let mut controller = Controller::new(Adaptive::default(), 100, now);
+        now += Duration::from_secs(3);
+        controller.turn(now, 0.0);
+        assert_eq!((controller.limit(), controller.min_rtt()), (100, None), "nobody is held up by it");
+        run(&mut controller, &mut now, 20, Duration::from_millis(5), Duration::from_secs(3));
+        assert_eq!(controller.min_rtt(), Some(Duration::from_millis(5)));
     }
 
     #[test]

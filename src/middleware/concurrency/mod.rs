@@ -76,6 +76,8 @@ pub struct Permit {
     /// `None`: handed back already.
     gate: Option<Arc<Gate>>,
     began: Instant,
+    /// Whoever had the head of an answer does not give up when it goes.
+    answered: bool,
 }
 
 /// Why a place is left.
@@ -84,6 +86,8 @@ enum Left {
     Answered,
     /// It failed to: that says nothing of how long it takes.
     Failed,
+    /// It has answered long before.
+    Later,
     /// Nobody waits for its answer any more.
     GivenUp,
 }
@@ -93,6 +97,7 @@ impl Permit {
     /// found by how long heads take: held by streams that go on, no request would come in to find it by. A fixed limit is
     /// for all that is under way, to the last byte.
     pub fn answered(&mut self, well: bool, now: Instant) {
+        self.answered = true;
         let adapts = self.gate.as_ref().is_some_and(|gate| gate.lock().controller.is_some());
         if adapts && let Some(gate) = self.gate.take() {
             gate.leave(self.began, if well { Left::Answered } else { Left::Failed }, now);
@@ -103,7 +108,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
-            gate.leave(self.began, Left::GivenUp, Instant::now());
+            let left = if self.answered { Left::Later } else { Left::GivenUp };
+            gate.leave(self.began, left, Instant::now());
         }
     }
 }
@@ -233,7 +239,7 @@ impl Gate {
         if let Some(controller) = &mut inner.controller {
             controller.under_way(under_way);
         }
-        Permit { gate: Some(self.clone()), began: now }
+        Permit { gate: Some(self.clone()), began: now, answered: false }
     }
 
     fn leave(self: &Arc<Self>, began: Instant, left: Left, now: Instant) {
@@ -242,7 +248,7 @@ impl Gate {
         if let Some(controller) = &mut inner.controller {
             match left {
                 Left::Answered => controller.answered(began, now),
-                Left::Failed => {}
+                Left::Failed | Left::Later => {}
                 Left::GivenUp => controller.given_up(began, now),
             }
             controller.turn(now, rand::rng().random());

@@ -278,6 +278,8 @@ impl Outbound {
                     // Before the wait, during which the caller may go away.
                     let edge = tried.edge.clone();
                     failed.set(Some(tried.give_up()));
+                    // What is waited for from here on is ours.
+                    plan.timeline.attempt(Instant::now());
                     if !wait.is_zero() {
                         Box::pin(tokio::time::sleep(wait)).await;
                     }

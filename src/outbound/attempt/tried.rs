@@ -35,7 +35,11 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    pub(super) fn served(self) -> Served<Held> {
+    pub(super) fn served(mut self) -> Served<Held> {
+        // Its trailers have been seen, unlike those of a stream that has only begun.
+        if let Ended::Grpc(1..) = self.ended {
+            self.settle();
+        }
         Served { result: self.result, edge: Some(self.edge), end: self.counts.then(|| Held(self.pick)) }
     }
 

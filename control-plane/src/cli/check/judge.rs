@@ -335,7 +335,7 @@ fn sidecars(found: &mut Found, facts: &Facts) {
     for workload in &facts.workloads {
         let name = workload.name();
         // As the sidecar says it of itself where it tests that.
-        let bypassed = !workload.ready && workload.reason.contains("redirected to");
+        let bypassed = !workload.ready && workload.reason.contains("is not redirected to");
         if bypassed {
             let cure =
                 "until then nobody is sent to it, since what goes past the sidecar goes past its policies";
