@@ -168,7 +168,7 @@ async fn a_slow_network() {
 async fn assert_told(pair: &Pair, segment: &str) {
     eventually("it is told in one look", async || {
         let services = stat(pair, &[]).await;
-        let edges = stat(pair, &["edges", "--from", "client.demo", "--window", "5m"]).await;
+        let edges = stat(pair, &["edges", "--from", "client.demo"]).await;
         let most = |text: &str| {
             let mut lines = text.lines().filter(|line| line.contains("most"));
             lines.all(|line| line.split_whitespace().next() == Some(segment)) && text.contains("most")

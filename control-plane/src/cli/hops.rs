@@ -55,8 +55,8 @@ fn lines(kind: StatKind, row: &StatRow, hops: &HopsView) -> Vec<Vec<String>> {
     let whole = [
         format!("whole ({} requests)", hops.requests),
         table::milliseconds(Some(hops.mean_ms)),
-        table::milliseconds(row.p50_ms),
-        table::milliseconds(row.p99_ms),
+        table::milliseconds(hops.p50_ms),
+        table::milliseconds(hops.p99_ms),
         "100%".to_owned(),
         String::new(),
     ];
@@ -90,14 +90,14 @@ mod tests {
         let hops = HopsView {
             requests: 7,
             mean_ms: 100.0,
+            p50_ms: Some(99.0),
+            p99_ms: Some(200.0),
             segments: vec![segment("client-sidecar", 0.4, 0.004), segment("network", 99.6, 0.996)],
         };
         let row = StatRow {
             name: "payments.demo".to_owned(),
             from: Some("web.demo".to_owned()),
             backend: Some("payments-v2.demo".to_owned()),
-            p50_ms: Some(99.0),
-            p99_ms: Some(200.0),
             hops: Some(hops),
             ..StatRow::default()
         };

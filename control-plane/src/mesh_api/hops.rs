@@ -8,7 +8,7 @@ use super::{
     build::Nodes,
     view::{rounded, rounded_share},
 };
-use crate::history::{self, EdgeKey, Series, Spent, Tally};
+use crate::history::{self, Counts, EdgeKey, Series, Spent, Tally};
 
 /// What the requests of an edge, or all to a service, spent their time with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -18,6 +18,10 @@ pub struct HopsView {
     pub requests: u64,
     /// Of the whole request, milliseconds.
     pub mean_ms: f64,
+    /// The same; null while nothing has been counted for whole seconds.
+    pub p50_ms: Option<f64>,
+    /// The same.
+    pub p99_ms: Option<f64>,
     /// In the order of the way; those that had any.
     pub segments: Vec<SegmentView>,
 }
@@ -54,8 +58,8 @@ pub struct EdgeHops {
 }
 
 impl HopsView {
-    /// `None`: no time was split.
-    pub(super) fn of(spent: &Spent) -> Option<Self> {
+    /// Of what was counted of the same requests. `None`: no time was split.
+    pub(super) fn of(spent: &Spent, counts: &Counts) -> Option<Self> {
         let means = Segment::ALL.map(|segment| (segment, spent.mean_ms(segment)));
         let whole: f64 = means.iter().map(|(_, mean)| mean).sum();
         let segment = |(segment, mean_ms): (Segment, f64)| SegmentView {
@@ -66,7 +70,13 @@ impl HopsView {
             p99_ms: rounded(spent.quantile_ms(segment, 0.99)),
         };
         let segments = means.into_iter().filter(|(_, mean)| *mean > 0.0).map(segment).collect();
-        (whole > 0.0).then(|| Self { requests: spent.requests(), mean_ms: rounded(whole), segments })
+        (whole > 0.0).then(|| Self {
+            requests: spent.requests(),
+            mean_ms: rounded(whole),
+            p50_ms: counts.quantile_ms(0.5).map(rounded),
+            p99_ms: counts.quantile_ms(0.99).map(rounded),
+            segments,
+        })
     }
 }
 
@@ -76,11 +86,12 @@ pub(super) fn of_all<'a>(
     seconds: i64,
     now_ms: i64,
 ) -> Option<HopsView> {
-    let mut sum = Spent::default();
+    let (mut spent, mut counts) = (Spent::default(), Counts::default());
     for series in series {
-        sum.add(&series.hops(now_ms, seconds));
+        spent.add(&series.hops(now_ms, seconds));
+        counts.add(&series.recent(now_ms, seconds).0);
     }
-    HopsView::of(&sum)
+    HopsView::of(&spent, &counts)
 }
 
 /// Of all requests to a node: as its callers see it, who know the whole way; else by its own sidecars.
@@ -105,7 +116,7 @@ pub(super) fn of_edges(
 ) -> Vec<EdgeHops> {
     let edges = history.edges().iter().filter(|(key, _)| which(key));
     let view = |(key, series): (&EdgeKey, &Series)| {
-        HopsView::of(&series.hops(now_ms, seconds)).map(|hops| EdgeHops {
+        of_all([series], seconds, now_ms).map(|hops| EdgeHops {
             from: key.from.clone(),
             to: key.to.clone(),
             backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
