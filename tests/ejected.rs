@@ -16,13 +16,19 @@ fn turns(name: &str, spec: &str) -> String {
     )
 }
 
-/// How many of a service's endpoints have their breakers in this state, as the caller's sidecar sees it.
-async fn breakers(caller: &Sidecar, service: &str, state: &str) -> usize {
+/// A service's endpoints, as the caller's sidecar sees them.
+async fn endpoints(caller: &Sidecar, service: &str) -> Vec<serde_json::Value> {
     let url = format!("http://{}/endpoints", caller.addresses.admin);
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let text = client.get(url).send().await.expect("an answer").text().await.expect("text");
-    let all: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
-    all.iter().filter(|it| it["service"] == format!("{service}.demo") && it["breaker"] == state).count()
+    let mut all: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+    all.retain(|it| it["service"] == format!("{service}.demo"));
+    all
+}
+
+/// How many of them have their breakers in this state.
+async fn breakers(caller: &Sidecar, service: &str, state: &str) -> usize {
+    endpoints(caller, service).await.iter().filter(|it| it["breaker"] == state).count()
 }
 
 async fn get(caller: &Sidecar, service: &str, path: &str) -> String {
@@ -107,6 +113,9 @@ async fn who_comes_back_and_who_is_new_gets_its_share_little_by_little() {
         sidecars.push(mesh.sidecar(SidecarSpec::serving(name, "app", app.address())).await);
         apps.push(app);
     }
+    // Callers are told of both: else the second would be new to one who knew the first.
+    let scout = mesh.sidecar(SidecarSpec::caller("scout")).await;
+    scout.until_endpoints("app", 2).await;
     let caller = mesh.sidecar(SidecarSpec::caller("client")).await;
     caller.until_endpoints("app", 2).await;
     /// How many of so many requests reach an application.
@@ -137,9 +146,11 @@ async fn who_comes_back_and_who_is_new_gets_its_share_little_by_little() {
     assert!((7..=11).contains(&back), "{back} of {TURNS} on its return");
     mesh.apply(&policy("1s")).await;
     eventually("it has its whole share again", async || {
-        (part(&caller, &apps[1]).await.abs_diff(50) <= 1).then_some(())
+        endpoints(&caller, "app").await.iter().all(|it| it["share"] == 0.5).then_some(())
     })
     .await;
+    let whole = part(&caller, &apps[1]).await;
+    assert!(whole.abs_diff(50) <= 1, "{whole} of {TURNS}");
 
     mesh.apply(&policy("1h")).await;
     let app = HttpApp::start("app-3", Version::Http1).await;
