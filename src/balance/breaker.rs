@@ -12,11 +12,11 @@ use crate::telemetry::report::BreakerState;
 /// Buckets of the window; the oldest is dropped as time goes on.
 const BUCKETS: usize = 30;
 /// With so many failures the latest part of the window is judged by itself: a minute that went well must not hide what has begun
-/// since. Of what fails half of the time, some thirty requests are enough on average.
+/// since. Of what fails half of the time, 25 requests are enough on average.
 const SUDDEN: u32 = 11;
 /// By so many standard deviations (of the binomial distribution) the latest part must be above the share: it is looked at with every
 /// failure and in many lengths, and one of so many looks shows nearly anything by chance.
-const DEVIATIONS: f64 = 2.5;
+const DEVIATIONS: f64 = 1.5;
 /// Up to this much is added to an open time, so that many sidecars do not probe at once.
 const JITTER: f64 = 0.1;
 

@@ -298,7 +298,7 @@ fn openings(seed: u64, per_second: f64, failing: f64) -> u32 {
 #[test]
 fn a_steady_small_part_of_failures_is_borne() {
     for per_second in [1.0, 3.0, 20.0, 40.0, 100.0] {
-        for (failing, most) in [(0.01, 0), (0.02, 0), (0.05, 0), (0.1, 5)] {
+        for (failing, most) in [(0.01, 0), (0.02, 0), (0.05, 0), (0.1, 1), (0.15, 3)] {
             let opened = openings(1, per_second, failing);
             println!(
                 "{per_second:3} requests/s, {:2} % fail: opens {opened} times in an hour",
@@ -311,7 +311,7 @@ fn a_steady_small_part_of_failures_is_borne() {
 
 #[test]
 fn what_fails_half_of_the_time_is_noticed_within_two_seconds() {
-    for (per_second, within) in [(20.0, 0.9), (30.0, 0.98), (100.0, 0.99), (1000.0, 0.99)] {
+    for (per_second, within) in [(20.0, 0.85), (30.0, 0.95), (100.0, 0.99), (1000.0, 0.99)] {
         let mut took: Vec<_> = (0..200)
             .map(|seed| {
                 let (mut breaker, mut now) = (breaker(|_| {}), start());
