@@ -283,13 +283,13 @@ impl Breaker {
             return None;
         }
         let too_many = |(buckets, counts): &(usize, Counts)| {
-            let bad = bad(*counts);
+            let (bad, most) = (bad(*counts), share * f64::from(counts.total));
+            if *buckets == BUCKETS {
+                return f64::from(bad) >= most;
+            }
             // The newest bucket may have begun just now: too short a time to tell anything from.
-            let expected = share * f64::from(counts.total);
-            let chance =
-                if *buckets == BUCKETS { 0.0 } else { DEVIATIONS * (expected * (1.0 - share)).sqrt() };
-            let tells = *buckets == BUCKETS || *buckets > 1 && bad >= SUDDEN;
-            tells && f64::from(bad) >= expected + chance
+            let chance = DEVIATIONS * (most * (1.0 - share)).sqrt();
+            *buckets > 1 && bad >= SUDDEN && f64::from(bad) >= most + chance
         };
         let (buckets, counts) = self.window.latest().find(too_many)?;
         let part = self.config.window * buckets as u32 / BUCKETS as u32;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Outbound,
-    attempt::{Destination, Held, Plan},
+    attempt::{Destination, Held, Plan, told},
     services::Service,
     steer::Steering,
 };
@@ -65,10 +65,7 @@ fn failure(served: &Served<Held>) -> Option<Refusal> {
         Err(refusal) => Some(refusal.clone()),
         Ok(response) => {
             let error = response.headers().get(ERROR)?.to_str().ok()?;
-            let reason = error.split(';').next().and_then(Reason::from_name);
-            reason
-                .filter(|reason| *reason == Reason::AppConnect)
-                .map(|_| Refusal::new(Reason::AppConnect, error))
+            (told(response.headers())? == Reason::AppConnect).then(|| Refusal::new(Reason::AppConnect, error))
         }
     }
 }
@@ -81,10 +78,10 @@ struct Spare {
 }
 
 impl Spare {
-    /// Keeps at most `most` bytes, if there is room.
-    fn of(request: Request<Body>, most: usize, room: &Rc<Room>) -> (Request<Body>, Self) {
+    /// Keeps at most `most` bytes for what takes over, if there is room. An answer that is always the same needs none.
+    fn of(to: &FallbackTo, request: Request<Body>, most: usize, room: &Rc<Room>) -> (Request<Body>, Self) {
         let head = client::head_of(&request);
-        if http_body::Body::is_end_stream(request.body()) {
+        if matches!(to, FallbackTo::Response(_)) || http_body::Body::is_end_stream(request.body()) {
             return (request, Self { head, body: None });
         }
         let (parts, body) = request.into_parts();
@@ -111,14 +108,7 @@ impl Outbound {
         plan: Plan<'_>,
         interim: &dyn InterimSink,
     ) -> Served<Held> {
-        let (request, spare) = match fallback.to {
-            FallbackTo::Backend { .. } => Spare::of(request, plan.kept(), &self.kept),
-            // An answer that is always the same needs no body.
-            FallbackTo::Response(_) => {
-                let head = client::head_of(&request);
-                (request, Spare { head, body: None })
-            }
-        };
+        let (request, spare) = Spare::of(&fallback.to, request, plan.kept(), &self.kept);
         let mut served = self.send(request, authority.clone(), to, plan, interim).await;
         let Some(refusal) = failure(&served).filter(|refusal| covers(&fallback, refusal.reason)) else {
             return served;

@@ -19,7 +19,7 @@ const SLACK: Duration = Duration::from_millis(5);
 pub struct Stalls {
     /// When it is looked next. `None`: nobody has asked lately.
     due: Cell<Option<Instant>>,
-    /// The last stall: its end, and how long it may have been.
+    /// The last stall: its end, and how long it is known to have been.
     last: Cell<Option<(Instant, Duration)>>,
     asked: Cell<bool>,
     wanted: Notify,

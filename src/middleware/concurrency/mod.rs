@@ -84,10 +84,8 @@ pub struct Permit {
 enum Left {
     /// The application has begun to answer.
     Answered,
-    /// It failed to: that says nothing of how long it takes.
-    Failed,
-    /// It has answered long before.
-    Later,
+    /// It failed to, or has answered long before: neither says how long it takes.
+    Untold,
     /// Nobody waits for its answer any more.
     GivenUp,
 }
@@ -98,9 +96,13 @@ impl Permit {
     /// for all that is under way, to the last byte.
     pub fn answered(&mut self, well: bool, now: Instant) {
         self.answered = true;
-        let adapts = self.gate.as_ref().is_some_and(|gate| gate.lock().controller.is_some());
-        if adapts && let Some(gate) = self.gate.take() {
-            gate.leave(self.began, if well { Left::Answered } else { Left::Failed }, now);
+        let Some(gate) = self.gate.take() else { return };
+        let mut inner = gate.lock();
+        if inner.controller.is_some() {
+            gate.leave(&mut inner, self.began, if well { Left::Answered } else { Left::Untold }, now);
+        } else {
+            drop(inner);
+            self.gate = Some(gate);
         }
     }
 }
@@ -108,8 +110,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
-            let left = if self.answered { Left::Later } else { Left::GivenUp };
-            gate.leave(self.began, left, Instant::now());
+            let left = if self.answered { Left::Untold } else { Left::GivenUp };
+            gate.leave(&mut gate.lock(), self.began, left, Instant::now());
         }
     }
 }
@@ -242,18 +244,17 @@ impl Gate {
         Permit { gate: Some(self.clone()), began: now, answered: false }
     }
 
-    fn leave(self: &Arc<Self>, began: Instant, left: Left, now: Instant) {
-        let mut inner = self.lock();
+    fn leave(self: &Arc<Self>, inner: &mut Inner, began: Instant, left: Left, now: Instant) {
         inner.under_way -= 1;
         if let Some(controller) = &mut inner.controller {
             match left {
                 Left::Answered => controller.answered(began, now),
-                Left::Failed | Left::Later => {}
+                Left::Untold => {}
                 Left::GivenUp => controller.given_up(began, now),
             }
             controller.turn(now, rand::rng().random());
         }
-        self.let_in(&mut inner, now);
+        self.let_in(inner, now);
     }
 
     /// Lets in who waits, as many as may be.

@@ -23,10 +23,11 @@ use pillion_api::{
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+pub(super) use self::tried::told;
 use self::{
     again::Next,
     outgoing::Outgoing,
-    tried::{Tried, ended, is_too_late, last, refused, told},
+    tried::{Tried, ended, is_too_late, last, refused},
 };
 pub use self::{
     budget::{Budgets, Kind},

@@ -121,7 +121,7 @@ pub(super) fn is_too_late(result: &Result<Result<Response<Body>, client::Failure
 }
 
 /// Why a sidecar has answered itself.
-pub(super) fn told(headers: &HeaderMap) -> Option<Reason> {
+pub(in crate::outbound) fn told(headers: &HeaderMap) -> Option<Reason> {
     let error = headers.get(ERROR)?.to_str().ok()?;
     Reason::from_name(error.split(';').next()?)
 }

@@ -1,7 +1,5 @@
 //! What a `GRPCRoute` has of its own: its matches.
 
-use std::collections::BTreeSet;
-
 use gateway_api::experimental::{
     grpcroutes::{
         GrpcRouteRulesMatches as Match, GrpcRouteRulesMatchesHeadersType as HeaderType,
@@ -14,8 +12,7 @@ use pillion_api::model::whole;
 
 use super::{
     super::fault::{Faults, Path},
-    headers::check_name,
-    matches::check_regex,
+    matches::{check_headers, check_regex},
 };
 
 /// The same as an `HTTPRoute`, but for the matches: in all else the one is defined as the other, with less in it.
@@ -79,16 +76,13 @@ fn check_match(one: &Match, at: &Path, faults: &mut Faults) {
             check_regex(&expression(Some(service), Some(called)), &at, faults);
         }
     }
-    let headers = one.headers.as_deref().unwrap_or_default();
-    faults.check_length(&at.field("headers"), headers.len(), 16);
-    let mut names = BTreeSet::new();
-    for (index, header) in headers.iter().enumerate() {
-        let at = at.field("headers").index(index);
-        check_name(&header.name, &mut names, &at.field("name"), faults);
-        if matches!(header.r#type, Some(HeaderType::RegularExpression)) {
-            check_regex(&header.value, &at.field("value"), faults);
-        }
-    }
+    let headers = one
+        .headers
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .map(|it| (&*it.name, &*it.value, matches!(it.r#type, Some(HeaderType::RegularExpression))));
+    check_headers(headers, &at.field("headers"), faults);
 }
 
 /// As in the Gateway API's definition: words of letters, digits and `_`; a service's with dots between.

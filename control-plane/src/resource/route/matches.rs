@@ -18,16 +18,13 @@ pub(super) fn check(one: &Match, at: &Path, faults: &mut Faults) {
     if let Some(path) = &one.path {
         check_path(path, &at.field("path"), faults);
     }
-    let headers = one.headers.as_deref().unwrap_or_default();
-    faults.check_length(&at.field("headers"), headers.len(), 16);
-    let mut names = BTreeSet::new();
-    for (index, header) in headers.iter().enumerate() {
-        let at = at.field("headers").index(index);
-        check_name(&header.name, &mut names, &at.field("name"), faults);
-        if matches!(header.r#type, Some(HeaderType::RegularExpression)) {
-            check_regex(&header.value, &at.field("value"), faults);
-        }
-    }
+    let headers = one
+        .headers
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .map(|it| (&*it.name, &*it.value, matches!(it.r#type, Some(HeaderType::RegularExpression))));
+    check_headers(headers, &at.field("headers"), faults);
     let params = one.query_params.as_deref().unwrap_or_default();
     faults.check_length(&at.field("queryParams"), params.len(), 16);
     let mut names = BTreeSet::new();
@@ -40,6 +37,23 @@ pub(super) fn check(one: &Match, at: &Path, faults: &mut Faults) {
         }
         if matches!(param.r#type, Some(QueryType::RegularExpression)) {
             check_regex(&param.value, &at.field("value"), faults);
+        }
+    }
+}
+
+/// Says what is wrong with the headers that a match asks for, each with whether its value is a regular expression.
+pub(super) fn check_headers<'a>(
+    headers: impl ExactSizeIterator<Item = (&'a str, &'a str, bool)>,
+    at: &Path,
+    faults: &mut Faults,
+) {
+    faults.check_length(at, headers.len(), 16);
+    let mut names = BTreeSet::new();
+    for (index, (name, value, regex)) in headers.enumerate() {
+        let at = at.index(index);
+        check_name(name, &mut names, &at.field("name"), faults);
+        if regex {
+            check_regex(value, &at.field("value"), faults);
         }
     }
 }
