@@ -151,11 +151,10 @@ impl HopSeries {
         sum
     }
 
-    /// Of so many ten seconds each, the last one those of `at_s`; only where there are any.
+    /// Of so many ten seconds each, the last ones that were complete at `at_s`; only where there are any.
     pub(super) fn points(&self, at_s: i64, points: i64) -> Vec<(i64, SpentSums)> {
-        let last = at_s - at_s.rem_euclid(COARSE_STEP_S);
-        let first = last - (points - 1).max(0) * COARSE_STEP_S;
-        self.sums.between(first, last + 1).cloned().collect()
+        let until = at_s - at_s.rem_euclid(COARSE_STEP_S);
+        self.sums.between(until - points * COARSE_STEP_S, until).cloned().collect()
     }
 }
 
@@ -215,8 +214,9 @@ mod tests {
         let points = |at, count| -> Vec<(i64, u32)> {
             series.points(at, count).iter().map(|(start, sums)| (start - now, sums.requests())).collect()
         };
-        assert_eq!(points(now + 9, 3), [(-20, 2), (0, 4)]);
-        assert_eq!(series.points(now + 600, 1)[0].1.mean_ms(Segment::Client), 1.0);
+        assert_eq!(points(now + 9, 3), [(-20, 2)]);
+        assert_eq!(points(now + 10, 3), [(-20, 2), (0, 4)]);
+        assert_eq!(series.points(now + 610, 1)[0].1.mean_ms(Segment::Client), 1.0);
     }
 
     #[test]

@@ -248,8 +248,7 @@ impl Series {
         self.hops.as_ref().map(|hops| hops.recent(now_ms.div_euclid(1000), seconds)).unwrap_or_default()
     }
 
-    /// Where the time of requests went, in points of [`COARSE_STEP_S`] for the last `points` until then, the one under way
-    /// included: their starts in seconds since the Unix epoch, oldest first.
+    /// Where the time of requests went, in points of [`COARSE_STEP_S`], for the last `points` that were complete then: their starts in seconds since the Unix epoch, oldest first.
     pub fn hop_points(&self, at_ms: i64, points: i64) -> Vec<(i64, SpentSums)> {
         let at = at_ms.div_euclid(1000);
         match &self.hops {

@@ -5,7 +5,7 @@ import { latency, quantity } from "../format";
 import { brief, middles } from "./chart";
 import { type Heat, SHADES, heatOf, marks } from "./heat";
 import { Picture } from "./picture";
-import { type TimeFrame, paint, usePlot } from "./plot";
+import { type TimeFrame, clip, paint, usePlot } from "./plot";
 
 export function Heatmap({ series, frame }: { series: Series; frame: TimeFrame }) {
   const element = useRef<HTMLDivElement>(null);
@@ -23,6 +23,7 @@ export function Heatmap({ series, frame }: { series: Series; frame: TimeFrame })
     draw: (plot) => {
       const { ctx } = plot;
       ctx.save();
+      clip(plot);
       for (let shade = 1; shade <= SHADES; shade++) {
         ctx.fillStyle = paint(`--heat-${shade}`);
         for (const cell of heat.cells) {

@@ -120,6 +120,13 @@ export function selected(fromMs: number, untilMs: number, shown: Pick<TimeFrame,
   return { seconds: Math.max(LEAST_SECONDS, Math.round((until - from) / 1000)), until: Math.round(until) };
 }
 
+/** Nothing that is drawn from here on leaves the plot: points at its ends may begin before it. */
+export function clip({ ctx, bbox }: uPlot): void {
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+}
+
 /** A colour of the style sheet, kept until the theme changes: drawing asks for the same few again and again. */
 export function paint(variable: string): string {
   const theme = `${document.documentElement.dataset["theme"] ?? ""} ${matchMedia("(prefers-color-scheme: dark)").matches}`;

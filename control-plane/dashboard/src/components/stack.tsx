@@ -2,7 +2,7 @@
 import { useRef } from "preact/hooks";
 import { brief, middles } from "./chart";
 import { Picture } from "./picture";
-import { type TimeFrame, paint, usePlot } from "./plot";
+import { type TimeFrame, clip, paint, usePlot } from "./plot";
 import { type Layer, tops } from "./stacks";
 
 export interface StackProps {
@@ -29,11 +29,9 @@ export function Stack({ title, note, frame, timesMs, stepSeconds, layers, format
     y: { range: (_, __, most) => [0, most && most > 0 ? most * 1.12 : 1] },
     yAxis: { values: (_, values) => values.map((value) => brief(format(value))) },
     draw: (plot) => {
-      const { ctx, bbox } = plot;
+      const { ctx } = plot;
       ctx.save();
-      ctx.beginPath();
-      ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-      ctx.clip();
+      clip(plot);
       for (const [order, layer] of layers.entries()) {
         ctx.fillStyle = paint(layer.colour);
         for (const [index, startMs] of timesMs.entries()) {

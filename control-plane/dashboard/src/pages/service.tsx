@@ -27,7 +27,8 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
   const { data, fault, absent } = useResource<ServiceDetail>(`v1/mesh/services/${path}?${rangeParameters(range)}`, path, range.until !== null);
   const { events, mesh } = useLive();
   const full = `${name}.${namespace}`;
-  const about = events.filter((event) => event.service === full).slice(0, 8);
+  // Renewals are routine, and there are enough of them to hide the rest.
+  const about = events.filter((event) => event.service === full && event.kind !== "certificate-renewed").slice(0, 8);
   return (
     <>
       <div class="page-head">
@@ -59,7 +60,9 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
       )}
       {data !== null && about.length > 0 && (
         <section aria-labelledby="events-title">
-          <h2 id="events-title">Events</h2>
+          <h2 id="events-title">
+            Events <span class="note">without certificate renewals</span>
+          </h2>
           <EventList events={about} />
         </section>
       )}

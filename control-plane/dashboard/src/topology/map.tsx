@@ -18,7 +18,7 @@ const READABLE = { right: 0.75, down: 0.72 } as const;
 /** Of the window's height, what a large map takes; and pixels at least. */
 const TALLEST = { share: 0.74, least: 420 };
 /** The buttons' height, so that they lie on nothing where all is in sight. */
-const BUTTONS = 40;
+const BUTTONS = 34;
 /** Colours of namespaces; more of them share. */
 const HUES = 8;
 const PAN = 80;
@@ -55,7 +55,7 @@ export function TopologyMap({ shown, namespaces, rates, faulty, focus, leave }: 
   // Only the shape matters to the layout; `graph` itself is another one with each message.
   const placed = useMemo(() => layoutOf(graph, orientation, width), [shape, orientation, orientation === "down" && width]);
   const height = heightOf(placed, width, READABLE[orientation]);
-  const control = useView(frame, content, placed, READABLE[orientation], width);
+  const control = useView(frame, content, placed, READABLE[orientation], width, footOf(placed));
   const lit = pointed !== null ? neighbours(graph, pointed) : shown.lit;
   const stays = (id: string) => !hidden.has(id);
   const current = at !== null && placed.nodes.has(at) && stays(at) ? at : (graph.nodes.find(({ id }) => stays(id))?.id ?? null);
@@ -163,11 +163,15 @@ export function TopologyMap({ shown, namespaces, rates, faulty, focus, leave }: 
   );
 }
 
+function footOf(placed: { dense: boolean }): number {
+  return placed.dense ? 0 : BUTTONS;
+}
+
 /** As much as the map needs, readable; of a large one what the window has. */
 function heightOf(placed: { width: number; height: number; dense: boolean }, width: number, readable: number): number {
   if (placed.width === 0 || width === 0) return 320;
   const { scale } = fit(placed, { width: width - 2 * PADDING, height: Infinity }, readable);
-  const whole = placed.height * scale + 2 * PADDING + (placed.dense ? 0 : BUTTONS);
+  const whole = placed.height * scale + 2 * PADDING + footOf(placed);
   return Math.round(placed.dense ? Math.min(whole, Math.max(TALLEST.least, innerHeight * TALLEST.share)) : whole);
 }
 

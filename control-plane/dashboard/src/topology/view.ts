@@ -21,15 +21,16 @@ export const ZOOM_OUT = 1 / STEP;
 
 /**
  * Lets people move `content` within `frame`. Until somebody does, a map of another shape is fitted anew; `readable` is the scale that
- * this does not go below.
+ * this does not go below, and `foot` the pixels at its end that are taken.
  */
-export function useView(frame: RefObject<HTMLElement | null>, content: RefObject<HTMLElement | null>, map: Size, readable: number, width: number): ViewControl {
+export function useView(frame: RefObject<HTMLElement | null>, content: RefObject<HTMLElement | null>, map: Size, readable: number, width: number, foot: number): ViewControl {
   const view = useRef<View>({ x: 0, y: 0, scale: 1 });
   const moved = useRef(false);
   const size = useRef(map);
   size.current = map;
 
   const room = (): Size => ({ width: frame.current?.clientWidth ?? 0, height: frame.current?.clientHeight ?? 0 });
+  const free = (): Size => ({ width: room().width, height: room().height - foot });
   const apply = (next: View) => {
     view.current = held(next, size.current, room());
     const { x, y, scale } = view.current;
@@ -43,7 +44,7 @@ export function useView(frame: RefObject<HTMLElement | null>, content: RefObject
   };
 
   useLayoutEffect(() => {
-    if (!moved.current) apply(fit(map, room(), readable, PADDING));
+    if (!moved.current) apply(fit(map, free(), readable, PADDING));
     else apply(view.current);
   }, [map, readable, width]);
 
@@ -125,7 +126,7 @@ export function useView(frame: RefObject<HTMLElement | null>, content: RefObject
     zoom: (factor) => change(zoomAt(view.current, factor, room().width / 2, room().height / 2)),
     fitAll: () => {
       moved.current = false;
-      apply(fit(size.current, room(), SMALLEST, PADDING));
+      apply(fit(size.current, free(), SMALLEST, PADDING));
     },
     move: (x, y) => change({ ...view.current, x: view.current.x + x, y: view.current.y + y }),
     reveal: (box) => apply(reveal(view.current, box, room())),
