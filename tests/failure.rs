@@ -314,14 +314,15 @@ async fn a_fallback_takes_over_and_says_so() {
     let mesh = Mesh::start().await;
     let (spare, echo) = (HttpApp::start("spare-1", Version::Http1).await, App::tcp_echo().await);
     let rpc = GrpcApp::start().await;
+    // Nobody waits where something else is there.
     let spare_takes_over =
-        "connections: { queueTimeout: 50ms }, fallback: { backendRef: { name: spare, port: 80 } }";
+        "connections: { queueTimeout: 60s }, fallback: { backendRef: { name: spare, port: 80 } }";
     let services = [
         ("down", "http", spare_takes_over),
         (
             "fixed",
             "http",
-            "connections: { queueTimeout: 50ms }, fallback: { response: { status: 200, body: \"[]\", \
+            "connections: { queueTimeout: 60s }, fallback: { response: { status: 200, body: \"[]\", \
              contentType: application/json, headers: [{ name: x-degraded, value: \"yes\" }] } }",
         ),
         (
@@ -353,7 +354,7 @@ async fn a_fallback_takes_over_and_says_so() {
         (
             "bytes",
             "tcp",
-            "connections: { queueTimeout: 50ms }, fallback: { backendRef: { name: echo, port: 80 } }",
+            "connections: { queueTimeout: 60s }, fallback: { backendRef: { name: echo, port: 80 } }",
         ),
         ("spare", "http", ""),
         ("echo", "tcp", ""),

@@ -16,7 +16,7 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use pillion_api::{
     model::{Rate, RateLimit},
-    route::{RequestHead, fits_any},
+    route::{RequestHead, restricts_any},
 };
 use pillion_certs::SpiffeId;
 use tokio::time::Instant;
@@ -169,7 +169,7 @@ impl OfClient {
     /// # Errors
     /// [`Reason::RateLimited`].
     pub fn enter(&self, head: RequestHead<'_>, now: Instant) -> Result<(), Refusal> {
-        self.take(now, |limit| fits_any(&limit.matches, head))
+        self.take(now, |limit| restricts_any(&limit.matches, head))
     }
 
     /// The same for a connection that carries bytes: only limits that are for every request know of it.

@@ -22,6 +22,7 @@ use super::{
     Needs,
     attempt::{Budgets, Kind, Quantiles},
     connections::Connections,
+    fallback::FellBack,
     fault::Injector,
     reach::{Reach, Timeouts, Way, close_idle},
     routed::Routed,
@@ -30,7 +31,7 @@ use crate::{
     balance::{Balancer, Here, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
-    middleware::limit::Limit,
+    middleware::limit::{Limit, Place},
     telemetry::{
         edge::{Edge, EdgeKey},
         names::Metric,
@@ -84,8 +85,8 @@ pub(super) struct Service {
     making_room: RefCell<Option<Background>>,
     /// What takes over where it cannot serve.
     fallback: RefCell<Option<Arc<Fallback>>>,
-    /// When that last happened.
-    pub(super) fell_back: Cell<Option<Instant>>,
+    /// How often that happened.
+    pub(super) fell_back: FellBack,
     /// Requests by the rule that they took.
     pub(super) routed: Routed,
     mesh: Mesh,
@@ -174,7 +175,8 @@ impl Services {
         self.count();
         self.known.borrow_mut().retain(|_, service| {
             let idle = if service.config.borrow().is_some() { IDLE } else { ABSENT_IDLE };
-            service.used.get().elapsed() < idle || service.requests.now() > 0
+            // Only this worker's: what others have under way is theirs.
+            service.used.get().elapsed() < idle || service.balancer.in_flight() > 0
         });
         for service in self.known.borrow().values() {
             for endpoint in service.balancer.endpoints() {
@@ -272,7 +274,7 @@ impl Service {
             connections,
             making_room: RefCell::default(),
             fallback: RefCell::default(),
-            fell_back: Cell::default(),
+            fell_back: FellBack::default(),
             routed: Routed::default(),
             mesh,
             needs: needs.clone(),
@@ -394,6 +396,20 @@ impl Service {
     /// What takes over where it cannot serve.
     pub(super) fn fallback(&self) -> Option<Arc<Fallback>> {
         self.fallback.borrow().clone()
+    }
+
+    /// A place among its requests, for one that called another service; who called this one has that already.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyRequests`].
+    pub(super) fn place_beside(&self, called: &Self) -> Result<Option<Place>, Refusal> {
+        if std::ptr::eq(self, called) {
+            return Ok(None);
+        }
+        self.requests.enter().map(Some).map_err(|refusal| {
+            let detail = format_args!("{} of {}", refusal.detail, self.name);
+            Refusal::new(refusal.reason, detail)
+        })
     }
 
     /// Whether there is such an endpoint, ready or not.
