@@ -385,6 +385,12 @@ async fn hedges_do_not_learn_from_their_own_haste() {
     for _ in 0..4 {
         ask("/steady", 100).await;
     }
+    // What takes longer than half of them do is hedged, and no sooner.
+    let began = Instant::now();
+    let (answer, seen) = world.get("learned", "/slow").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert!(began.elapsed() >= STEADY * 3 / 4, "hedged after {:?}", began.elapsed());
+    assert!(seen.iter().any(|seen| seen.attempt == Some(2)), "{seen:?}");
     // The first attempts take very long, those beside them no time; how long the first would take is not known from that.
     for _ in 0..8 {
         ask("/late", 100).await;

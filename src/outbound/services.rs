@@ -35,7 +35,7 @@ use crate::{
     telemetry::{
         edge::{Edge, EdgeKey},
         names::Metric,
-        report::{BudgetStatus, EndpointStatus},
+        report::{BudgetStatus, EndpointStatus, LoadStatus},
     },
     tls::connect::Peer,
 };
@@ -206,6 +206,18 @@ impl Services {
         known.values().filter_map(status).collect()
     }
 
+    /// What there is to each that exists.
+    pub(super) fn loads(&self) -> Vec<LoadStatus> {
+        let known = self.known.borrow();
+        let present = known.values().filter(|service| service.config.borrow().is_some());
+        let load = |service: &Rc<Service>| LoadStatus {
+            service: service.name.as_str().into(),
+            connections: service.connections.open(),
+            pending: service.pending.now(),
+        };
+        present.map(load).collect()
+    }
+
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
         let known = self.known.borrow();
         let (mut all, now) = (Vec::new(), Instant::now());
@@ -315,6 +327,8 @@ impl Service {
                 self.connections.set(config.policy.max_connections);
                 self.make_room(config.policy.max_connections.is_some());
                 (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
+                // What was chosen until now was by the algorithm until now.
+                self.count_picks();
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
@@ -383,6 +397,10 @@ impl Service {
                 self.needs.registry.counter(metric, &[self.name.as_str()]).increment(count);
             }
         }
+        self.count_picks();
+    }
+
+    fn count_picks(&self) {
         for (by, zone, count) in self.balancer.counts().take() {
             let by = match by {
                 By::Algorithm => self.balancer.policy().load_balancer.algorithm.name(),
