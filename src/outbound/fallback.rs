@@ -43,10 +43,18 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How often fallbacks have taken over for a service, or could not either.
 #[derive(Debug, Default)]
 pub(super) struct FellBack {
-    /// By reason, result, and what was to take over: few.
-    counters: RefCell<Vec<(Reason, &'static str, Box<str>, Counter)>>,
+    /// Few.
+    counted: RefCell<Vec<Counted>>,
     /// When that last happened.
     last: Cell<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    reason: Reason,
+    to: Box<str>,
+    result: &'static str,
+    counter: Counter,
 }
 
 /// What a reason is to a policy's `on`.
@@ -231,17 +239,17 @@ impl Outbound {
         refusal: &Refusal,
         result: &'static str,
     ) {
-        let FellBack { counters, last } = &called.fell_back;
+        let FellBack { counted, last } = &called.fell_back;
         let (reason, to) = (refusal.reason, name(fallback));
-        let mut counters = counters.borrow_mut();
-        let known = counters.iter().position(|it| it.0 == reason && it.1 == result && *it.2 == *to);
-        let known = known.unwrap_or_else(|| {
+        let mut counted = counted.borrow_mut();
+        let same = |it: &Counted| it.reason == reason && it.result == result && *it.to == *to;
+        let known = counted.iter().position(same).unwrap_or_else(|| {
             let labels = [called.name.as_str(), reason.as_str(), to, result];
             let counter = self.needs.registry.counter(Metric::Fallbacks, &labels);
-            counters.push((reason, result, to.into(), counter));
-            counters.len() - 1
+            counted.push(Counted { reason, to: to.into(), result, counter });
+            counted.len() - 1
         });
-        counters[known].3.increment(1);
+        counted[known].counter.increment(1);
         let now = Instant::now();
         let before = last.replace(Some(now));
         if before.is_none_or(|before| now - before > QUIET) {

@@ -192,11 +192,7 @@ impl Applied {
         let seconds = after.as_millis().div_ceil(1000).max(1);
         let field = |text: String| HeaderValue::try_from(text).expect("a limit's name is a label");
         Fields {
-            policy: field(format!(
-                "\"{name}/{whose}\";q={};w={}",
-                rate.requests,
-                rate.per.as_secs().max(1)
-            )),
+            policy: field(format!("\"{name}/{whose}\";q={};w={}", rate.requests, rate.per.as_secs().max(1))),
             limit: field(format!("\"{name}/{whose}\";r={requests};t={seconds}")),
         }
     }

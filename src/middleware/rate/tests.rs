@@ -33,13 +33,11 @@ fn enter(client: &OfClient, path: &str, now: Instant) -> Result<Option<Box<Field
 /// Offers three times the rate from several connections at uneven times, from idle, for 60 s.
 #[tokio::test(start_paused = true)]
 async fn over_a_minute_the_rate_is_exact_whatever_it_is() {
-    for (requests, per_ms) in [(1, 1000), (2, 1000), (10, 1000), (333, 1000), (5000, 1000), (600, 60_000)]
-    {
+    for (requests, per_ms) in [(1, 1000), (2, 1000), (10, 1000), (333, 1000), (5000, 1000), (600, 60_000)] {
         let now = Instant::now();
         let total = wire::RateLimit { total: rate(requests, per_ms, 0), ..Default::default() };
         let limits = limits(vec![total], now);
-        let connections: Vec<_> =
-            ["a", "b", "c"].map(|it| OfClient::new(&limits, Some(&id(it)), now)).into();
+        let connections: Vec<_> = ["a", "b", "c"].map(|it| OfClient::new(&limits, Some(&id(it)), now)).into();
         let wanted = u64::from(requests) * 60_000 / u64::from(per_ms);
         let mut admitted = 0;
         for offered in 0..3 * wanted {
@@ -137,8 +135,7 @@ async fn each_client_has_its_own_and_some_another() {
 #[tokio::test(start_paused = true)]
 async fn what_one_limit_refuses_counts_for_none() {
     let now = Instant::now();
-    let path =
-        wire::StringMatch { r#type: wire::string_match::Type::PathPrefix.into(), value: "/x".into() };
+    let path = wire::StringMatch { r#type: wire::string_match::Type::PathPrefix.into(), value: "/x".into() };
     let matches = vec![wire::RouteMatch { path: Some(path), ..Default::default() }];
     let limits = limits(
         vec![
@@ -185,11 +182,9 @@ async fn what_is_left_is_told_where_that_is_asked_for() {
     let limits = limits(both, now);
     let (one, other) = (OfClient::new(&limits, Some(&id("one")), now), OfClient::new(&limits, None, now));
     // What is left of the strictest, by the one who asks.
-    for (client, expected) in [
-        (&one, "\"a/client\";r=4;t=1"),
-        (&one, "\"a/client\";r=3;t=1"),
-        (&other, "\"c/total\";r=3;t=2"),
-    ] {
+    for (client, expected) in
+        [(&one, "\"a/client\";r=4;t=1"), (&one, "\"a/client\";r=3;t=1"), (&other, "\"c/total\";r=3;t=2")]
+    {
         let fields = enter(client, "/", now).expect("it passes").expect("it is told");
         assert_eq!(fields.limit, expected);
         let mut headers = HeaderMap::new();
