@@ -2,7 +2,9 @@
 
 mod support;
 
+mod access_log;
 mod attempts;
+mod backends;
 mod bad_input;
 mod balancing;
 mod breaker;
@@ -44,6 +46,7 @@ mod rolling;
 mod routes;
 mod run;
 mod sim;
+mod spelling;
 mod streams;
 mod tcp;
 mod timeouts;

@@ -17,7 +17,7 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    model::{Hedge, RouteRule, TrafficPolicy, timeout},
+    model::{Fallback, Hedge, RouteRule, TrafficPolicy, timeout},
     retry::{self, Ended, Rules, Verdict, Why},
 };
 use smallvec::SmallVec;
@@ -42,7 +42,7 @@ use crate::{
         headers::{self, ATTEMPT},
         replay,
     },
-    middleware::{Served, Timeout, record::End},
+    middleware::{Served, Timeout, limit::Place, record::End},
     telemetry::{
         edge::{Edge, Outcome},
         hops::Timeline,
@@ -54,20 +54,29 @@ use crate::{
 type Avoid = SmallVec<[Rc<Endpoint<Reach>>; retry::UNPROCESSED_ATTEMPTS as usize]>;
 
 /// An endpoint held until its response's last byte.
-pub(super) struct Held(Pick<Reach>);
+pub(super) struct Held {
+    pick: Pick<Reach>,
+    /// Among the requests of who serves, where that is not whom the caller has named.
+    place: Option<Place>,
+}
 
 impl Held {
     pub(super) fn endpoint(&self) -> &Endpoint<Reach> {
-        self.0.endpoint()
+        self.pick.endpoint()
+    }
+
+    /// Holds a place, too.
+    pub(super) fn keep(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 }
 
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         if is_impatience(outcome) {
-            self.0.given_up(Instant::now());
+            self.pick.given_up(Instant::now());
         } else {
-            self.0.begun(self.0.verdict(outcome));
+            self.pick.begun(self.pick.verdict(outcome));
         }
     }
 
@@ -75,7 +84,7 @@ impl End for Held {
         if is_impatience(outcome) {
             return;
         }
-        self.0.settle(self.0.verdict(outcome), now);
+        self.pick.settle(self.pick.verdict(outcome), now);
     }
 }
 
@@ -113,6 +122,8 @@ pub(super) struct Destination<'a> {
     pub(super) key: Option<u64>,
     /// The endpoint that the client keeps to, by its token.
     pub(super) session: Option<u64>,
+    /// What takes over where nobody can be had.
+    pub(super) fallback: Option<&'a Fallback>,
 }
 
 /// How long a request may take.
@@ -205,8 +216,8 @@ struct Whom<'a> {
     avoid: &'a [Rc<Endpoint<Reach>>],
     /// Notes who was chosen.
     chosen: Option<&'a RefCell<Avoid>>,
-    /// Whether it must be none of those avoided.
-    other: bool,
+    /// Whether it must be none of those avoided: it goes beside another attempt.
+    beside: bool,
     timeline: &'a Timeline,
     /// What the attempt before came to; let go of as soon as there is somebody else to ask.
     failed: Option<&'a Cell<Option<Served<Held>>>>,
@@ -243,7 +254,7 @@ impl Outbound {
         loop {
             let before = (number > 1).then_some(&failed);
             let whom =
-                Whom { avoid: &avoid, chosen: None, other: false, failed: before, timeline: plan.timeline };
+                Whom { avoid: &avoid, chosen: None, beside: false, failed: before, timeline: plan.timeline };
             let tried = match sending.plan.hedge {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
@@ -259,6 +270,7 @@ impl Outbound {
             };
             if tried.may_tell_more(&sending) {
                 Box::pin(tried.look_ahead()).await;
+                tried.note(plan.timeline);
             }
             let verdict = retry::decide(sending.plan.rules.as_ref(), &sending.method, number, tried.ended);
             let next = match verdict {
@@ -303,12 +315,12 @@ impl Outbound {
         now: Instant,
         whom: Whom<'_>,
     ) -> Result<Tried, Refused> {
-        let Destination { called, backend, port, endpoint, key, session } = sending.to;
+        let Destination { called, backend, port, endpoint, key, session, fallback } = sending.to;
         let carry = sending.carry;
         let wanted = Wanted { key, session, avoid: whom.avoid };
-        let picked = backend.pick(&self.random, now, endpoint, &wanted).await;
+        let picked = backend.pick(&self.random, now, endpoint, fallback, &wanted).await;
         let mut pick = picked.map_err(|refusal| Refused { refusal, edge: None })?;
-        if whom.other && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
+        if whom.beside && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
             return Err(Refused { refusal: Reason::NoEndpoints.into(), edge: None });
         }
         if let Some(chosen) = whom.chosen {
@@ -326,6 +338,8 @@ impl Outbound {
         };
         drop(whom.failed.and_then(Cell::take));
         whom.timeline.attempt(now);
+        // What goes along with each try, such as the context of a trace, is put on the request here.
+        let noted = sending.plan.timeline.try_began(pick.endpoint().callee(), whom.beside, now);
         let splits = edge.splits() && !sending.outside;
         if splits {
             headers::ask_hops(request.headers_mut());
@@ -349,11 +363,12 @@ impl Outbound {
             Some((at, whole)) if now >= at && !sending.outside && is_too_late(&result) => Err(whole),
             _ => result,
         };
-        Ok(match result {
+        let tried = match result {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
                 let report = if splits { headers::take_report(response.headers_mut()) } else { None };
-                whom.timeline.answered(now, report, self.needs.stalls.before(now));
+                let stalled = if splits { self.needs.stalls.before(now) } else { Duration::ZERO };
+                whom.timeline.answered(now, report, stalled);
                 // Only sidecars speak as sidecars.
                 if sending.outside {
                     headers::strip_private(response.headers_mut(), carry == Version::Http1);
@@ -369,12 +384,12 @@ impl Outbound {
                     _ => {}
                 }
                 let ended = ended(&response, told, sending);
-                Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true }
+                Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true, noted }
             }
             Ok(Err(failure)) => {
                 let ended = refused(failure.refusal.reason).unwrap_or(Ended::Final);
                 let (unsent, counts) = (failure.unsent, !failure.shared);
-                Tried { result: Err(failure.refusal), ended, edge, pick, unsent, counts }
+                Tried { result: Err(failure.refusal), ended, edge, pick, unsent, counts, noted }
             }
             Err(whole) => {
                 pick.first_byte(now);
@@ -388,8 +403,10 @@ impl Outbound {
                 let detail = format_args!("{} has not answered within {after:?}", pick.endpoint().workload());
                 let refusal = Refusal::new(reason, detail);
                 let ended = if whole { Ended::Final } else { Ended::Timeout };
-                Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true }
+                Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true, noted }
             }
-        })
+        };
+        tried.note(sending.plan.timeline);
+        Ok(tried)
     }
 }
