@@ -124,7 +124,7 @@ struct Counted {
 
 /// Counts and tells, once a second, for ever.
 async fn count(crowd: Crowd, sidecars: Vec<Sidecar>) {
-    let edges: Vec<Edges> = sidecars.iter().map(|_| Edges::new(true)).collect();
+    let edges: Vec<Edges> = sidecars.iter().map(|_| Edges::new(true, Rc::default())).collect();
     let names: Vec<Arc<str>> = crowd.services.iter().map(|service| service.full().into()).collect();
     let counted = crowd.calls.iter().map(|call| {
         let key = |direction| EdgeKey {

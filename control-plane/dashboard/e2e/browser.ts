@@ -41,6 +41,8 @@ export interface Look {
   reducedMotion?: "reduce" | "no-preference";
   /** Lets a test put its own script into the page; otherwise the page runs under its own policy. */
   bypassCSP?: boolean;
+  /** A screen that takes fingers. */
+  touch?: boolean;
   /** Adds up in `window.shifted` how much of the page moves by itself. */
   watchShifts?: boolean;
   /** Keeps in `window.slowest` the longest time from an event until its consequences were painted, milliseconds. */
@@ -89,6 +91,7 @@ export async function visit(address: string, look: Look = {}): Promise<Visit> {
     colorScheme: look.theme ?? "light",
     reducedMotion: look.reducedMotion ?? "no-preference",
     bypassCSP: look.bypassCSP ?? false,
+    hasTouch: look.touch ?? false,
   });
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);

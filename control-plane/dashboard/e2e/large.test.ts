@@ -198,6 +198,32 @@ describe("finding one's way", () => {
   });
 });
 
+test("the wheel zooms with Ctrl, and two fingers do; the wheel alone scrolls the page", async () => {
+  const { page } = await look("", { touch: true });
+  await whole(page);
+  const map = (await page.locator(".map").boundingBox())!;
+  const [x, y] = [map.x + map.width / 2, map.y + 200];
+  const scale = async () => Number(/scale\(([\d.]+)\)/.exec(await viewOf(page))![1]);
+  const before = await scale();
+  await page.mouse.move(x, y);
+  await page.keyboard.down("Control");
+  await page.mouse.wheel(0, -120);
+  await page.keyboard.up("Control");
+  await expect.poll(scale).toBeGreaterThan(before);
+  const zoomed = await scale();
+  await page.mouse.wheel(0, 120);
+  await expect.poll(() => page.evaluate(() => scrollY)).toBeGreaterThan(0);
+  expect(await scale()).toBe(zoomed);
+  const scrolled = await page.evaluate(() => scrollY);
+  const fingers = (apart: number) => [{ x: x - apart, y: y - scrolled }, { x: x + apart, y: y - scrolled }];
+  const session = await page.context().newCDPSession(page);
+  const touch = (type: "touchStart" | "touchMove" | "touchEnd", touchPoints: { x: number; y: number }[]) => session.send("Input.dispatchTouchEvent", { type, touchPoints });
+  await touch("touchStart", fingers(120));
+  for (const apart of [100, 80, 60, 40]) await touch("touchMove", fingers(apart));
+  await touch("touchEnd", []);
+  await expect.poll(scale).toBeLessThan(zoomed * 0.6);
+});
+
 describe("everyone can use", () => {
   test.each(["light", "dark"] as const)("the large map, %s", async (theme) => {
     const { page } = await look("", { theme, reducedMotion: "reduce", bypassCSP: true });

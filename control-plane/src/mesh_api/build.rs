@@ -14,9 +14,9 @@ use super::{
     faults, hops,
     series::{Span, series, summed},
     view::{
-        BackendShare, BreakerView, ControlPlaneView, Edge, EdgeView, EndpointView, Golden, MeshView,
-        NodeKind, PolicyReference, RefusedUpdate, RouteBackend, RouteView, ServiceSummary, ServiceView,
-        Window, WorkloadView, rounded, rounded_share,
+        BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
+        PolicyReference, RefusedUpdate, RouteBackend, RouteView, ServiceSummary, ServiceView, Window,
+        WorkloadView, rounded, rounded_share,
     },
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 /// Current figures are taken over this many seconds.
 const WINDOW_S: i64 = 10;
 /// Shares of backends are taken over this many seconds: a small share needs more requests to show.
-const SHARE_WINDOW_S: i64 = 60;
+pub(super) const SHARE_WINDOW_S: i64 = 60;
 /// Events on the first page.
 const EVENTS: usize = 50;
 
@@ -176,48 +176,7 @@ pub(super) fn service(
     })
 }
 
-/// `None`: nothing has gone that way for as long as anything is kept.
-pub(super) fn edge_page(state: &MeshState, from: &str, to: &str, span: Span) -> Option<EdgeView> {
-    let Span { seconds, until_ms: at_ms, now_ms } = span;
-    let nodes = Nodes::of(state);
-    state.history.read(|history| {
-        let ways: Vec<(&EdgeKey, &Series)> =
-            history.edges().iter().filter(|(key, _)| key.from == from && key.to == to).collect();
-        let measured: Vec<&Series> = ways.iter().map(|(_, series)| *series).collect();
-        let key = EdgeKey { from: from.to_owned(), to: to.to_owned(), backend: String::new() };
-        let (_, first) = ways.first()?;
-        let whole = edge(&key, measured.iter().copied(), seconds, at_ms);
-        // One that has fallen silent has its past still.
-        let whole =
-            whole.unwrap_or_else(|| Edge::silent(&key, first.recent(at_ms, seconds).0.all_encrypted()));
-        let serving: BTreeSet<&str> = ways
-            .iter()
-            .map(|(key, _)| if key.backend.is_empty() { to } else { key.backend.as_str() })
-            .collect();
-        let mut endpoints: Vec<EndpointView> = Vec::new();
-        for member in serving.iter().filter_map(|name| nodes.by_name.get(*name)).flatten() {
-            if endpoints.iter().any(|known| known.uid == member.uid()) {
-                continue;
-            }
-            let mut view = endpoint(member, history, at_ms, now_ms);
-            view.breakers.retain(|breaker| breaker.from == from);
-            endpoints.push(view);
-        }
-        let documents = serving.iter().copied().chain([to]).filter_map(|name| config(state, name));
-        let documents: BTreeSet<PolicyReference> = documents.flat_map(|config| policies(&config)).collect();
-        Some(EdgeView {
-            edge: whole,
-            server_time_ms: now_ms,
-            series: series(&measured, &measured, span),
-            hops: hops::of_all(measured.iter().copied(), SHARE_WINDOW_S, at_ms),
-            backends: ways.iter().filter_map(|(key, series)| edge(key, [*series], seconds, at_ms)).collect(),
-            endpoints,
-            policies: documents.into_iter().collect(),
-        })
-    })
-}
-
-fn config(state: &MeshState, name: &str) -> Option<wire::ServiceConfig> {
+pub(super) fn config(state: &MeshState, name: &str) -> Option<wire::ServiceConfig> {
     let service = state.publisher.service(name)?;
     let decoded = wire::ServiceConfig::decode(service.config.bytes.clone());
     Some(decoded.expect("the compiler encodes what it can decode"))
@@ -314,7 +273,7 @@ pub(super) fn edge<'a>(
     })
 }
 
-fn endpoint(member: &Member, history: &history::State, at_ms: i64, now_ms: i64) -> EndpointView {
+pub(super) fn endpoint(member: &Member, history: &history::State, at_ms: i64, now_ms: i64) -> EndpointView {
     let (hello, health) = (&member.workload.hello, member.health());
     let breakers = history
         .sidecars()
@@ -356,7 +315,7 @@ fn breaker(sidecar: &history::Sidecar, gauge: &EndpointGauge, now_ms: i64) -> Br
 }
 
 /// The documents that took part in a service's configuration.
-fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
+pub(super) fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
     let kind = |rule: &wire::RouteRule| if rule.grpc { "GRPCRoute" } else { "HTTPRoute" };
     let routes = config.routes.iter().map(|rule| (kind(rule), rule.route.as_str()));
     let policy = config.policy.iter().map(|policy| ("TrafficPolicy", policy.source.as_str()));

@@ -2,6 +2,7 @@
 
 mod activity;
 mod build;
+mod edge;
 mod events;
 mod explain;
 mod faults;

@@ -147,7 +147,7 @@ pub(super) async fn edge(
         Ok(span) => span,
         Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
     };
-    match build::edge_page(&handlers.state, &from, &to, span) {
+    match super::edge::page(&handlers.state, &from, &to, span) {
         Some(view) => fresh(view),
         None => {
             let detail =
