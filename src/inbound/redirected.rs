@@ -56,7 +56,7 @@ impl Inbound {
         match spoken {
             Spoken::Client(Detected::Nothing, ..) if !open => Ok(()),
             Spoken::Nobody(mut io, refusal) => {
-                self.edge("outside", false).refusal(refusal.reason);
+                self.strangers_edge().refusal(refusal.reason);
                 io.abort();
                 Err(refusal.into())
             }
@@ -79,7 +79,7 @@ impl Inbound {
                     (false, false) => return Err(self.refuse(io.map(Io::Tcp), detected, port).await),
                 };
                 let version = if detected == Detected::Http1 { Version::Http1 } else { Version::Http2 };
-                let (edge, application) = (self.edge("outside", false), Some(application));
+                let (edge, application) = (self.strangers_edge(), Some(application));
                 let handler = FromPeer {
                     inbound: self.clone(),
                     port,
@@ -132,7 +132,7 @@ impl Inbound {
         application: &Client<ToApplication>,
         port: u16,
     ) -> Result<(), Closed> {
-        let edge = self.edge("outside", false);
+        let edge = self.strangers_edge();
         let connected = Held::new(self.policies.slot(port, None), None).connect_opaque();
         let opened = match opened {
             _ if connected.is_err() => Err(connected.as_ref().expect_err("it is one").clone()),
@@ -161,7 +161,7 @@ impl Inbound {
         };
         let refusal = Refusal::new(Reason::PlaintextRefused, format_args!("{what}, to port {port}"));
         self.handshake(refusal.reason.as_str());
-        self.edge("outside", false).refusal(refusal.reason);
+        self.strangers_edge().refusal(refusal.reason);
         if detected == Detected::Http1 {
             self.voice.end_http1(&mut io, &refusal).await;
         } else {
