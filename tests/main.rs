@@ -47,5 +47,6 @@ mod sim;
 mod streams;
 mod tcp;
 mod timeouts;
+mod told;
 mod troubleshooting;
 mod websocket;
