@@ -15,6 +15,7 @@ use std::{
 use gateway_api::experimental::{grpcroutes::GrpcRouteSpec, httproutes::HttpRouteSpec};
 use serde::{Deserialize, Serialize};
 
+pub mod access_log;
 pub mod admit;
 pub mod attachments;
 pub mod cache;
@@ -26,6 +27,7 @@ mod fault;
 pub mod hint;
 pub mod mesh_config;
 mod metadata;
+pub mod percent;
 pub mod policy;
 pub mod references;
 pub mod route;
