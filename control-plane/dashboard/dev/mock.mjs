@@ -185,6 +185,7 @@ function seriesOf(minutes, busy, isFailing) {
     p99Ms: series((second, index) => (failing[index] ? 210 : 18) * wander(second, 4)),
     failed: times.map((_, index) => (failing[index] ? busy * 0.045 : 0)),
     refusals: isFailing ? { "breakers-open": times.map((_, index) => (failing[index] ? busy * 0.02 : 0)) } : {},
+    refusalsByCallee: {},
     latency: times.map((second, index) => (second < 0 || busy === 0 ? [] : spread(second, failing[index]))),
     latencyBoundsMs: bounds,
     hops: {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pillion_api::{
     model::{self, USUAL_WEIGHT},
-    wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind},
+    wire::{self, EndpointGauge, endpoint_gauge::Breaker, health::Redirection, update::Kind},
 };
 use prost::Message;
 
@@ -57,6 +57,11 @@ impl Nodes {
             }
         }
         Self { by_name, services }
+    }
+
+    /// All that there are.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.by_name.keys().cloned()
     }
 
     pub(super) fn kind(&self, name: &str) -> NodeKind {
@@ -199,8 +204,16 @@ pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
                 version: hello.version.clone(),
                 connected: member.connected(),
                 connected_ms: member.since_ms,
+                redirected: match health.redirection() {
+                    Redirection::Untold => None,
+                    Redirection::Redirected => Some(true),
+                    Redirection::Amiss => Some(false),
+                },
                 ready: health.ready,
                 reason: health.reason,
+                certificate_not_before_ms: sidecar
+                    .map(|sidecar| sidecar.certificate_not_before_ms)
+                    .filter(|not_before| *not_before > 0),
                 certificate_not_after_ms: sidecar
                     .map(|sidecar| sidecar.certificate_not_after_ms)
                     .filter(|not_after| *not_after > 0),
@@ -264,13 +277,14 @@ pub(super) fn edge<'a>(
         mtls,
         // Sidecars speak nothing older to each other.
         tls_version: mtls.then_some("TLS 1.3"),
-        refusals: counts
-            .refusals
-            .iter()
-            .map(|(reason, &count)| (reason.clone(), rounded(count as f64 / existed)))
-            .collect(),
+        refusals: rates(&counts.refusals, existed),
+        refusals_by_callee: rates(&counts.refusals_by_callee, existed),
         repeats: repeats.some(),
     })
+}
+
+fn rates(counts: &BTreeMap<String, u64>, seconds: f64) -> BTreeMap<String, f64> {
+    counts.iter().map(|(reason, &count)| (reason.clone(), rounded(count as f64 / seconds))).collect()
 }
 
 pub(super) fn endpoint(member: &Member, history: &history::State, at_ms: i64, now_ms: i64) -> EndpointView {

@@ -9,6 +9,7 @@ mod faults;
 pub mod hops;
 mod pages;
 mod series;
+mod sidecars;
 mod stat;
 pub mod view;
 
@@ -22,7 +23,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{events::Ticker, faults::tell};
+pub use self::{events::Ticker, faults::tell, sidecars::from_sidecars};
 use crate::{
     clock::unix_ms,
     history::History,

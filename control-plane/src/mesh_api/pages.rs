@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{Handlers, build, fresh, problem, series::Span, view};
-use crate::{clock::unix_ms, history::SPAN_S};
+use crate::{clock::unix_ms, history::SPAN_S, resource::hint};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +117,10 @@ pub(super) async fn service(
     match found {
         Some(view) => fresh(view),
         None => {
-            let detail = format!("there is neither a Service nor a workload {name} in namespace {namespace}");
+            let names = build::Nodes::of(&handlers.state);
+            let hint = hint::did_you_mean(&format!("{name}.{namespace}"), names.names());
+            let detail =
+                format!("there is neither a Service nor a workload {name} in namespace {namespace}{hint}");
             problem(StatusCode::NOT_FOUND, &detail)
         }
     }

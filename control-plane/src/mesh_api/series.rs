@@ -48,6 +48,8 @@ pub struct SeriesView {
     pub failed: Vec<f64>,
     /// Refusals by sidecars per second, by reason; only reasons that there were.
     pub refusals: BTreeMap<String, Vec<f64>>,
+    /// Of edges: those by the callee's sidecar, also of attempts after which another was made.
+    pub refusals_by_callee: BTreeMap<String, Vec<f64>>,
     /// How many requests took how long: by point, pairs of a bucket and its count.
     pub latency: Vec<Vec<(u8, u32)>>,
     /// The upper end of each such bucket, milliseconds; the last one has none, and stands for all that took longer.
@@ -105,10 +107,15 @@ pub(super) fn series(measured: &[&Series], hops: &[&Series], span: Span) -> Seri
         view.p99_ms.push(counts.quantile_ms(0.99).map(rounded));
         view.failed.push(per_second(counts.failures));
         view.latency.push(counts.latency().collect());
-        for (reason, &count) in counts.refusals.iter().filter(|(_, count)| **count > 0) {
-            let column = view.refusals.entry(reason.clone()).or_insert_with(|| vec![0.0; points.len()]);
-            column[index] = per_second(count);
-        }
+        let length = points.len();
+        let told = |columns: &mut BTreeMap<String, Vec<f64>>, refusals: &BTreeMap<String, u64>| {
+            for (reason, &count) in refusals.iter().filter(|(_, count)| **count > 0) {
+                let column = columns.entry(reason.clone()).or_insert_with(|| vec![0.0; length]);
+                column[index] = per_second(count);
+            }
+        };
+        told(&mut view.refusals, &counts.refusals);
+        told(&mut view.refusals_by_callee, &counts.refusals_by_callee);
     }
     view
 }

@@ -30,8 +30,10 @@ export interface MeshEdge extends Figures {
   mtls: boolean;
   /** "TLS 1.3". */
   tlsVersion?: string | null;
-  /** Refusals per second made by sidecars, by reason. */
+  /** Refusals per second made by the caller's sidecars, by reason. */
   refusals?: Record<string, number>;
+  /** The same by the callee's. */
+  refusalsByCallee?: Record<string, number>;
   /** Over the document's window, or the span that the page asked for; absent where there were none. */
   repeats?: Repeats;
 }
@@ -182,6 +184,8 @@ export interface Series {
   failed: number[];
   /** Refusals by sidecars per second, by reason. */
   refusals: Record<string, number[]>;
+  /** Of edges: those by the callee's sidecar, also of attempts after which another was made. */
+  refusalsByCallee: Record<string, number[]>;
   /** How many requests took how long: by point, pairs of a bucket and its count. */
   latency: [number, number][][];
   /** The upper end of each bucket, milliseconds. */

@@ -32,9 +32,11 @@ export const MOST_REASONS = 5;
  * Errors per second by reason, those first that there were most of. What failed without a sidecar's refusal is the
  * application's own answer.
  */
-export function errorLayers(series: Pick<Series, "failed" | "refusals">): { label: string; values: number[] }[] {
-  const reasons = Object.entries(series.refusals).map(([label, values]) => ({ label, values, sum: total(values) }));
-  const mesh = series.failed.map((_, index) => reasons.reduce((sum, { label, values }) => sum + (CALLERS_FAULT.has(label) ? 0 : values[index] ?? 0), 0));
+export function errorLayers(series: Pick<Series, "failed" | "refusals" | "refusalsByCallee">): { label: string; values: number[] }[] {
+  const named = (refusals: Series["refusals"], by: string) =>
+    Object.entries(refusals).map(([reason, values]) => ({ reason, label: `${reason}${by}`, values, sum: total(values) }));
+  const reasons = [...named(series.refusals, ""), ...named(series.refusalsByCallee, " (there)")];
+  const mesh = series.failed.map((_, index) => reasons.reduce((sum, { reason, values }) => sum + (CALLERS_FAULT.has(reason) ? 0 : values[index] ?? 0), 0));
   // Rates are rounded each on its own.
   const own = series.failed.map((failed, index) => (failed - mesh[index]! > 0.002 ? failed - mesh[index]! : 0));
   const all = [...reasons, { label: "application", values: own, sum: total(own) }].filter(({ sum }) => sum > 0);

@@ -84,8 +84,8 @@ function Detail({ detail, range }: { detail: EdgeDetail; range: Range }) {
         <Tile label="Transport">
           <Transport edge={detail} />
         </Tile>
-        <Tile label="Refused" note={refused(detail.refusals) || "by no sidecar"}>
-          {rate(Object.values(detail.refusals ?? {}).reduce((sum, rps) => sum + rps, 0))}
+        <Tile label="Refused" note={refusedBy(detail) || "by no sidecar"}>
+          {rate([...Object.values(detail.refusals ?? {}), ...Object.values(detail.refusalsByCallee ?? {})].reduce((sum, rps) => sum + rps, 0))}
         </Tile>
       </dl>
 
@@ -138,6 +138,12 @@ function Detail({ detail, range }: { detail: EdgeDetail; range: Range }) {
   );
 }
 
+/** Refusals by the caller's sidecar, and there: by the one of the service. */
+function refusedBy({ refusals, refusalsByCallee }: MeshEdge): string {
+  const there = refused(refusalsByCallee);
+  return [refused(refusals), there && `there: ${there}`].filter(Boolean).join("; ");
+}
+
 function Backends({ rows, to }: { rows: readonly MeshEdge[]; to: string }) {
   if (rows.length === 0) return null;
   return (
@@ -178,7 +184,7 @@ function Backends({ rows, to }: { rows: readonly MeshEdge[]; to: string }) {
                   <td class="number">{latency(row.p50Ms)}</td>
                   <td class="number">{latency(row.p99Ms)}</td>
                   <td class="repeated">{repeatsInWords(row.repeats) || <span class="note">none</span>}</td>
-                  <td>{refused(row.refusals) || <span class="note">none</span>}</td>
+                  <td>{refusedBy(row) || <span class="note">none</span>}</td>
                 </tr>
               );
             })}
