@@ -35,6 +35,7 @@ mod loops;
 mod metrics;
 mod mtls;
 mod netns;
+mod prometheus;
 mod redirect;
 mod reference;
 mod resets;

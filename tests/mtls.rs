@@ -50,6 +50,7 @@ async fn register(mesh: &Mesh, address: SocketAddr) -> tokio::task::JoinHandle<(
         version: "test".into(),
         zone: String::new(),
         weight: 0,
+        admin_address: String::new(),
         health: Some(wire::Health { ready: true, reason: String::new() }),
     };
     let (sender, outgoing) = tokio::sync::mpsc::channel(8);

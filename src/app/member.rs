@@ -38,6 +38,7 @@ const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration
 pub(super) struct Member {
     pub(super) config: Arc<Config>,
     pub(super) inbound: SocketAddr,
+    pub(super) admin: SocketAddr,
     pub(super) registry: Arc<Registry>,
     pub(super) health: watch::Receiver<Health>,
     pub(super) drain: Drain,
@@ -112,6 +113,7 @@ impl Member {
             zone: config.zone.clone(),
             weight: config.weight,
             health: None,
+            admin_address: self.admin.to_string(),
         }
     }
 }

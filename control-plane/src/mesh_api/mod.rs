@@ -7,6 +7,7 @@ mod explain;
 mod faults;
 pub mod hops;
 mod stat;
+mod targets;
 pub mod view;
 
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> OpenApiRouter 
         .routes(routes!(service))
         .routes(routes!(stat::stat))
         .routes(routes!(workloads))
+        .routes(routes!(targets::targets))
         .routes(routes!(control_plane))
         .routes(routes!(listen))
         .routes(routes!(explain::explain))

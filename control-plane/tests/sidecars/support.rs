@@ -211,6 +211,7 @@ pub(crate) fn hello(app: &str, uid: &str) -> Hello {
         zone: String::new(),
         weight: 0,
         health: Some(Health { ready: true, reason: String::new() }),
+        admin_address: "0.0.0.0:15020".to_owned(),
     }
 }
 

@@ -100,6 +100,9 @@ pub struct Hello {
     /// Its share of a service's traffic beside others, 1 to 1000. Zero: not said, which is 100.
     #[prost(uint32, tag = "9")]
     pub weight: u32,
+    /// IP address and port of its operators' port, where its metrics are. Empty: not said, by an older release.
+    #[prost(string, tag = "10")]
+    pub admin_address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadPort {
