@@ -90,6 +90,7 @@ async fn requests_go_where_the_policy_says() {
             balanced("kept", "http", "{}"),
             balanced("marked", "http", "{ type: RoundRobin }"),
             SESSION.to_owned(),
+            balanced("chance", "http", "{ type: Random }"),
             balanced("near", "http", "{ type: LeastRequest, locality: { mode: PreferZone } }"),
         ]
         .concat(),
@@ -107,7 +108,7 @@ async fn requests_go_where_the_policy_says() {
     }
     let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&["--zone", "a"])).await;
     mesh.until_ready(&sidecars.iter().chain([&caller]).collect::<Vec<_>>()).await;
-    for service in ["turns", "keyed", "bounded", "table", "own", "kept", "marked", "near"] {
+    for service in ["turns", "chance", "keyed", "bounded", "table", "own", "kept", "marked", "near"] {
         caller.until_endpoints(service, 3).await;
     }
     let client = caller.client();
@@ -123,6 +124,25 @@ async fn requests_go_where_the_policy_says() {
     let taken = [("target", "turns.demo"), ("by", "RoundRobin"), ("zone", "other")];
     let other = caller.metrics().await.sum("pillion_balancer_picks_total", &taken);
     assert!((19.0..=21.0).contains(&other), "{other}");
+
+    // By chance: 200 of twice the weight, with a standard deviation of 10.
+    let chance = spread((0..400).map(|_| get("chance", ""))).await;
+    assert!(chance["app-1"].abs_diff(200) <= 50 && chance.len() == 3, "{chance:?}");
+    // What was chosen before a change of the algorithm stays counted as what it was.
+    mesh.apply(&balanced("chance", "http", "{ type: RoundRobin }")).await;
+    let picks = async |by| {
+        let labels = [("target", "chance.demo"), ("by", by)];
+        caller.metrics().await.sum("pillion_balancer_picks_total", &labels)
+    };
+    let mut after = 0.0;
+    eventually("the change is there", async || {
+        after += 1.0;
+        answer(get("chance", "")).await;
+        (picks("RoundRobin").await > 0.0).then_some(())
+    })
+    .await;
+    let counted = (picks("Random").await, picks("RoundRobin").await);
+    assert!(counted.0 >= 400.0 && counted.0 + counted.1 == 400.0 + after, "{counted:?}, {after}");
 
     // One key has one endpoint, many keys have them all.
     let mut all = BTreeSet::new();
@@ -205,6 +225,14 @@ async fn requests_go_where_the_policy_says() {
     eventually("the other zone serves", async || (near().await == ["app-2", "app-3"]).then_some(())).await;
     apps[0].set_unhealthy(false);
     eventually("the own zone serves again", async || (near().await == ["app-1"]).then_some(())).await;
+
+    // Of half a zone that is well, 70 % are enough (times 140 %): of 400, 280 with a standard deviation of 9.
+    let far = mesh.sidecar(SidecarSpec::caller("far").flags(&["--zone", "b"])).await;
+    apps[1].set_unhealthy(true);
+    far.until_endpoints("near", 2).await;
+    let client = far.client();
+    let spilled = spread((0..400).map(|_| client.get("http://near.demo.mesh/who"))).await;
+    assert!(spilled["app-3"].abs_diff(280) <= 46 && spilled.len() == 2, "{spilled:?}");
 }
 
 #[tokio::test]

@@ -298,6 +298,12 @@ async fn a_waiting_request_has_its_own_deadline_and_is_told_what_is_missing() {
     until_in_flight(&caller, "later.demo", 1.0).await;
     let answer = get(&caller, "later.demo.mesh", "/who").await;
     assert_eq!(raw::refusal(&answer), "queue-full", "{answer}");
+    eventually("it is shown that one waits", async || {
+        let metrics = caller.metrics().await;
+        let waiting = metrics.max("pillion_service_pending_requests", &[("target", "later.demo")]);
+        (waiting == Some(1.0)).then_some(())
+    })
+    .await;
     assert!(answer.contains("1 at a time waiting for later.demo"), "{answer}");
     let _later = mesh.sidecar(SidecarSpec::serving("later-1", "later", app.address())).await;
     let answer = soon("the answer to the request that waited", async {
@@ -314,14 +320,15 @@ async fn a_fallback_takes_over_and_says_so() {
     let mesh = Mesh::start().await;
     let (spare, echo) = (HttpApp::start("spare-1", Version::Http1).await, App::tcp_echo().await);
     let rpc = GrpcApp::start().await;
+    // Nobody waits where something else is there.
     let spare_takes_over =
-        "connections: { queueTimeout: 50ms }, fallback: { backendRef: { name: spare, port: 80 } }";
+        "connections: { queueTimeout: 60s }, fallback: { backendRef: { name: spare, port: 80 } }";
     let services = [
         ("down", "http", spare_takes_over),
         (
             "fixed",
             "http",
-            "connections: { queueTimeout: 50ms }, fallback: { response: { status: 200, body: \"[]\", \
+            "connections: { queueTimeout: 60s }, fallback: { response: { status: 200, body: \"[]\", \
              contentType: application/json, headers: [{ name: x-degraded, value: \"yes\" }] } }",
         ),
         (
@@ -353,7 +360,7 @@ async fn a_fallback_takes_over_and_says_so() {
         (
             "bytes",
             "tcp",
-            "connections: { queueTimeout: 50ms }, fallback: { backendRef: { name: echo, port: 80 } }",
+            "connections: { queueTimeout: 60s }, fallback: { backendRef: { name: echo, port: 80 } }",
         ),
         ("spare", "http", ""),
         ("echo", "tcp", ""),
@@ -506,6 +513,12 @@ async fn connections_to_a_service_are_bounded_and_renewed() {
         answered.then_some(stream)
     };
     let first = soon("an echo", echoes()).await.expect("the first connection is taken");
+    eventually("it is shown as open", async || {
+        let metrics = caller.metrics().await;
+        let open = metrics.max("pillion_service_connections", &[("target", "bytes.demo")]);
+        (open == Some(1.0)).then_some(())
+    })
+    .await;
     assert!(soon("an end", echoes()).await.is_none(), "the second is not");
     let refused = caller.metrics().await.sum("pillion_refusals_total", &[("reason", "connection-limit")]);
     assert_eq!(refused, 1.0);

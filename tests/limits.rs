@@ -100,14 +100,18 @@ async fn who_is_limited_is_told_by_name_until_when_and_others_are_not() {
         "- name: exports",
         "  matches: [{ path: { value: /export }, method: GET }]",
         "  perClient: { requests: 2, per: 1h, burst: 2 }",
+        "  responseHeaders: true",
         "  overrides: [{ client: { serviceAccount: other }, rate: { requests: 1, per: 1h } }]",
     ];
     let pair = Pair::with(app.address(), "http", &lines, &[]).await;
     let other = pair.mesh.sidecar(SidecarSpec::caller("other")).await;
     other.until_endpoints("app", 1).await;
     until_told(&pair.callee).await;
-    for expected in [200, 200, 429, 429] {
-        assert_eq!(raw::status(&pair.get("/export/all").await), expected);
+    for (expected, left) in [(200, "1;t=1800"), (200, "0;t="), (429, "0;t="), (429, "0;t=")] {
+        let answer = pair.get("/export/all").await;
+        assert_eq!(raw::status(&answer), expected);
+        let told = raw::header(&answer, "ratelimit").expect("it says what is left");
+        assert!(told.starts_with(&format!("\"exports/client\";r={left}")), "{told}");
     }
     let answer = pair.get("/export").await;
     assert_eq!(raw::refusal(&answer), "rate-limited", "{answer}");
@@ -116,7 +120,9 @@ async fn who_is_limited_is_told_by_name_until_when_and_others_are_not() {
     assert!(left.starts_with("\"exports/client\";r=0;t="), "{left}");
     let wait: u64 = raw::header(&answer, "retry-after").and_then(|it| it.parse().ok()).expect("seconds");
     assert!((1700..=1800).contains(&wait), "{wait}");
-    assert_eq!(raw::status(&pair.get("/who").await), 200, "it is for exports only");
+    let answer = pair.get("/who").await;
+    assert_eq!(raw::status(&answer), 200, "it is for exports only");
+    assert_eq!(raw::header(&answer, "ratelimit"), None);
 
     let grpc = "GET /export HTTP/1.1\r\nhost: app.demo.mesh\r\ncontent-type: application/grpc\r\nconnection: close\r\n\r\n";
     let answer = pair.exchange(grpc).await;

@@ -3,6 +3,7 @@
 mod support;
 
 mod attempts;
+mod backends;
 mod bad_input;
 mod balancing;
 mod breaker;
@@ -45,6 +46,7 @@ mod rolling;
 mod routes;
 mod run;
 mod sim;
+mod spelling;
 mod streams;
 mod tcp;
 mod timeouts;

@@ -18,7 +18,7 @@ use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
 use crate::support::{eventually, http2, raw, soon};
 
 /// One service of the same workloads for each policy.
-const SERVICES: [(&str, &[&str]); 9] = [
+const SERVICES: [(&str, &[&str]); 10] = [
     ("plain", &["timeouts: { request: 1m }"]),
     ("safe", &["retry: { attempts: 2, backoff: { base: 1ms, max: 1ms } }"]),
     ("all", &["retry: { nonIdempotent: true, maxBodyBytes: 1000, backoff: { base: 1ms, max: 1ms } }"]),
@@ -46,11 +46,15 @@ const SERVICES: [(&str, &[&str]); 9] = [
     ),
     // By a rule of a route alone.
     ("ruled", &["timeouts: { request: 1m }"]),
+    // What its route leads to the one that is hedged.
+    ("led", &["timeouts: { request: 1m }"]),
 ];
 
 const RULED: &str = "---\n{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: ruled, namespace: demo}, \
                      spec: {parentRefs: [{group: '', kind: Service, name: ruled}], rules: [{retry: {codes: [500], attempts: 3, \
-                     backoff: 1ms}, backendRefs: [{name: ruled, port: 80}]}]}}\n";
+                     backoff: 1ms}, backendRefs: [{name: ruled, port: 80}]}]}}\n\
+                     ---\n{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: led, namespace: demo}, \
+                     spec: {parentRefs: [{group: '', kind: Service, name: led}], rules: [{backendRefs: [{name: hedged, port: 80}]}]}}\n";
 
 fn documents(app_protocol: &str) -> String {
     let mut yaml = String::new();
@@ -73,6 +77,8 @@ struct Seen {
     attempt: Option<u32>,
     timeout_ms: Option<u64>,
     grpc_timeout: Option<String>,
+    /// Attempts before it, as gRPC tells them.
+    before: Option<u32>,
     length: usize,
 }
 
@@ -107,6 +113,7 @@ async fn answer(
         attempt,
         timeout_ms: text("x-pillion-timeout-ms").and_then(|number| number.parse().ok()),
         grpc_timeout: text("grpc-timeout"),
+        before: text("grpc-previous-rpc-attempts").and_then(|number| number.parse().ok()),
         length: body.len(),
     });
     let mut response = Response::new(Full::new(body).boxed_unsync());
@@ -189,7 +196,7 @@ struct World {
     caller: Sidecar,
     _callees: Vec<Sidecar>,
     _apps: Vec<App>,
-    _mesh: Mesh,
+    mesh: Mesh,
 }
 
 impl World {
@@ -209,7 +216,7 @@ impl World {
             caller.until_endpoints(name, 2).await;
         }
         log.take();
-        Self { log, caller, _callees: callees, _apps: apps, _mesh: mesh }
+        Self { log, caller, _callees: callees, _apps: apps, mesh }
     }
 
     /// The answer, and what the applications saw meanwhile.
@@ -342,6 +349,18 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
         })
         .await;
     }
+    // Where a route has led it, it is counted there.
+    let (answer, _) = world.get("led", "/slow").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    let labels = [("target", "led.demo"), ("backend", "hedged.demo"), ("outcome", "won")];
+    world.until_counted("pillion_hedges_total", &labels, 1.0).await;
+    eventually("the edge shows it", async || {
+        let edges = world.mesh.api.mesh().await.ok()?.edges;
+        let led = edges.into_iter().find(|edge| edge.to == "led.demo")?;
+        let hedges = led.repeats?.hedges;
+        (led.backend.as_deref() == Some("hedged.demo") && hedges == 1).then_some(())
+    })
+    .await;
     let patience = "x-pillion-timeout-ms: 300\r\n";
     let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
     assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");
@@ -366,6 +385,12 @@ async fn hedges_do_not_learn_from_their_own_haste() {
     for _ in 0..4 {
         ask("/steady", 100).await;
     }
+    // What takes longer than half of them do is hedged, and no sooner.
+    let began = Instant::now();
+    let (answer, seen) = world.get("learned", "/slow").await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    assert!(began.elapsed() >= STEADY * 3 / 4, "hedged after {:?}", began.elapsed());
+    assert!(seen.iter().any(|seen| seen.attempt == Some(2)), "{seen:?}");
     // The first attempts take very long, those beside them no time; how long the first would take is not known from that.
     for _ in 0..8 {
         ask("/late", 100).await;
@@ -402,6 +427,7 @@ async fn grpc_is_judged_by_its_status_and_repeated_only_on_request() {
                 .header("content-type", "application/grpc")
                 .header("te", "trailers")
                 .header("grpc-timeout", "20S")
+                .header("grpc-previous-rpc-attempts", "1")
                 .body(())
                 .expect("a valid request");
             let mut connection = connection.clone().ready().await.expect("it takes a request");
@@ -425,8 +451,9 @@ async fn grpc_is_judged_by_its_status_and_repeated_only_on_request() {
         assert_eq!(call("all", method).await, "0", "{method}");
         let seen = world.log.take();
         assert_eq!(
-            seen.iter().map(|seen| (seen.attempt, seen.length)).collect::<Vec<_>>(),
-            [(None, 5), (Some(2), 5)]
+            seen.iter().map(|seen| (seen.attempt, seen.before, seen.length)).collect::<Vec<_>>(),
+            // One was the client's own.
+            [(None, Some(1), 5), (Some(2), Some(2), 5)]
         );
         all.extend(seen);
     }

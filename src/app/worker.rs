@@ -226,6 +226,7 @@ async fn serve(
                         services: outbound.services(),
                         endpoints: outbound.endpoints(),
                         budgets: outbound.budgets(),
+                        loads: outbound.loads(),
                         inbound_connections: inbound.open().count(),
                         outbound_connections: outbound.open().count(),
                     };

@@ -198,9 +198,13 @@ impl<T> Endpoint<T> {
         self.lightness.set(lightness);
     }
 
-    /// When it came to others that were there before.
+    /// When it came to others that were there before; nothing when it has its share.
     pub(super) fn appeared(&self) -> Option<Instant> {
         self.appeared.get()
+    }
+
+    pub(super) fn set_appeared(&self, appeared: Option<Instant>) {
+        self.appeared.set(appeared);
     }
 
     /// When its breaker closed, and over how long it gets its share back; nothing when it has it.

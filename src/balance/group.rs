@@ -56,10 +56,13 @@ impl<T> Ask<'_, T> {
     /// The part of its share that an endpoint is to have now.
     fn part(&self, endpoint: &Endpoint<T>) -> f64 {
         let since = |at: Instant| self.now.saturating_duration_since(at);
-        let new = match (self.slow_start, endpoint.appeared()) {
-            (Some(slow_start), Some(at)) => slow_start::part(slow_start, since(at)),
-            _ => 1.0,
-        };
+        let new = endpoint.appeared().map_or(1.0, |at| {
+            let part = self.slow_start.map_or(1.0, |slow_start| slow_start::part(slow_start, since(at)));
+            if part >= 1.0 {
+                endpoint.set_appeared(None);
+            }
+            part
+        });
         let Some((at, window)) = endpoint.recovered() else { return new };
         let usual = SlowStart { window, ..SlowStart::default() };
         let recovered = slow_start::part(self.slow_start.unwrap_or(usual), since(at));

@@ -56,6 +56,8 @@ pub struct Balancer<T> {
     broken: Cell<usize>,
     /// Requests under way to all of them.
     in_flight: Cell<u32>,
+    /// Since when none has been ready.
+    nobody_since: Cell<Option<Instant>>,
     counts: Counts,
     /// What is left to chance once somebody has been chosen.
     random: RefCell<SmallRng>,
@@ -89,6 +91,7 @@ impl<T> Balancer<T> {
             own_share: Cell::default(),
             broken: Cell::default(),
             in_flight: Cell::default(),
+            nobody_since: Cell::default(),
             counts: Counts::default(),
             random: RefCell::new(SmallRng::seed_from_u64(here.seed)),
             changed: Notify::new(),
@@ -136,6 +139,8 @@ impl<T> Balancer<T> {
         let mut groups = self.groups.borrow_mut();
         groups.own.rebuild(&balancer.algorithm, own);
         groups.others.rebuild(&balancer.algorithm, others);
+        let since = || self.nobody_since.get().unwrap_or_else(Instant::now);
+        self.nobody_since.set(ready.is_empty().then(since));
         *self.ready.borrow_mut() = ready;
         drop((groups, policy, all));
         self.recount();
@@ -162,6 +167,16 @@ impl<T> Balancer<T> {
     /// The policy in force.
     pub fn policy(&self) -> Ref<'_, TrafficPolicy> {
         Ref::map(self.policy.borrow(), |policy| &**policy)
+    }
+
+    /// Since when none has been ready; `None`: one is.
+    pub fn nobody_since(&self) -> Option<Instant> {
+        self.nobody_since.get()
+    }
+
+    /// Requests under way to any of them.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
     }
 
     /// What has been chosen.

@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod h1;
 pub mod h2;
 pub mod headers;
+pub mod path;
 pub mod refusal;
 pub mod replay;
 pub mod serve;

@@ -2,14 +2,18 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::body::{Body, BodyError, Progress};
 
@@ -17,6 +21,8 @@ use super::body::{Body, BodyError, Progress};
 pub const USUAL: usize = 64 * 1024;
 /// What a frame counts for at least: keeping many small ones costs, too.
 const LEAST: usize = 64;
+/// Whoever is ahead waits for a reader that is behind, since no more is kept than may be; but not for one that does not move.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Room for all the bodies that one thread keeps, bytes.
 #[derive(Debug)]
@@ -45,23 +51,44 @@ pub struct Replay(Rc<RefCell<State>>);
 #[derive(Debug)]
 struct State {
     source: Body,
-    /// From the beginning, as long as `keeping`.
-    kept: Vec<Kept>,
+    /// From the beginning, as long as `keeping`; then, what readers that are behind have yet to read.
+    kept: VecDeque<Kept>,
+    /// Frames before those that are kept.
+    gone: usize,
     keeping: bool,
     size: usize,
     most: usize,
     room: Rc<Room>,
     /// Who may want another reader.
     replays: usize,
+    readers: Vec<Place>,
     /// Frames that the source has given.
     passed: usize,
     ended: bool,
-    /// Readers that wait for the source: it wakes only whoever asked last.
+    /// Readers that wait for the source, which wakes only whoever asked last, or for one another.
     waiting: Vec<Waker>,
 }
 
+/// Where a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has read so many frames.
+    At(usize),
+    /// What it would read next is gone.
+    Overtaken,
+    /// There is none any more.
+    Free,
+}
+
+#[derive(Debug)]
+struct Kept {
+    frame: Part,
+    /// Room that it takes.
+    size: usize,
+}
+
 #[derive(Debug, Clone)]
-enum Kept {
+enum Part {
     Data(Bytes),
     Trailers(HeaderMap),
 }
@@ -71,8 +98,8 @@ impl Replay {
     /// reader, too.
     pub fn of(body: Body, most: usize, room: &Rc<Room>) -> (Body, Self) {
         let reader = match body {
-            Body::Kept(reader) if reader.next == 0 => reader,
-            source => Reader { state: Rc::new(RefCell::new(State::new(source, room.clone()))), next: 0 },
+            Body::Kept(reader) if reader.place() == Place::At(0) => reader,
+            source => Reader::of(&Rc::new(RefCell::new(State::new(source, room.clone())))),
         };
         let replay = Self(reader.state.clone());
         {
@@ -85,9 +112,11 @@ impl Replay {
 
     /// The whole body, from its beginning. `None`: more of it has been sent than is kept.
     pub fn reader(&self) -> Option<Body> {
-        let state = self.0.borrow();
-        let whole = state.keeping || state.passed == 0;
-        whole.then(|| Body::Kept(Reader { state: self.0.clone(), next: 0 }))
+        let whole = {
+            let state = self.0.borrow();
+            state.keeping || state.passed == 0
+        };
+        whole.then(|| Body::Kept(Reader::of(&self.0)))
     }
 }
 
@@ -99,92 +128,156 @@ impl Drop for Replay {
     }
 }
 
+/// What a reader gets.
+enum Polled {
+    Frame(Poll<Option<Result<Frame<Bytes>, BodyError>>>),
+    /// Another one has to go on first. With how far the last one is.
+    HeldBack(usize),
+}
+
 impl State {
     fn new(source: Body, room: Rc<Room>) -> Self {
         Self {
             source,
-            kept: Vec::new(),
+            kept: VecDeque::new(),
+            gone: 0,
             keeping: true,
             size: 0,
             most: 0,
             room,
             replays: 0,
+            readers: Vec::with_capacity(1),
             passed: 0,
             ended: false,
             waiting: Vec::new(),
         }
     }
 
-    fn forget(&mut self) {
+    fn enter(&mut self) -> usize {
+        let free = self.readers.iter().position(|place| *place == Place::Free);
+        let reader = free.unwrap_or(self.readers.len());
+        match free {
+            Some(free) => self.readers[free] = Place::At(0),
+            None => self.readers.push(Place::At(0)),
+        }
+        reader
+    }
+
+    /// How far the last reader is. `None`: there is none.
+    fn last(&self) -> Option<usize> {
+        let places = self.readers.iter().filter_map(|place| match place {
+            Place::At(read) => Some(*read),
+            Place::Overtaken | Place::Free => None,
+        });
+        places.min()
+    }
+
+    /// Lets go of what everybody has read.
+    fn trim(&mut self) {
+        if self.keeping {
+            return;
+        }
+        let last = self.last().unwrap_or(self.passed);
+        while self.gone < last
+            && let Some(kept) = self.kept.pop_front()
+        {
+            self.gone += 1;
+            self.size -= kept.size;
+            self.room.give_back(kept.size);
+        }
+    }
+
+    /// Leaves behind whoever is not here yet.
+    fn overtake(&mut self) {
         self.keeping = false;
-        self.kept = Vec::new();
-        self.room.give_back(std::mem::take(&mut self.size));
-    }
-
-    fn keep(&mut self, frame: &Frame<Bytes>) {
-        let kept = match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => Kept::Data(data.clone()),
-            (_, Some(trailers)) => Kept::Trailers(trailers.clone()),
-            (None, None) => return self.forget(),
-        };
-        let size = match &kept {
-            Kept::Data(data) => data.len().max(LEAST),
-            Kept::Trailers(trailers) => LEAST * (trailers.len() + 1),
-        };
-        if self.size + size > self.most || !self.room.take(size) {
-            return self.forget();
-        }
-        self.size += size;
-        self.kept.push(kept);
-    }
-
-    fn poll(
-        &mut self,
-        next: &mut usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(kept) = self.kept.get(*next) {
-            *next += 1;
-            return Poll::Ready(Some(Ok(match kept.clone() {
-                Kept::Data(data) => Frame::data(data),
-                Kept::Trailers(trailers) => Frame::trailers(trailers),
-            })));
-        }
-        if *next < self.passed {
-            return Poll::Ready(Some(Err("what was sent of the body is no longer kept".into())));
-        }
-        if !self.keeping && self.size > 0 {
-            self.forget();
-        }
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let frame = match Pin::new(&mut self.source).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    self.waiting.push(cx.waker().clone());
-                }
-                return Poll::Pending;
+        let passed = self.passed;
+        for place in &mut self.readers {
+            if matches!(place, Place::At(read) if *read < passed) {
+                *place = Place::Overtaken;
             }
+        }
+        self.trim();
+    }
+
+    /// Keeps a frame that one of the readers gets now.
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let part = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Part::Data(data.clone()),
+            (_, Some(trailers)) => Part::Trailers(trailers.clone()),
+            (None, None) => return,
+        };
+        let size = match &part {
+            Part::Data(data) => data.len().max(LEAST),
+            Part::Trailers(trailers) => LEAST * (trailers.len() + 1),
+        };
+        let alone = self.readers.iter().filter(|place| matches!(place, Place::At(_))).count() == 1;
+        if alone && !self.keeping {
+            return;
+        }
+        let fits = self.size + size <= self.most && self.room.take(size);
+        self.keeping &= fits;
+        self.trim();
+        if fits || !alone {
+            // One frame beyond the bound, for those beside; there is no other before all of them have read it.
+            let size = if fits { size } else { 0 };
+            self.size += size;
+            self.kept.push_back(Kept { frame: part, size });
+        }
+    }
+
+    fn poll(&mut self, reader: usize, cx: &mut Context<'_>) -> Polled {
+        let Place::At(read) = self.readers[reader] else {
+            return Polled::Frame(Poll::Ready(Some(Err(
+                "what was sent of the body is no longer kept".into()
+            ))));
+        };
+        if let Some(kept) = read.checked_sub(self.gone).and_then(|place| self.kept.get(place)) {
+            let frame = match kept.frame.clone() {
+                Part::Data(data) => Frame::data(data),
+                Part::Trailers(trailers) => Frame::trailers(trailers),
+            };
+            self.readers[reader] = Place::At(read + 1);
+            self.trim();
+            self.wake();
+            return Polled::Frame(Poll::Ready(Some(Ok(frame))));
+        }
+        self.trim();
+        if self.ended {
+            return Polled::Frame(Poll::Ready(None));
+        }
+        let full = self.size >= self.most || self.kept.back().is_some_and(|kept| kept.size == 0);
+        if full && let Some(last) = self.last().filter(|last| *last < read) {
+            self.wait(cx);
+            return Polled::HeldBack(last);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) else {
+            self.wait(cx);
+            return Polled::Frame(Poll::Pending);
         };
         self.wake();
         match &frame {
             Some(Ok(frame)) => {
-                if self.keeping {
-                    self.keep(frame);
-                }
+                self.readers[reader] = Place::At(read + 1);
+                self.keep(frame);
                 self.passed += 1;
-                *next = self.passed;
+                self.gone = self.passed - self.kept.len();
                 self.ended = self.source.is_end_stream();
             }
             Some(Err(_)) => {
-                self.forget();
                 self.passed += 1;
+                self.readers[reader] = Place::At(self.passed);
+                self.overtake();
+                self.gone = self.passed;
             }
             None => self.ended = true,
         }
-        Poll::Ready(frame)
+        Polled::Frame(Poll::Ready(frame))
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) {
+        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
+        }
     }
 
     fn wake(&mut self) {
@@ -204,13 +297,37 @@ impl Drop for State {
 #[derive(Debug)]
 pub struct Reader {
     state: Rc<RefCell<State>>,
-    next: usize,
+    /// Which of them.
+    number: usize,
+    /// Since it waits for another one, which has read so far.
+    held_back: Option<(usize, Pin<Box<Sleep>>)>,
+    /// Told when it fails since others did not wait for it.
+    overtaken: Option<Rc<Cell<bool>>>,
+}
+
+impl Reader {
+    fn of(state: &Rc<RefCell<State>>) -> Self {
+        let number = state.borrow_mut().enter();
+        Self { state: state.clone(), number, held_back: None, overtaken: None }
+    }
+
+    fn place(&self) -> Place {
+        self.state.borrow().readers[self.number]
+    }
+
+    /// Whether it has failed since others did not wait for it, which is the fault of nobody who got it.
+    pub fn overtaken(&mut self) -> Rc<Cell<bool>> {
+        self.overtaken.get_or_insert_default().clone()
+    }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // It may have been the one that the source would wake.
-        self.state.borrow_mut().wake();
+        let mut state = self.state.borrow_mut();
+        state.readers[self.number] = Place::Free;
+        state.trim();
+        // It may have been the one that the source would wake, or that others wait for.
+        state.wake();
     }
 }
 
@@ -229,12 +346,35 @@ impl http_body::Body for Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        this.state.borrow_mut().poll(&mut this.next, cx)
+        let mut state = this.state.borrow_mut();
+        loop {
+            let last = match state.poll(this.number, cx) {
+                Polled::Frame(frame) => {
+                    this.held_back = None;
+                    if state.readers[this.number] == Place::Overtaken
+                        && let Some(overtaken) = &this.overtaken
+                    {
+                        overtaken.set(true);
+                    }
+                    return frame;
+                }
+                Polled::HeldBack(last) => last,
+            };
+            if this.held_back.as_ref().is_none_or(|(before, _)| *before != last) {
+                this.held_back = Some((last, Box::pin(sleep(PATIENCE))));
+            }
+            let (_, patience) = this.held_back.as_mut().expect("it was set");
+            if patience.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            state.overtake();
+            state.wake();
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         let state = self.state.borrow();
-        state.ended && self.next == state.passed
+        state.ended && state.readers[self.number] == Place::At(state.passed)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -311,19 +451,76 @@ mod tests {
         assert_eq!(reading.await.expect("whole"), "onetwo");
     }
 
-    #[tokio::test]
+    const BIG: &[u8] = &[7; 200];
+
+    #[tokio::test(start_paused = true)]
     async fn beyond_a_bound_it_is_sent_once_only() {
-        const BIG: &[u8] = &[7; 200];
         for (most, room) in [(300, 1000), (1000, 300)] {
             let room = Room::new(room);
             let whole = room.0.get();
-            let replay = replay(slowly(&[BIG, BIG, BIG]), most, &room);
-            let (first, behind) = (replay.reader().expect("whole"), replay.reader().expect("whole"));
+            let (first, replay) = Replay::of(slowly(&[BIG, BIG, BIG]), most, &room);
             assert_eq!(all(first).await.expect("whole").len(), 600);
             assert!(replay.reader().is_none());
-            assert!(all(behind).await.is_err(), "half a body is none");
             assert_eq!(room.0.get(), whole, "nothing is kept any more");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_a_bound_who_is_ahead_waits_for_who_is_behind() {
+        for (most, room) in [(300, 10_000), (10_000, 300), (0, 10_000), (10_000, 0)] {
+            let room = Room::new(room);
+            let whole = room.0.get();
+            let frames = [BIG; 20];
+            let (mut first, replay) = Replay::of(slowly(&frames), most, &room);
+            let mut second = replay.reader().expect("whole");
+            let ahead = async {
+                let mut length = 0;
+                while let Some(frame) = first.frame().await {
+                    length += frame.expect("data").into_data().expect("data").len();
+                }
+                length
+            };
+            let behind = async {
+                let mut length = 0;
+                loop {
+                    // Slower than the source, but it moves.
+                    tokio::time::sleep(PATIENCE / 2).await;
+                    let Some(frame) = second.frame().await else { return length };
+                    length += frame.expect("data").into_data().expect("data").len();
+                }
+            };
+            assert_eq!(tokio::join!(ahead, behind), (4000, 4000), "{most} {}", room.0.get());
+            drop((first, second));
+            assert_eq!(room.0.get(), whole, "nothing is kept any more");
+            assert!(replay.reader().is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_who_does_not_move() {
+        let room = Room::new(1000);
+        let (first, replay) = Replay::of(slowly(&[BIG, BIG, BIG]), 300, &room);
+        let Some(Body::Kept(mut behind)) = replay.reader() else { panic!("it is whole") };
+        let (overtaken, began) = (behind.overtaken(), tokio::time::Instant::now());
+        behind.frame().await.expect("a frame").expect("data");
+        assert_eq!(all(first).await.expect("whole").len(), 600);
+        assert!(began.elapsed() >= PATIENCE && began.elapsed() < 2 * PATIENCE);
+        assert!(!overtaken.get());
+        assert!(all(Body::Kept(behind)).await.is_err(), "half a body is none");
+        assert!(overtaken.get());
+        assert_eq!(room.0.get(), 1000, "nothing is kept any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_goes_on_when_the_other_one_is_gone() {
+        let (first, replay) = Replay::of(slowly(&[BIG, BIG, BIG]), 300, &Room::new(1000));
+        let behind = replay.reader().expect("whole");
+        let mut reading = Box::pin(all(first));
+        assert!(futures_util::poll!(&mut reading).is_pending());
+        drop(behind);
+        let began = tokio::time::Instant::now();
+        assert_eq!(reading.await.expect("whole").len(), 600);
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
         Body, InterimSink, Version,
         client::{Client, Connect},
         deadline::{self, GRACE},
-        headers,
+        headers, path,
         refusal::Voice,
         serve::Handler,
     },
@@ -74,12 +74,15 @@ impl Handler for FromPeer {
         if self.edge.mtls() && headers::takes_hops(request.headers_mut()) {
             policy.report = Some(self.inbound.needs.stalls.before(now));
         }
+        let malformed = path::normalise(&mut request).err();
         // Probes are exempt: whether it is well is not to depend on how much it has to do.
-        if let Some(TurnedAway { refusal, trigger }) = &self.turned_away
-            && !self.is_probe(&request)
-        {
+        let turned_away = self.turned_away.as_ref().filter(|_| !self.is_probe(&request));
+        if let Some(TurnedAway { trigger, .. }) = turned_away {
             trigger.advance(Phase::Closing);
-            let refused = |_| async { Served::refused(refusal.clone()) };
+        }
+        let refusal = turned_away.map(|turned_away| turned_away.refusal.clone()).or(malformed);
+        if let Some(refusal) = refusal {
+            let refused = |_| async { Served::refused(refusal) };
             return Box::pin(middleware::run(request, policy, refused)).await;
         }
         let guard = if self.held.is_none() || self.is_probe(&request) { None } else { self.held.guard() };
@@ -89,7 +92,8 @@ impl Handler for FromPeer {
         let longer = |asked: Duration| if asked.is_zero() { asked } else { asked + GRACE };
         policy.timeout = Timeout::of(None, asked.map(longer));
         let end = asked.map(|asked| now + asked);
-        let tail = |request| self.forward(request, end, interim, &timeline);
+        let tells = policy.report.is_some() || self.edge.splits();
+        let tail = |request| self.forward(request, end, interim, &timeline, tells);
         middleware::run(request, policy, tail).await
     }
 
@@ -119,12 +123,14 @@ impl FromPeer {
             && self.inbound.needs.probes.iter().any(|probe| probe.port == self.port && probe.path == path)
     }
 
+    /// `tells`: somebody asks where the time went.
     async fn forward(
         &self,
         mut request: Request<Body>,
         end: Option<Instant>,
         interim: &dyn InterimSink,
         timeline: &Timeline,
+        tells: bool,
     ) -> Served<()> {
         if let Some(end) = end {
             let left = end.saturating_duration_since(Instant::now());
@@ -172,7 +178,8 @@ impl FromPeer {
         let result = result.map_err(|failure| failure.refusal);
         let result = result.map(|mut response| {
             let now = Instant::now();
-            timeline.answered(now, None, self.inbound.needs.stalls.before(now));
+            let stalled = if tells { self.inbound.needs.stalls.before(now) } else { Duration::ZERO };
+            timeline.answered(now, None, stalled);
             // Only sidecars speak as sidecars.
             headers::strip_private(response.headers_mut(), was_http1);
             response

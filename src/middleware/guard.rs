@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 use pillion_api::{model::RequestLimits, route::RequestHead};
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ pub struct Admitted {
     permit: Option<concurrency::Permit>,
     /// Its body's length is watched: whether it has been too much.
     too_large: Option<Rc<Cell<bool>>>,
+    /// What its response is to say of rates.
+    fields: Option<Box<rate::Fields>>,
 }
 
 impl Guard {
@@ -40,11 +42,11 @@ impl Guard {
     /// # Errors
     /// [`Reason::RateLimited`], [`Reason::HeadersTooLarge`], [`Reason::BodyTooLarge`], [`Reason::Overloaded`].
     pub async fn admit(&self, request: &mut Request<Body>, now: Instant) -> Result<Admitted, Refusal> {
+        let mut admitted = Admitted::default();
         if let Some(rates) = &self.rates {
             let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-            rates.enter(RequestHead { method, uri, headers }, now)?;
+            admitted.fields = rates.enter(RequestHead { method, uri, headers }, now)?;
         }
-        let mut admitted = Admitted::default();
         if let Some(sizes) = &self.sizes {
             head(sizes, request.headers())?;
             admitted.too_large = body(sizes, request)?;
@@ -58,12 +60,19 @@ impl Guard {
 
 impl Admitted {
     /// It was answered at `now`, or came to nothing: its body may have been too large on the way.
-    pub fn answered<T>(&mut self, result: Result<T, Refusal>, now: Instant) -> Result<T, Refusal> {
+    pub fn answered<B>(
+        &mut self,
+        mut result: Result<Response<B>, Refusal>,
+        now: Instant,
+    ) -> Result<Response<B>, Refusal> {
         if let Some(permit) = &mut self.permit {
             permit.answered(result.is_ok(), now);
         }
         if result.is_err() && self.too_large.as_ref().is_some_and(|it| it.get()) {
             return Err(Reason::BodyTooLarge.into());
+        }
+        if let (Ok(response), Some(fields)) = (&mut result, self.fields.take()) {
+            fields.put(response.headers_mut());
         }
         result
     }
@@ -147,8 +156,8 @@ mod tests {
             let body = Limited::new(Body::Full(Bytes::from_static(b"four")), most, too_large.clone());
             let collected = Body::Wrapped(Box::new(body)).collect().await;
             assert_eq!((collected.is_ok(), too_large.get()), (fits, !fits));
-            let mut admitted = Admitted { permit: None, too_large: Some(too_large) };
-            let failed: Result<(), Refusal> = Err(Reason::Reset.into());
+            let mut admitted = Admitted { too_large: Some(too_large), ..Admitted::default() };
+            let failed: Result<Response<()>, Refusal> = Err(Reason::Reset.into());
             let refusal = admitted.answered(failed, Instant::now()).expect_err("it failed");
             assert_eq!(refusal.reason, if fits { Reason::Reset } else { Reason::BodyTooLarge });
         }

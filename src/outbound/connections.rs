@@ -78,6 +78,11 @@ impl Connections {
         }
     }
 
+    /// Connections that are open.
+    pub(super) fn open(&self) -> u32 {
+        self.open.load(Relaxed)
+    }
+
     /// Takes a place if there is one. What is opened while there is no bound counts against one that comes later.
     pub(super) fn try_enter(self: &Arc<Self>) -> Option<Place> {
         let most = match self.most.load(Relaxed) {

@@ -1,14 +1,22 @@
 //! What takes over where a service cannot serve: another service, or an answer that is always the same. One step, never a
 //! circle: the fallback of a fallback does not count.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use ::http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
     uri::Authority,
 };
-use pillion_api::model::{Fallback, FallbackTo, FixedResponse, On};
+use metrics::Counter;
+use pillion_api::{
+    model::{Fallback, FallbackTo, FixedResponse, On},
+    name::ServiceName,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -25,12 +33,29 @@ use crate::{
         refusal::percent_encoded,
         replay::{Replay, Room},
     },
-    middleware::{Served, record::End},
+    middleware::{Served, limit::Place, record::End},
     telemetry::{edge::Outcome, names::Metric},
 };
 
 /// It is said once in the log; again when there was none for so long.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// How often fallbacks have taken over for a service, or could not either.
+#[derive(Debug, Default)]
+pub(super) struct FellBack {
+    /// Few.
+    counted: RefCell<Vec<Counted>>,
+    /// When that last happened.
+    last: Cell<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    reason: Reason,
+    to: Box<str>,
+    result: &'static str,
+    counter: Counter,
+}
 
 /// What a reason is to a policy's `on`.
 fn occasion(reason: Reason) -> Option<On> {
@@ -101,7 +126,7 @@ impl Outbound {
     /// Sends a request as always; where that fails for a reason that the fallback is for, has it take over.
     pub(super) async fn send_or_fall_back(
         &self,
-        fallback: Arc<Fallback>,
+        fallback: &Fallback,
         request: Request<Body>,
         authority: Authority,
         to: Destination<'_>,
@@ -110,7 +135,7 @@ impl Outbound {
     ) -> Served<Held> {
         let (request, spare) = Spare::of(&fallback.to, request, plan.kept(), &self.kept);
         let mut served = self.send(request, authority.clone(), to, plan, interim).await;
-        let Some(refusal) = failure(&served).filter(|refusal| covers(&fallback, refusal.reason)) else {
+        let Some(refusal) = failure(&served).filter(|refusal| covers(fallback, refusal.reason)) else {
             return served;
         };
         let Some(request) = spare.back() else { return served };
@@ -123,7 +148,7 @@ impl Outbound {
         }
         // Its answer, and the connection's window that it holds, are not needed any more.
         drop(served);
-        self.fall_back(&fallback, refusal, request, authority, to.called, plan, interim).await
+        self.fall_back(fallback, refusal, request, authority, to.called, plan, interim).await
     }
 
     /// Has the fallback answer what was refused.
@@ -145,9 +170,9 @@ impl Outbound {
                 Served { result: Ok(answer(fixed, &request)), edge: None, end: None }
             }
             FallbackTo::Backend { service, port } => {
-                match Box::pin(self.fallback_backend(service, *port)).await {
+                match Box::pin(self.fallback_backend(called, service, *port)).await {
                     Err(second) => Served::refused(second),
-                    Ok((backend, port)) => {
+                    Ok((backend, port, place)) => {
                         let source = &*self.needs.workload;
                         let steering =
                             Steering::of(&backend, &request, source, &mut *self.random.borrow_mut());
@@ -159,9 +184,14 @@ impl Outbound {
                             endpoint: None,
                             key,
                             session: None,
+                            // The fallback of a fallback does not count.
+                            fallback: None,
                         };
-                        let sent = self.send(request, authority, to, plan, interim);
-                        steering.mark(Box::pin(sent).await)
+                        let mut sent = Box::pin(self.send(request, authority, to, plan, interim)).await;
+                        if let Some(end) = &mut sent.end {
+                            end.keep(place);
+                        }
+                        steering.mark(sent)
                     }
                 }
             }
@@ -186,28 +216,45 @@ impl Outbound {
         }
     }
 
-    /// The service that takes over, and the application port there.
+    /// The service that takes over, the application port there, and a place among its requests.
     pub(super) async fn fallback_backend(
         &self,
-        service: &pillion_api::name::ServiceName,
+        called: &Service,
+        service: &ServiceName,
         port: u16,
-    ) -> Result<(Rc<Service>, u16), Refusal> {
+    ) -> Result<(Rc<Service>, u16, Option<Place>), Refusal> {
         let backend = self.services.get(service, Instant::now()).await?;
         let found = backend.config()?.port(port).map(|port| port.target_port);
         let target =
             found.ok_or_else(|| Refusal::new(Reason::UnknownPort, format_args!("{service}:{port}")))?;
-        Ok((backend, target))
+        let place = backend.place_beside(called)?;
+        Ok((backend, target, place))
     }
 
     /// Counts and says that a fallback was needed.
-    pub(super) fn fell_back(&self, called: &Service, fallback: &Fallback, refusal: &Refusal, result: &str) {
-        let labels = [called.name.as_str(), refusal.reason.as_str(), name(fallback), result];
-        self.needs.registry.counter(Metric::Fallbacks, &labels).increment(1);
+    pub(super) fn fell_back(
+        &self,
+        called: &Service,
+        fallback: &Fallback,
+        refusal: &Refusal,
+        result: &'static str,
+    ) {
+        let FellBack { counted, last } = &called.fell_back;
+        let (reason, to) = (refusal.reason, name(fallback));
+        let mut counted = counted.borrow_mut();
+        let same = |it: &Counted| it.reason == reason && it.result == result && *it.to == *to;
+        let known = counted.iter().position(same).unwrap_or_else(|| {
+            let labels = [called.name.as_str(), reason.as_str(), to, result];
+            let counter = self.needs.registry.counter(Metric::Fallbacks, &labels);
+            counted.push(Counted { reason, to: to.into(), result, counter });
+            counted.len() - 1
+        });
+        counted[known].counter.increment(1);
         let now = Instant::now();
-        let before = called.fell_back.replace(Some(now));
+        let before = last.replace(Some(now));
         if before.is_none_or(|before| now - before > QUIET) {
-            let (service, to) = (&called.name, name(fallback));
-            tracing::warn!(%service, to, result, reason = refusal.reason.as_str(), %refusal, "the fallback takes over");
+            let service = &called.name;
+            tracing::warn!(%service, to, result, reason = reason.as_str(), %refusal, "the fallback takes over");
         }
     }
 }

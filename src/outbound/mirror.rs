@@ -126,8 +126,15 @@ impl Outbound {
         let _place = service.requests.enter()?;
         let source = &*self.needs.workload;
         let key = Steering::of(&service, &copy, source, &mut *self.random.borrow_mut()).key;
-        let to =
-            Destination { called: &service, backend: &service, port, endpoint: None, key, session: None };
+        let to = Destination {
+            called: &service,
+            backend: &service,
+            port,
+            endpoint: None,
+            key,
+            session: None,
+            fallback: None,
+        };
         let whole = Timeout { after: timeout, reason: Reason::RequestTimeout };
         let times = Times { whole: Some((now + timeout, whole)), each: None };
         // Once is enough: a copy is for looking at.

@@ -50,7 +50,7 @@ use crate::{
         detections::Detections,
         edge::{Edge, EdgeKey, Edges},
         prometheus::Registry,
-        report::{BudgetStatus, EndpointStatus},
+        report::{BudgetStatus, EndpointStatus, LoadStatus},
         stalls::Stalls,
     },
 };
@@ -150,6 +150,11 @@ impl Outbound {
     /// What may still be sent beyond the requests themselves.
     pub fn budgets(&self) -> Vec<BudgetStatus> {
         self.services.budgets(Instant::now())
+    }
+
+    /// What there is to every service.
+    pub fn loads(&self) -> Vec<LoadStatus> {
+        self.services.loads()
     }
 
     /// How this worker sees every endpoint.

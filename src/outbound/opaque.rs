@@ -37,6 +37,8 @@ pub(super) struct Opened {
     peer: Io,
     edge: Rc<Edge>,
     _endpoint: Pick<Reach>,
+    /// Among the connections of who has taken over.
+    _place: Option<Place>,
 }
 
 /// Only read from, while it is not known which side speaks first.
@@ -71,11 +73,14 @@ impl Outbound {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
         })?;
         let endpoint = target.endpoint.as_deref();
-        let refusal = match self.open_opaque_to(&service, &service, port, endpoint).await {
+        let fallback = if endpoint.is_none() { service.fallback() } else { None };
+        // Bytes cannot be answered with words.
+        let fallback = fallback.filter(|fallback| matches!(fallback.to, FallbackTo::Backend { .. }));
+        let opened = self.open_opaque_to(&service, &service, port, endpoint, fallback.as_deref()).await;
+        let refusal = match opened {
             Ok(opened) => return Ok(opened),
             Err(refusal) => refusal,
         };
-        let fallback = if endpoint.is_none() { service.fallback() } else { None };
         match fallback.filter(|fallback| covers(fallback, refusal.reason)) {
             Some(fallback) => Box::pin(self.open_fallback(&service, &fallback, refusal)).await,
             None => Err(refusal),
@@ -88,10 +93,12 @@ impl Outbound {
         fallback: &Fallback,
         refusal: Refusal,
     ) -> Result<Opened, Refusal> {
-        // Bytes cannot be answered with words.
         let FallbackTo::Backend { service, port } = &fallback.to else { return Err(refusal) };
-        let opened = match self.fallback_backend(service, *port).await {
-            Ok((backend, port)) => self.open_opaque_to(called, &backend, port, None).await,
+        let opened = match self.fallback_backend(called, service, *port).await {
+            Ok((backend, port, place)) => {
+                let opened = self.open_opaque_to(called, &backend, port, None, None).await;
+                opened.map(|opened| Opened { _place: place, ..opened })
+            }
             Err(second) => Err(second),
         };
         let result = if opened.is_ok() { "served" } else { "failed" };
@@ -105,13 +112,14 @@ impl Outbound {
         service: &Service,
         port: u16,
         endpoint: Option<&str>,
+        fallback: Option<&Fallback>,
     ) -> Result<Opened, Refusal> {
         let key = Steering::of_connection(service, &self.needs.workload);
         let mut failed = None;
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {
             let wanted = Wanted { key, session: None, avoid: &avoid };
-            let picked = service.pick(&self.random, Instant::now(), endpoint, &wanted).await;
+            let picked = service.pick(&self.random, Instant::now(), endpoint, fallback, &wanted).await;
             let mut pick = match (picked, failed.take()) {
                 (Ok(pick), _) => pick,
                 (Err(_), Some(refusal)) | (Err(refusal), None) => return Err(refusal),
@@ -123,7 +131,7 @@ impl Outbound {
                     // It has an application behind it, which is all that can be told of bytes.
                     pick.settle(Verdict::Good, now);
                     let edge = pick.endpoint().reach().edge(&called.name);
-                    return Ok(Opened { peer, edge, _endpoint: pick });
+                    return Ok(Opened { peer, edge, _endpoint: pick, _place: None });
                 }
                 Err(refusal) => {
                     let reason = refusal.reason;

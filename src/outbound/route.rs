@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{Reason, Refusal},
-    http::{Body, InterimSink, deadline},
+    http::{Body, InterimSink, deadline, path},
     middleware::{self, Policy, Served, Timeout, idle::Idle, record::Recorded},
     telemetry::hops::Timeline,
 };
@@ -47,7 +47,7 @@ impl Outbound {
     #[expect(clippy::manual_async_fn, reason = "an async fn has memory for its arguments twice")]
     pub(super) fn call(
         self: &Rc<Self>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         authority: Authority,
         target: &Target,
         interim: &dyn InterimSink,
@@ -62,6 +62,9 @@ impl Outbound {
                     return Box::pin(self.refuse(request, self.refused_edge(), refusal)).await;
                 }
             };
+            if let Err(refusal) = path::normalise(&mut request) {
+                return Box::pin(self.refuse(request, service.edge.clone(), refusal)).await;
+            }
             // Routes are for the service; whoever names an endpoint means that one.
             let decision = match target.endpoint {
                 None => route::choose(&config, target.port, self.namespace(), head(&request)),
@@ -136,6 +139,12 @@ impl Outbound {
                 Err(refusal) => return Served::refused(refusal),
             };
             let backend = &chosen.backend;
+            let place = match backend.place_beside(call.service) {
+                Ok(place) => place,
+                Err(refusal) => {
+                    return Box::pin(self.too_many(refusal, request, authority, call, backend)).await;
+                }
+            };
             if let Some((_, Filters { mirrors, .. })) = call.filters() {
                 request = self.mirror(mirrors, request, &authority, call.whole.map(|(_, it)| it.after));
             }
@@ -154,6 +163,7 @@ impl Outbound {
 
             let steering =
                 Steering::of(backend, &request, &self.needs.workload, &mut *self.random.borrow_mut());
+            let fallback = if call.target.endpoint.is_none() { backend.fallback() } else { None };
             let to = Destination {
                 called: call.service,
                 backend,
@@ -161,23 +171,46 @@ impl Outbound {
                 endpoint: call.target.endpoint.as_deref(),
                 key: steering.key,
                 session: had.map(Token::endpoint),
+                fallback: fallback.as_deref(),
             };
             let other = if Rc::ptr_eq(backend, call.service) { None } else { backend.config().ok() };
             let plan =
                 call.plan(other.as_ref().map_or(&call.config.policy, |config| &config.policy), &request);
-            let fallback = if to.endpoint.is_none() { backend.fallback() } else { None };
-            let mut served = match fallback {
+            let mut served = match &fallback {
                 None => self.send(request, authority, to, plan, call.interim).await,
                 Some(fallback) => {
                     let sent = self.send_or_fall_back(fallback, request, authority, to, plan, call.interim);
                     Box::pin(sent).await
                 }
             };
+            if place.is_some()
+                && !stepped_in(&served)
+                && let Some(end) = &mut served.end
+            {
+                end.keep(place);
+            }
             chosen.change_response(&mut served);
             let mut served = steering.mark(served);
             mark.put(&mut served.result);
             call.keep(had, chosen.session, served)
         }
+    }
+
+    /// The backend that was chosen has as many requests under way as it may.
+    async fn too_many(
+        &self,
+        refusal: Refusal,
+        request: Request<Body>,
+        authority: Authority,
+        call: &Call<'_>,
+        backend: &Service,
+    ) -> Served<Held> {
+        let fallback = backend.fallback().filter(|fallback| covers(fallback, refusal.reason));
+        let (Some(fallback), Ok(config)) = (fallback, backend.config()) else {
+            return Served::refused(refusal);
+        };
+        let plan = call.plan(&config.policy, &request);
+        self.fall_back(&fallback, refusal, request, authority, call.service, plan, call.interim).await
     }
 
     /// What of the faults of a service falls to a request.

@@ -22,6 +22,7 @@ use super::{
     Needs,
     attempt::{Budgets, Kind, Quantiles},
     connections::Connections,
+    fallback::FellBack,
     fault::Injector,
     reach::{Reach, Timeouts, Way, close_idle},
     routed::Routed,
@@ -30,11 +31,11 @@ use crate::{
     balance::{Balancer, Here, counts::By},
     control::{self, Mesh, directory::Snapshot},
     error::{Hop, Reason, Refusal},
-    middleware::limit::Limit,
+    middleware::limit::{Limit, Place},
     telemetry::{
         edge::{Edge, EdgeKey},
         names::Metric,
-        report::{BudgetStatus, EndpointStatus},
+        report::{BudgetStatus, EndpointStatus, LoadStatus},
     },
     tls::connect::Peer,
 };
@@ -84,8 +85,8 @@ pub(super) struct Service {
     making_room: RefCell<Option<Background>>,
     /// What takes over where it cannot serve.
     fallback: RefCell<Option<Arc<Fallback>>>,
-    /// When that last happened.
-    pub(super) fell_back: Cell<Option<Instant>>,
+    /// How often that happened.
+    pub(super) fell_back: FellBack,
     /// Requests by the rule that they took.
     pub(super) routed: Routed,
     mesh: Mesh,
@@ -174,7 +175,8 @@ impl Services {
         self.count();
         self.known.borrow_mut().retain(|_, service| {
             let idle = if service.config.borrow().is_some() { IDLE } else { ABSENT_IDLE };
-            service.used.get().elapsed() < idle || service.requests.now() > 0
+            // Only this worker's: what others have under way is theirs.
+            service.used.get().elapsed() < idle || service.balancer.in_flight() > 0
         });
         for service in self.known.borrow().values() {
             for endpoint in service.balancer.endpoints() {
@@ -202,6 +204,18 @@ impl Services {
             any.then(|| BudgetStatus { service: service.name.as_str().into(), retries, hedges })
         };
         known.values().filter_map(status).collect()
+    }
+
+    /// What there is to each that exists.
+    pub(super) fn loads(&self) -> Vec<LoadStatus> {
+        let known = self.known.borrow();
+        let present = known.values().filter(|service| service.config.borrow().is_some());
+        let load = |service: &Rc<Service>| LoadStatus {
+            service: service.name.as_str().into(),
+            connections: service.connections.open(),
+            pending: service.pending.now(),
+        };
+        present.map(load).collect()
     }
 
     pub(super) fn endpoints(&self) -> Vec<EndpointStatus> {
@@ -272,7 +286,7 @@ impl Service {
             connections,
             making_room: RefCell::default(),
             fallback: RefCell::default(),
-            fell_back: Cell::default(),
+            fell_back: FellBack::default(),
             routed: Routed::default(),
             mesh,
             needs: needs.clone(),
@@ -313,6 +327,8 @@ impl Service {
                 self.connections.set(config.policy.max_connections);
                 self.make_room(config.policy.max_connections.is_some());
                 (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
+                // What was chosen until now was by the algorithm until now.
+                self.count_picks();
                 self.balancer.set_policy(Arc::new(config.policy.clone()));
                 self.see_faults(&config.policy);
                 self.look_outside(config.external.as_deref(), &endpoints);
@@ -381,6 +397,10 @@ impl Service {
                 self.needs.registry.counter(metric, &[self.name.as_str()]).increment(count);
             }
         }
+        self.count_picks();
+    }
+
+    fn count_picks(&self) {
         for (by, zone, count) in self.balancer.counts().take() {
             let by = match by {
                 By::Algorithm => self.balancer.policy().load_balancer.algorithm.name(),
@@ -394,6 +414,20 @@ impl Service {
     /// What takes over where it cannot serve.
     pub(super) fn fallback(&self) -> Option<Arc<Fallback>> {
         self.fallback.borrow().clone()
+    }
+
+    /// A place among its requests, for one that called another service; who called this one has that already.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyRequests`].
+    pub(super) fn place_beside(&self, called: &Self) -> Result<Option<Place>, Refusal> {
+        if std::ptr::eq(self, called) {
+            return Ok(None);
+        }
+        self.requests.enter().map(Some).map_err(|refusal| {
+            let detail = format_args!("{} of {}", refusal.detail, self.name);
+            Refusal::new(refusal.reason, detail)
+        })
     }
 
     /// Whether there is such an endpoint, ready or not.

@@ -59,6 +59,7 @@ impl Gathered {
         connections(Hop::Inbound).set(open(|report| report.inbound_connections));
         connections(Hop::Outbound).set(open(|report| report.outbound_connections));
         self.show_budgets(&reports);
+        self.show_loads(&reports);
         self.endpoints.clear();
         let mut services = BTreeSet::new();
         let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
@@ -103,6 +104,19 @@ impl Gathered {
         }
         for ((service, kind), left) in left {
             self.registry.gauge(Metric::RetryBudget, &[service, kind]).set(left as f64);
+        }
+    }
+
+    fn show_loads(&self, reports: &[WorkerReport]) {
+        let mut loads = BTreeMap::<&str, (u32, u32)>::new();
+        for load in reports.iter().flat_map(|report| &report.loads) {
+            // They count together, each a moment after the other.
+            let (connections, pending) = loads.entry(&load.service).or_default();
+            (*connections, *pending) = (load.connections.max(*connections), load.pending.max(*pending));
+        }
+        for (service, (connections, pending)) in loads {
+            self.registry.gauge(Metric::ServiceConnections, &[service]).set(connections);
+            self.registry.gauge(Metric::ServicePending, &[service]).set(pending);
         }
     }
 

@@ -14,6 +14,8 @@ pillion_api::metrics! {
     InFlight = "pillion_requests_in_flight", Gauge, ["direction", "target"], "Requests under way.";
     Malformed = "pillion_malformed_requests_total", Counter, ["direction", "reason"], "Messages refused by the codec before they became requests.";
     ConnectionsOpen = "pillion_connections_open", Gauge, ["direction"], "Connections accepted and still open.";
+    ServiceConnections = "pillion_service_connections", Gauge, ["target"], "Connections to a service's endpoints that are open: what its connections.maxConnections bounds.";
+    ServicePending = "pillion_service_pending_requests", Gauge, ["target"], "Requests to a service that wait for a connection, or for an endpoint: what its connections.maxPending bounds.";
     OpaqueConnections = "pillion_opaque_connections_total", Counter, ["direction", "source", "target", "backend", "workload"], "Connections carried as bytes.";
     OpaqueBytes = "pillion_opaque_bytes_total", Counter, ["direction", "source", "target", "flow"], "Bytes of opaque connections, from the caller (sent) and to it (received).";
     Detections = "pillion_protocol_detections_total", Counter, ["direction", "outcome"], "What connections were found to carry: http1, http2, tls (the application's own), opaque, server-first (opaque, the server spoke first), undecided (in time), nothing (ended without a byte).";

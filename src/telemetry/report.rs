@@ -17,10 +17,23 @@ pub struct WorkerReport {
     pub endpoints: Vec<EndpointStatus>,
     /// As they are, of services whose policy repeats anything.
     pub budgets: Vec<BudgetStatus>,
+    /// As they are, of every service that is followed.
+    pub loads: Vec<LoadStatus>,
     /// Open now.
     pub inbound_connections: usize,
     /// Open now.
     pub outbound_connections: usize,
+}
+
+/// What there is to one service, over all workers as far as they count together.
+#[derive(Debug, Clone)]
+pub struct LoadStatus {
+    /// Which.
+    pub service: Arc<str>,
+    /// Connections to it that are open.
+    pub connections: u32,
+    /// Requests that wait for one.
+    pub pending: u32,
 }
 
 /// How many attempts a worker could still make beyond the requests themselves.

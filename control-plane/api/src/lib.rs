@@ -1,6 +1,6 @@
 //! The protocol between pillion's control plane and its sidecars, and the policy model with its pure decisions.
 //!
-//! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`route`], [`retry`],
+//! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`path`], [`route`], [`retry`],
 //! [`filter`], [`ejection`], [`own`] and [`hash`] (what a sidecar decides from it), [`latency`], [`hops`] (where a request's time went) and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
 //! (messages as bytes), [`lines`] (log lines) and [`metric`](mod@metric) (metrics), which both write alike.
 //! Both sides use the same decisions, so that the control plane can explain exactly what a sidecar will do.
@@ -18,6 +18,7 @@ pub mod model;
 pub mod name;
 pub mod network;
 pub mod own;
+pub mod path;
 pub mod retry;
 pub mod route;
 

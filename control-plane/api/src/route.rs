@@ -5,14 +5,17 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, Method, Uri};
 
-use crate::model::{Backend, RouteMatch, RouteRule, Service, StringMatch};
+use crate::{
+    model::{Backend, RouteMatch, RouteRule, Service, StringMatch},
+    path,
+};
 
 /// The part of a request that routing looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// As the caller sent it.
     pub method: &'a Method,
-    /// Its path and query are used.
+    /// Its path and query are used; the path in its normal form ([`path::normal`]).
     pub uri: &'a Uri,
     /// As the caller sent them.
     pub headers: &'a HeaderMap,
@@ -73,7 +76,7 @@ pub fn miss<'a>(rule: &'a RouteRule, port: u16, namespace: &str, head: RequestHe
     if let Some(consumers) = rule.consumer_namespace.as_deref().filter(|it| *it != namespace) {
         return Some(Miss::Namespace(consumers));
     }
-    mismatch(&rule.matches, head)
+    mismatch(&rule.matches, head, |path| path.fits(head.uri.path()))
 }
 
 /// The backend that a random number in `0..total weight` falls to. `None`: no backend has any weight.
@@ -93,7 +96,7 @@ pub fn backend(backends: &[Backend], random: impl FnOnce(u64) -> u64) -> Option<
 
 /// Whether all of a match's conditions hold.
 pub fn fits(matches: &RouteMatch, head: RequestHead<'_>) -> bool {
-    mismatch(matches, head).is_none()
+    mismatch(matches, head, |path| path.fits(head.uri.path())).is_none()
 }
 
 /// Whether any of them fits; without any, every request does.
@@ -101,13 +104,27 @@ pub fn fits_any(matches: &[RouteMatch], head: RequestHead<'_>) -> bool {
     matches.is_empty() || matches.iter().any(|one| fits(one, head))
 }
 
+/// The same of what restricts: also where a match fits only the path as a careless application would read it ([`path::loose`]), so
+/// that no other spelling is a way around it.
+pub fn restricts_any(matches: &[RouteMatch], head: RequestHead<'_>) -> bool {
+    fits_any(matches, head)
+        || path::loose(head.uri.path()).is_some_and(|loose| {
+            let fits = |one| mismatch(one, head, |path| path.fits_loosely(&loose)).is_none();
+            matches.iter().any(fits)
+        })
+}
+
 /// The first of a match's conditions that does not hold.
-fn mismatch<'a>(matches: &'a RouteMatch, head: RequestHead<'_>) -> Option<Miss<'a>> {
+fn mismatch<'a>(
+    matches: &'a RouteMatch,
+    head: RequestHead<'_>,
+    fits_path: impl Fn(&StringMatch) -> bool,
+) -> Option<Miss<'a>> {
     let RouteMatch { path, method, headers, query } = matches;
     if method.as_ref().is_some_and(|method| method != head.method) {
         return Some(Miss::Method);
     }
-    if path.as_ref().is_some_and(|path| !path.fits(head.uri.path())) {
+    if path.as_ref().is_some_and(|path| !fits_path(path)) {
         return Some(Miss::Path);
     }
     let header = headers.iter().find(|(name, value)| {
@@ -133,12 +150,25 @@ impl StringMatch {
     fn fits(&self, text: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == text,
-            Self::PathPrefix(prefix) => text
-                .strip_prefix(prefix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Self::PathPrefix(prefix) => begins_with(prefix, text),
             Self::Regex(regex) => regex.is_match(text),
         }
     }
+
+    /// The same where the text is a path that was read loosely: read likewise.
+    fn fits_loosely(&self, text: &str) -> bool {
+        let loose = |path: &str| path::loose(path).unwrap_or_else(|| path.to_owned());
+        match self {
+            Self::Exact(exact) => loose(exact) == text,
+            Self::PathPrefix(prefix) => begins_with(&loose(prefix), text),
+            Self::Regex(regex) => regex.is_match(text),
+        }
+    }
+}
+
+/// By whole elements; `prefix` has no slash at its end.
+fn begins_with(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The first value of a query parameter, decoded as `application/x-www-form-urlencoded`.
@@ -235,6 +265,48 @@ mod tests {
         for (uri, expected) in table {
             assert_eq!(decide(&service, Method::GET, uri, &[]), expected, "{uri}");
         }
+    }
+
+    #[test]
+    fn what_is_matched_is_spelled_as_paths_are() {
+        use wire::string_match::Type::{Exact, PathPrefix};
+        let service = service(vec![
+            rule("exact", path(Exact, "/caf%c3%a9")),
+            rule("prefix", path(PathPrefix, "/%7euser/")),
+        ]);
+        for (uri, expected) in [("/caf%C3%A9", "exact"), ("/~user/x", "prefix"), ("/%7Euser", "none")] {
+            assert_eq!(decide(&service, Method::GET, uri, &[]), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_restricts_does_so_in_every_reading() {
+        use wire::string_match::Type::{Exact, PathPrefix};
+        let service = service(vec![
+            rule("", path(PathPrefix, "/admin")),
+            rule("", wire::RouteMatch { method: "PUT".into(), ..path(Exact, "/v1/x:cancel") }),
+        ]);
+        let matches: Vec<RouteMatch> = service.routes.into_iter().map(|rule| rule.matches).collect();
+        for (method, uri, strictly, in_any) in [
+            (Method::GET, "/admin/x", true, true),
+            (Method::GET, "//admin", false, true),
+            (Method::GET, "/admin%2Fx", false, true),
+            (Method::GET, "/x%2F..%5Cadmin", false, true),
+            (Method::PUT, "/v1/x%3Acancel", false, true),
+            (Method::GET, "/v1/x%3Acancel", false, false),
+            (Method::GET, "/admin%2Dx", false, false),
+            (Method::GET, "/x%2Fadmin", false, false),
+        ] {
+            let (uri, headers): (Uri, _) = (uri.parse().expect("a URI"), HeaderMap::new());
+            let head = RequestHead { method: &method, uri: &uri, headers: &headers };
+            assert_eq!(
+                (fits_any(&matches, head), restricts_any(&matches, head)),
+                (strictly, in_any),
+                "{uri}"
+            );
+        }
+        let (method, uri, headers) = (Method::GET, Uri::from_static("//x"), HeaderMap::new());
+        assert!(restricts_any(&[], RequestHead { method: &method, uri: &uri, headers: &headers }));
     }
 
     #[test]

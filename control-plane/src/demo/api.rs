@@ -187,8 +187,20 @@ pub struct EdgeView {
     pub from: String,
     /// The service called.
     pub to: String,
+    /// Who served, where a route says who.
+    pub backend: Option<String>,
     /// Carried by mutual TLS.
     pub mtls: bool,
+    /// What was sent beyond the requests themselves.
+    pub repeats: Option<RepeatsView>,
+}
+
+/// Retries and hedges.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RepeatsView {
+    /// Requests sent to a second endpoint as well.
+    #[serde(default)]
+    pub hedges: u64,
 }
 
 /// A fault that callers are made to see.

@@ -354,7 +354,15 @@ mod tests {
                     certificates_renewed: 2,
                 })
                 .into(),
-            edges: HOPS.map(|(from, to)| EdgeView { from: from.into(), to: to.into(), mtls: true }).into(),
+            edges: HOPS
+                .map(|(from, to)| EdgeView {
+                    from: from.into(),
+                    to: to.into(),
+                    backend: None,
+                    mtls: true,
+                    repeats: None,
+                })
+                .into(),
             handshakes: [("web-1".into(), Handshakes { succeeded: 3, failed: 0 })].into(),
             payments: [
                 ("payments-1".into(), counts(210, 0)),

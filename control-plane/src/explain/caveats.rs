@@ -9,7 +9,7 @@ use pillion_api::{
     ejection,
     model::{self, On, Rate, RateLimit},
     own,
-    route::{RequestHead, fits_any},
+    route::{RequestHead, fits_any, restricts_any},
 };
 use pillion_certs::SpiffeId;
 
@@ -80,6 +80,11 @@ impl Circumstances<'_> {
         }
         if backends.iter().any(|backend| backend.outcome == candidates::SENT) {
             caveats.extend(self.bounded(called, backends));
+        }
+        for backend in backends.iter().filter(|backend| backend.outcome == candidates::SENT) {
+            let found = taking.iter().find(|found| *found.name.as_str() == *backend.service);
+            let other = found.filter(|found| found.name != called.name);
+            caveats.extend(other.into_iter().flat_map(|it| self.bounded(it, std::slice::from_ref(backend))));
         }
         let mut told = BTreeSet::new();
         caveats.retain(|caveat| told.insert(caveat.text.clone()));
@@ -157,7 +162,7 @@ impl Circumstances<'_> {
         if let Some(service) = services().find(|service| !service.policy.rate_limits.is_empty()) {
             let is_for = |limit: &&RateLimit| match self.opaque {
                 true => limit.matches.is_empty(),
-                false => fits_any(&limit.matches, self.head),
+                false => restricts_any(&limit.matches, self.head),
             };
             let source = named_policy(&service.policy);
             for limit in service.policy.rate_limits.iter().filter(is_for) {
@@ -216,9 +221,9 @@ impl Circumstances<'_> {
         texts.into_iter().map(caveat).collect()
     }
 
-    /// What each caller's sidecar holds against more requests to the service that is called.
-    fn bounded(&self, called: &model::Service, backends: &[BackendView]) -> Vec<CaveatView> {
-        let policy = &called.policy;
+    /// What each caller's sidecar holds against more requests to a service, which is called or serves, with who serves it.
+    fn bounded(&self, service: &model::Service, backends: &[BackendView]) -> Vec<CaveatView> {
+        let policy = &service.policy;
         let then = |reason: &str| match &policy.fallback {
             Some(fallback) if fallback.on.contains(&On::LimitReached) => "the fallback takes over".to_owned(),
             _ => format!("more are refused with 503, {reason}"),
@@ -243,7 +248,8 @@ impl Circumstances<'_> {
                 });
             }
         }
-        if let Some(most) = policy.max_connections {
+        let serves = backends.iter().any(|backend| *backend.service == *service.name.as_str());
+        if let Some(most) = policy.max_connections.filter(|_| serves) {
             caveats.push(CaveatView {
                 reason: "connection-limit".to_owned(),
                 percent: None,

@@ -115,6 +115,7 @@ fn limits_are_those_of_the_client_and_of_the_port() {
             client: Some(wire::Client { namespace: "demo".into(), service_account: "job-1".into() }),
             rate: rate(1),
         }],
+        ..Default::default()
     };
     let rate_limits = vec![limit("all", None), limit("slow", Some("/slow")), limit("fast", Some("/fast"))];
     let concurrency = Some(wire::Concurrency::default());

@@ -1,7 +1,7 @@
 //! A question checked: every fault of it at once.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use pillion_api::route::RequestHead;
+use pillion_api::{path, route::RequestHead};
 
 use super::view::{ExplainRequest, HeaderField, RequestView};
 use crate::resource::Fault;
@@ -80,6 +80,18 @@ impl Asked {
                 faults.push(Fault::new("path", format!("must be a path such as \"/pay?id=7\", is {path:?}")));
                 Uri::from_static("/")
             });
+        // As a sidecar does before it decides anything.
+        let uri = match path::normal(uri.path()) {
+            Ok(None) => uri,
+            Ok(Some(normal)) => {
+                let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                Uri::try_from(normal + &query).expect("a path of ASCII, and a query")
+            }
+            Err(nul) => {
+                faults.push(Fault::new("path", format!("is refused by sidecars: {nul}")));
+                uri
+            }
+        };
         if faults.is_empty() { Ok(Self { method, uri, headers, host, port }) } else { Err(faults) }
     }
 
@@ -146,6 +158,18 @@ mod tests {
         for wrong in ["", "a:b", "a:70000", "u@a", "http://a", "a/b"] {
             assert!(host_and_port(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_path_is_matched_as_sidecars_spell_it() {
+        let read = |path: &str| {
+            let (from, to) = ("web.demo".to_owned(), "pay.demo".to_owned());
+            Asked::read(&ExplainRequest { from, to, path: Some(path.into()), ..ExplainRequest::default() })
+        };
+        let asked = read("/x/../%61dmin?q=%61").expect("a question");
+        assert_eq!((asked.head().uri.path(), &*asked.view().path), ("/admin", "/admin?q=%61"));
+        let faults = read("/a%00").expect_err("no sidecar takes it");
+        assert_eq!(faults[0].field, "path");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An attempt that takes long gets company: the first good answer is taken, and whoever is slower is given up.
 
-use std::{cell::RefCell, future::Future, pin::Pin};
+use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc};
 
 use ::http::Request;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -15,17 +15,17 @@ use crate::{
     error::Reason,
     http::Body,
     outbound::Outbound,
-    telemetry::{hops::Timeline, repeats::Repeat},
+    telemetry::{edge::Edge, hops::Timeline, repeats::Repeat},
 };
 
-/// Its number, what was noted of it where it was not the first, and what it came to.
-type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, Result<Tried, Refused>)> + 'a>>;
+/// Its number, what was noted of it where it was not the first, whether its body was there, and what it came to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, bool, Result<Tried, Refused>)> + 'a>>;
 
 impl Outbound {
     /// Like [`Self::attempt`], with others beside it when it takes long.
     pub(super) async fn hedged(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         outgoing: &Outgoing,
         sending: &Sending<'_>,
         hedge: &Hedge,
@@ -44,12 +44,15 @@ impl Outbound {
             return tried;
         };
 
-        let edge = &sending.to.called.edge;
         let chosen = RefCell::new(Avoid::from(whom.avoid));
         let began = now;
         let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
         let first = Whom { chosen: Some(&chosen), ..whom };
-        running.push(Box::pin(async move { (0, None, self.attempt(request, sending, now, first).await) }));
+        let overtaken = watch(&mut request);
+        running.push(Box::pin(async move {
+            let tried = self.attempt(request, sending, now, first).await;
+            (0, None, !overtaken(), tried)
+        }));
         let (mut beside, mut met, mut failed) = (0, 0, None::<Tried>);
         let mut next = Some(now + patience);
         loop {
@@ -61,14 +64,21 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, timeline, mut tried)) = running.next() => {
+                Some((number, timeline, whole, mut tried)) = running.next() => {
+                    if let Ok(tried) = &mut tried
+                        && tried.ended == Ended::Reset
+                        && !whole
+                    {
+                        // It is we who have ended that one: it was too slow to get what is not kept.
+                        tried.counts = false;
+                    }
                     if let Ok(tried) = &mut tried
                         && tried.may_tell_more(sending)
                     {
                         tried.look_ahead().await;
                     }
                     if number > 0 && tried.is_err() {
-                        edge.repeat(Repeat::HedgeEndpoint);
+                        first_edge(sending, &chosen, whom).repeat(Repeat::HedgeEndpoint);
                         met -= 1;
                     }
                     let good = tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
@@ -77,21 +87,37 @@ impl Outbound {
                             sending.plan.timeline.take_over(&timeline);
                         }
                         let won = u32::from(number > 0 && tried.is_ok());
-                        count(sending, Repeat::Hedged, met);
-                        count(sending, Repeat::HedgeWon, won);
-                        count(sending, Repeat::HedgeLost, met - won);
+                        if met > 0 {
+                            // Where the request itself is counted.
+                            let edge = match &tried {
+                                Ok(tried) => tried.edge.clone(),
+                                Err(_) => first_edge(sending, &chosen, whom),
+                            };
+                            for (repeat, times) in
+                                [(Repeat::Hedged, met), (Repeat::HedgeWon, won), (Repeat::HedgeLost, met - won)]
+                            {
+                                (0..times).for_each(|_| edge.repeat(repeat));
+                            }
+                        }
                         if let Ok(tried) = &tried {
                             // Of the others it is known that they take longer than so.
                             learn(sending, hedge, tried, if number == 0 { tried.pick.began() } else { began });
                         }
-                        // That there was no other endpoint says less than how the first has failed.
-                        return tried.or_else(|refused| failed.ok_or(refused));
+                        return match (tried, failed) {
+                            // That there was no other endpoint, or one that we have ended, says less than how another has failed.
+                            (Err(_), Some(failed)) => Ok(failed),
+                            (Ok(_), Some(failed)) if !good && !whole => Ok(failed),
+                            (tried, _) => tried,
+                        };
                     }
                     // Somebody else may do better, which makes no success of it.
                     if let Ok(tried) = &mut tried {
                         tried.settle();
                     }
-                    failed = tried.ok().or(failed);
+                    failed = match tried {
+                        Ok(tried) if whole || failed.is_none() => Some(tried),
+                        _ => failed,
+                    };
                 }
                 () = due => {
                     let now = Instant::now();
@@ -103,17 +129,17 @@ impl Outbound {
                     }
                     let late = sending.plan.times.whole.is_some_and(|(end, _)| now >= end);
                     let request = if late { None } else { outgoing.next(beside + 2) };
-                    let Some(request) = request else {
+                    let Some(mut request) = request else {
                         next = None;
                         continue;
                     };
                     if !service.balancer.has_other(now, &avoid) {
-                        edge.repeat(Repeat::HedgeEndpoint);
+                        first_edge(sending, &chosen, whom).repeat(Repeat::HedgeEndpoint);
                         next = None;
                         continue;
                     }
                     if !service.budgets.take(Kind::Hedge, &hedge.budget, now) {
-                        edge.repeat(Repeat::HedgeBudget);
+                        first_edge(sending, &chosen, whom).repeat(Repeat::HedgeBudget);
                         next = None;
                         continue;
                     }
@@ -121,7 +147,7 @@ impl Outbound {
                     met += 1;
                     next = (beside < hedge.attempts).then(|| now + patience);
                     let number = beside;
-                    let chosen = &chosen;
+                    let (chosen, overtaken) = (&chosen, watch(&mut request));
                     running.push(Box::pin(async move {
                         let timeline = Timeline::new(now);
                         let whom = Whom {
@@ -132,12 +158,21 @@ impl Outbound {
                             ..whom
                         };
                         let tried = self.attempt(request, sending, now, whom).await;
-                        (number, Some(timeline), tried)
+                        (number, Some(timeline), !overtaken(), tried)
                     }));
                 }
             }
         }
     }
+}
+
+/// Tells whether an attempt could not have the whole body, as another one beside it was too far ahead.
+fn watch(request: &mut Request<Body>) -> impl Fn() -> bool + 'static {
+    let overtaken = match request.body_mut() {
+        Body::Kept(reader) => Some(reader.overtaken()),
+        _ => None,
+    };
+    move || overtaken.as_ref().is_some_and(|it| it.get())
 }
 
 /// Takes in how long an answer was waited for since the first attempt began, or a wait in vain.
@@ -160,8 +195,9 @@ fn failed_well(sending: &Sending<'_>, tried: &Tried) -> bool {
     }
 }
 
-fn count(sending: &Sending<'_>, repeat: Repeat, times: u32) {
-    for _ in 0..times {
-        sending.to.called.edge.repeat(repeat);
-    }
+/// That of the endpoint that was asked first: a request is counted where it goes, not at whom it called.
+fn first_edge(sending: &Sending<'_>, chosen: &RefCell<Avoid>, whom: Whom<'_>) -> Rc<Edge> {
+    let called = sending.to.called;
+    let first = chosen.borrow().get(whom.avoid.len()).cloned();
+    first.map_or_else(|| called.edge.clone(), |first| first.reach().edge(&called.name))
 }

@@ -17,7 +17,7 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    model::{Hedge, RouteRule, TrafficPolicy, timeout},
+    model::{Fallback, Hedge, RouteRule, TrafficPolicy, timeout},
     retry::{self, Ended, Rules, Verdict, Why},
 };
 use smallvec::SmallVec;
@@ -42,7 +42,7 @@ use crate::{
         headers::{self, ATTEMPT},
         replay,
     },
-    middleware::{Served, Timeout, record::End},
+    middleware::{Served, Timeout, limit::Place, record::End},
     telemetry::{
         edge::{Edge, Outcome},
         hops::Timeline,
@@ -54,20 +54,29 @@ use crate::{
 type Avoid = SmallVec<[Rc<Endpoint<Reach>>; retry::UNPROCESSED_ATTEMPTS as usize]>;
 
 /// An endpoint held until its response's last byte.
-pub(super) struct Held(Pick<Reach>);
+pub(super) struct Held {
+    pick: Pick<Reach>,
+    /// Among the requests of who serves, where that is not whom the caller has named.
+    place: Option<Place>,
+}
 
 impl Held {
     pub(super) fn endpoint(&self) -> &Endpoint<Reach> {
-        self.0.endpoint()
+        self.pick.endpoint()
+    }
+
+    /// Holds a place, too.
+    pub(super) fn keep(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 }
 
 impl End for Held {
     fn begun(&mut self, outcome: Outcome) {
         if is_impatience(outcome) {
-            self.0.given_up(Instant::now());
+            self.pick.given_up(Instant::now());
         } else {
-            self.0.begun(self.0.verdict(outcome));
+            self.pick.begun(self.pick.verdict(outcome));
         }
     }
 
@@ -75,7 +84,7 @@ impl End for Held {
         if is_impatience(outcome) {
             return;
         }
-        self.0.settle(self.0.verdict(outcome), now);
+        self.pick.settle(self.pick.verdict(outcome), now);
     }
 }
 
@@ -113,6 +122,8 @@ pub(super) struct Destination<'a> {
     pub(super) key: Option<u64>,
     /// The endpoint that the client keeps to, by its token.
     pub(super) session: Option<u64>,
+    /// What takes over where nobody can be had.
+    pub(super) fallback: Option<&'a Fallback>,
 }
 
 /// How long a request may take.
@@ -303,10 +314,10 @@ impl Outbound {
         now: Instant,
         whom: Whom<'_>,
     ) -> Result<Tried, Refused> {
-        let Destination { called, backend, port, endpoint, key, session } = sending.to;
+        let Destination { called, backend, port, endpoint, key, session, fallback } = sending.to;
         let carry = sending.carry;
         let wanted = Wanted { key, session, avoid: whom.avoid };
-        let picked = backend.pick(&self.random, now, endpoint, &wanted).await;
+        let picked = backend.pick(&self.random, now, endpoint, fallback, &wanted).await;
         let mut pick = picked.map_err(|refusal| Refused { refusal, edge: None })?;
         if whom.other && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
             return Err(Refused { refusal: Reason::NoEndpoints.into(), edge: None });
@@ -353,7 +364,8 @@ impl Outbound {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
                 let report = if splits { headers::take_report(response.headers_mut()) } else { None };
-                whom.timeline.answered(now, report, self.needs.stalls.before(now));
+                let stalled = if splits { self.needs.stalls.before(now) } else { Duration::ZERO };
+                whom.timeline.answered(now, report, stalled);
                 // Only sidecars speak as sidecars.
                 if sending.outside {
                     headers::strip_private(response.headers_mut(), carry == Version::Http1);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ::http::{HeaderValue, Request};
+use ::http::{HeaderName, HeaderValue, Request};
 use http_body::Body as _;
 
 use super::Sending;
@@ -11,6 +11,9 @@ use crate::http::{
     headers::{self, ATTEMPT},
     replay::{Replay, Room},
 };
+
+/// How many attempts there were before, as gRPC servers are told it (gRFC A6).
+const GRPC_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What is needed to send a request again.
 pub(super) enum Outgoing {
@@ -54,6 +57,12 @@ impl Outgoing {
         };
         let mut next = client::copy_head(head).map(|()| body);
         next.headers_mut().insert(ATTEMPT, HeaderValue::from(number));
+        if headers::is_grpc(next.headers()) {
+            // With those that the client has made itself.
+            let own = next.headers().get(GRPC_ATTEMPTS).and_then(|it| it.to_str().ok()?.parse::<u32>().ok());
+            let before = own.unwrap_or(0).saturating_add(number - 1);
+            next.headers_mut().insert(GRPC_ATTEMPTS, HeaderValue::from(before));
+        }
         Some(next)
     }
 }

@@ -40,7 +40,8 @@ impl Tried {
         if let Ended::Grpc(1..) = self.ended {
             self.settle();
         }
-        Served { result: self.result, edge: Some(self.edge), end: self.counts.then(|| Held(self.pick)) }
+        let end = self.counts.then(|| Held { pick: self.pick, place: None });
+        Served { result: self.result, edge: Some(self.edge), end }
     }
 
     /// Whether it is gRPC's answer, and its status, which is not in its head, may matter.

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, time::Duration};
 
+use pillion_api::model::Fallback;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
@@ -9,7 +10,7 @@ use super::{Service, outside::Outside};
 use crate::{
     balance::{Pick, Wanted},
     error::{Reason, Refusal},
-    outbound::reach::Reach,
+    outbound::{fallback::covers, reach::Reach},
 };
 
 /// Endpoints that a refusal names.
@@ -18,7 +19,8 @@ const NAMED: usize = 5;
 impl Service {
     /// Chooses an endpoint. While there is no ready one at all, waits for one to come, each request by its own deadline, and
     /// bounded in number: a service that is just starting or restarting is worth a moment. Where all breakers are open it does
-    /// not wait: that is to be told at once. The one that is `named`, where one is.
+    /// not wait: that is to be told at once. Nor where a `fallback` is there for it, and there has been nobody for as long as a
+    /// request would wait, or there is no endpoint at all. The one that is `named`, where one is.
     ///
     /// # Errors
     /// [`Reason::NoEndpoints`], [`Reason::NoReadyEndpoints`], [`Reason::BreakersOpen`], [`Reason::QueueFull`].
@@ -27,6 +29,7 @@ impl Service {
         random: &RefCell<SmallRng>,
         now: Instant,
         named: Option<&str>,
+        fallback: Option<&Fallback>,
         wanted: &Wanted<'_, Reach>,
     ) -> Result<Pick<Reach>, Refusal> {
         if let Some(uid) = named {
@@ -36,7 +39,7 @@ impl Service {
         let picked = self.balancer.pick(now, &mut *random.borrow_mut(), wanted);
         match picked {
             Ok(pick) => Ok(pick),
-            Err(reason) => Box::pin(self.pick_later(random, now, wanted, reason)).await,
+            Err(reason) => Box::pin(self.pick_later(random, now, fallback, wanted, reason)).await,
         }
     }
 
@@ -44,6 +47,7 @@ impl Service {
         &self,
         random: &RefCell<SmallRng>,
         began: Instant,
+        fallback: Option<&Fallback>,
         wanted: &Wanted<'_, Reach>,
         mut reason: Reason,
     ) -> Result<Pick<Reach>, Refusal> {
@@ -52,10 +56,16 @@ impl Service {
             if reason == Reason::BreakersOpen {
                 return Err(Refusal::new(reason, self.all_open(Instant::now())));
             }
+            let covered = fallback.is_some_and(|fallback| covers(fallback, reason));
+            if covered && reason == Reason::NoEndpoints {
+                return Err(self.nobody(reason, Instant::now() - began));
+            }
             if place.is_none() {
                 place = Some(self.pending.enter().map_err(|refusal| self.full(refusal))?);
             }
-            let deadline = began + self.balancer.policy().queue_timeout;
+            // Each request waits for itself, but where there is something else, no longer than the first one did.
+            let since = self.balancer.nobody_since().filter(|_| covered).unwrap_or(began);
+            let deadline = since + self.balancer.policy().queue_timeout;
             let updated = tokio::time::timeout_at(deadline, self.balancer.updated()).await;
             let now = Instant::now();
             updated.map_err(|_| self.nobody(reason, now - began))?;

@@ -761,6 +761,9 @@ pub struct RateLimit {
     /// Instead of `per_client`; the first that fits a client.
     #[prost(message, repeated, tag = "5")]
     pub overrides: ::prost::alloc::vec::Vec<ClientRate>,
+    /// Responses to requests that pass say what is left, too.
+    #[prost(bool, tag = "6")]
+    pub response_headers: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rate {

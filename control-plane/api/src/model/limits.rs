@@ -41,6 +41,8 @@ pub struct RateLimit {
     pub per_client: Option<Rate>,
     /// Instead of it; the first that is a client's holds.
     pub overrides: Vec<(Client, Rate)>,
+    /// Whether responses to requests that pass say what is left, too.
+    pub response_headers: bool,
 }
 
 impl RateLimit {
@@ -182,6 +184,7 @@ impl Faults {
             per_client: limit.per_client.and_then(|rate| self.rate(&format!("{field}.per_client"), rate)),
             overrides: self.clients(&format!("{field}.overrides"), overrides),
             name: limit.name,
+            response_headers: limit.response_headers,
         }
     }
 

@@ -8,6 +8,7 @@ use regex::{Regex, RegexBuilder};
 use super::{BackendFilters, Faults, Filters, RouteRetry, SessionPersistence};
 use crate::{
     name::ServiceName,
+    path,
     wire::{self, string_match::Type},
 };
 
@@ -156,6 +157,7 @@ impl Faults {
             text => self.parse(&format!("{field}.method"), text),
         };
         let path = matches.path.as_ref().and_then(|path| self.string_match(&format!("{field}.path"), path));
+        let path = path.map(in_normal_form);
         let mut headers = Vec::new();
         for (i, header) in matches.headers.iter().enumerate() {
             let field = format!("{field}.headers[{i}]");
@@ -213,6 +215,16 @@ impl Faults {
             .filter_map(|(i, name)| self.parse(&format!("{field}.remove[{i}]"), name))
             .collect();
         HeaderModifier { remove, set, add }
+    }
+}
+
+/// Spelled as requests' paths are when they are matched.
+fn in_normal_form(path: StringMatch) -> StringMatch {
+    let normal = |text: String| path::normal(&text).ok().flatten().unwrap_or(text);
+    match path {
+        StringMatch::Exact(text) => StringMatch::Exact(normal(text)),
+        StringMatch::PathPrefix(text) => StringMatch::PathPrefix(normal(text)),
+        StringMatch::Regex(regex) => StringMatch::Regex(regex),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::resource::{
     fault::{Faults, Path},
     metadata,
+    route::check_plain,
 };
 
 /// All that it says must hold; as a match of an `HTTPRoute`.
@@ -76,8 +77,8 @@ impl RequestMatch {
         if let Some(path) = &self.path {
             let at = at.field("path");
             check_text(path.r#type.as_deref(), &TYPES, &path.value, faults, &at);
-            if path.r#type.as_deref() != Some("RegularExpression") && !path.value.starts_with('/') {
-                faults.add(&at.field("value"), format!("must begin with \"/\", is {:?}", path.value));
+            if path.r#type.as_deref() != Some("RegularExpression") {
+                check_plain(&path.value, &at.field("value"), faults);
             }
         }
         if let Some(method) = &self.method

@@ -35,6 +35,10 @@ pub struct RateLimit {
     /// What some clients have instead of `perClient`; the first that names a client holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrides: Option<Vec<Override>>,
+    /// Whether the responses to requests that pass say, too, what the client has left of it, in `RateLimit` and
+    /// `RateLimit-Policy`: of several limits that of which least is left. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_headers: Option<bool>,
 }
 
 /// So many requests in a time, evenly, with a few at once.
@@ -137,6 +141,7 @@ pub fn to_wire(limits: &[RateLimit], namespace: &str) -> Vec<wire::RateLimit> {
                 rate: Some(it.rate.to_wire()),
             })
             .collect(),
+        response_headers: limit.response_headers.unwrap_or(false),
     };
     limits.iter().enumerate().map(limit).collect()
 }

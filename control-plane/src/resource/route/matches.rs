@@ -68,18 +68,23 @@ fn check_path(path: &PathMatch, at: &Path, faults: &mut Faults) {
         check_regex(value, &at, faults);
         return;
     }
+    check_plain(value, &at, faults);
+}
+
+/// Says what is wrong with a path, or the beginning of one: no request's path could fit it.
+pub(in crate::resource) fn check_plain(value: &str, at: &Path, faults: &mut Faults) {
     if !value.starts_with('/') {
-        faults.add(&at, format!("must begin with \"/\", is {value:?}"));
+        faults.add(at, format!("must begin with \"/\", is {value:?}"));
     }
-    // As in the Gateway API's definition: a request's path never holds these once it is normalised.
-    for never in ["//", "/./", "/../", "%2f", "%2F", "#"] {
+    // As in the Gateway API's definition: a request's path never holds these once it is normalised, or they are not what is matched.
+    for never in ["//", "/./", "/../", "%2f", "%2F", "%00", "#"] {
         if value.contains(never) {
-            faults.add(&at, format!("must not contain {never:?}, is {value:?}"));
+            faults.add(at, format!("must not contain {never:?}, is {value:?}"));
         }
     }
     for never in ["/..", "/."] {
         if value.ends_with(never) {
-            faults.add(&at, format!("must not end with {never:?}, is {value:?}"));
+            faults.add(at, format!("must not end with {never:?}, is {value:?}"));
         }
     }
 }

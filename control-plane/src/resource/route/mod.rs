@@ -21,6 +21,7 @@ mod matches;
 mod targets;
 mod timing;
 
+pub(super) use self::matches::check_plain;
 pub(crate) use self::targets::filters_of;
 
 /// What a route of either kind says, as an `HTTPRoute` says it. A `GRPCRoute`'s matches are left out.
