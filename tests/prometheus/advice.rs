@@ -17,7 +17,7 @@ const ERRORS: &[&str] = &[
 /// An alert, what is likely behind it, and what to run next.
 type Advice = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ALERTS: [Advice; 25] = [
+const ALERTS: [Advice; 24] = [
     (
         "PillionErrorBudgetBurnsFast",
         ERRORS,
@@ -182,14 +182,6 @@ const ALERTS: [Advice; 25] = [
         ],
         &["curl 127.0.0.1:15020/metrics"],
     ),
-    (
-        "PillionTelemetryDropped",
-        &[
-            "The log's reader, or the disk under it, is slower than the lines come: sample fewer.",
-            "The receiver of traces is down, refuses, or is too far away.",
-        ],
-        &[LOG],
-    ),
 ];
 
 /// The names of all alerts that there is advice for.
@@ -204,7 +196,9 @@ pub(crate) fn section() -> String {
     );
     for (name, causes, next) in ALERTS {
         let _ = writeln!(page, "\n## {name}\n");
-        causes.iter().for_each(|cause| drop(writeln!(page, "- {cause}")));
+        for cause in causes {
+            let _ = writeln!(page, "- {cause}");
+        }
         let next: Vec<String> = next.iter().map(|next| format!("`{next}`")).collect();
         let _ = writeln!(page, "\nNext: {}", next.join(", "));
     }

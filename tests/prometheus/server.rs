@@ -61,6 +61,11 @@ impl Prometheus {
         })
         .await;
         let http = reqwest::Client::builder().no_proxy().build().expect("nothing in it can fail");
+        eventually("Prometheus answers", async || {
+            let ready = http.get(format!("http://{address}/-/ready")).send().await.ok()?;
+            ready.status().is_success().then_some(())
+        })
+        .await;
         Self {
             base: format!("http://{address}/api/v1"),
             http,

@@ -21,12 +21,15 @@ use crate::support::apps::{App, HttpApp, Version};
 use crate::support::mesh::{pillion, pillion_proxy};
 use crate::support::{PATIENCE, soon};
 
-/// `drill` has every policy, `nowhere` no workload.
+/// `drill` has every policy, `busy` works on one request at a time, `nowhere` has no workload.
 const DOCUMENTS: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: drill, namespace: demo}, spec: {selector: {app: drill}, ports: [{name: http,
   port: 80, targetPort: 8080, appProtocol: http}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: nowhere, namespace: demo}, spec: {selector: {app: nowhere}, ports: [{name: http,
+  port: 80, targetPort: 8080, appProtocol: http}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: busy, namespace: demo}, spec: {selector: {app: drill}, ports: [{name: http,
   port: 80, targetPort: 8080, appProtocol: http}]}}
 ---
 {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: drill, namespace: demo}, spec: {
@@ -36,12 +39,16 @@ const DOCUMENTS: &str = "
 ---
 {apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {name: drill, namespace: demo}, spec: {
   targetRefs: [{group: '', kind: Service, name: drill}],
-  circuitBreaker: {consecutiveFailures: 3, openTime: {base: 1s, max: 2s}},
+  circuitBreaker: {consecutiveFailures: 3, openTime: {base: 1s, max: 2s}, panicPercent: 100},
   retry: {attempts: 2, codes: [500], backoff: {base: 1ms, max: 1ms}},
   hedge: {after: 20ms},
   rateLimits: [{name: exports, matches: [{path: {value: /limited}}], perClient: {requests: 1}}],
   concurrency: {type: adaptive},
   faults: [{name: outage, matches: [{path: {value: /faulty}}], abort: {status: 503, percent: 100}, for: 10m}]}}
+---
+{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {name: busy, namespace: demo}, spec: {
+  targetRefs: [{group: '', kind: Service, name: busy}],
+  concurrency: {type: fixed, limit: 1, queue: {maxRequests: 0}}}}
 ---
 {apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {name: nowhere, namespace: demo}, spec: {
   targetRefs: [{group: '', kind: Service, name: nowhere}],
@@ -49,7 +56,7 @@ const DOCUMENTS: &str = "
 ";
 
 /// What the drill's caller asks for, again and again; what comes of it is for the metrics to say.
-const REQUESTS: [&str; 7] = [
+const REQUESTS: [&str; 10] = [
     "GET /who HTTP/1.1\r\nhost: drill.demo.mesh\r\n",
     "GET /after-ms/40 HTTP/1.1\r\nhost: drill.demo.mesh\r\n",
     // An error, whoever is asked.
@@ -57,6 +64,10 @@ const REQUESTS: [&str; 7] = [
     "GET /faulty HTTP/1.1\r\nhost: drill.demo.mesh\r\n",
     "GET /limited HTTP/1.1\r\nhost: drill.demo.mesh\r\n",
     "GET / HTTP/1.1\r\nhost: nowhere.demo.mesh\r\n",
+    // At once, so that there is more than each instance may work on.
+    "GET /after-ms/40 HTTP/1.1\r\nhost: busy.demo.mesh\r\n",
+    "GET /after-ms/40 HTTP/1.1\r\nhost: busy.demo.mesh\r\n",
+    "GET /after-ms/40 HTTP/1.1\r\nhost: busy.demo.mesh\r\n",
     // In two ways readable, so malformed.
     "GET / HTTP/1.1\r\nhost: drill.demo.mesh\r\nhost: catalog.demo.mesh\r\n",
 ];
@@ -93,7 +104,7 @@ impl Shop {
 
     /// Where the control plane's API is.
     pub(super) fn api(&self) -> &str {
-        self.api.base().trim_start_matches("http://").trim_end_matches('/')
+        self.api.base().trim_start_matches("http://")
     }
 
     /// Ends everything, the control plane among it.
@@ -118,10 +129,10 @@ async fn demo() -> (tokio::process::Child, String, PathBuf) {
     let token_file = tokio::time::timeout(PATIENCE * 3, async {
         while let Some(line) = lines.next_line().await.expect("text") {
             if let Some((_, address)) = line.split_once("The dashboard: ") {
-                url = address.to_owned();
+                url = address.trim_end_matches('/').to_owned();
             }
             if let Some((_, rest)) = line.split_once("--token-file ") {
-                return rest.split(' ').next().expect("a name").into();
+                return PathBuf::from(rest.split(' ').next().expect("a name"));
             }
             said.push(line);
         }
