@@ -25,7 +25,7 @@ use crate::{
     http::{
         Body,
         body::{BodyError, Progress},
-        headers::HOPS,
+        headers::{ERROR, HOPS},
     },
     telemetry::{
         edge::{Edge, InFlight, Outcome},
@@ -60,6 +60,8 @@ pub struct Recording<E: End> {
     waits: Waits,
     /// What the callee's sidecar says of its application's share in that, microseconds.
     body: u32,
+    /// Bytes of the response's body.
+    received: u64,
     in_flight: InFlight,
     place: Option<Place>,
     admitted: Option<Box<Admitted>>,
@@ -86,7 +88,7 @@ pub(super) struct UnderWay<'a, E: End> {
 impl<E: End> UnderWay<'_, E> {
     pub(super) fn finish(mut self) -> Recording<E> {
         let mut recording = self.recording.take().expect("it is finished once");
-        recording.timeline.clone_from(self.timeline);
+        recording.timeline = self.timeline.take();
         recording
     }
 }
@@ -108,7 +110,7 @@ impl<E: End> DerefMut for UnderWay<'_, E> {
 impl<E: End> Drop for UnderWay<'_, E> {
     fn drop(&mut self) {
         if let Some(recording) = &mut self.recording {
-            recording.timeline.clone_from(self.timeline);
+            recording.timeline = self.timeline.take();
         }
     }
 }
@@ -119,9 +121,10 @@ impl<E: End> Recording<E> {
         let in_flight = edge.enter();
         let recording = Self {
             edge,
-            timeline: timeline.clone(),
+            timeline: Timeline::new(timeline.started()),
             waits: Waits::default(),
             body: 0,
+            received: 0,
             in_flight,
             place: None,
             admitted: None,
@@ -180,6 +183,11 @@ impl<E: End> Recording<E> {
         grpc: bool,
         Ends { deadline, idle, reports }: Ends,
     ) -> Response<Recorded<E>> {
+        self.timeline.note(|exchange| {
+            exchange.status = Some(response.status());
+            // What is refused here says so itself.
+            exchange.told = response.headers().get(ERROR).filter(|_| self.outcome.is_none()).cloned();
+        });
         let mut on_success = Outcome::Status(response.status());
         if grpc && let Outcome::Status(StatusCode::OK) = on_success {
             // Told by the trailers, or already by a trailers-only response.
@@ -235,10 +243,17 @@ impl<E: End> Drop for Recording<E> {
     fn drop(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.timeline.started()).as_micros() as u64;
-        self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took);
-        if self.edge.splits() {
+        let outcome = self.outcome.unwrap_or(Outcome::Cancelled);
+        self.edge.request(outcome, took);
+        let split = self.edge.splits().then(|| {
             let course = self.timeline.course(took, self.waits.total(), self.body);
-            self.edge.split(&course.split(hops::side(self.edge.direction())));
+            course.split(hops::side(self.edge.direction()))
+        });
+        if let Some(split) = &split {
+            self.edge.split(split);
+        }
+        if let Some(exchange) = self.timeline.notes().take() {
+            self.edge.tell(exchange, outcome, took, split, self.received);
         }
         if let (Some(end), Some(outcome)) = (self.end.take(), self.outcome) {
             end.ended(outcome, now);
@@ -346,6 +361,9 @@ impl<E: End> http_body::Body for Recorded<E> {
         }
         match &frame {
             Some(Ok(frame)) => {
+                if let (Some(recording), Some(data)) = (&mut this.recording, frame.data_ref()) {
+                    recording.received += data.len() as u64;
+                }
                 if this.grpc
                     && let Some(trailers) = frame.trailers_ref()
                 {

@@ -17,7 +17,7 @@ const ERRORS: &[&str] = &[
 /// An alert, what is likely behind it, and what to run next.
 type Advice = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ALERTS: [Advice; 24] = [
+const ALERTS: [Advice; 25] = [
     (
         "PillionErrorBudgetBurnsFast",
         ERRORS,
@@ -181,6 +181,11 @@ const ALERTS: [Advice; 24] = [
             "It follows very many services: `pillion_subscriptions`.",
         ],
         &["curl 127.0.0.1:15020/metrics"],
+    ),
+    (
+        "PillionTelemetryDropped",
+        &["The log's reader, or the disk under it, is slower than the lines come: sample fewer."],
+        &[LOG],
     ),
 ];
 

@@ -68,14 +68,18 @@ async fn answers_every_query_of_the_dashboard_and_every_rule() {
         let firing = prometheus.firing().await;
         let mut missing = PROVOKED.to_vec();
         missing.retain(|(name, label, value)| {
-            let is = |alert: &Value| alert["labels"]["alertname"] == *name && alert["labels"][*label] == *value;
+            let is =
+                |alert: &Value| alert["labels"]["alertname"] == *name && alert["labels"][*label] == *value;
             !firing.iter().any(is)
         });
         missing
     })
     .await;
 
-    let most = prometheus.query("max(scrape_samples_scraped{job=\"pillion-sidecar\"})").await.expect("a valid query");
+    let most = prometheus
+        .query("max(scrape_samples_scraped{job=\"pillion-sidecar\"})")
+        .await
+        .expect("a valid query");
     let most: f64 = most[0]["value"][1].as_str().and_then(|text| text.parse().ok()).expect("a number");
     println!("the sidecar with the most series has {most}");
     assert!(most < MOST_SERIES, "{most} series of one sidecar");
@@ -94,11 +98,7 @@ async fn answers_every_query_of_the_dashboard_and_every_rule() {
     let evaluated = prometheus.rules().await;
     assert_eq!(evaluated.len(), rules.count(), "all are loaded");
     for rule in evaluated {
-        assert_eq!(
-            (&rule["health"], &rule["lastError"]),
-            (&"ok".into(), &Value::Null),
-            "{rule:#}"
-        );
+        assert_eq!((&rule["health"], &rule["lastError"]), (&"ok".into(), &Value::Null), "{rule:#}");
     }
     for alert in prometheus.firing().await {
         let words = alert["annotations"].to_string();

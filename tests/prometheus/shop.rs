@@ -32,6 +32,8 @@ const DOCUMENTS: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: busy, namespace: demo}, spec: {selector: {app: drill}, ports: [{name: http,
   port: 80, targetPort: 8080, appProtocol: http}]}}
 ---
+{apiVersion: pillion.dev/v1alpha1, kind: MeshConfig, metadata: {name: mesh}, spec: {accessLog: {successPercent: 100}}}
+---
 {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: drill, namespace: demo}, spec: {
   parentRefs: [{group: '', kind: Service, name: drill}],
   rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: catalog, port: 80}}}],
