@@ -86,7 +86,7 @@ fn reachable(address: SocketAddr, hello: &Hello, peer: IpAddr) -> Option<String>
 
 /// A report of health with its reason cut to a bounded length.
 pub(super) fn health(health: Health) -> Health {
-    Health { ready: health.ready, reason: words(&health.reason) }
+    Health { reason: words(&health.reason), ..health }
 }
 
 /// A sidecar's words, cut to a bounded length and free of control characters.
