@@ -39,7 +39,7 @@ const CRATES: [(&str, Floors); 4] = [
     (
         "control-plane/api/src",
         &[
-            &["codec", "digest", "hops", "latency", "lines", "name", "network", "path", "wire"],
+            &["codec", "digest", "hops", "latency", "lines", "metric", "name", "network", "path", "wire"],
             &["model"],
             &["ejection", "own", "retry", "route"],
             &["filter", "hash", "holds"],

@@ -37,6 +37,7 @@ mod loops;
 mod metrics;
 mod mtls;
 mod netns;
+mod prometheus;
 mod redirect;
 mod reference;
 mod resets;

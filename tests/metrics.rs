@@ -2,37 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use pillion::demo::scrape::Samples;
+use pillion::demo::scrape::{Sample, Samples};
+use pillion_api::metric::{Declared, Kind};
+use pillion_proxy::telemetry::names::Metric;
 
 use crate::support::apps::{HttpApp, Version};
 use crate::support::mesh::{Mesh, SidecarSpec};
 use crate::support::pair::Pair;
 use crate::support::{PATIENCE, eventually, raw};
-
-/// Label names that may occur. Their values come from closed sets or are names that the mesh itself gave.
-const LABELS: [&str; 21] = [
-    "answer",
-    "backend",
-    "by",
-    "direction",
-    "flow",
-    "kind",
-    "le",
-    "outcome",
-    "proof",
-    "reason",
-    "result",
-    "segment",
-    "side",
-    "source",
-    "state",
-    "status",
-    "target",
-    "version",
-    "workload",
-    "quantile",
-    "zone",
-];
 
 #[tokio::test]
 async fn of_a_sidecar_are_well_formed_and_bounded() {
@@ -58,14 +35,14 @@ async fn of_a_sidecar_are_well_formed_and_bounded() {
         .await
     };
     let before = counted(2.0).await;
-    assert_declared(&before);
+    assert_declared(&before, &sidecars());
     for number in 0..200 {
         let (host, path) = (format!("nobody-{number}.demo.mesh"), format!("path-{number}?token={number}"));
         raw::exchange(caller.outbound(), &request(&host, &path)).await;
         raw::exchange(caller.outbound(), &request("app.demo.mesh", &path)).await;
     }
     let after = counted(402.0).await;
-    assert_declared(&after);
+    assert_declared(&after, &sidecars());
     // A histogram counts once: by its sum.
     let series =
         |samples: &Samples| samples.iter().filter(|sample| !sample.name.ends_with("_bucket")).count();
@@ -85,7 +62,12 @@ async fn of_the_control_plane_are_well_formed() {
     mesh.until_ready(&[&caller]).await;
     let address = mesh.api.base().trim_start_matches("http://").to_owned();
     let samples = mesh.api.metrics(&address).await.expect("well-formed metrics");
-    assert_declared(&samples);
+    let declared = pillion::telemetry::Metric::ALL.iter().map(|metric| metric.declared());
+    assert_declared(&samples, &declared.collect::<Vec<_>>());
+    let value = |name: &str| samples.max(name, &[]).unwrap_or_else(|| panic!("no {name}"));
+    assert!(value("pillion_server_authority_expiry_timestamp_seconds") > value("process_start_time_seconds"));
+    assert!(value("process_resident_memory_bytes") > 1e6);
+    assert!(value("process_cpu_seconds_total") > 0.0);
 }
 
 #[tokio::test]
@@ -107,22 +89,33 @@ async fn of_endpoints_say_when_the_last_one_is_gone() {
     until_ready(0.0).await;
 }
 
-/// Every series has a declared type, a name of ours, and only known labels.
-fn assert_declared(samples: &Samples) {
+/// Of a sidecar.
+fn sidecars() -> Vec<Declared> {
+    Metric::ALL.iter().map(|metric| metric.declared()).collect()
+}
+
+/// Every series is one that the program declares, and so is in the reference: by name, type and labels.
+fn assert_declared(samples: &Samples, declared: &[Declared]) {
     let mut faults = Vec::new();
     for sample in samples.iter() {
-        let suffixes = ["_bucket", "_sum", "_count", ""];
-        let declared = suffixes.iter().any(|suffix| {
-            sample.name.strip_suffix(suffix).is_some_and(|family| samples.types().contains_key(family))
+        let Sample { name, labels, .. } = sample;
+        let family = ["_bucket", "_sum", "_count", ""].into_iter().find_map(|suffix| {
+            let family = name.strip_suffix(suffix)?;
+            let metric = declared.iter().find(|metric| metric.name == family)?;
+            Some((metric, suffix)).filter(|_| suffix.is_empty() || metric.kind == Kind::Histogram)
         });
-        if !declared {
-            faults.push(format!("{} has no TYPE", sample.name));
+        let Some((metric, suffix)) = family else {
+            faults.push(format!("{name} is not declared"));
+            continue;
+        };
+        if samples.types().get(metric.name).map(String::as_str) != Some(metric.kind.as_str()) {
+            faults.push(format!("{name} has another TYPE"));
         }
-        if !(sample.name.starts_with("pillion_") || sample.name.starts_with("process_")) {
-            faults.push(format!("{} is not a name of ours", sample.name));
-        }
-        for label in sample.labels.keys().filter(|label| !LABELS.contains(&label.as_str())) {
-            faults.push(format!("{} has the label {label}", sample.name));
+        let bound = Some("le").filter(|_| suffix == "_bucket");
+        let expected: BTreeSet<&str> = metric.labels.iter().copied().chain(bound).collect();
+        let found: BTreeSet<&str> = labels.keys().map(String::as_str).collect();
+        if found != expected {
+            faults.push(format!("{name} has the labels {found:?}"));
         }
     }
     assert!(samples.iter().count() > 0, "there are some");

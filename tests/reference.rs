@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pillion::resource::Kind;
 use pillion::resource::schema::schema;
+use pillion_api::metric::Declared;
 use pillion_proxy::error::Reason;
 use pillion_proxy::telemetry::names::Metric;
 use tokio::process::Command;
@@ -53,22 +54,30 @@ async fn of_the_command_line() {
 
 #[test]
 fn of_metrics() {
-    let mut page = String::from(
-        "# Metrics of a sidecar\n\nMade from the program by `make reference`. Prometheus' text format, at `/metrics` of the \
-         admin port.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
+    let sidecar = Metric::ALL.iter().map(|metric| metric.declared());
+    let control_plane = pillion::telemetry::Metric::ALL.iter().map(|metric| metric.declared());
+    let page = format!(
+        "# Metrics\n\nMade from the programs by `make reference`. Prometheus' text format 0.0.4. A histogram `x` is `x_bucket`, `x_sum` and \
+         `x_count`. How to scrape, and a dashboard and alerts made of them: [Prometheus and Grafana](../../README.md#prometheus-and-grafana).\n\n\
+         ## Of a sidecar\n\nAt `/metrics` of the admin port. A series that nothing changes for 15 minutes is left out. `source`, `target` \
+         and `backend` are services (`payments.demo`) or, of a workload without a service, the workload; `backend` is where a route has \
+         led to, `workload` the instance that answered. Of what clients send nothing becomes a label.\n\n{}\n\
+         ## Of the control plane\n\nAt `/metrics` of its HTTP port; beyond loopback a token for reading is needed.\n\n{}",
+        metrics_table(sidecar),
+        metrics_table(control_plane),
     );
-    for metric in Metric::ALL {
-        let labels: Vec<String> = metric.labels().iter().map(|label| format!("`{label}`")).collect();
-        let kind = format!("{:?}", metric.kind()).to_lowercase();
-        let _ = writeln!(
-            page,
-            "| `{}` | {kind} | {} | {} |",
-            metric.name(),
-            labels.join(" "),
-            metric.help().replace('<', "\\<")
-        );
-    }
     compare("metrics.md", &page);
+}
+
+fn metrics_table(all: impl Iterator<Item = Declared>) -> String {
+    let mut table = String::from("| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n");
+    for metric in all {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, unit) = (metric.name, metric.kind.as_str(), metric.unit());
+        let help = metric.help.replace('<', "\\<");
+        let _ = writeln!(table, "| `{name}` | {kind} | {unit} | {} | {help} |", labels.join(" "));
+    }
+    table
 }
 
 #[test]

@@ -298,5 +298,6 @@ fn of_each_reason_it_is_told_what_to_do() {
         let next: Vec<String> = next.iter().map(|next| format!("`{next}`")).collect();
         let _ = writeln!(page, "\nNext: {}", next.join(", "));
     }
+    page += &crate::prometheus::advice::section();
     compare("troubleshooting.md", &page);
 }

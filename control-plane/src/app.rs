@@ -99,6 +99,7 @@ impl Server {
         let authority =
             authority::load(config.authority.as_ref(), store.as_ref(), &config.trust_domain, now).await?;
         let authority = Arc::new(authority);
+        telemetry.authority_ends(authority.not_after());
         authority::write_trust_anchors(&authority, &config.data_dir)?;
         let identity = authority::own_identity(&authority, config.leaf_ttl, now)?;
 
@@ -168,7 +169,13 @@ impl Server {
             documents: cache,
             listens_on: http_address,
             root_fingerprint: Arc::new(move || root_fingerprint(&authority)),
-            metrics: Arc::new(move || telemetry.render()),
+            metrics: Arc::new({
+                let publisher = Arc::clone(&mesh.publisher);
+                move || {
+                    telemetry.refusals.set(publisher.refusals.count() as f64);
+                    telemetry.render()
+                }
+            }),
             sidecars: mesh_api::from_sidecars(Arc::clone(&mesh.publisher), Arc::clone(&mesh.registry)),
             on_change: on_change(Arc::clone(&mesh.history)),
             published: mesh.publisher.revisions(),

@@ -1,69 +1,42 @@
 //! The control plane's own metrics: every name in one list, every handle made when its owner is set up.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use pillion_api::metric::{Kind, Usage};
 
-/// Everything that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
-    SidecarsConnected,
-    Workloads,
-    Subscriptions,
-    UpdatesSent,
-    UpdatesRefused,
-    Questions,
-    CompileDuration,
-    CertificatesIssued,
-    CertificatesRejected,
-    HandshakeFailures,
-    StoreRevision,
-    EventListeners,
-}
+pillion_api::metrics! {
+    /// The metrics of a control plane.
+    pub enum Metric;
 
-impl Name {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::SidecarsConnected => "pillion_server_sidecars_connected",
-            Self::Workloads => "pillion_server_workloads",
-            Self::Subscriptions => "pillion_server_subscriptions",
-            Self::UpdatesSent => "pillion_server_updates_sent_total",
-            Self::UpdatesRefused => "pillion_server_updates_refused_total",
-            Self::Questions => "pillion_server_questions_total",
-            Self::CompileDuration => "pillion_server_compile_seconds",
-            Self::CertificatesIssued => "pillion_server_certificates_issued_total",
-            Self::CertificatesRejected => "pillion_server_certificates_rejected_total",
-            Self::HandshakeFailures => "pillion_server_handshake_failures_total",
-            Self::StoreRevision => "pillion_server_store_revision",
-            Self::EventListeners => "pillion_server_event_listeners",
-        }
-    }
-
-    const fn help(self) -> &'static str {
-        match self {
-            Self::SidecarsConnected => "Sidecars with an open stream.",
-            Self::Workloads => "Registered workloads, connected or with a running lease.",
-            Self::Subscriptions => "Services that connected sidecars subscribe to, counted per sidecar.",
-            Self::UpdatesSent => "Updates sent to sidecars.",
-            Self::UpdatesRefused => "Updates that a sidecar refused.",
-            Self::Questions => {
-                "Questions of sidecars what a destination is, by answer: resolved, or unknown to the mesh."
-            }
-            Self::CompileDuration => "Time to compile what a change of documents or workloads touches.",
-            Self::CertificatesIssued => "Certificates signed, by proof.",
-            Self::CertificatesRejected => "Requests for a certificate that were rejected, by reason.",
-            Self::HandshakeFailures => "TLS handshakes of sidecars that failed, by reason.",
-            Self::StoreRevision => "The newest revision of the store's documents.",
-            Self::EventListeners => "Open streams of mesh events.",
-        }
-    }
+    SidecarsConnected = "pillion_server_sidecars_connected", Gauge, [], "Sidecars with an open stream.";
+    Workloads = "pillion_server_workloads", Gauge, [], "Registered workloads, connected or with a running lease.";
+    Subscriptions = "pillion_server_subscriptions", Gauge, [], "Services that connected sidecars subscribe to, counted per sidecar.";
+    UpdatesSent = "pillion_server_updates_sent_total", Counter, [], "Updates sent to sidecars.";
+    UpdatesRefused = "pillion_server_updates_refused_total", Counter, [], "Updates that a sidecar refused.";
+    Refusals = "pillion_server_refusals", Gauge, [], "Updates that sidecars refuse at this moment, and go on with what they had.";
+    Acknowledged = "pillion_server_acknowledge_seconds", Histogram, [], "From an update's sending until the sidecar has said that it uses or refuses it; of each sidecar one at a time is measured.";
+    Questions = "pillion_server_questions_total", Counter, ["answer"], "Questions of sidecars what a destination is, by answer: resolved, or unknown to the mesh.";
+    CompileDuration = "pillion_server_compile_seconds", Histogram, [], "Time to compile what a change of documents or workloads touches.";
+    CertificatesIssued = "pillion_server_certificates_issued_total", Counter, ["proof"], "Certificates signed, by proof.";
+    CertificatesRejected = "pillion_server_certificates_rejected_total", Counter, ["reason"], "Requests for a certificate that were rejected, by reason.";
+    AuthorityExpiry = "pillion_server_authority_expiry_timestamp_seconds", Gauge, [], "When the first certificate of the authority's chain ends, seconds since the Unix epoch.";
+    HandshakeFailures = "pillion_server_handshake_failures_total", Counter, ["reason"], "TLS handshakes of sidecars that failed, by reason.";
+    StoreRevision = "pillion_server_store_revision", Gauge, [], "The newest revision of the store's documents.";
+    EventListeners = "pillion_server_event_listeners", Gauge, [], "Open streams of mesh events.";
+    BuildInfo = "pillion_server_build_info", Gauge, ["version"], "Always 1.";
+    StartTime = "process_start_time_seconds", Gauge, [], "When this process started, seconds since the Unix epoch.";
+    ResidentMemory = "process_resident_memory_bytes", Gauge, [], "Resident memory.";
+    CpuSeconds = "process_cpu_seconds_total", Counter, [], "User and system time.";
 }
 
 const METADATA: Metadata<'static> = Metadata::new("pillion", Level::INFO, Some("pillion"));
 
 /// Seconds; what a workload touches is expected within a fraction of a millisecond, everything within some.
 const COMPILE_BOUNDS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
+/// Seconds; a sidecar that is well takes an update within milliseconds.
+const ACKNOWLEDGE_BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// The server's metrics. Not global: each server in a process has its own.
 pub struct Telemetry {
@@ -79,6 +52,8 @@ pub struct Telemetry {
     pub updates_sent: Counter,
     /// Updates refused by a sidecar.
     pub updates_refused: Counter,
+    /// Those that are refused now.
+    pub refusals: Gauge,
     /// Questions about destinations that the mesh knows.
     pub questions_resolved: Counter,
     /// Questions about destinations that it does not know.
@@ -88,6 +63,8 @@ pub struct Telemetry {
     /// Open streams of mesh events.
     pub event_listeners: Gauge,
     compile_duration: Histogram,
+    acknowledged: Histogram,
+    resident_memory: Gauge,
 }
 
 impl Telemetry {
@@ -95,39 +72,42 @@ impl Telemetry {
     pub fn new() -> Self {
         let recorder = PrometheusBuilder::new()
             .set_buckets(&COMPILE_BOUNDS)
+            .and_then(|builder| {
+                let name = Matcher::Full(Metric::Acknowledged.name().to_owned());
+                builder.set_buckets_for_metric(name, &ACKNOWLEDGE_BOUNDS)
+            })
             .expect("the bounds are not empty")
             .build_recorder();
-        let gauge = |name: Name| {
-            recorder.describe_gauge(name.text().into(), None, name.help().into());
-            recorder.register_gauge(&Key::from_name(name.text()), &METADATA)
-        };
-        let counter = |name: Name| {
-            recorder.describe_counter(name.text().into(), None, name.help().into());
-            recorder.register_counter(&Key::from_name(name.text()), &METADATA)
-        };
-        let answered = |answer: &'static str| {
-            let key = Key::from_parts(Name::Questions.text(), vec![Label::new("answer", answer)]);
-            recorder.register_counter(&key, &METADATA)
-        };
-        let labelled =
-            [Name::Questions, Name::CertificatesIssued, Name::CertificatesRejected, Name::HandshakeFailures];
-        for name in labelled {
-            recorder.describe_counter(name.text().into(), None, name.help().into());
+        for metric in Metric::ALL {
+            let (name, help) = (metric.name().into(), metric.help().into());
+            match metric.kind() {
+                Kind::Counter => recorder.describe_counter(name, None, help),
+                Kind::Gauge => recorder.describe_gauge(name, None, help),
+                Kind::Histogram => recorder.describe_histogram(name, None, help),
+            }
         }
-        let compile = Name::CompileDuration;
-        recorder.describe_histogram(compile.text().into(), None, compile.help().into());
+        let gauge = |metric: Metric| recorder.register_gauge(&key(metric, &[]), &METADATA);
+        let counter = |metric: Metric, labels: &[&'static str]| {
+            recorder.register_counter(&key(metric, labels), &METADATA)
+        };
+        let histogram = |metric: Metric| recorder.register_histogram(&key(metric, &[]), &METADATA);
+        recorder.register_gauge(&key(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")]), &METADATA).set(1.0);
+        gauge(Metric::StartTime).set(unix_seconds(SystemTime::now()));
         Self {
             handle: recorder.handle(),
-            sidecars_connected: gauge(Name::SidecarsConnected),
-            workloads: gauge(Name::Workloads),
-            subscriptions: gauge(Name::Subscriptions),
-            updates_sent: counter(Name::UpdatesSent),
-            updates_refused: counter(Name::UpdatesRefused),
-            questions_resolved: answered("resolved"),
-            questions_unknown: answered("unknown"),
-            store_revision: gauge(Name::StoreRevision),
-            event_listeners: gauge(Name::EventListeners),
-            compile_duration: recorder.register_histogram(&Key::from_name(compile.text()), &METADATA),
+            sidecars_connected: gauge(Metric::SidecarsConnected),
+            workloads: gauge(Metric::Workloads),
+            subscriptions: gauge(Metric::Subscriptions),
+            updates_sent: counter(Metric::UpdatesSent, &[]),
+            updates_refused: counter(Metric::UpdatesRefused, &[]),
+            refusals: gauge(Metric::Refusals),
+            questions_resolved: counter(Metric::Questions, &["resolved"]),
+            questions_unknown: counter(Metric::Questions, &["unknown"]),
+            store_revision: gauge(Metric::StoreRevision),
+            event_listeners: gauge(Metric::EventListeners),
+            compile_duration: histogram(Metric::CompileDuration),
+            acknowledged: histogram(Metric::Acknowledged),
+            resident_memory: gauge(Metric::ResidentMemory),
             recorder,
         }
     }
@@ -137,31 +117,59 @@ impl Telemetry {
         self.compile_duration.record(took.as_secs_f64());
     }
 
+    /// Counts an update that a sidecar has answered, `after` it was sent.
+    pub fn acknowledged(&self, after: Duration) {
+        self.acknowledged.record(after.as_secs_f64());
+    }
+
+    /// Sets when the first certificate of the authority's chain ends.
+    pub fn authority_ends(&self, at: SystemTime) {
+        let key = key(Metric::AuthorityExpiry, &[]);
+        self.recorder.register_gauge(&key, &METADATA).set(unix_seconds(at));
+    }
+
     /// Counts a signed certificate; `proof` is `join-token` or `certificate`.
     pub fn certificate_issued(&self, proof: &'static str) {
-        self.labelled(Name::CertificatesIssued, "proof", proof).increment(1);
+        self.counted(Metric::CertificatesIssued, proof);
     }
 
     /// Counts a rejected request for a certificate. `reason` must come from a closed set.
     pub fn certificate_rejected(&self, reason: &'static str) {
-        self.labelled(Name::CertificatesRejected, "reason", reason).increment(1);
+        self.counted(Metric::CertificatesRejected, reason);
     }
 
     /// Counts a failed handshake. `reason` must come from a closed set.
     pub fn handshake_failed(&self, reason: &'static str) {
-        self.labelled(Name::HandshakeFailures, "reason", reason).increment(1);
+        self.counted(Metric::HandshakeFailures, reason);
     }
 
     /// Prometheus' text exposition format.
     pub fn render(&self) -> String {
+        let usage = Usage::of_this_process();
+        if let Some(resident) = usage.resident {
+            self.resident_memory.set(resident as f64);
+        }
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        if let Some(cpu) = usage.cpu {
+            text += &Metric::CpuSeconds.declared().sample(cpu);
+        }
+        text
     }
 
-    fn labelled(&self, name: Name, label: &'static str, value: &'static str) -> Counter {
-        let key = Key::from_parts(name.text(), vec![Label::new(label, value)]);
-        self.recorder.register_counter(&key, &METADATA)
+    fn counted(&self, metric: Metric, label: &'static str) {
+        self.recorder.register_counter(&key(metric, &[label]), &METADATA).increment(1);
     }
+}
+
+/// A series; values for the metric's labels in their order.
+fn key(metric: Metric, values: &[&'static str]) -> Key {
+    let labels = metric.labels().iter().zip(values).map(|(name, value)| Label::new(*name, *value));
+    Key::from_parts(metric.name(), labels.collect::<Vec<_>>())
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 impl Default for Telemetry {
@@ -215,6 +223,11 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        pillion_api::metric::check(Metric::ALL.iter().map(|metric| metric.declared()));
+    }
 
     #[test]
     fn names_are_rendered_with_their_labels() {

@@ -38,6 +38,7 @@ const JOIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration
 pub(super) struct Member {
     pub(super) config: Arc<Config>,
     pub(super) inbound: SocketAddr,
+    pub(super) admin: SocketAddr,
     pub(super) registry: Arc<Registry>,
     pub(super) health: watch::Receiver<Health>,
     pub(super) drain: Drain,
@@ -113,6 +114,7 @@ impl Member {
             weight: config.weight,
             own_health_check: config.health.is_some(),
             health: None,
+            admin_address: self.admin.to_string(),
         }
     }
 }

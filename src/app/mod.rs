@@ -174,6 +174,7 @@ async fn main_thread(
     let member = Member {
         config: config.clone(),
         inbound: config.advertise.unwrap_or(addresses.inbound),
+        admin: addresses.admin,
         registry,
         health,
         drain,

@@ -1,52 +1,11 @@
 //! Every metric, once: its name, what it means, its labels.
 
-/// What a metric is to Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// A distribution.
-    Histogram,
-}
+pub use pillion_api::metric::Kind;
 
-macro_rules! metrics {
-    ($($variant:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)+) => {
-        /// The metrics of a sidecar.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Metric {
-            $(#[doc = $help] $variant,)+
-        }
+pillion_api::metrics! {
+    /// The metrics of a sidecar.
+    pub enum Metric;
 
-        impl Metric {
-            /// Every metric.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// As Prometheus knows it.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-
-            /// What it means.
-            pub fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)+ }
-            }
-
-            /// Counter, gauge or histogram.
-            pub fn kind(self) -> Kind {
-                match self { $(Self::$variant => Kind::$kind,)+ }
-            }
-
-            /// Its labels, in order.
-            pub fn labels(self) -> &'static [&'static str] {
-                match self { $(Self::$variant => &[$($label),*],)+ }
-            }
-        }
-    };
-}
-
-metrics! {
     Requests = "pillion_requests_total", Counter, ["direction", "source", "target", "backend", "workload", "status"], "Requests by how they ended: 1xx to 5xx, grpc-<code>, refused (by this sidecar), cancelled (by the caller).";
     Failures = "pillion_request_failures_total", Counter, ["direction", "source", "target", "backend", "workload"], "Requests that count as failed: 5xx, gRPC codes that blame the server, refusals that do.";
     Duration = "pillion_request_duration_seconds", Histogram, ["direction", "source", "target", "backend"], "From a request's head to the last byte of its response.";
@@ -108,13 +67,6 @@ mod tests {
 
     #[test]
     fn names_follow_the_rules() {
-        let mut seen = std::collections::HashSet::new();
-        for metric in Metric::ALL {
-            let name = metric.name();
-            assert!(seen.insert(name), "{name} twice");
-            assert!(name.starts_with("pillion_") || name.starts_with("process_"), "{name}");
-            assert_eq!(metric.kind() == Kind::Counter, name.ends_with("_total"), "{name}");
-            assert!(metric.help().ends_with('.'), "{name}");
-        }
+        pillion_api::metric::check(Metric::ALL.iter().map(|metric| metric.declared()));
     }
 }

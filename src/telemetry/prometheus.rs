@@ -28,6 +28,8 @@ pub struct Registry {
     /// Serialises rendering with the upkeep that it implies.
     rendering: Mutex<()>,
     tallies: Mutex<Tallies>,
+    /// CPU time of this process, seconds. Not in the recorder, whose counts are whole.
+    cpu: Mutex<Option<f64>>,
 }
 
 impl Default for Registry {
@@ -59,6 +61,7 @@ impl Registry {
             told: Told::default(),
             rendering: Mutex::default(),
             tallies: Mutex::default(),
+            cpu: Mutex::default(),
         }
     }
 
@@ -86,6 +89,11 @@ impl Registry {
         self.told.empty(|metric, values, count| {
             self.recorder.register_counter(&key(metric, values), &METADATA).increment(count);
         });
+    }
+
+    /// Sets the CPU time that this process has taken so far, seconds.
+    pub fn cpu(&self, seconds: f64) {
+        *self.cpu.lock().unwrap_or_else(PoisonError::into_inner) = Some(seconds);
     }
 
     /// A gauge's series.
@@ -128,6 +136,9 @@ impl Registry {
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         self.tallies().render(&mut text);
+        if let Some(cpu) = *self.cpu.lock().unwrap_or_else(PoisonError::into_inner) {
+            text += &Metric::CpuSeconds.declared().sample(cpu);
+        }
         text
     }
 
@@ -169,6 +180,7 @@ mod tests {
         let duration = registry.histogram(Metric::DetectionTime, &["outbound", "http1"]);
         duration.record(0.000_255);
         duration.record(0.000_300);
+        registry.cpu(1.25);
         let text = registry.render();
         assert!(text.contains("# TYPE pillion_tls_handshakes_total counter"), "{text}");
         assert!(text.contains("# HELP pillion_tls_handshakes_total TLS handshakes"), "{text}");
@@ -176,5 +188,9 @@ mod tests {
         assert!(text.contains("le=\"0.000256\"} 1"), "{text}");
         assert!(text.contains("le=\"0.000512\"} 2"), "{text}");
         assert!(text.contains("le=\"33.554432\"} 2"), "{text}");
+        assert!(
+            text.contains("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.25\n"),
+            "{text}"
+        );
     }
 }

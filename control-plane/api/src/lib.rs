@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`path`], [`route`], [`retry`], [`holds`],
 //! [`filter`], [`ejection`], [`own`] and [`hash`] (what a sidecar decides from it), [`latency`], [`hops`] (where a request's time went) and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
-//! (messages as bytes), [`lines`] (log lines, which both write alike).
+//! (messages as bytes), [`lines`] (log lines) and [`metric`](mod@metric) (metrics), which both write alike.
 //! Both sides use the same decisions, so that the control plane can explain exactly what a sidecar will do.
 
 pub mod codec;
@@ -14,6 +14,7 @@ pub mod holds;
 pub mod hops;
 pub mod latency;
 pub mod lines;
+pub mod metric;
 pub mod model;
 pub mod name;
 pub mod network;

@@ -10,6 +10,9 @@ pub(super) const USER: u64 = 15000;
 pub(super) const ADMIN_PORT: u16 = 15020;
 /// Ports that an application in the same network namespace cannot have.
 pub(super) const TAKEN_PORTS: [u16; 5] = [15001, 15002, 15006, ADMIN_PORT, 15053];
+/// What collectors of metrics look for at a pod.
+pub(super) const SCRAPED: [(&str, &str); 3] =
+    [("prometheus.io/scrape", "true"), ("prometheus.io/port", "15020"), ("prometheus.io/path", "/metrics")];
 /// The program in our images.
 pub(super) const PROGRAM: &str = "/pillion-proxy";
 /// Where the join token is mounted.

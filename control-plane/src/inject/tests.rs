@@ -109,6 +109,29 @@ fn what_is_injected_again_is_as_if_it_were_once() {
 }
 
 #[test]
+fn a_pods_own_annotations_for_collectors_stay() {
+    let own = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {prometheus.io/scrape: 'true', prometheus.io/port: '9090'}}\n\
+               spec: {containers: [{name: a}]}\n";
+    let result = injected(own, &elsewhere());
+    assert!(result.notes.iter().any(|note| note.contains("the port pillion-admin")), "{:?}", result.notes);
+    let annotations = result.documents[0].at(&["metadata", "annotations"]).expect("they are there");
+    assert_eq!(annotations.get("prometheus.io/port").and_then(Node::text), Some("9090"));
+    assert_eq!(annotations.get("prometheus.io/path"), None);
+    assert_eq!(uninject(result.documents).expect("ours"), documents(own));
+
+    let plain = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a}]}\n";
+    let mut injected = injected(plain, &elsewhere()).documents;
+    let annotations =
+        injected[0].at_mut(&["metadata", "annotations"]).and_then(Node::object_mut).expect("ours");
+    assert_eq!(annotations.get("prometheus.io/port").and_then(Node::text), Some("15020"));
+    // Somebody else's word goes before ours.
+    annotations.set("prometheus.io/path", "/other");
+    let left = uninject(injected).expect("ours");
+    let annotations = left[0].at(&["metadata", "annotations"]).and_then(Node::object).expect("one is left");
+    assert_eq!(annotations.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["prometheus.io/path"]);
+}
+
+#[test]
 fn what_is_no_workload_stays_as_it_is() {
     for text in [
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: null}\n",

@@ -11,6 +11,7 @@ mod pages;
 mod series;
 mod sidecars;
 mod stat;
+mod targets;
 pub mod view;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> OpenApiRouter 
         .routes(routes!(pages::edge))
         .routes(routes!(stat::stat))
         .routes(routes!(workloads))
+        .routes(routes!(targets::targets))
         .routes(routes!(control_plane))
         .routes(routes!(listen))
         .routes(routes!(explain::explain))

@@ -74,6 +74,11 @@ impl Refusals {
         self.all().values().flat_map(BTreeMap::values).cloned().collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all().values().map(BTreeMap::len).sum()
+    }
+
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, OfSidecar>> {
         lock(&self.by_sidecar)
     }

@@ -19,8 +19,9 @@ const MAX_WORD: usize = 63;
 /// Of a reason that is shown to people.
 const MAX_REASON: usize = 300;
 
-/// The same with its address completed: an unspecified IP address (a sidecar that listens on all) is replaced by the one
-/// that its stream comes from.
+/// The same with its addresses completed: an unspecified IP address (a sidecar that listens on all) is replaced by the one
+/// that its stream comes from; for its operators' port by the one at which others reach its sidecar. An operators' port that only
+/// the sidecar's own host can reach, which is another one, is left out.
 ///
 /// # Errors
 /// Every fault, in plain words.
@@ -47,6 +48,18 @@ pub(super) fn check(mut hello: Hello, peer: IpAddr) -> Result<Hello, Vec<String>
             start(&hello.inbound_address)
         )),
     }
+    match hello.admin_address.as_str() {
+        "" => {}
+        said => match said.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => {
+                hello.admin_address = reachable(address, &hello, peer).unwrap_or_default();
+            }
+            _ => faults.push(format!(
+                "admin_address must be an IP address and a port other than 0, is {:?}",
+                start(said)
+            )),
+        },
+    }
     for (field, value) in [("version", &hello.version), ("zone", &hello.zone)] {
         if value.len() > MAX_WORD || value.chars().any(char::is_control) {
             let value = start(value);
@@ -58,6 +71,17 @@ pub(super) fn check(mut hello: Hello, peer: IpAddr) -> Result<Hello, Vec<String>
     }
     hello.health = hello.health.map(health);
     if faults.is_empty() { Ok(hello) } else { Err(faults) }
+}
+
+/// Where others find a sidecar's operators' port, of which it has said `address`.
+fn reachable(address: SocketAddr, hello: &Hello, peer: IpAddr) -> Option<String> {
+    let inbound = hello.inbound_address.parse::<SocketAddr>();
+    let ip = match address.ip() {
+        ip if ip.is_unspecified() => inbound.map_or(peer.to_canonical(), |inbound| inbound.ip()),
+        ip => ip,
+    };
+    let here = !ip.is_loopback() || peer.to_canonical().is_loopback();
+    here.then(|| SocketAddr::new(ip, address.port()).to_string())
 }
 
 /// A report of health with its reason cut to a bounded length.
@@ -160,6 +184,24 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_port_is_told_of_where_it_can_be_reached() {
+        let local = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        let table = [
+            (PEER, "0.0.0.0:15006", "0.0.0.0:15020", "10.1.2.3:15020"),
+            (PEER, "10.9.9.9:1", "0.0.0.0:15020", "10.9.9.9:15020"),
+            (PEER, "0.0.0.0:15006", "10.1.2.4:15020", "10.1.2.4:15020"),
+            (PEER, "0.0.0.0:15006", "127.0.0.1:15020", ""),
+            (local, "127.0.0.1:15006", "127.0.0.1:15020", "127.0.0.1:15020"),
+            (local, "127.0.0.1:15006", "", ""),
+        ];
+        for (peer, inbound, admin, expected) in table {
+            let (inbound_address, admin_address) = (inbound.into(), admin.into());
+            let hello = Hello { inbound_address, admin_address, ..hello() };
+            assert_eq!(check(hello, peer).expect("no faults").admin_address, expected, "{admin}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_told_at_once() {
         let port = |port, name: &str| WorkloadPort { port, name: name.into() };
         let hello = Hello {
@@ -168,6 +210,7 @@ mod tests {
             labels: [("-x".to_owned(), "y".to_owned()), ("x".to_owned(), "!".to_owned())].into(),
             ports: vec![port(0, ""), port(70_000, "HTTP"), port(80, "a"), port(80, "a")],
             inbound_address: "example.com:80".into(),
+            admin_address: "15020".into(),
             version: "v".repeat(64),
             zone: "a\nb".into(),
             weight: 1001,
@@ -185,6 +228,7 @@ mod tests {
             "ports[3].port repeats 80",
             "ports[3].name repeats",
             "inbound_address must",
+            "admin_address must",
             "version must",
             "zone must",
             "weight must",

@@ -6,6 +6,7 @@
 
 mod certify;
 mod hello;
+mod lag;
 mod listen;
 mod session;
 mod sync;

@@ -21,7 +21,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Mesh, Proof, hello, session::Session};
+use super::{Mesh, Proof, hello, lag::Lag, session::Session};
 use crate::{
     authority,
     clock::unix_ms,
@@ -134,6 +134,7 @@ async fn greet(
         deregistered: false,
         session,
         subscriptions: Share::of(&mesh.telemetry.subscriptions),
+        lag: Lag::default(),
     })
 }
 
@@ -158,6 +159,8 @@ struct Stream {
     session: Session,
     /// Of the metric.
     subscriptions: Share,
+    /// How long the sidecar takes to answer updates.
+    lag: Lag,
 }
 
 impl Stream {
@@ -239,11 +242,14 @@ impl Stream {
         self.session.welcome(welcome);
     }
 
-    fn count(&self, message: &ControlMessage) {
+    fn count(&mut self, message: &ControlMessage) {
         use pillion_api::wire::control_message::Message::{Resolved, Update};
         let telemetry = &self.mesh.telemetry;
         match &message.message {
-            Some(Update(_)) => telemetry.updates_sent.increment(1),
+            Some(Update(update)) => {
+                telemetry.updates_sent.increment(1);
+                self.lag.sent(update, Instant::now());
+            }
             Some(Resolved(answer)) if answer.service.is_empty() => telemetry.questions_unknown.increment(1),
             Some(Resolved(_)) => telemetry.questions_resolved.increment(1),
             _ => {}
@@ -258,6 +264,7 @@ impl Stream {
             Some(Message::Subscribe(subscribe)) => self.subscribe(subscribe)?,
             Some(Message::Unsubscribe(unsubscribe)) => {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
+                self.lag.unsubscribed(&unsubscribe.service);
                 self.subscriptions.set(self.session.subscriber.len());
                 self.mesh.publisher.refusals.unsubscribed(self.registration.uid(), &unsubscribe.service);
             }
@@ -325,9 +332,12 @@ impl Stream {
         Ok(())
     }
 
-    fn acknowledged(&self, acknowledge: Acknowledge) {
+    fn acknowledged(&mut self, acknowledge: Acknowledge) {
         let (kind, uid) = (acknowledge.kind(), self.registration.uid());
         let Acknowledge { service, version, refusal, .. } = acknowledge;
+        if let Some(took) = self.lag.answered(&service, kind, &version, Instant::now()) {
+            self.mesh.telemetry.acknowledged(took);
+        }
         if kind == Kind::Unspecified || !self.session.subscriber.subscribes(&service) {
             return;
         }

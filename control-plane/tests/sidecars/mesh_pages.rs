@@ -300,6 +300,16 @@ async fn workloads_are_listed_with_certificate_and_subscriptions() {
     assert_eq!((&payments["service"], &web["service"]), (&"payments.demo".into(), &serde_json::Value::Null));
     assert_eq!((&web["connected"], &web["ready"]), (&true.into(), &true.into()));
     assert_eq!(web["certificateNotAfterMs"], 2_000_000_000_000_i64);
+    // Prometheus is told where to find them: at the address that their streams come from.
+    let targets = server.json("/v1/mesh/prometheus-targets").await;
+    let expected = serde_json::json!({
+        "targets": ["127.0.0.1:15020"],
+        "labels": {
+            "namespace": "demo", "sidecar": payments["workload"], "__meta_pillion_service": "payments.demo",
+            "__meta_pillion_version": "0.1.0", "__meta_pillion_zone": "",
+        },
+    });
+    assert_eq!((targets.as_array().map(Vec::len), &targets[0]), (Some(2), &expected));
     server.stop().await;
 }
 

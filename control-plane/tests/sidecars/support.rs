@@ -209,6 +209,7 @@ pub(crate) fn hello(app: &str, uid: &str) -> Hello {
         inbound_address: "0.0.0.0:15006".to_owned(),
         version: "0.1.0".to_owned(),
         health: Some(Health { ready: true, ..Default::default() }),
+        admin_address: "0.0.0.0:15020".to_owned(),
         ..Default::default()
     }
 }

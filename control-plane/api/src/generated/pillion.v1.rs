@@ -103,6 +103,9 @@ pub struct Hello {
     /// How the application's health is checked is said by the sidecar's own settings, not by policies.
     #[prost(bool, tag = "10")]
     pub own_health_check: bool,
+    /// IP address and port of its operators' port, where its metrics are. Empty: not said, by an older release.
+    #[prost(string, tag = "11")]
+    pub admin_address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadPort {

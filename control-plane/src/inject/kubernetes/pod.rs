@@ -15,7 +15,7 @@ use crate::{
     inject::{
         Node, Object, Options,
         node::list,
-        sidecar::{ServedPort, TAKEN_PORTS, TOKEN_FOLDER, USER, Workload, add_port},
+        sidecar::{SCRAPED, ServedPort, TAKEN_PORTS, TOKEN_FOLDER, USER, Workload, add_port},
         tuning::{INJECTED, Place, Tuning},
     },
     resource::{Faults, Path, label_key, label_value},
@@ -104,13 +104,22 @@ pub(super) fn inject(template: &mut Node, options: &Options, at: &Path, faults: 
         // In front: what an application's own init containers do needs the network.
         place.list_mut().expect("checked to be a list").splice(0..0, items);
     }
-    let undo = serde_json::to_string(&Node::Object(undo)).expect("texts for names make JSON");
     let metadata = member(template, "metadata");
     let annotations = metadata.or_set("annotations", Node::Null);
     if annotations.is_empty() {
         *annotations = Node::Object(Object::default());
     }
-    annotations.object_mut().expect("checked to be an object").set(INJECTED, undo);
+    let annotations = annotations.object_mut().expect("checked to be an object");
+    if SCRAPED.iter().any(|(name, _)| annotations.get(name).is_some()) {
+        // A pod has one such port; its application was there first.
+        let note = "the annotations prometheus.io/… are its own: its sidecar's metrics are at the port pillion-admin";
+        found.probes.notes.push(note.into());
+    } else {
+        SCRAPED.iter().for_each(|(name, value)| annotations.set(*name, *value));
+        undo.set("scraped", true);
+    }
+    let undo = serde_json::to_string(&Node::Object(undo)).expect("texts for names make JSON");
+    annotations.set(INJECTED, undo);
     found.probes.notes
 }
 
@@ -123,6 +132,16 @@ pub(super) fn uninject(template: &mut Node, at: &Path, faults: &mut Faults) {
         faults.add(&at, "is not what an injection left there; how the pod was before cannot be told");
         return;
     };
+    if undo.get("scraped").is_some()
+        && let Some(annotations) = template.at_mut(&["metadata", "annotations"]).and_then(Node::object_mut)
+    {
+        for (name, ours) in SCRAPED {
+            // Somebody may have said otherwise meanwhile.
+            if annotations.get(name).and_then(Node::text) == Some(ours) {
+                annotations.remove(name);
+            }
+        }
+    }
     if let Some(spec) = template.at_mut(&["spec"]).and_then(Node::object_mut) {
         for (name, ours) in [("initContainers", &[PROXY, REDIRECT][..]), ("volumes", &[TOKEN])] {
             if let Some(items) = spec.get_mut(name).and_then(Node::list_mut) {
