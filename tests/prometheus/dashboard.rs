@@ -142,6 +142,9 @@ fn place(panel: &Value, taken: &mut BTreeMap<(u64, u64), u64>) -> Result<(), &'s
         return Err("is beyond the grid");
     }
     let cells = (y..y + height).flat_map(|row| (x..x + width).map(move |column| (row, column)));
-    let free = cells.fold(true, |free, cell| taken.insert(cell, y).is_none() && free);
+    let mut free = true;
+    for cell in cells {
+        free &= taken.insert(cell, y).is_none();
+    }
     if free { Ok(()) } else { Err("lies over another") }
 }
