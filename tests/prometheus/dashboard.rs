@@ -141,10 +141,6 @@ fn place(panel: &Value, taken: &mut BTreeMap<(u64, u64), u64>) -> Result<(), &'s
     if width == 0 || height == 0 || x + width > WIDTH {
         return Err("is beyond the grid");
     }
-    let cells = (y..y + height).flat_map(|row| (x..x + width).map(move |column| (row, column)));
-    let mut free = true;
-    for cell in cells {
-        free &= taken.insert(cell, y).is_none();
-    }
-    if free { Ok(()) } else { Err("lies over another") }
+    let mut cells = (y..y + height).flat_map(|row| (x..x + width).map(move |column| (row, column)));
+    if cells.all(|cell| taken.insert(cell, y).is_none()) { Ok(()) } else { Err("lies over another") }
 }
