@@ -11,7 +11,7 @@ use crate::resource::Kind;
 /// Show documents.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
-    /// Which kind: services, externalservices, httproutes, trafficpolicies or meshconfigs
+    /// Which kind: services, externalservices, httproutes, grpcroutes, trafficpolicies or meshconfigs
     #[arg(value_parser = parse_kind)]
     kind: Kind,
     /// Which one; all where absent

@@ -110,7 +110,7 @@ impl From<&Edited> for AppliedDocument {
 
 /// Documents of a kind in all namespaces.
 #[utoipa::path(get, path = "/v1/{kind}", tag = "documents",
-    params(("kind" = String, Path, description = "A kind's plural: meshconfigs, services, externalservices, httproutes or trafficpolicies"), ListParams),
+    params(("kind" = String, Path, description = "A kind's plural: meshconfigs, services, externalservices, httproutes, grpcroutes or trafficpolicies"), ListParams),
     responses((status = 200, description = "A List of documents, or events where watch=true"),
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list_everywhere(
@@ -126,7 +126,7 @@ pub(super) async fn list_everywhere(
 
 /// Documents of a kind in one namespace.
 #[utoipa::path(get, path = "/v1/namespaces/{namespace}/{kind}", tag = "documents",
-    params(("namespace" = String, Path), ("kind" = String, Path, description = "A kind's plural: meshconfigs, services, externalservices, httproutes or trafficpolicies"),
+    params(("namespace" = String, Path), ("kind" = String, Path, description = "A kind's plural: meshconfigs, services, externalservices, httproutes, grpcroutes or trafficpolicies"),
            ListParams),
     responses((status = 200, description = "A List of documents, or events where watch=true"),
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]

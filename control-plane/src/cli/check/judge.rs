@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use super::facts::{Edge, Facts, Mesh, RefusedUpdate};
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 3600 * SECOND_MS;
@@ -79,82 +81,6 @@ pub(super) struct Finding {
     pub text: String,
     /// What to do about it; empty where all is well.
     pub cure: String,
-}
-
-/// What is judged: what the server shows, and this machine's part.
-#[derive(Debug, Clone)]
-pub(super) struct Facts {
-    /// This program's release.
-    pub version: String,
-    /// This machine's clock when the server's was read.
-    pub now_ms: i64,
-    pub control_plane: ControlPlane,
-    pub workloads: Vec<Workload>,
-    pub mesh: Mesh,
-}
-
-/// `/v1/mesh/control-plane`, as far as it is judged.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ControlPlane {
-    pub version: String,
-    pub server_time_ms: i64,
-    #[serde(default)]
-    pub authority_not_after_ms: Option<i64>,
-    #[serde(default)]
-    pub leaf_ttl_seconds: Option<i64>,
-    pub compile_faults: Vec<String>,
-}
-
-/// One of `/v1/mesh/workloads`, as far as it is judged.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Workload {
-    pub workload: String,
-    pub namespace: String,
-    pub version: String,
-    pub connected: bool,
-    pub ready: bool,
-    pub reason: String,
-    /// Null: it need not be, or is not known.
-    #[serde(default)]
-    pub redirected: Option<bool>,
-    #[serde(default)]
-    pub certificate_not_before_ms: Option<i64>,
-    pub certificate_not_after_ms: Option<i64>,
-    #[serde(default)]
-    pub clock_skew_ms: Option<i64>,
-    pub refused_updates: Vec<RefusedUpdate>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct RefusedUpdate {
-    pub service: String,
-    pub kind: String,
-    pub reason: String,
-}
-
-/// `/v1/mesh`, as far as it is judged.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Mesh {
-    pub services: Vec<Node>,
-    pub edges: Vec<Edge>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Node {
-    pub name: String,
-    pub kind: String,
-    pub instances: usize,
-    pub in_mesh: bool,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Edge {
-    pub from: String,
-    pub to: String,
-    pub mtls: bool,
 }
 
 /// Everything that is found; of each topic at least one thing.
@@ -252,7 +178,7 @@ fn certificates(found: &mut Found, facts: &Facts) {
                 Topic::Certificates,
                 severity,
                 format!("the certificate authority's certificate {}", ends(left)),
-                "renew the authority: nothing that it signs outlives it (README, Certificates)",
+                "start the server with one that lasts (--ca-cert, --ca-key): nothing that it signs outlives it",
             ),
         }
     }
@@ -394,12 +320,6 @@ fn unmeshed(found: &mut Found, facts: &Facts) {
         Topic::Unmeshed,
         "every service has workloads, and all that call them do so by the mesh's TLS",
     );
-}
-
-impl Workload {
-    fn name(&self) -> String {
-        format!("{}.{}", self.workload, self.namespace)
-    }
 }
 
 /// `pay.demo` as commands take it.

@@ -1,6 +1,9 @@
 //! Each threshold at both of its sides, and each topic.
 
-use super::*;
+use super::{
+    super::facts::{ControlPlane, Node, Workload},
+    *,
+};
 
 const NOW: i64 = 1_800_000_000_000;
 const HOUR_MS: i64 = 3_600_000;

@@ -1,11 +1,15 @@
 //! `pillion check`: whether anything in the mesh is wrong, or soon will be.
 
+mod facts;
 mod judge;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::judge::{Facts, Finding, Severity, findings, worst};
+use self::{
+    facts::Facts,
+    judge::{Finding, Severity, findings, worst},
+};
 use super::{Client, Failure, get::LiveOutput, print};
 use crate::clock::unix_ms;
 
