@@ -12,7 +12,7 @@ SCALE := $(TARGET)/debug/pillion-scale
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
 .PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
-	lint-rust lint-dashboard lint-dependencies images bench bench-resilience bench-scale bench-busy bench-micro bench-check bench-baseline release setup-bench setup-bench-check
+	lint-rust lint-dashboard lint-dependencies images bench bench-resilience bench-scale bench-busy bench-observed bench-micro bench-check bench-baseline release setup-bench setup-bench-check
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -67,6 +67,10 @@ bench: setup-bench release ## Measures the sidecar beside Envoy and HAProxy; qui
 
 bench-resilience: setup-bench release ## Measures what callers notice of slow and failing replicas, beside Envoy; quick: RESILIENCE_ROUNDS=1 RESILIENCE_SCALE=0.4 make bench-resilience
 	@python3 benches/resilience $(TARGET)
+
+bench-observed: setup-bench release ## Measures what metrics, access logs and the split of latency cost; quick: OBSERVED_ROUNDS=1 OBSERVED_SECONDS=2 make bench-observed
+	cargo build --release -p pillion-load
+	@python3 benches/observed $(TARGET)
 
 bench-scale: setup-build setup-dashboard ## Measures the control plane under up to 5,000 sidecars; quick: SCALE_SIDECARS=1000 make bench-scale
 	cargo build --release -p pillion-control-plane --bin pillion

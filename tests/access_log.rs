@@ -259,6 +259,44 @@ async fn connections_that_are_carried_as_bytes_have_lines_too() {
 }
 
 #[tokio::test]
+async fn an_upgraded_connection_has_its_line_when_it_ends() {
+    let app = App::start(|mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let (mut read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+        let _ = write.shutdown().await;
+    })
+    .await;
+    let mesh = Mesh::start().await;
+    configure(&mesh, "{ successPercent: 100 }").await;
+    mesh.apply_service("app", "http").await;
+    let callee = sidecar(&mesh, SidecarSpec::serving("app-1", "app", app.address), "app-1").await;
+    let caller = sidecar(&mesh, SidecarSpec::caller("client"), "client").await;
+    mesh.until_ready(&[&caller, &callee]).await;
+    caller.until_endpoints("app", 1).await;
+    let upgrade = "GET /chat HTTP/1.1\r\nhost: app.demo.mesh\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    let mut stream = raw::begin(caller.outbound(), upgrade).await;
+    stream.write_all(b"ping").await.expect("it is carried");
+    stream.shutdown().await.expect("one direction can be closed");
+    let mut answer = String::new();
+    soon("an echo", stream.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nping"), "{answer}");
+    for workload in ["client", "app-1"] {
+        let line = line(&log(&mesh, workload), "/chat").await;
+        assert_eq!((&line["status"], &line["outcome"]), (&101.into(), &"completed".into()), "{line:#}");
+        assert_eq!((&line["requestBytes"], &line["responseBytes"]), (&4.into(), &4.into()), "{line:#}");
+    }
+}
+
+#[tokio::test]
 async fn a_sidecar_serves_though_nobody_takes_its_access_log() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (output, reader) = full_pipe();

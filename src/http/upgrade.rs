@@ -7,7 +7,11 @@ use http::{Extensions, Request, Response};
 use tokio::sync::oneshot;
 
 use super::Body;
-use crate::net::{io::Duplex, sniff::Prefixed};
+use crate::net::{
+    copy::{self, Copied},
+    io::Duplex,
+    sniff::Prefixed,
+};
 
 /// A connection after HTTP, with what was read of it beyond the last head.
 pub type Upgraded = Prefixed<Box<dyn Duplex>>;
@@ -62,16 +66,22 @@ impl Pending {
     }
 
     /// After a `101 Switching Protocols`: joins the caller's connection and the callee's until both directions have
-    /// ended. Returns at once; `guard` lives as long as the joined connections do.
-    pub fn join(self, response: &mut Response<Body>, guard: impl Sized + 'static) {
+    /// ended. Returns at once; `guard` lives as long as the joined connections do, and hears at the end what was carried.
+    pub fn join<G: 'static>(
+        self,
+        response: &mut Response<Body>,
+        mut guard: G,
+        carried: impl FnOnce(&mut G, &Copied) + 'static,
+    ) {
         let callee = Self::taken_off(response.extensions_mut());
         tokio::task::spawn_local(async move {
-            let _guard = guard;
             let (Some(mut caller), Some(mut callee)) = (self.upgraded().await, callee.upgraded().await)
             else {
                 return;
             };
-            if let Some(error) = crate::net::copy::both_ways(&mut caller, &mut callee).await.broken {
+            let copied = copy::both_ways(&mut caller, &mut callee).await;
+            carried(&mut guard, &copied);
+            if let Some(error) = copied.broken {
                 tracing::debug!(%error, "an upgraded connection broke");
             }
         });

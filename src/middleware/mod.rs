@@ -19,6 +19,7 @@ pub mod guard;
 pub mod idle;
 pub mod limit;
 mod listen;
+mod outlive;
 pub mod rate;
 pub mod record;
 
@@ -35,7 +36,7 @@ use self::{
     guard::{Admitted, Guard},
     idle::Idle,
     limit::Limit,
-    record::{End, Ends, Recorded, Recording},
+    record::{End, Ends, Recorded, Recording, UnderWay},
 };
 use crate::{
     error::{Hop, Reason, Refusal},
@@ -265,7 +266,7 @@ fn prepare(
 fn join_upgrade<E: End>(
     upgrade: Option<upgrade::Pending>,
     mut response: Response<Body>,
-    recording: &mut Recording<E>,
+    recording: &mut UnderWay<'_, E>,
     open: &Open,
 ) -> Result<Response<Body>, Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -274,7 +275,10 @@ fn join_upgrade<E: End>(
             return Err(Refusal::new(Reason::PeerProtocol, detail));
         };
         // The connection is no longer HTTP's, so it counts as open by itself, and keeps what the request held.
-        caller.join(&mut response, (open.enter(), recording.hand_over()));
+        let held = (open.enter(), recording.hand_over());
+        caller.join(&mut response, held, |(_, outliving), copied| {
+            outliving.carried(copied.sent, copied.received);
+        });
     }
     Ok(response)
 }

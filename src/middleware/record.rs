@@ -19,6 +19,7 @@ use super::{
     guard::Admitted,
     idle::{Idle, Watch},
     limit::Place,
+    outlive::Outliving,
 };
 use crate::{
     error::{Reason, Refusal},
@@ -90,6 +91,14 @@ impl<E: End> UnderWay<'_, E> {
         let mut recording = self.recording.take().expect("it is finished once");
         recording.timeline = self.timeline.take();
         recording
+    }
+
+    /// What is held for the request, for a connection that outlives its response.
+    pub(super) fn hand_over(&mut self) -> Outliving<E> {
+        // What it has become is no request that is worked on.
+        self.admitted = None;
+        let (exchange, held) = (self.timeline.notes().take(), (self.place.take(), self.end.take()));
+        Outliving::new(self.edge.clone(), self.timeline.started(), exchange, held)
     }
 }
 
@@ -165,16 +174,6 @@ impl<E: End> Recording<E> {
 
     pub(super) fn decided(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
-    }
-
-    /// What is held for the request, for a connection that outlives its response.
-    pub(super) fn hand_over(&mut self) -> (InFlight, Option<Place>, Option<E>) {
-        if let Some(end) = &mut self.end {
-            end.begun(Outcome::Status(StatusCode::SWITCHING_PROTOCOLS));
-        }
-        // What it has become is no request that is worked on.
-        self.admitted = None;
-        (self.edge.enter(), self.place.take(), self.end.take())
     }
 
     pub(super) fn until_the_last_byte(

@@ -58,8 +58,10 @@ class ControlPlane:
 
 
 class Pillion:
-    def __init__(self, name: str, program: Path, control_plane: ControlPlane):
+    def __init__(self, name: str, program: Path, control_plane: ControlPlane, flags: list[str] | None = None):
         self.name, self.program, self.control_plane = name, program, control_plane
+        # Of both sidecars, beside the defaults.
+        self.flags = flags or []
         self.settings = (
             "the static program that is shipped, all defaults: one worker, metrics, balancing, breaker, SPIFFE IDs "
             "verified both ways, sessions resumed by tickets, reports to the control plane every second; explicit "
@@ -105,7 +107,7 @@ class Pillion:
             "--outbound-listen": "127.0.0.1:0",
             "--admin-listen": "127.0.0.1:0",
         }
-        arguments = [self.program, *flags, *(word for pair in common.items() for word in pair)]
+        arguments = [self.program, *flags, *self.flags, *(word for pair in common.items() for word in pair)]
         return group.start(who, arguments, PROXY_CORE), file
 
 

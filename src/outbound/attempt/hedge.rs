@@ -76,6 +76,7 @@ impl Outbound {
                         && tried.may_tell_more(sending)
                     {
                         tried.look_ahead().await;
+                        tried.note(sending.plan.timeline, Instant::now());
                     }
                     if number > 0 && tried.is_err() {
                         first_edge(sending, &chosen, whom).repeat(Repeat::HedgeEndpoint);

@@ -266,7 +266,7 @@ impl Outbound {
             };
             if tried.may_tell_more(&sending) {
                 Box::pin(tried.look_ahead()).await;
-                tried.note(plan.timeline);
+                tried.note(plan.timeline, Instant::now());
             }
             let verdict = retry::decide(sending.plan.rules.as_ref(), &sending.method, number, tried.ended);
             let next = match verdict {
@@ -405,7 +405,7 @@ impl Outbound {
                 Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true, noted }
             }
         };
-        tried.note(sending.plan.timeline);
+        tried.note(sending.plan.timeline, now);
         Ok(tried)
     }
 }

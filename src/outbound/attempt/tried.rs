@@ -87,8 +87,8 @@ impl Tried {
     }
 
     /// Notes for listeners what it came to.
-    pub(super) fn note(&self, timeline: &Timeline) {
-        timeline.try_ended(self.noted, Instant::now(), self.outcome());
+    pub(super) fn note(&self, timeline: &Timeline, now: Instant) {
+        timeline.try_ended(self.noted, now, self.outcome());
     }
 
     fn outcome(&self) -> Outcome {

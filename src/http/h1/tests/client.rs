@@ -275,7 +275,7 @@ fn an_upgraded_connection_comes_with_what_was_read_of_it() {
         let (mut caller, theirs) = tokio::io::duplex(1024);
         let mut asked = Request::new(Body::Empty);
         upgrade::promise(asked.extensions_mut()).keep(Box::new(theirs), Bytes::from_static(b"first "));
-        upgrade::Pending::of(&mut asked).join(&mut response, ());
+        upgrade::Pending::of(&mut asked).join(&mut response, (), |(), _| {});
         callee.write_all(b"late").await.expect("room");
         caller.write_all(b"then").await.expect("room");
         callee.shutdown().await.expect("open");
