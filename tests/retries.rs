@@ -105,6 +105,9 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
+    if head.uri.path() == "/unread" && !head.headers.contains_key("x-pillion-attempt") {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let attempt = text("x-pillion-attempt").and_then(|number| number.parse().ok());
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -361,6 +364,11 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
         (led.backend.as_deref() == Some("hedged.demo") && hedges == 1).then_some(())
     })
     .await;
+    // One that reads nothing of a large body does not hold up the other.
+    let body = "x".repeat(8 * 1024 * 1024);
+    let (answer, seen) = world.send(Method::PUT, "judged", "/unread", "", &body).await;
+    assert_eq!(raw::status(&answer), 200, "{answer:.500}");
+    assert_eq!(seen.iter().map(|seen| seen.length).collect::<Vec<_>>(), [body.len()]);
     let patience = "x-pillion-timeout-ms: 300\r\n";
     let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
     assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");

@@ -63,7 +63,8 @@ impl Circumstances<'_> {
             };
             // As sidecars do it: once a backend is chosen, and before one of its endpoints is.
             let request = self.changed(backend);
-            let sent = RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
+            let sent =
+                RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
             // Of the one that is called by what the caller has sent, of another one by what that gets.
             let others = Some((found, sent)).filter(|(found, _)| found.name != called.name);
             let faulty = || [(called, self.head)].into_iter().chain(others);

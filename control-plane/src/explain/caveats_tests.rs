@@ -72,7 +72,8 @@ fn faults_are_those_that_the_request_would_see() {
         of_jobs(abort(fault("jobs", 3600, "/"), 100)),
     ];
     let pay = service(wire::TrafficPolicy { faults, ..Default::default() });
-    let (said, certain) = asked(false, |it| (it.faulty(&pay, it.head), it.certain_fault(&pay, it.head, None)));
+    let (said, certain) =
+        asked(false, |it| (it.faulty(&pay, it.head), it.certain_fault(&pay, it.head, None)));
     assert_eq!(
         texts(&said),
         [
@@ -216,7 +217,8 @@ fn what_another_service_is_sent_is_what_its_faults_and_limits_are_for() {
     let change = Some(wire::path_change::Change::ReplaceFull("/quick".into()));
     let rewrite = wire::Rewrite { path: Some(wire::PathChange { change }), ..Default::default() };
     let rule = wire::RouteRule { rewrite: Some(rewrite), ..Default::default() };
-    let config = wire::ServiceConfig { service: "shop.demo".into(), routes: vec![rule], ..Default::default() };
+    let config =
+        wire::ServiceConfig { service: "shop.demo".into(), routes: vec![rule], ..Default::default() };
     let shop = model::Service::try_from(config).expect("a valid configuration");
     let backend = BackendView {
         service: "pay.demo".into(),
@@ -234,7 +236,8 @@ fn what_another_service_is_sent_is_what_its_faults_and_limits_are_for() {
         assert_eq!(it.changed(&backend).uri(), "/slow/x");
         assert_eq!(routed.changed(&backend).uri(), "/quick");
     });
-    let fault = wire::InjectedFault { abort_status: 503, abort_per_million: 1_000_000, ..fault("f", 3600, "/quick") };
+    let fault =
+        wire::InjectedFault { abort_status: 503, abort_per_million: 1_000_000, ..fault("f", 3600, "/quick") };
     let pay = service(wire::TrafficPolicy { faults: vec![fault], ..Default::default() });
     asked(false, |it| {
         let Circumstances { head, now, clients, .. } = *it;

@@ -5,6 +5,7 @@ mod again;
 mod budget;
 mod hedge;
 mod outgoing;
+mod plan;
 mod pushback;
 mod quantile;
 mod tried;
@@ -17,13 +18,12 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    model::{Fallback, Hedge, RouteRule, TrafficPolicy, timeout},
-    retry::{self, Ended, Rules, Verdict, Why},
+    model::Fallback,
+    retry::{self, Ended, Verdict, Why},
 };
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub(super) use self::tried::told;
 use self::{
     again::Next,
     outgoing::Outgoing,
@@ -33,14 +33,17 @@ pub use self::{
     budget::{Budgets, Kind},
     quantile::Quantiles,
 };
+pub(super) use self::{
+    plan::{Plan, Times},
+    tried::told,
+};
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
     http::{
         Body, InterimSink, Version, deadline,
-        headers::{self, ATTEMPT},
-        replay,
+        headers,
     },
     middleware::{Served, Timeout, limit::Place, record::End},
     telemetry::{
@@ -124,68 +127,6 @@ pub(super) struct Destination<'a> {
     pub(super) session: Option<u64>,
     /// What takes over where nobody can be had.
     pub(super) fallback: Option<&'a Fallback>,
-}
-
-/// How long a request may take.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
-    /// Until when, and which limit that is.
-    pub(super) whole: Option<(Instant, Timeout)>,
-    /// For each attempt.
-    pub(super) each: Option<Duration>,
-}
-
-impl Times {
-    /// Until when an attempt that begins now may take. The second: whether that is the end of the whole request.
-    fn of_an_attempt(self, now: Instant) -> Option<(Instant, bool)> {
-        let whole = self.whole.map(|(at, _)| (at, true));
-        let each = self.each.map(|each| (now + each, false));
-        [whole, each].into_iter().flatten().min()
-    }
-}
-
-/// What may follow an attempt, or go beside it.
-#[derive(Clone, Copy)]
-pub(super) struct Plan<'a> {
-    pub(super) times: Times,
-    pub(super) rules: Option<Rules<'a>>,
-    pub(super) hedge: Option<&'a Hedge>,
-    /// Where it is noted when what happens.
-    pub(super) timeline: &'a Timeline,
-}
-
-impl<'a> Plan<'a> {
-    /// `policies`: that of the service that serves the request, then that of the one called.
-    pub(super) fn of(
-        rule: Option<&'a RouteRule>,
-        policies: [&'a TrafficPolicy; 2],
-        request: &Request<Body>,
-        whole: Option<(Instant, Timeout)>,
-        timeline: &'a Timeline,
-    ) -> Self {
-        let each = policies.into_iter().find_map(|policy| policy.attempt_timeout);
-        let each = timeout(rule.and_then(|rule| rule.backend_request_timeout), each);
-        let times = Times { whole, each };
-        let rule = rule.and_then(|rule| rule.retry.as_ref());
-        let rules = Rules::of(rule, policies.map(|policy| policy.retry.as_ref()));
-        let hedge = policies.into_iter().find_map(|policy| policy.hedge.as_ref());
-        // Whoever makes a request for one that is an attempt after the first has it repeated there, not here, too.
-        if (rules.is_some() || hedge.is_some()) && request.headers().contains_key(ATTEMPT) {
-            return Self { times, rules: None, hedge: None, timeline };
-        }
-        Self { times, rules, hedge, timeline }
-    }
-
-    /// The most of a request's body that is kept to be sent again, bytes.
-    pub(super) fn kept(&self) -> usize {
-        let most = self.rules.map_or(replay::USUAL, |rules| rules.policy().max_body);
-        if self.hedge.is_some() { most.max(replay::USUAL) } else { most }
-    }
-
-    /// Whether there is nothing but to send again what was surely not processed.
-    fn is_plain(&self) -> bool {
-        self.rules.is_none() && self.hedge.is_none()
-    }
 }
 
 /// Why there was no attempt.
