@@ -41,10 +41,7 @@ use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
-    http::{
-        Body, InterimSink, Version, deadline,
-        headers,
-    },
+    http::{Body, InterimSink, Version, deadline, headers},
     middleware::{Served, Timeout, limit::Place, record::End},
     telemetry::{
         edge::{Edge, Outcome},
