@@ -11,7 +11,7 @@ use crate::support::mesh::{pillion, pillion_proxy};
 use crate::support::{eventually, raw};
 
 /// A pipe that takes nothing any more, as nobody reads from it. It does once the other end is dropped, by an error.
-fn full_pipe() -> (Stdio, pipe::Receiver) {
+pub(crate) fn full_pipe() -> (Stdio, pipe::Receiver) {
     let (sender, receiver) = pipe::pipe().expect("a pipe");
     while sender.try_write(&[b'.'; 4096]).is_ok() {}
     while sender.try_write(b".").is_ok() {}
@@ -25,7 +25,7 @@ fn start(program: &Path, folder: &Path, arguments: &[&str]) -> (Child, pipe::Rec
     (command.kill_on_drop(true).spawn().expect("the program starts"), reader)
 }
 
-async fn written<T: serde::de::DeserializeOwned>(file: &Path) -> T {
+pub(crate) async fn written<T: serde::de::DeserializeOwned>(file: &Path) -> T {
     eventually("a file that says where a program listens", async || {
         serde_json::from_slice(&std::fs::read(file).ok()?).ok()
     })

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod access_log;
 mod attempts;
 mod backends;
 mod bad_input;

@@ -39,7 +39,7 @@ use crate::{
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
     outbound::connections,
     run::{Application, Endings},
-    telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
+    telemetry::{access_log::Sink, gather::Gathered, names::Metric, prometheus::Registry},
 };
 
 /// Between rounds of asking the workers what they have counted.
@@ -58,6 +58,12 @@ const READY: Duration = Duration::from_secs(10);
 /// For people: everything that keeps it from starting.
 pub fn run(config: Config, shown_config: String, command: &[OsString]) -> Result<u8, String> {
     memory::keep();
+    let access_log = config.access_log_file.as_deref();
+    let access_log = Sink::new(access_log).map_err(|error| match access_log {
+        Some(path) => format!("access log {}: {error}", path.display()),
+        None => format!("access log: {error}"),
+    })?;
+    let access_log = Arc::new(access_log);
     let listeners = listeners::bind(&config)?;
     let addresses = Addresses::of(&listeners).map_err(|error| error.to_string())?;
     if let Some(path) = &config.addresses_file {
@@ -71,7 +77,10 @@ pub fn run(config: Config, shown_config: String, command: &[OsString]) -> Result
         .enable_all()
         .build()
         .map_err(|error| format!("the main thread's runtime: {error}"))?;
-    LocalSet::new().block_on(&runtime, main_thread(config, shown_config, listeners, addresses, command))
+    let main = main_thread(config, shown_config, listeners, addresses, access_log.clone(), command);
+    let ended = LocalSet::new().block_on(&runtime, main);
+    access_log.end();
+    ended
 }
 
 async fn main_thread(
@@ -79,6 +88,7 @@ async fn main_thread(
     shown_config: String,
     listeners: Listeners,
     addresses: Addresses,
+    access_log: Arc<Sink>,
     command: &[OsString],
 ) -> Result<u8, String> {
     let mut signals = Endings::listen(!command.is_empty()).map_err(|error| format!("signals: {error}"))?;
@@ -105,6 +115,7 @@ async fn main_thread(
             shared: shared.clone(),
             directory: directory.clone(),
             registry: registry.clone(),
+            access_log: access_log.clone(),
             connections: connections.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
@@ -130,7 +141,7 @@ async fn main_thread(
     let workers = Rc::new(workers);
     let (refresh, refreshes) = mpsc::channel(16);
     let (shut_down, asked) = watch::channel(false);
-    let shown = Shown { registry: registry.clone(), shared, started };
+    let shown = Shown { registry: registry.clone(), shared, access_log, started };
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), shown, refreshes));
     tokio::task::spawn_local(health::check(
         config.health.clone(),
@@ -222,6 +233,7 @@ async fn until_ready(mut unready: watch::Receiver<Option<String>>) -> Result<(),
 struct Shown {
     registry: Arc<Registry>,
     shared: Arc<Shared>,
+    access_log: Arc<Sink>,
     started: SystemTime,
 }
 
@@ -229,7 +241,7 @@ struct Shown {
 async fn gather(
     workers: Rc<Vec<Worker>>,
     gathered: Rc<RefCell<Gathered>>,
-    Shown { registry, shared, started }: Shown,
+    Shown { registry, shared, access_log, started }: Shown,
     mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let mut spare = memory::Spare::default();
@@ -248,6 +260,7 @@ async fn gather(
         }
         let concurrency = shared.show(&registry);
         gathered.borrow_mut().see(concurrency);
+        access_log.show(&registry);
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());

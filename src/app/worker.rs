@@ -22,7 +22,14 @@ use crate::{
         self_test::SelfTest,
     },
     outbound::{self, Outbound, connections},
-    telemetry::{edge::Edges, prometheus::Registry, report::WorkerReport, stalls::Stalls},
+    telemetry::{
+        access_log::{AccessLog, Choice, Sink},
+        edge::Edges,
+        listeners::{Heard, Listeners as Hearing},
+        prometheus::Registry,
+        report::WorkerReport,
+        stalls::Stalls,
+    },
 };
 
 /// Between looks for connections that are idle.
@@ -37,6 +44,7 @@ pub(super) struct Needs {
     pub(super) shared: Arc<policies::Shared>,
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
+    pub(super) access_log: Arc<Sink>,
     pub(super) connections: connections::Shared,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
@@ -131,7 +139,14 @@ async fn serve(
     mut asked: mpsc::Receiver<Ask>,
 ) {
     let config = &needs.config;
-    let edges = Rc::new(Edges::new(config.split_latency));
+    let listeners = Rc::<Hearing>::default();
+    tokio::task::spawn_local(hear(
+        listeners.clone(),
+        needs.mesh.clone(),
+        config.access_log,
+        needs.access_log,
+    ));
+    let edges = Rc::new(Edges::new(config.split_latency, listeners));
     let stalls = Rc::<Stalls>::default();
     tokio::task::spawn_local(stalls.clone().watch());
     let workload: Arc<str> = config.workload.as_str().into();
@@ -240,6 +255,30 @@ async fn serve(
                 inbound.sweep();
                 outbound.sweep();
             }
+        }
+    }
+}
+
+/// Has those listen who want to hear of requests, as the mesh and this sidecar's own settings say.
+async fn hear(
+    listeners: Rc<Hearing>,
+    mut mesh: watch::Receiver<Option<Mesh>>,
+    choice: Option<Choice>,
+    sink: Arc<Sink>,
+) {
+    let mut heard = None;
+    loop {
+        let log = {
+            let mesh = mesh.borrow_and_update();
+            Choice::in_force(choice, mesh.as_ref().and_then(|mesh| mesh.settings.access_log.as_ref()))
+        };
+        // Much else changes besides.
+        if heard.as_ref() != Some(&log) {
+            listeners.set(Heard { log: log.clone().map(|log| AccessLog::new(log, sink.clone())) });
+            heard = Some(log);
+        }
+        if mesh.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use super::{
     choose::{Candidate, turns::Phase},
     ewma::PeakEwma,
 };
-use crate::telemetry::report::BreakerState;
+use crate::telemetry::{exchange::Callee, report::BreakerState};
 
 /// Who was kept waiting for so many times as long as usual, and no less than this, has learned something of the endpoint by
 /// going away; anybody else, that he was in a hurry.
@@ -33,12 +34,11 @@ const NEWS: f64 = 1.0 / 16.0;
 /// A workload that serves. Lives as long as the workload is listed, or a request is under way to it.
 #[derive(Debug)]
 pub struct Endpoint<T> {
-    uid: Rc<str>,
-    workload: std::sync::Arc<str>,
-    address: SocketAddr,
+    /// Its name and place, also for those who hear of its requests.
+    callee: Arc<Callee>,
     identity: Option<SpiffeId>,
     ready: Cell<bool>,
-    zone: RefCell<std::sync::Arc<str>>,
+    zone: RefCell<Arc<str>>,
     weight: Cell<u32>,
     /// The mean weight by its own.
     lightness: Cell<f64>,
@@ -66,9 +66,12 @@ impl<T> Endpoint<T> {
     ) -> Self {
         let token = hash(model.uid.as_bytes());
         Self {
-            uid: model.uid.as_str().into(),
-            workload: model.workload.as_str().into(),
-            address: model.address,
+            callee: Arc::new(Callee {
+                uid: model.uid.as_str().into(),
+                workload: model.workload.as_str().into(),
+                address: model.address,
+                identity: model.identity.as_ref().map(|identity| identity.to_string().into()),
+            }),
             identity: model.identity.clone(),
             ready: Cell::new(false),
             zone: RefCell::new(model.zone.as_str().into()),
@@ -89,17 +92,22 @@ impl<T> Endpoint<T> {
 
     /// The workload instance.
     pub fn uid(&self) -> &str {
-        &self.uid
+        &self.callee.uid
     }
 
     /// What people call it.
-    pub fn workload(&self) -> &std::sync::Arc<str> {
-        &self.workload
+    pub fn workload(&self) -> &Arc<str> {
+        &self.callee.workload
     }
 
     /// Of its sidecar.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.callee.address
+    }
+
+    /// The same, for those who hear of its requests.
+    pub fn callee(&self) -> &Arc<Callee> {
+        &self.callee
     }
 
     /// What reaches it.
@@ -113,7 +121,7 @@ impl<T> Endpoint<T> {
     }
 
     /// Where it runs; empty: unknown.
-    pub fn zone(&self) -> std::cell::Ref<'_, std::sync::Arc<str>> {
+    pub fn zone(&self) -> std::cell::Ref<'_, Arc<str>> {
         self.zone.borrow()
     }
 
@@ -231,7 +239,7 @@ impl<T> Endpoint<T> {
     }
 
     pub(super) fn is_same_place(&self, model: &model::Endpoint) -> bool {
-        self.address == model.address && self.identity == model.identity
+        self.callee.address == model.address && self.identity == model.identity
     }
 
     pub(super) fn available(&self, now: Instant) -> bool {

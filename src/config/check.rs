@@ -15,7 +15,10 @@ use pillion_api::{
 };
 
 use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw};
-use crate::telemetry::log::{self, Format};
+use crate::telemetry::{
+    access_log::Choice,
+    log::{self, Format},
+};
 
 /// The longest zone, as control planes take it.
 const MAX_ZONE: usize = 63;
@@ -119,6 +122,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     if !(1..=MAX_WEIGHT).contains(&weight) {
         c.say("weight", format_args!("{weight} is not between 1 and {MAX_WEIGHT}"));
     }
+    let access_log = raw.access_log.and_then(|text| c.value::<Choice>("accessLog", &text));
     let log_format = match raw.log_format.as_deref() {
         None | Some("text") => Format::Text,
         Some("json") => Format::Json,
@@ -157,6 +161,8 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             workers,
             zone,
             weight,
+            access_log,
+            access_log_file: raw.access_log_file,
             log_format,
             log_level,
         }),
@@ -395,6 +401,8 @@ mod tests {
             health: Some("http://127.0.0.1:81/h".into()),
             drain_timeout: Some("1m1ms".into()),
             advertise: Some("10.0.0.1:9".into()),
+            access_log: Some("text".into()),
+            access_log_file: Some("/a.log".into()),
             join_token_file: Some("/t".into()),
             ..Raw::default()
         };
@@ -422,6 +430,7 @@ mod tests {
             workers: Some("0".into()),
             zone: Some("a\nb".into()),
             weight: Some("1001".into()),
+            access_log: Some("xml".into()),
             log_format: Some("xml".into()),
             log_level: Some("=,=".into()),
             join_token: Some("a".into()),
@@ -446,6 +455,7 @@ mod tests {
             ("workers", 1),
             ("zone", 1),
             ("weight", 1),
+            ("accessLog", 1),
             ("logFormat", 1),
             ("logLevel", 1),
             ("joinToken", 1),

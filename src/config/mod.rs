@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use pillion_api::name::ServiceName;
 
-use crate::telemetry::log::Format;
+use crate::telemetry::{access_log::Choice, log::Format};
 
 /// Complete and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +61,10 @@ pub struct Config {
     pub zone: String,
     /// Its share of a service's traffic beside others.
     pub weight: u32,
+    /// Its access log. `None`: as the mesh says.
+    pub access_log: Option<Choice>,
+    /// Where that is written. `None`: to standard output.
+    pub access_log_file: Option<PathBuf>,
     /// Log lines' form.
     pub log_format: Format,
     /// Log filter.

@@ -114,6 +114,14 @@ pub struct Raw {
     #[arg(long, env = "PILLION_SPLIT_LATENCY", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_latency: Option<String>,
+    /// The access log of requests and connections: off, json or text; goes before the mesh's (`accessLog` of its MeshConfig), which says the rest [default: the mesh's]
+    #[arg(long, env = "PILLION_ACCESS_LOG", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<String>,
+    /// The file that the access log is added to; may be renamed at any time, to rotate it [default: standard output]
+    #[arg(long, env = "PILLION_ACCESS_LOG_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log_file: Option<PathBuf>,
     /// Log lines as text or json [default: text]
     #[arg(long, env = "PILLION_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,6 +161,8 @@ impl Raw {
             zone: self.zone.or(under.zone),
             weight: self.weight.or(under.weight),
             split_latency: self.split_latency.or(under.split_latency),
+            access_log: self.access_log.or(under.access_log),
+            access_log_file: self.access_log_file.or(under.access_log_file),
             log_format: self.log_format.or(under.log_format),
             log_level: self.log_level.or(under.log_level),
         }
@@ -214,6 +224,8 @@ impl From<&Config> for Raw {
             zone: Some(config.zone.clone()).filter(|zone| !zone.is_empty()),
             weight: Some(config.weight.to_string()),
             split_latency: Some(config.split_latency.to_string()),
+            access_log: config.access_log.map(|choice| choice.as_str().into()),
+            access_log_file: config.access_log_file.clone(),
             log_format: Some(match config.log_format {
                 Format::Text => "text".into(),
                 Format::Json => "json".into(),

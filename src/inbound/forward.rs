@@ -21,7 +21,7 @@ use crate::{
     },
     middleware::{self, Policy, Served, Timeout, record::Recorded},
     net::io::Io,
-    telemetry::{edge::Edge, hops::Timeline, names::Metric},
+    telemetry::{edge::Edge, exchange::Caller, hops::Timeline, names::Metric},
 };
 
 /// Shorter than the shortest that is common among servers (5 s, Node.js), so that it is not they who close a
@@ -46,6 +46,8 @@ pub(super) struct FromPeer {
     /// Whoever serves that port, if anybody does.
     pub(super) application: Option<Client<ToApplication>>,
     pub(super) edge: Rc<Edge>,
+    /// As others hear of it.
+    pub(super) caller: Caller,
     pub(super) admits: Admits,
     /// Who calls, as the application is told; `None` where nobody has proven it.
     pub(super) client_certificate: Option<HeaderValue>,
@@ -70,6 +72,7 @@ impl Handler for FromPeer {
         let timeline = Timeline::new(now);
         let Inbound { voice, open, .. } = &*self.inbound;
         let mut policy = Policy::bare(voice, &timeline, self.edge.clone(), open);
+        policy.caller = Some(&self.caller);
         // Of sidecars only; whatever else comes with the field is taken off as all that is private.
         if self.edge.mtls() && headers::takes_hops(request.headers_mut()) {
             policy.report = Some(self.inbound.needs.stalls.before(now));

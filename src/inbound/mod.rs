@@ -7,7 +7,7 @@ mod redirected;
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tokio_rustls::rustls::ServerConfig;
 
 use self::{
@@ -35,6 +35,8 @@ use crate::{
     telemetry::{
         detections::Detections,
         edge::{Edge, EdgeKey, Edges},
+        exchange::{self, Caller},
+        listeners::Carried,
         names::Metric,
         prometheus::Registry,
         stalls::Stalls,
@@ -129,17 +131,27 @@ impl Inbound {
         destination: Option<SocketAddr>,
         _open: OpenGuard,
     ) {
+        let began = Instant::now();
         let served = match destination {
-            None => self.direct(stream).await,
-            Some(destination) => Box::pin(self.redirected(stream, destination)).await,
+            None => self.direct(stream, caller).await,
+            Some(destination) => Box::pin(self.redirected(stream, caller, destination)).await,
         };
-        if let Err(Closed { reason, why }) = served {
-            tracing::info!(reason, why, peer = %caller, "inbound connection refused");
+        let Err(Closed { reason, why, told }) = served else { return };
+        tracing::info!(reason, why, peer = %caller, "inbound connection refused");
+        if !told {
+            // Handshakes fail for more reasons than a caller is told.
+            let refusal = match Reason::from_name(reason) {
+                Some(reason) => Refusal::new(reason, why),
+                None => Refusal::new(Reason::TlsHandshake, format_args!("{reason}: {why}")),
+            };
+            let edge = self.edge("outside", false);
+            let caller = Caller { identity: None, address: caller };
+            edge.tell_refused(Carried::begin(edge.listeners(), Some(&caller), began), &refusal);
         }
     }
 
     /// A connection to the port that only sidecars use.
-    async fn direct(self: &Rc<Self>, stream: TcpStream) -> Result<(), Closed> {
+    async fn direct(self: &Rc<Self>, stream: TcpStream, caller: SocketAddr) -> Result<(), Closed> {
         let within = self.needs.detection_timeout;
         let Ok((detected, mut io)) = sniff(stream, Patience { silent: Some(within), partial: within }).await
         else {
@@ -157,11 +169,15 @@ impl Inbound {
                 return Err(refusal.into());
             }
         }
-        self.from_sidecar(io).await
+        self.from_sidecar(io, caller).await
     }
 
     /// A connection that begins as TLS of the mesh.
-    async fn from_sidecar(self: &Rc<Self>, io: Prefixed<TcpStream>) -> Result<(), Closed> {
+    async fn from_sidecar(
+        self: &Rc<Self>,
+        io: Prefixed<TcpStream>,
+        address: SocketAddr,
+    ) -> Result<(), Closed> {
         let tls = self.tls().await?;
         let accepted = accept::accept(io, tls).await.and_then(|accepted| {
             // A resumed session is verified anew: roots and clock may have changed since it began.
@@ -174,16 +190,19 @@ impl Inbound {
             Ok(accepted) => accepted,
             Err(fault) => {
                 self.handshake(fault.reason());
-                return Err(Closed { reason: fault.reason(), why: fault.to_string() });
+                return Err(Closed { reason: fault.reason(), why: fault.to_string(), told: false });
             }
         };
         self.handshake(if resumed { "resumed" } else { "full" });
         let edge = self.edge(&format!("{}.{}", peer.service_account(), peer.namespace()), true);
+        let caller = Caller { identity: Some(peer.to_string().into()), address };
         let held = Held::new(self.policies.slot(port, Some(&service)), Some(peer.clone()));
         let version = match carries {
             Carries::Http1 => Version::Http1,
             Carries::Http2 => Version::Http2,
             Carries::Tcp => {
+                let mut carried = Carried::begin(edge.listeners(), Some(&caller), Instant::now());
+                carried.note(|noted, _| exchange::put(&mut noted.authority, &format!("{service}:{port}")));
                 let connected = held.connect_opaque();
                 let application = match self.applications.get(&port) {
                     Some(_) if connected.is_err() => Err(connected.as_ref().expect_err("it is one").clone()),
@@ -198,14 +217,14 @@ impl Inbound {
                         // A caller that is gone already is no fault of anybody.
                         if opening::go_ahead(&mut io).await.is_ok() {
                             let copied = copy::both_ways(&mut io, &mut application).await;
-                            edge.connection(copied.sent, copied.received);
+                            copied.count(&edge, carried);
                         }
                         Ok(())
                     }
                     Err(refusal) => {
-                        edge.refusal(refusal.reason);
+                        edge.refuse(carried, &refusal);
                         let _ = opening::refuse(&mut io, refusal.reason).await;
-                        Err(refusal.into())
+                        Err(Closed::told(refusal))
                     }
                 };
                 return joined;
@@ -219,6 +238,7 @@ impl Inbound {
             port,
             application,
             edge,
+            caller,
             client_certificate,
             admits: Admits::Anybody,
             held,
@@ -236,8 +256,13 @@ impl Inbound {
     ) -> Result<(), Closed> {
         match handler.held.connect() {
             Ok(_connected) => {
-                serve::serve(io, version, Rc::new(handler), self.needs.drain.clone()).await?;
-                Ok(())
+                let (handler, began) = (Rc::new(handler), Instant::now());
+                let served = serve::serve(io, version, handler.clone(), self.needs.drain.clone()).await;
+                served.map_err(|refusal| {
+                    let FromPeer { edge, caller, .. } = &*handler;
+                    edge.tell_refused(Carried::begin(edge.listeners(), Some(caller), began), &refusal);
+                    Closed::told(refusal)
+                })
             }
             Err(refusal) => {
                 let (trigger, drain) = drain::channel();
@@ -291,10 +316,18 @@ struct Closed {
     /// Of a closed set.
     reason: &'static str,
     why: String,
+    /// Those who listen have heard of it.
+    told: bool,
+}
+
+impl Closed {
+    fn told(refusal: Refusal) -> Self {
+        Self { told: true, ..refusal.into() }
+    }
 }
 
 impl From<Refusal> for Closed {
     fn from(refusal: Refusal) -> Self {
-        Self { reason: refusal.reason.as_str(), why: refusal.to_string() }
+        Self { reason: refusal.reason.as_str(), why: refusal.to_string(), told: false }
     }
 }

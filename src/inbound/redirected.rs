@@ -22,6 +22,10 @@ use crate::{
         io::{Abort, Io},
         sniff::{Detected, Patience, Prefixed, Spoken, early, either, sniff},
     },
+    telemetry::{
+        exchange::{self, Caller},
+        listeners::Carried,
+    },
     tls::hello,
 };
 
@@ -30,9 +34,11 @@ impl Inbound {
     pub(super) async fn redirected(
         self: &Rc<Self>,
         stream: TcpStream,
+        caller: SocketAddr,
         destination: SocketAddr,
     ) -> Result<(), Closed> {
         let (began, within) = (Instant::now(), self.needs.detection_timeout);
+        let stranger = Caller { identity: None, address: caller };
         let port = destination.port();
         let open = self.is_open(port).await;
         let application = self.application(destination);
@@ -56,19 +62,20 @@ impl Inbound {
         match spoken {
             Spoken::Client(Detected::Nothing, ..) if !open => Ok(()),
             Spoken::Nobody(mut io, refusal) => {
-                self.edge("outside", false).refusal(refusal.reason);
+                let edge = self.edge("outside", false);
+                edge.refuse(Carried::begin(edge.listeners(), Some(&stranger), began), &refusal);
                 io.abort();
-                Err(refusal.into())
+                Err(Closed::told(refusal))
             }
             Spoken::Client(Detected::Tls, io, opened) => {
                 let (hello, io) = hello::read(io, within).await;
                 match (hello.is_ok_and(|hello| hello.is_ours), open) {
                     (true, _) => {
                         drop((opened, application));
-                        self.from_sidecar(io).await
+                        self.from_sidecar(io, caller).await
                     }
-                    (false, true) => self.carry(io.map(Io::Tcp), opened, &application, port).await,
-                    (false, false) => Err(self.refuse(io.map(Io::Tcp), Detected::Tls, port).await),
+                    (false, true) => self.carry(io.map(Io::Tcp), opened, &application, port, &stranger).await,
+                    (false, false) => Err(self.refuse(io.map(Io::Tcp), Detected::Tls, port, &stranger).await),
                 }
             }
             Spoken::Client(detected @ (Detected::Http1 | Detected::Http2), io, opened) => {
@@ -76,7 +83,9 @@ impl Inbound {
                 let admits = match (open, self.has_probes(port)) {
                     (true, _) => Admits::Anybody,
                     (false, true) => Admits::Probes,
-                    (false, false) => return Err(self.refuse(io.map(Io::Tcp), detected, port).await),
+                    (false, false) => {
+                        return Err(self.refuse(io.map(Io::Tcp), detected, port, &stranger).await);
+                    }
                 };
                 let version = if detected == Detected::Http1 { Version::Http1 } else { Version::Http2 };
                 let (edge, application) = (self.edge("outside", false), Some(application));
@@ -85,6 +94,7 @@ impl Inbound {
                     port,
                     application,
                     edge,
+                    caller: stranger,
                     client_certificate: None,
                     admits,
                     held: Held::new(self.policies.slot(port, None), None),
@@ -93,12 +103,14 @@ impl Inbound {
                 self.serve_http(io.map(Io::Tcp), version, handler).await
             }
             Spoken::Client(_, io, opened) if open => {
-                self.carry(io.map(Io::Tcp), opened, &application, port).await
+                self.carry(io.map(Io::Tcp), opened, &application, port, &stranger).await
             }
             Spoken::Server(io, upstream) => {
-                self.carry(io.map(Io::Tcp), Some(upstream), &application, port).await
+                self.carry(io.map(Io::Tcp), Some(upstream), &application, port, &stranger).await
             }
-            Spoken::Client(detected, io, _) => Err(self.refuse(io.map(Io::Tcp), detected, port).await),
+            Spoken::Client(detected, io, _) => {
+                Err(self.refuse(io.map(Io::Tcp), detected, port, &stranger).await)
+            }
         }
     }
 
@@ -131,8 +143,11 @@ impl Inbound {
         opened: Option<Prefixed<Io>>,
         application: &Client<ToApplication>,
         port: u16,
+        caller: &Caller,
     ) -> Result<(), Closed> {
         let edge = self.edge("outside", false);
+        let mut carried = Carried::begin(edge.listeners(), Some(caller), Instant::now());
+        carried.note(|noted, _| exchange::put(&mut noted.authority, &format!(":{port}")));
         let connected = Held::new(self.policies.slot(port, None), None).connect_opaque();
         let opened = match opened {
             _ if connected.is_err() => Err(connected.as_ref().expect_err("it is one").clone()),
@@ -143,30 +158,31 @@ impl Inbound {
             Ok(mut opened) => {
                 let _under_way = edge.enter();
                 let copied = copy::both_ways(&mut io, &mut opened).await;
-                edge.connection(copied.sent, copied.received);
+                copied.count(&edge, carried);
                 Ok(())
             }
             Err(refusal) => {
-                edge.refusal(refusal.reason);
+                edge.refuse(carried, &refusal);
                 io.abort();
-                Err(refusal.into())
+                Err(Closed::told(refusal))
             }
         }
     }
 
-    async fn refuse(&self, mut io: Prefixed<Io>, detected: Detected, port: u16) -> Closed {
+    async fn refuse(&self, mut io: Prefixed<Io>, detected: Detected, port: u16, caller: &Caller) -> Closed {
         let what = match detected {
             Detected::Tls => "TLS that is not the mesh's",
             _ => "no TLS",
         };
         let refusal = Refusal::new(Reason::PlaintextRefused, format_args!("{what}, to port {port}"));
         self.handshake(refusal.reason.as_str());
-        self.edge("outside", false).refusal(refusal.reason);
+        let edge = self.edge("outside", false);
+        edge.refuse(Carried::begin(edge.listeners(), Some(caller), Instant::now()), &refusal);
         if detected == Detected::Http1 {
             self.voice.end_http1(&mut io, &refusal).await;
         } else {
             io.abort();
         }
-        refusal.into()
+        Closed::told(refusal)
     }
 }

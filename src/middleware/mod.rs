@@ -3,7 +3,7 @@
 //!
 //! | step | why here |
 //! |---|---|
-//! | [`record`] begins | first, so that every way out is counted and timed, also the caller's going away |
+//! | [`record`] begins, and [`listen`] | first, so that every way out is counted, timed and told of, also the caller's going away |
 //! | [`limit`] | before any work is done for a request that may not be taken |
 //! | [`guard`]: [`rate`], sizes, [`concurrency`] | the callee's own policies, where it has any: as the caller sent it, before anything is done for it |
 //! | request headers | private and hop-by-hop fields off, the route's changes on: the tail sends what it gets |
@@ -18,6 +18,7 @@ pub mod concurrency;
 pub mod guard;
 pub mod idle;
 pub mod limit;
+mod listen;
 pub mod rate;
 pub mod record;
 
@@ -26,7 +27,7 @@ use std::{future::Future, rc::Rc, time::Duration};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pillion_api::{
     hops::{LONGEST_REPORT, Report},
-    model::HeaderModifier,
+    model::{HeaderModifier, RouteRule},
 };
 use tokio::time::Instant;
 
@@ -47,6 +48,7 @@ use crate::{
     net::listen::Open,
     telemetry::{
         edge::{Edge, Outcome},
+        exchange::{self, Caller},
         hops::Timeline,
     },
 };
@@ -72,6 +74,10 @@ pub struct Policy<'a> {
     pub open: &'a Open,
     /// The caller's sidecar is told where the time went; see [`Timeline::report`] for what stands there.
     pub report: Option<Duration>,
+    /// Who calls, where that is another workload.
+    pub caller: Option<&'a Caller>,
+    /// Which the request takes.
+    pub rule: Option<&'a RouteRule>,
     /// The route's.
     pub request_headers: Option<&'a HeaderModifier>,
     /// The route's.
@@ -91,6 +97,8 @@ impl<'a> Policy<'a> {
             idle: None,
             open,
             report: None,
+            caller: None,
+            rule: None,
             request_headers: None,
             response_headers: None,
         }
@@ -142,6 +150,9 @@ where
 {
     let grpc = headers::is_grpc(request.headers());
     let started = policy.timeline.started();
+    if policy.edge.listeners().any() {
+        listen::begin(&mut request, &policy, grpc);
+    }
     let mut recording = Recording::begin(policy.edge, policy.timeline);
 
     let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
@@ -183,6 +194,7 @@ where
     let mut response = result.unwrap_or_else(|refusal| {
         tracing::debug!(reason = refusal.reason.as_str(), %refusal, hop = policy.voice.hop.as_str(), "refused");
         recording.decided(Outcome::Refused(refusal.reason));
+        policy.timeline.note(|exchange| exchange::put(&mut exchange.detail, &refusal.detail));
         let answer = policy.voice.response(&refusal, grpc);
         // What answers HEAD has no content (RFC 9110 9.3.2).
         if head { answer.map(|_| Body::Empty) } else { answer }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as _, Frame, SizeHint};
 use pillion_api::hops::microseconds;
 use tokio::time::{Instant, Sleep};
@@ -25,7 +25,7 @@ use crate::{
     http::{
         Body,
         body::{BodyError, Progress},
-        headers::HOPS,
+        headers::{ERROR, HOPS},
     },
     telemetry::{
         edge::{Edge, InFlight, Outcome},
@@ -60,6 +60,8 @@ pub struct Recording<E: End> {
     waits: Waits,
     /// What the callee's sidecar says of its application's share in that, microseconds.
     body: u32,
+    /// Bytes of the response's body.
+    received: u64,
     in_flight: InFlight,
     place: Option<Place>,
     admitted: Option<Box<Admitted>>,
@@ -86,7 +88,7 @@ pub(super) struct UnderWay<'a, E: End> {
 impl<E: End> UnderWay<'_, E> {
     pub(super) fn finish(mut self) -> Recording<E> {
         let mut recording = self.recording.take().expect("it is finished once");
-        recording.timeline.clone_from(self.timeline);
+        recording.timeline = self.timeline.take();
         recording
     }
 }
@@ -108,7 +110,7 @@ impl<E: End> DerefMut for UnderWay<'_, E> {
 impl<E: End> Drop for UnderWay<'_, E> {
     fn drop(&mut self) {
         if let Some(recording) = &mut self.recording {
-            recording.timeline.clone_from(self.timeline);
+            recording.timeline = self.timeline.take();
         }
     }
 }
@@ -119,9 +121,10 @@ impl<E: End> Recording<E> {
         let in_flight = edge.enter();
         let recording = Self {
             edge,
-            timeline: timeline.clone(),
+            timeline: Timeline::new(timeline.started()),
             waits: Waits::default(),
             body: 0,
+            received: 0,
             in_flight,
             place: None,
             admitted: None,
@@ -180,6 +183,11 @@ impl<E: End> Recording<E> {
         grpc: bool,
         Ends { deadline, idle, reports }: Ends,
     ) -> Response<Recorded<E>> {
+        self.timeline.note(|exchange| {
+            exchange.status = Some(response.status());
+            // What is refused here says so itself.
+            exchange.told = response.headers().get(ERROR).filter(|_| self.outcome.is_none()).cloned();
+        });
         let mut on_success = Outcome::Status(response.status());
         if grpc && let Outcome::Status(StatusCode::OK) = on_success {
             // Told by the trailers, or already by a trailers-only response.
@@ -194,12 +202,15 @@ impl<E: End> Recording<E> {
         }
         // A refusal is not held up by the deadline that it may be about.
         let (deadline, idle) = if self.outcome.is_some() { (None, None) } else { (deadline, idle) };
+        let length = response.headers().get(CONTENT_LENGTH).filter(|_| !grpc);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let mut recorded = response.map(|body| Recorded {
             ended: body.is_end_stream(),
             body,
             grpc,
             reports,
             last_words: None,
+            length,
             on_success,
             recording: Some(self),
             deadline: deadline.map(|(at, reason)| (Box::pin(tokio::time::sleep_until(at)), reason)),
@@ -235,10 +246,17 @@ impl<E: End> Drop for Recording<E> {
     fn drop(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.timeline.started()).as_micros() as u64;
-        self.edge.request(self.outcome.unwrap_or(Outcome::Cancelled), took);
-        if self.edge.splits() {
+        let outcome = self.outcome.unwrap_or(Outcome::Cancelled);
+        self.edge.request(outcome, took);
+        let split = self.edge.splits().then(|| {
             let course = self.timeline.course(took, self.waits.total(), self.body);
-            self.edge.split(&course.split(hops::side(self.edge.direction())));
+            course.split(hops::side(self.edge.direction()))
+        });
+        if let Some(split) = &split {
+            self.edge.split(split);
+        }
+        if let Some(exchange) = self.timeline.notes().take() {
+            self.edge.tell(exchange, outcome, took, split, self.received);
         }
         if let (Some(end), Some(outcome)) = (self.end.take(), self.outcome) {
             end.ended(outcome, now);
@@ -255,6 +273,8 @@ pub struct Recorded<E: End> {
     /// The caller's sidecar is told how long the application was waited for.
     reports: bool,
     last_words: Option<u32>,
+    /// What its head says how long it is, where nothing that matters comes after that.
+    length: Option<u64>,
     on_success: Outcome,
     recording: Option<Recording<E>>,
     deadline: Option<(Pin<Box<Sleep>>, Reason)>,
@@ -271,6 +291,7 @@ impl<E: End> Recorded<E> {
             grpc: false,
             reports: false,
             last_words: None,
+            length: None,
             on_success,
             recording: None,
             deadline: None,
@@ -294,6 +315,16 @@ impl<E: End> Recorded<E> {
             }
             // A refusal is decided before its few words are sent.
             recording.outcome = recording.outcome.or(outcome).or(Some(self.on_success));
+        }
+    }
+}
+
+impl<E: End> Drop for Recorded<E> {
+    fn drop(&mut self) {
+        let received = self.recording.as_ref().map(|recording| recording.received);
+        // Who has had all of it need not wait for what a sidecar says after that.
+        if received.is_some_and(|received| self.length.is_some_and(|length| received >= length)) {
+            self.finish(None);
         }
     }
 }
@@ -346,6 +377,9 @@ impl<E: End> http_body::Body for Recorded<E> {
         }
         match &frame {
             Some(Ok(frame)) => {
+                if let (Some(recording), Some(data)) = (&mut this.recording, frame.data_ref()) {
+                    recording.received += data.len() as u64;
+                }
                 if this.grpc
                     && let Some(trailers) = frame.trailers_ref()
                 {
@@ -412,6 +446,24 @@ mod tests {
         (recording, ended)
     }
 
+    /// A body that has nothing to do while nobody reads it.
+    #[derive(Debug)]
+    struct Silent<B>(B);
+
+    impl<B> Progress for Silent<B> {}
+
+    impl<B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin> http_body::Body for Silent<B> {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+
     fn response(status: StatusCode, body: Body) -> Response<Body> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -441,6 +493,28 @@ mod tests {
         drop(second.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default()));
         assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
         assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_had_all_that_was_announced_has_not_gone_away() {
+        let edges = Edges::default();
+        for (read, expected) in [(true, &[Outcome::Status(StatusCode::OK)][..]), (false, &[])] {
+            let (recording, ended) = recording(&edges);
+            let source = http_body_util::StreamBody::new(futures_util::stream::iter([
+                Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"abc"))),
+                Ok(Frame::trailers(HeaderMap::new())),
+            ]));
+            let body = Body::Wrapped(Box::new(Silent(source)));
+            let mut response = response(StatusCode::OK, body);
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("3"));
+            let recorded = recording.until_the_last_byte(response, false, Ends::default());
+            let mut body = recorded.into_body();
+            if read {
+                body.frame().await.expect("a frame").expect("data");
+            }
+            drop(body);
+            assert_eq!(*ended.0.borrow(), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

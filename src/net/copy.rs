@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::io::{Abort, Reset};
+use crate::telemetry::{edge::Edge, listeners::Carried};
 
 /// Bytes of one read: a full TLS record.
 const SCRATCH: usize = 16 * 1024;
@@ -37,6 +38,13 @@ pub struct Copied {
     pub received: u64,
     /// Why they ended, where it was not that both sides had said all: both have been cut off then.
     pub broken: Option<io::Error>,
+}
+
+impl Copied {
+    /// Counts them as a connection of an edge, and has those hear of it who listen.
+    pub fn count(&self, edge: &Edge, carried: Carried) {
+        edge.connection(carried, self.sent, self.received, self.broken.as_ref());
+    }
 }
 
 /// Copies both ways until both directions have ended; the end of one is passed on as a half-close. When one connection

@@ -15,7 +15,7 @@ use crate::{
     http::{Body, InterimSink, headers, refusal::Voice, serve::Handler, upgrade},
     middleware::{self, Policy, Served, record::Recorded},
     net::io::Io,
-    telemetry::{edge::Edge, hops::Timeline, names::Metric},
+    telemetry::{edge::Edge, exchange, hops::Timeline, listeners::Carried, names::Metric},
 };
 
 /// Handles the requests of one connection.
@@ -188,13 +188,14 @@ impl FromApplication {
         let destination = match destination {
             Ok(destination) => destination,
             Err(refusal) => {
-                return self.refuse(Request::new(Body::Empty), refusal).await;
+                return self.refuse(head(request), refusal).await;
             }
         };
         if request.version() == ::http::Version::HTTP_2 {
             let refusal = Refusal::new(Reason::UpgradeFailed, "CONNECT is taken over HTTP/1 only");
-            return self.refuse(Request::new(Body::Empty), refusal).await;
+            return self.refuse(head(request), refusal).await;
         }
+        let host = authority.as_ref().map(ToString::to_string).unwrap_or_default();
         let tunnel: Result<Tunnel, Refusal> = match destination {
             Destination::Service(target) => Ok(Tunnel::Service(target)),
             Destination::Outside(authority) => outbound.outside.dial(&authority).await.map(Tunnel::Outside),
@@ -202,7 +203,7 @@ impl FromApplication {
         match tunnel {
             Err(refusal) => {
                 let edge = outbound.edge("outside", false);
-                self.outbound.refuse(Request::new(Body::Empty), edge, refusal).await
+                self.outbound.refuse(head(request), edge, refusal).await
             }
             Ok(tunnel) => {
                 let pending = upgrade::Pending::of(request);
@@ -215,8 +216,11 @@ impl FromApplication {
                         }
                         Tunnel::Outside(mut stream) => {
                             let _guard = guard;
+                            let edge = outbound.edge("outside", false);
+                            let mut carried = Carried::begin(edge.listeners(), None, Instant::now());
+                            carried.note(|noted, _| exchange::put(&mut noted.authority, &host));
                             let copied = crate::net::copy::both_ways(&mut io, &mut stream).await;
-                            outbound.edge("outside", false).connection(copied.sent, copied.received);
+                            copied.count(&edge, carried);
                         }
                     }
                 });
@@ -243,6 +247,15 @@ impl Outbound {
         let policy = Policy::bare(&self.voice, &timeline, edge, &self.open);
         middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
     }
+}
+
+/// As much of a request as a refusal needs.
+fn head(request: &Request<Body>) -> Request<Body> {
+    let mut head = Request::new(Body::Empty);
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    head
 }
 
 enum Tunnel {

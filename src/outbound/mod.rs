@@ -49,6 +49,8 @@ use crate::{
     telemetry::{
         detections::Detections,
         edge::{Edge, EdgeKey, Edges},
+        exchange,
+        listeners::Carried,
         prometheus::Registry,
         report::{BudgetStatus, EndpointStatus, LoadStatus},
         stalls::Stalls,
@@ -184,12 +186,13 @@ impl Outbound {
     ) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
             let _open = open;
+            let began = Instant::now();
             let name = target.as_ref().map(|target| target.service.to_string());
             let served = match target {
                 Some(target) => self.clone().connection(io, target).await,
                 None => self.clone().any(io).await,
             };
-            self.log(served, name.as_deref());
+            self.log(served, name.as_deref(), began);
         })
     }
 
@@ -202,17 +205,20 @@ impl Outbound {
     ) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
             let _open = open;
+            let began = Instant::now();
             let served = self.clone().redirected(stream, destination).await;
-            self.log(served, Some(&destination.to_string()));
+            self.log(served, Some(&destination.to_string()), began);
         })
     }
 
-    fn log(&self, served: Result<(), Refusal>, target: Option<&str>) {
-        if let Err(refusal) = served {
-            let target = target.unwrap_or("?");
-            tracing::info!(reason = refusal.reason.as_str(), %refusal, target, "outbound connection refused");
-            self.refused_edge().refusal(refusal.reason);
-        }
+    fn log(&self, served: Result<(), Refusal>, target: Option<&str>, began: Instant) {
+        let Err(refusal) = served else { return };
+        let edge = self.refused_edge();
+        let mut carried = Carried::begin(edge.listeners(), None, began);
+        carried.note(|noted, _| exchange::put(&mut noted.authority, target.unwrap_or_default()));
+        let target = target.unwrap_or("?");
+        tracing::info!(reason = refusal.reason.as_str(), %refusal, target, "outbound connection refused");
+        edge.refuse(carried, &refusal);
     }
 
     /// A connection that has yet to say whom each of its requests is for.

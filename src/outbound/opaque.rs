@@ -26,7 +26,11 @@ use crate::{
     error::{Reason, Refusal},
     middleware::limit::Place,
     net::{copy, io::Io, sniff::Prefixed},
-    telemetry::edge::{Edge, Outcome},
+    telemetry::{
+        edge::{Edge, Outcome},
+        exchange::Try,
+        listeners::Carried,
+    },
 };
 
 /// Endpoints tried for a connection.
@@ -36,6 +40,7 @@ const TRIES: usize = 3;
 pub(super) struct Opened {
     peer: Io,
     edge: Rc<Edge>,
+    carried: Carried,
     _endpoint: Pick<Reach>,
     /// Among the connections of who has taken over.
     _place: Option<Place>,
@@ -60,7 +65,7 @@ impl Opened {
         let mut peer = Prefixed::with(answered, self.peer);
         let _under_way = self.edge.enter();
         let copied = copy::both_ways(&mut io, &mut peer).await;
-        self.edge.connection(copied.sent, copied.received);
+        copied.count(&self.edge, self.carried);
     }
 }
 
@@ -116,6 +121,7 @@ impl Outbound {
     ) -> Result<Opened, Refusal> {
         let key = Steering::of_connection(service, &self.needs.workload);
         let mut failed = None;
+        let mut carried = Carried::begin(called.edge.listeners(), None, Instant::now());
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {
             let wanted = Wanted { key, session: None, avoid: &avoid };
@@ -124,14 +130,25 @@ impl Outbound {
                 (Ok(pick), _) => pick,
                 (Err(_), Some(refusal)) | (Err(refusal), None) => return Err(refusal),
             };
-            match pick.endpoint().reach().to_peer(port).open_opaque().await {
+            let callee = pick.endpoint().callee();
+            carried.note(|exchange, began_us| {
+                exchange.tries.push(Try { callee: callee.clone(), hedge: false, began_us, ended: None });
+            });
+            let opened = pick.endpoint().reach().to_peer(port).open_opaque().await;
+            let outcome = opened.as_ref().err().map(|refusal| Outcome::Refused(refusal.reason));
+            carried.note(|exchange, us| {
+                if let Some(last) = exchange.tries.last_mut() {
+                    last.ended = Some((us, outcome));
+                }
+            });
+            match opened {
                 Ok(peer) => {
                     let now = Instant::now();
                     pick.first_byte(now);
                     // It has an application behind it, which is all that can be told of bytes.
                     pick.settle(Verdict::Good, now);
                     let edge = pick.endpoint().reach().edge(&called.name);
-                    return Ok(Opened { peer, edge, _endpoint: pick, _place: None });
+                    return Ok(Opened { peer, edge, carried, _endpoint: pick, _place: None });
                 }
                 Err(refusal) => {
                     let reason = refusal.reason;

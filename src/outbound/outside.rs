@@ -24,6 +24,7 @@ use crate::{
     telemetry::{
         edge::{Edge, EdgeKey},
         hops::Timeline,
+        listeners::Carried,
         stalls::Stalls,
     },
 };
@@ -101,16 +102,18 @@ impl Outside {
 
     /// Carries a redirected connection on to where it was meant to go, whatever it says.
     pub(super) async fn pass(&self, mut io: Io, destination: SocketAddr) -> Result<(), Refusal> {
+        let mut carried = Carried::begin(self.edge.listeners(), None, Instant::now());
+        carried.note(|exchange, _| exchange.authority = destination.to_string());
         match crate::net::connect::tcp(destination, CONNECT_TIMEOUT).await {
             Ok(mut there) => {
                 let _under_way = self.edge.enter();
                 let copied = crate::net::copy::both_ways(&mut io, &mut there).await;
-                self.edge.connection(copied.sent, copied.received);
+                copied.count(&self.edge, carried);
                 Ok(())
             }
             Err(refusal) => {
                 tracing::info!(reason = refusal.reason.as_str(), %refusal, "outside the mesh");
-                self.edge.refusal(refusal.reason);
+                self.edge.refuse(carried, &refusal);
                 io.abort();
                 Ok(())
             }

@@ -89,6 +89,8 @@ impl Outbound {
                 limit: limited.is_none().then_some(&service.requests),
                 guard: None,
                 report: None,
+                caller: None,
+                rule,
                 timeout,
                 idle: config.policy.stream_idle_timeout.map(|most| Idle::new(most, now)),
                 open: &self.open,

@@ -11,10 +11,12 @@ use http::StatusCode;
 use pillion_api::{hops::Split, latency};
 
 use super::{
+    exchange::Exchange,
     hops::{Hops, HopsDelta},
+    listeners::{Carried, End, Listeners},
     repeats::{Repeat, Repeats, RepeatsDelta},
 };
-use crate::error::{Hop, Reason};
+use crate::error::{Hop, Reason, Refusal};
 
 /// Edges that one worker keeps apart; all further ones are counted together.
 const MAX_EDGES: usize = 4096;
@@ -126,10 +128,11 @@ pub struct Edge {
     /// `None`: durations are not split.
     hops: Option<RefCell<Hops>>,
     touched: Cell<bool>,
+    listeners: Rc<Listeners>,
 }
 
 impl Edge {
-    fn new(key: EdgeKey, splits: bool) -> Self {
+    fn new(key: EdgeKey, splits: bool, listeners: Rc<Listeners>) -> Self {
         Self {
             key: Arc::new(key),
             outcomes: Default::default(),
@@ -143,7 +146,13 @@ impl Edge {
             repeats: Repeats::default(),
             hops: splits.then(RefCell::default),
             touched: Cell::default(),
+            listeners,
         }
+    }
+
+    /// Those who want to hear of its requests and connections.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     /// Whether what it counts is carried by mutual TLS.
@@ -186,8 +195,31 @@ impl Edge {
         self.touched.set(true);
     }
 
+    /// Tells those who listen of a request that has ended.
+    pub fn tell(
+        &self,
+        exchange: Box<Exchange>,
+        outcome: Outcome,
+        took_us: u64,
+        split: Option<Split>,
+        received: u64,
+    ) {
+        let end = End { edge: &self.key, outcome: Some(outcome), took_us, split, received };
+        self.listeners.ended(exchange, &end);
+    }
+
+    /// Tells those who listen of a connection that is refused, without counting it here.
+    pub fn tell_refused(&self, carried: Carried, refusal: &Refusal) {
+        carried.ended(&self.listeners, &self.key, Some(refusal), (0, 0));
+    }
+
     /// Counts a refused connection; requests are counted by [`Self::request`].
-    pub fn refusal(&self, reason: Reason) {
+    pub fn refuse(&self, carried: Carried, refusal: &Refusal) {
+        self.refusal(refusal.reason);
+        self.tell_refused(carried, refusal);
+    }
+
+    fn refusal(&self, reason: Reason) {
         let mut refusals = self.refusals.borrow_mut();
         match refusals.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += 1,
@@ -196,8 +228,18 @@ impl Edge {
         self.touched.set(true);
     }
 
-    /// Counts an opaque connection that has ended.
-    pub fn connection(&self, sent: u64, received: u64) {
+    /// Counts an opaque connection that has ended. `broken`: how, if not well.
+    pub fn connection(
+        &self,
+        mut carried: Carried,
+        sent: u64,
+        received: u64,
+        broken: Option<&std::io::Error>,
+    ) {
+        if let Some(error) = broken {
+            carried.note(|exchange, _| exchange.detail = error.to_string());
+        }
+        carried.ended(&self.listeners, &self.key, None, (sent, received));
         add(&self.connections, 1);
         add(&self.sent, sent);
         add(&self.received, received);
@@ -344,6 +386,7 @@ pub struct LatencyDelta {
 #[derive(Debug, Default)]
 pub struct Edges {
     splits: bool,
+    listeners: Rc<Listeners>,
     edges: RefCell<HashMap<EdgeKey, Rc<Edge>>>,
     /// Taken, but not delivered.
     left: RefCell<Vec<EdgeDelta>>,
@@ -351,8 +394,8 @@ pub struct Edges {
 
 impl Edges {
     /// Without any. `splits`: whether requests' durations are split by where they went.
-    pub fn new(splits: bool) -> Self {
-        Self { splits, ..Self::default() }
+    pub fn new(splits: bool, listeners: Rc<Listeners>) -> Self {
+        Self { splits, listeners, ..Self::default() }
     }
 
     /// Whether requests' durations are split by where they went.
@@ -368,7 +411,8 @@ impl Edges {
             return edge.clone();
         }
         let key = if edges.len() < MAX_EDGES { key } else { overflow(key) };
-        edges.entry(key.clone()).or_insert_with(|| Rc::new(Edge::new(key, self.splits))).clone()
+        let new = || Rc::new(Edge::new(key.clone(), self.splits, self.listeners.clone()));
+        edges.entry(key.clone()).or_insert_with(new).clone()
     }
 
     /// Takes what has gathered, and forgets edges that nobody holds any more.

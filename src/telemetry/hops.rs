@@ -1,6 +1,6 @@
 //! When what happened to a request, and how the durations of an edge's requests spread over the segments of their way.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use pillion_api::{
     hops::{Course, Report, SEGMENTS, Segment, Side, Split},
@@ -8,9 +8,14 @@ use pillion_api::{
 };
 use tokio::time::Instant;
 
+use super::{
+    edge::Outcome,
+    exchange::{Callee, Exchange, Notes},
+};
+
 /// What is noted of a request on its way, microseconds since its head came. Cells, because the tail notes while the request's
 /// recording holds them: so that a request that is given up has them, too.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Timeline {
     started: Instant,
     first: Mark,
@@ -20,6 +25,7 @@ pub struct Timeline {
     upload: Cell<u32>,
     stalled: Cell<u32>,
     report: Cell<Option<Report>>,
+    notes: Notes,
 }
 
 /// A moment within the first hour.
@@ -56,7 +62,43 @@ impl Timeline {
             upload: Cell::default(),
             stalled: Cell::default(),
             report: Cell::default(),
+            notes: Notes::default(),
         }
+    }
+
+    /// All of it, which leaves this one as good as new.
+    pub fn take(&self) -> Self {
+        let taken = Self::new(self.started);
+        let moments = [&self.first, &self.attempt, &self.sent, &self.head];
+        for (mark, ours) in [&taken.first, &taken.attempt, &taken.sent, &taken.head].into_iter().zip(moments)
+        {
+            mark.0.set(ours.0.replace(u32::MAX));
+        }
+        taken.upload.set(self.upload.take());
+        taken.stalled.set(self.stalled.take());
+        taken.report.set(self.report.take());
+        taken.notes.begin(self.notes.take());
+        taken
+    }
+
+    /// Where listeners' part is noted.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Notes something that listeners may want to know.
+    pub fn note(&self, note: impl FnOnce(&mut Exchange)) {
+        self.notes.note(note);
+    }
+
+    /// Notes for listeners that the request is sent to somebody. Gives the try's place.
+    pub fn try_began(&self, callee: &Arc<Callee>, hedge: bool, now: Instant) -> usize {
+        self.notes.try_began(callee, hedge, self.us(now))
+    }
+
+    /// Notes for listeners what a try came to.
+    pub fn try_ended(&self, place: usize, now: Instant, outcome: Outcome) {
+        self.notes.try_ended(place, self.us(now), outcome);
     }
 
     /// The request's beginning.

@@ -21,7 +21,7 @@ pub enum Format {
 ///
 /// # Errors
 /// What is wrong with the filter.
-pub fn start(filter: &str, format: Format) -> Result<Ending, String> {
+pub fn start(filter: &str, format: Format) -> Result<Ending<Vec<u8>>, String> {
     let filter = parse(filter)?;
     let told = move |lost: u64| match format {
         Format::Text => format!("{lost} log lines were left out: they were not taken in time\n"),

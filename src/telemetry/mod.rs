@@ -2,12 +2,15 @@
 //!
 //! Nothing here is locked, formatted or looked up while a request is served. A worker counts in cells of its own
 //! ([`edge`]); the main thread asks the workers for what has come together ([`report`]), adds it to the Prometheus
-//! registry ([`prometheus`]) and sends it to the control plane.
+//! registry ([`prometheus`]) and sends it to the control plane. Whoever wants to hear of single requests is told by [`listeners`].
 
+pub mod access_log;
 pub mod detections;
 pub mod edge;
+pub mod exchange;
 pub mod gather;
 pub mod hops;
+pub mod listeners;
 pub mod log;
 pub mod names;
 pub mod prometheus;

@@ -73,6 +73,7 @@ fn sniff(case: Decide) -> Decide {
 #[library_benchmark]
 #[bench::bare(warm(Chain::bare()))]
 #[bench::everything(warm(Chain::with_everything()))]
+#[bench::heard(warm(Chain::heard()))]
 fn chain(case: Chain) -> Chain {
     repeat(case)
 }

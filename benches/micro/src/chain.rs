@@ -1,22 +1,26 @@
-//! The chain around an answer that is there at once: with nothing switched on, and with everything.
+//! The chain around an answer that is there at once: with nothing switched on, with everything, and with somebody who listens.
 
 use std::{
+    path::Path,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use http::{HeaderValue, Request, Response, header};
-use pillion_api::model::HeaderModifier;
+use pillion_api::model::{AccessLog as Wanted, HeaderModifier, Percent};
 use pillion_proxy::{
     error::{Hop, Reason},
     http::{Body, refusal::Voice},
     middleware::{self, Policy, Served, Timeout, limit::Limit},
     net::listen::Open,
     telemetry::{
+        access_log::{AccessLog, Sink},
         edge::{Edge, Edges},
         hops::Timeline,
+        listeners::{Heard, Listeners},
     },
 };
 
@@ -52,6 +56,16 @@ impl Chain {
         }
     }
 
+    /// An access log that would have it if it failed, as of nearly all requests.
+    pub fn heard() -> Self {
+        let successes = Percent::per_million(0).expect("none is a share");
+        let wanted = Wanted { successes, ..Wanted::default() };
+        let sink = Sink::new(Some(Path::new("/dev/null"))).expect("it is on every system");
+        let listeners = Rc::new(Listeners::default());
+        listeners.set(Heard { log: Some(AccessLog::new(Arc::new(wanted), Arc::new(sink))) });
+        Self { edge: telemetry::edge(&Edges::new(false, listeners)), ..Self::bare() }
+    }
+
     /// A limit, a deadline, and changes to both heads.
     pub fn with_everything() -> Self {
         let set = (header::HeaderName::from_static("x-bench"), HeaderValue::from_static("1"));
@@ -85,6 +99,8 @@ impl Case for Chain {
             limit: self.limit.as_ref(),
             guard: None,
             report: None,
+            caller: None,
+            rule: None,
             timeout: Timeout::of(self.timeout, None),
             idle: None,
             open: &self.open,

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    access_log::AccessLog,
     cidr::Cidr,
     fault::{Faults, Path},
     metadata::Metadata,
@@ -32,6 +33,10 @@ pub struct MeshConfigSpec {
     /// address that is given. Default: 240.240.0.0/16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_cidr: Option<String>,
+    /// Has sidecars write a line for each request and connection that has ended, or for a share of them; `{}` is all that did not
+    /// end well, and 1 percent of the rest. Default: none is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
 }
 
 /// What becomes of destinations that the mesh does not know.
@@ -74,6 +79,9 @@ impl MeshConfigSpec {
         if let Some(Err(message)) = self.service_cidr.as_deref().map(str::parse::<Cidr>) {
             faults.add(&Path::root().field("spec").field("serviceCidr"), message);
         }
+        if let Some(log) = &self.access_log {
+            log.check(faults, &Path::root().field("spec").field("accessLog"));
+        }
     }
 
     /// Out of which services get their addresses.
@@ -87,6 +95,7 @@ impl MeshConfigSpec {
             outbound: Some(self.outbound.unwrap_or_default()),
             inbound: Some(self.inbound.unwrap_or_default()),
             service_cidr: Some(self.service_cidr().to_string()),
+            access_log: self.access_log.as_ref().map(AccessLog::in_force),
         }
     }
 
@@ -105,6 +114,7 @@ impl MeshConfigSpec {
             outbound: outbound.into(),
             inbound: inbound.into(),
             service_cidr: self.service_cidr().to_string(),
+            access_log: self.access_log.as_ref().map(AccessLog::to_wire),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use gateway_api::experimental::{grpcroutes::GrpcRouteSpec, httproutes::HttpRouteSpec};
 use serde::{Deserialize, Serialize};
 
+pub mod access_log;
 pub mod admit;
 pub mod attachments;
 pub mod cache;
@@ -24,6 +25,7 @@ pub mod external;
 mod fault;
 pub mod mesh_config;
 mod metadata;
+pub mod percent;
 pub mod policy;
 pub mod references;
 pub mod route;

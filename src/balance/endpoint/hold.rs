@@ -147,7 +147,7 @@ impl<T> Pick<T> {
         let change = self.endpoint.breaker.borrow_mut().as_mut().and_then(update);
         let (workload, (_, _, reason)) = match change {
             None => return,
-            Some(_) => (&self.endpoint.workload, self.endpoint.breaker()),
+            Some(_) => (self.endpoint.workload(), self.endpoint.breaker()),
         };
         match change {
             Some(Change::Opened) => tracing::info!(%workload, reason, "circuit breaker opened"),

@@ -153,7 +153,7 @@ impl Outbound {
                         let whom = Whom {
                             avoid: &avoid,
                             chosen: Some(chosen),
-                            other: true,
+                            beside: true,
                             timeline: &timeline,
                             ..whom
                         };

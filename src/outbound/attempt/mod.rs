@@ -154,8 +154,8 @@ struct Whom<'a> {
     avoid: &'a [Rc<Endpoint<Reach>>],
     /// Notes who was chosen.
     chosen: Option<&'a RefCell<Avoid>>,
-    /// Whether it must be none of those avoided.
-    other: bool,
+    /// Whether it must be none of those avoided: it goes beside another attempt.
+    beside: bool,
     timeline: &'a Timeline,
     /// What the attempt before came to; let go of as soon as there is somebody else to ask.
     failed: Option<&'a Cell<Option<Served<Held>>>>,
@@ -192,7 +192,7 @@ impl Outbound {
         loop {
             let before = (number > 1).then_some(&failed);
             let whom =
-                Whom { avoid: &avoid, chosen: None, other: false, failed: before, timeline: plan.timeline };
+                Whom { avoid: &avoid, chosen: None, beside: false, failed: before, timeline: plan.timeline };
             let tried = match sending.plan.hedge {
                 None => self.attempt(request, &sending, now, whom).await,
                 Some(hedge) => Box::pin(self.hedged(request, &outgoing, &sending, hedge, now, whom)).await,
@@ -208,6 +208,7 @@ impl Outbound {
             };
             if tried.may_tell_more(&sending) {
                 Box::pin(tried.look_ahead()).await;
+                tried.note(plan.timeline);
             }
             let verdict = retry::decide(sending.plan.rules.as_ref(), &sending.method, number, tried.ended);
             let next = match verdict {
@@ -257,7 +258,7 @@ impl Outbound {
         let wanted = Wanted { key, session, avoid: whom.avoid };
         let picked = backend.pick(&self.random, now, endpoint, fallback, &wanted).await;
         let mut pick = picked.map_err(|refusal| Refused { refusal, edge: None })?;
-        if whom.other && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
+        if whom.beside && whom.avoid.iter().any(|avoided| Rc::ptr_eq(avoided, pick.endpoint())) {
             return Err(Refused { refusal: Reason::NoEndpoints.into(), edge: None });
         }
         if let Some(chosen) = whom.chosen {
@@ -275,6 +276,8 @@ impl Outbound {
         };
         drop(whom.failed.and_then(Cell::take));
         whom.timeline.attempt(now);
+        // What goes along with each try, such as the context of a trace, is put on the request here.
+        let noted = sending.plan.timeline.try_began(pick.endpoint().callee(), whom.beside, now);
         let splits = edge.splits() && !sending.outside;
         if splits {
             headers::ask_hops(request.headers_mut());
@@ -298,7 +301,7 @@ impl Outbound {
             Some((at, whole)) if now >= at && !sending.outside && is_too_late(&result) => Err(whole),
             _ => result,
         };
-        Ok(match result {
+        let tried = match result {
             Ok(Ok(mut response)) => {
                 pick.first_byte(now);
                 let report = if splits { headers::take_report(response.headers_mut()) } else { None };
@@ -319,12 +322,12 @@ impl Outbound {
                     _ => {}
                 }
                 let ended = ended(&response, told, sending);
-                Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true }
+                Tried { result: Ok(response), ended, edge, pick, unsent: None, counts: true, noted }
             }
             Ok(Err(failure)) => {
                 let ended = refused(failure.refusal.reason).unwrap_or(Ended::Final);
                 let (unsent, counts) = (failure.unsent, !failure.shared);
-                Tried { result: Err(failure.refusal), ended, edge, pick, unsent, counts }
+                Tried { result: Err(failure.refusal), ended, edge, pick, unsent, counts, noted }
             }
             Err(whole) => {
                 pick.first_byte(now);
@@ -338,8 +341,10 @@ impl Outbound {
                 let detail = format_args!("{} has not answered within {after:?}", pick.endpoint().workload());
                 let refusal = Refusal::new(reason, detail);
                 let ended = if whole { Ended::Final } else { Ended::Timeout };
-                Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true }
+                Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true, noted }
             }
-        })
+        };
+        tried.note(sending.plan.timeline);
+        Ok(tried)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     outbound::reach::Reach,
     telemetry::{
         edge::{Edge, Outcome},
+        hops::Timeline,
         repeats::Repeat,
     },
 };
@@ -32,6 +33,8 @@ pub(super) struct Tried {
     pub(super) unsent: Option<Request<Body>>,
     /// One failed attempt to connect is one failure, however many requests waited for it.
     pub(super) counts: bool,
+    /// Its place among those that listeners hear of.
+    pub(super) noted: usize,
 }
 
 impl Tried {
@@ -79,12 +82,20 @@ impl Tried {
     /// Tells its endpoint's breaker how it was, whatever becomes of the request.
     pub(super) fn settle(&mut self) {
         if self.counts {
-            let outcome = match (&self.result, self.ended) {
-                (_, Ended::Grpc(code)) => Outcome::Grpc(u8::try_from(code).unwrap_or(2)),
-                (Ok(response), _) => Outcome::Status(response.status()),
-                (Err(refusal), _) => Outcome::Refused(refusal.reason),
-            };
-            self.pick.settle(self.pick.verdict(outcome), Instant::now());
+            self.pick.settle(self.pick.verdict(self.outcome()), Instant::now());
+        }
+    }
+
+    /// Notes for listeners what it came to.
+    pub(super) fn note(&self, timeline: &Timeline) {
+        timeline.try_ended(self.noted, Instant::now(), self.outcome());
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (&self.result, self.ended) {
+            (_, Ended::Grpc(code)) => Outcome::Grpc(u8::try_from(code).unwrap_or(2)),
+            (Ok(response), _) => Outcome::Status(response.status()),
+            (Err(refusal), _) => Outcome::Refused(refusal.reason),
         }
     }
 

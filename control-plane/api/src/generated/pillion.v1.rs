@@ -146,6 +146,9 @@ pub struct MeshSettings {
     /// Of services' virtual addresses, such as 240.240.0.0/16: an address in it is never one outside.
     #[prost(string, tag = "3")]
     pub service_cidr: ::prost::alloc::string::String,
+    /// What sidecars write of requests and connections that have ended. Absent: nothing.
+    #[prost(message, optional, tag = "10")]
+    pub access_log: ::core::option::Option<AccessLog>,
 }
 /// Nested message and enum types in `MeshSettings`.
 pub mod mesh_settings {
@@ -221,6 +224,63 @@ pub mod mesh_settings {
             match value {
                 "PERMISSIVE" => Some(Self::Permissive),
                 "STRICT" => Some(Self::Strict),
+                _ => None,
+            }
+        }
+    }
+}
+/// What sidecars write of requests and connections that have ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessLog {
+    #[prost(enumeration = "access_log::Format", tag = "1")]
+    pub format: i32,
+    /// So many of a million of those that did not end well.
+    #[prost(uint32, tag = "2")]
+    pub errors_per_million: u32,
+    /// The same, of all others.
+    #[prost(uint32, tag = "3")]
+    pub successes_per_million: u32,
+    /// Fields of requests that are written, too.
+    #[prost(string, repeated, tag = "4")]
+    pub headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether a path is written with its query.
+    #[prost(bool, tag = "5")]
+    pub query: bool,
+}
+/// Nested message and enum types in `AccessLog`.
+pub mod access_log {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Format {
+        Json = 0,
+        Text = 1,
+    }
+    impl Format {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Json => "JSON",
+                Self::Text => "TEXT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "JSON" => Some(Self::Json),
+                "TEXT" => Some(Self::Text),
                 _ => None,
             }
         }

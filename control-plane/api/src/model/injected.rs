@@ -38,6 +38,8 @@ pub struct Percent(u32);
 impl Percent {
     /// How many it is of: chance is a number below.
     pub const OF: u32 = 1_000_000;
+    /// 100 %.
+    pub const ALL: Self = Self(Self::OF);
 
     /// So many of a million. `None`: that is more than all.
     pub fn per_million(number: u32) -> Option<Self> {

@@ -1,10 +1,12 @@
 //! What holds for the whole mesh.
 
-use super::{Faults, Refused};
+use std::sync::Arc;
+
+use super::{AccessLog, Faults, Refused};
 use crate::wire;
 
 /// What holds for the whole mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshSettings {
     /// What becomes of destinations that the mesh does not know.
     pub outbound: OutboundMode,
@@ -12,6 +14,8 @@ pub struct MeshSettings {
     pub inbound: InboundMode,
     /// Of services' virtual addresses: the first address and the number of bits that they share.
     pub service_cidr: Option<(std::net::IpAddr, u8)>,
+    /// What sidecars write of requests. `None`: nothing.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// What becomes of destinations that the mesh does not know.
@@ -34,8 +38,12 @@ pub enum InboundMode {
 
 impl MeshSettings {
     /// Where nothing else is said: nobody is let in who has not proven who they are.
-    pub const UNTOLD: Self =
-        Self { outbound: OutboundMode::AllowAny, inbound: InboundMode::Strict, service_cidr: None };
+    pub const UNTOLD: Self = Self {
+        outbound: OutboundMode::AllowAny,
+        inbound: InboundMode::Strict,
+        service_cidr: None,
+        access_log: None,
+    };
 
     /// Whether an address is one that only the mesh gives.
     pub fn is_virtual(&self, address: std::net::IpAddr) -> bool {
@@ -86,8 +94,9 @@ impl TryFrom<wire::MeshSettings> for MeshSettings {
                 }
             },
         };
+        let access_log = settings.access_log.map(|it| Arc::new(faults.access_log(it)));
         if faults.0.is_empty() {
-            Ok(Self { outbound, inbound, service_cidr })
+            Ok(Self { outbound, inbound, service_cidr, access_log })
         } else {
             Err(Refused(faults.0))
         }

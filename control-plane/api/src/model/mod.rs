@@ -1,6 +1,7 @@
 //! The wire types made plain: checked, typed, defaults filled in. What cannot be understood is refused whole, with
 //! every fault named, and the sidecar goes on with what it had.
 
+mod access_log;
 mod balancer;
 mod fallback;
 mod filters;
@@ -16,8 +17,8 @@ mod session;
 use std::{fmt, time::Duration};
 
 pub use self::{
-    balancer::*, fallback::*, filters::*, health::*, injected::*, limits::*, mesh::*, policy::*, retry::*,
-    route::*, session::*,
+    access_log::*, balancer::*, fallback::*, filters::*, health::*, injected::*, limits::*, mesh::*,
+    policy::*, retry::*, route::*, session::*,
 };
 /// How a port's application speaks.
 pub use crate::wire::Protocol;

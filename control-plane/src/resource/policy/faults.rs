@@ -15,6 +15,7 @@ use crate::resource::{
     duration, fault,
     fault::{Faults, Path},
     metadata,
+    percent::Percent,
 };
 
 /// Made by the caller's sidecar, as if the service did it. It ends by itself: nobody can forget one.
@@ -83,38 +84,6 @@ pub struct Abort {
     pub percent: Option<Percent>,
 }
 
-/// A number as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Percent(f64);
-
-/// JSON has no NaN.
-impl Eq for Percent {}
-
-/// Whole numbers without a decimal point, as people write them.
-impl Serialize for Percent {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            whole if whole.fract() == 0.0 && (0.0..=100.0).contains(&whole) => {
-                serializer.serialize_u32(whole as u32)
-            }
-            number => serializer.serialize_f64(number),
-        }
-    }
-}
-
-impl Percent {
-    fn check(self, faults: &mut Faults, at: &Path) {
-        if !(0.0001..=100.0).contains(&self.0) {
-            faults.add(at, format!("must be between 0.0001 and 100, is {}", self.0));
-        }
-    }
-
-    fn per_million(self) -> u32 {
-        (self.0 * f64::from(model::Percent::OF / 100)).round() as u32
-    }
-}
-
 impl Fault {
     fn check(&self, faults: &mut Faults, at: &Path) {
         check_matches(self.matches.as_ref(), faults, &at.field("matches"));
@@ -126,13 +95,13 @@ impl Fault {
         if let Some(delay) = &self.delay {
             let at = at.field("delay");
             duration::check(faults, &at.field("duration"), Some(&delay.duration), MILLISECOND, MINUTE);
-            delay.percent.iter().for_each(|percent| percent.check(faults, &at.field("percent")));
+            delay.percent.iter().for_each(|percent| percent.check(faults, &at.field("percent"), false));
         }
         if let Some(abort) = &self.abort {
             let at = at.field("abort");
             super::check_number(faults, &at.field("status"), abort.status, 400, 599);
             super::check_number(faults, &at.field("grpcStatus"), abort.grpc_status, 1, 16);
-            abort.percent.iter().for_each(|percent| percent.check(faults, &at.field("percent")));
+            abort.percent.iter().for_each(|percent| percent.check(faults, &at.field("percent"), false));
         }
         if self.delay.is_none() && self.abort.is_none() {
             faults.add(at, "must have delay, abort, or both");
@@ -330,7 +299,7 @@ mod tests {
             assert_eq!(percent.per_million(), per_million);
             assert_eq!(serde_json::to_string(&percent).expect("a number"), written);
             let mut faults = Faults::default();
-            percent.check(&mut faults, &Path::root());
+            percent.check(&mut faults, &Path::root(), false);
             assert!(faults.into_vec().is_empty());
         }
     }
