@@ -313,6 +313,9 @@ impl Outbound {
                 }
                 // Only the peer's sidecar says what is not its application's answer.
                 let told = if sending.outside { None } else { told(response.headers()) };
+                if let Some(reason) = told {
+                    edge.refusal_by_callee(reason);
+                }
                 match told {
                     // It spares its application, of whose health this shows nothing.
                     Some(Reason::Overloaded | Reason::TooManyConnections | Reason::RateLimited) => {
