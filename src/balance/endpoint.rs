@@ -5,7 +5,6 @@ mod hold;
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    rc::Rc,
     sync::Arc,
     time::Duration,
 };
