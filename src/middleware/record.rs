@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as _, Frame, SizeHint};
 use pillion_api::hops::microseconds;
 use tokio::time::{Instant, Sleep};
@@ -201,12 +201,15 @@ impl<E: End> Recording<E> {
         }
         // A refusal is not held up by the deadline that it may be about.
         let (deadline, idle) = if self.outcome.is_some() { (None, None) } else { (deadline, idle) };
+        let length = response.headers().get(CONTENT_LENGTH).filter(|_| !grpc);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let mut recorded = response.map(|body| Recorded {
             ended: body.is_end_stream(),
             body,
             grpc,
             reports,
             last_words: None,
+            length,
             on_success,
             recording: Some(self),
             deadline: deadline.map(|(at, reason)| (Box::pin(tokio::time::sleep_until(at)), reason)),
@@ -269,6 +272,8 @@ pub struct Recorded<E: End> {
     /// The caller's sidecar is told how long the application was waited for.
     reports: bool,
     last_words: Option<u32>,
+    /// What its head says how long it is, where nothing that matters comes after that.
+    length: Option<u64>,
     on_success: Outcome,
     recording: Option<Recording<E>>,
     deadline: Option<(Pin<Box<Sleep>>, Reason)>,
@@ -285,6 +290,7 @@ impl<E: End> Recorded<E> {
             grpc: false,
             reports: false,
             last_words: None,
+            length: None,
             on_success,
             recording: None,
             deadline: None,
@@ -308,6 +314,16 @@ impl<E: End> Recorded<E> {
             }
             // A refusal is decided before its few words are sent.
             recording.outcome = recording.outcome.or(outcome).or(Some(self.on_success));
+        }
+    }
+}
+
+impl<E: End> Drop for Recorded<E> {
+    fn drop(&mut self) {
+        let received = self.recording.as_ref().map(|recording| recording.received);
+        // Who has had all of it need not wait for what a sidecar says after that.
+        if received.is_some_and(|received| self.length.is_some_and(|length| received >= length)) {
+            self.finish(None);
         }
     }
 }
@@ -429,6 +445,24 @@ mod tests {
         (recording, ended)
     }
 
+    /// A body that has nothing to do while nobody reads it.
+    #[derive(Debug)]
+    struct Silent<B>(B);
+
+    impl<B> Progress for Silent<B> {}
+
+    impl<B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin> http_body::Body for Silent<B> {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+
     fn response(status: StatusCode, body: Body) -> Response<Body> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -458,6 +492,28 @@ mod tests {
         drop(second.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default()));
         assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
         assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_had_all_that_was_announced_has_not_gone_away() {
+        let edges = Edges::default();
+        for (read, expected) in [(true, &[Outcome::Status(StatusCode::OK)][..]), (false, &[])] {
+            let (recording, ended) = recording(&edges);
+            let source = http_body_util::StreamBody::new(futures_util::stream::iter([
+                Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"abc"))),
+                Ok(Frame::trailers(HeaderMap::new())),
+            ]));
+            let body = Body::Wrapped(Box::new(Silent(source)));
+            let mut response = response(StatusCode::OK, body);
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("3"));
+            let recorded = recording.until_the_last_byte(response, false, Ends::default());
+            let mut body = recorded.into_body();
+            if read {
+                body.frame().await.expect("a frame").expect("data");
+            }
+            drop(body);
+            assert_eq!(*ended.0.borrow(), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

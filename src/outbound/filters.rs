@@ -1,6 +1,6 @@
 //! What a route's rule does to a request besides choosing its backend: answers it with a redirect, or changes its target.
 
-use ::http::{HeaderValue, Request, Response, Uri, header, uri::Authority};
+use ::http::{HeaderValue, Request, Response, header, uri::Authority};
 use pillion_api::model::{Redirect, Rewrite, RouteRule};
 
 use crate::http::Body;
@@ -29,20 +29,12 @@ pub(super) fn rewrite(
     request: &mut Request<Body>,
     authority: &mut Authority,
 ) {
-    let path = rewrite.path.as_ref();
-    let path = path.and_then(|path| path.target(request.uri(), rule.matches.path.as_ref()));
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    if let Some(path) = path {
-        parts.path_and_query = Some(path);
-    }
+    let mut uri = std::mem::take(request.uri_mut());
+    rewrite.apply(rule.matches.path.as_ref(), &mut uri, request.headers_mut());
+    *request.uri_mut() = uri;
     if let Some(hostname) = &rewrite.hostname {
         authority.clone_from(hostname);
-        // An authority in the target would stand over the field.
-        (parts.scheme, parts.authority) = (None, None);
-        let host = HeaderValue::try_from(hostname.as_str()).expect("a host is visible ASCII");
-        request.headers_mut().insert(header::HOST, host);
     }
-    *request.uri_mut() = Uri::from_parts(parts).expect("parts of a valid URI fit together");
 }
 
 #[cfg(test)]

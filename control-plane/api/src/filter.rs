@@ -2,11 +2,14 @@
 //! explains it.
 
 use http::{
-    Uri,
+    HeaderMap, HeaderValue, Request, Uri, header,
     uri::{Authority, PathAndQuery},
 };
 
-use crate::model::{Mirror, PathChange, Redirect, Scheme, StringMatch};
+use crate::{
+    model::{Backend, Mirror, PathChange, Redirect, Rewrite, RouteRule, Scheme, StringMatch},
+    route::RequestHead,
+};
 
 impl PathChange {
     /// The path (without a query) that another one becomes, of which a rule matched `matched`.
@@ -33,6 +36,42 @@ impl PathChange {
             Some(query) => format!("{path}?{query}").try_into().ok(),
             None => path.try_into().ok(),
         }
+    }
+}
+
+impl Rewrite {
+    /// Changes a request's path and its host, where a rule matched `matched`.
+    pub fn apply(&self, matched: Option<&StringMatch>, uri: &mut Uri, headers: &mut HeaderMap) {
+        let path = self.path.as_ref().and_then(|path| path.target(uri, matched));
+        let mut parts = std::mem::take(uri).into_parts();
+        if let Some(path) = path {
+            parts.path_and_query = Some(path);
+        }
+        if let Some(hostname) = &self.hostname {
+            // An authority in the target would stand over the field.
+            (parts.scheme, parts.authority) = (None, None);
+            let host = HeaderValue::try_from(hostname.as_str()).expect("a host is visible ASCII");
+            headers.insert(header::HOST, host);
+        }
+        *uri = Uri::from_parts(parts).expect("parts of a valid URI fit together");
+    }
+}
+
+impl RouteRule {
+    /// A request as one of the rule's backends gets it: in this order, as sidecars do it.
+    pub fn changed(&self, head: RequestHead<'_>, backend: Option<&Backend>) -> Request<()> {
+        let mut request = head.to_request();
+        let mut uri = std::mem::take(request.uri_mut());
+        let headers = request.headers_mut();
+        self.request_headers.apply(headers);
+        if let Some(rewrite) = self.filters.as_ref().and_then(|filters| filters.rewrite.as_ref()) {
+            rewrite.apply(self.matches.path.as_ref(), &mut uri, headers);
+        }
+        if let Some(filters) = backend.and_then(|backend| backend.filters.as_ref()) {
+            filters.request_headers.apply(headers);
+        }
+        *request.uri_mut() = uri;
+        request
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Request, Uri};
 
 use crate::{
     model::{Backend, RouteMatch, RouteRule, Service, StringMatch},
@@ -19,6 +19,17 @@ pub struct RequestHead<'a> {
     pub uri: &'a Uri,
     /// As the caller sent them.
     pub headers: &'a HeaderMap,
+}
+
+impl RequestHead<'_> {
+    /// The same by itself.
+    pub fn to_request(self) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
 }
 
 /// What is to be done with a request.

@@ -36,6 +36,8 @@ pub(super) struct Client {
 /// What is asked, by whom, and when.
 pub(super) struct Circumstances<'a> {
     pub head: RequestHead<'a>,
+    /// The rule that the request takes.
+    pub rule: Option<&'a model::RouteRule>,
     /// The connection is not looked into.
     pub opaque: bool,
     pub now: SystemTime,
@@ -60,19 +62,24 @@ impl Circumstances<'_> {
                 continue;
             };
             // As sidecars do it: once a backend is chosen, and before one of its endpoints is.
-            let others = Some(found).filter(|found| found.name != called.name);
-            let faulty = || [called].into_iter().chain(others);
-            if let Some((reason, text)) = faulty().find_map(|service| self.certain_fault(service, timeout)) {
+            let request = self.changed(backend);
+            let sent =
+                RequestHead { method: request.method(), uri: request.uri(), headers: request.headers() };
+            // Of the one that is called by what the caller has sent, of another one by what that gets.
+            let others = Some((found, sent)).filter(|(found, _)| found.name != called.name);
+            let faulty = || [(called, self.head)].into_iter().chain(others);
+            let certain = faulty().find_map(|(service, head)| self.certain_fault(service, head, timeout));
+            if let Some((reason, text)) = certain {
                 (backend.outcome, backend.text) = (reason.to_owned(), text);
                 continue;
             }
-            caveats.extend(faulty().flat_map(|service| self.faulty(service)));
+            caveats.extend(faulty().flat_map(|(service, head)| self.faulty(service, head)));
             if ![candidates::SENT, candidates::DEPENDS].contains(&backend.outcome.as_str()) {
                 continue;
             }
             let port = found.port(backend.port).map_or(0, |port| port.target_port);
             for endpoint in backend.endpoints.iter().filter(|endpoint| endpoint.ready) {
-                caveats.extend(self.held(&own(&endpoint.uid), found, port));
+                caveats.extend(self.held(&own(&endpoint.uid), found, port, sent));
             }
             if !named {
                 caveats.extend(breakers(found, &backend.endpoints, self.clients));
@@ -91,13 +98,22 @@ impl Circumstances<'_> {
         caveats
     }
 
+    /// The request as a backend gets it.
+    fn changed(&self, backend: &BackendView) -> http::Request<()> {
+        let Some(rule) = self.rule else { return self.head.to_request() };
+        let named =
+            |it: &&model::Backend| *it.service.as_str() == *backend.service && it.port == backend.port;
+        rule.changed(self.head, rule.backends.iter().find(named))
+    }
+
     /// A service's faults that the request may be made to see, each with the clients whose requests are. As `Injector` chooses them.
     fn faults<'a>(
         &'a self,
         policy: &'a model::TrafficPolicy,
+        head: RequestHead<'a>,
     ) -> impl Iterator<Item = (&'a model::InjectedFault, Vec<&'a Client>)> {
         let now = policy.faults.iter().filter(|fault| !self.opaque && self.now < fault.until);
-        now.filter(|fault| fits_any(&fault.matches, self.head)).filter_map(|fault| {
+        now.filter(move |fault| fits_any(&fault.matches, head)).filter_map(|fault| {
             let clients: Vec<_> = self.clients.iter().filter(|client| fault.is_for(&client.source)).collect();
             (!clients.is_empty()).then_some((fault, clients))
         })
@@ -107,11 +123,12 @@ impl Circumstances<'_> {
     fn certain_fault(
         &self,
         service: &model::Service,
+        head: RequestHead<'_>,
         timeout: Option<Duration>,
     ) -> Option<(&'static str, String)> {
         let policy = &service.policy;
         let all = |clients: &[&Client]| clients.len() == self.clients.len();
-        for (fault, _) in self.faults(policy).filter(|(_, clients)| all(clients)) {
+        for (fault, _) in self.faults(policy, head).filter(|(_, clients)| all(clients)) {
             let named = || format!("{}, until {}", named(fault, policy), until(fault));
             match (fault.delay, timeout) {
                 (Some((delay, percent)), Some(timeout)) if percent.is_all() && delay >= timeout => {
@@ -129,9 +146,9 @@ impl Circumstances<'_> {
     }
 
     /// Faults that some requests to a service are made to see.
-    fn faulty(&self, service: &model::Service) -> Vec<CaveatView> {
+    fn faulty(&self, service: &model::Service, head: RequestHead<'_>) -> Vec<CaveatView> {
         let policy = &service.policy;
-        let caveats = self.faults(policy).flat_map(|(fault, clients)| {
+        let caveats = self.faults(policy, head).flat_map(|(fault, clients)| {
             let of = match clients.len() == self.clients.len() {
                 true => "such requests".to_owned(),
                 false => format!("such requests of {}", names(&clients)),
@@ -155,14 +172,20 @@ impl Circumstances<'_> {
     }
 
     /// What a workload's own sidecar holds against requests for a port of it. `own`: the services that it belongs to.
-    fn held(&self, own: &[model::Service], called: &model::Service, port: u16) -> Vec<CaveatView> {
+    fn held(
+        &self,
+        own: &[model::Service],
+        called: &model::Service,
+        port: u16,
+        head: RequestHead<'_>,
+    ) -> Vec<CaveatView> {
         let leads = |service: &&model::Service| service.ports.iter().any(|it| it.target_port == port);
         let services = || own::meant_first(own.iter().filter(leads), Some(&called.name));
         let mut caveats = Vec::new();
         if let Some(service) = services().find(|service| !service.policy.rate_limits.is_empty()) {
             let is_for = |limit: &&RateLimit| match self.opaque {
                 true => limit.matches.is_empty(),
-                false => restricts_any(&limit.matches, self.head),
+                false => restricts_any(&limit.matches, head),
             };
             let source = named_policy(&service.policy);
             for limit in service.policy.rate_limits.iter().filter(is_for) {

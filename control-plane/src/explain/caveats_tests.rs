@@ -33,7 +33,7 @@ fn asked<T>(opaque: bool, ask: impl Fn(&Circumstances<'_>) -> T) -> T {
     let head = RequestHead { method: &Method::GET, uri: &uri, headers: &headers };
     let clients = [client("web-1", "web.demo"), client("job-1", "job.demo")];
     let now = UNIX_EPOCH + Duration::from_secs(60);
-    ask(&Circumstances { head, opaque, now, clients: &clients })
+    ask(&Circumstances { head, rule: None, opaque, now, clients: &clients })
 }
 
 fn fault(name: &str, until_s: i64, path: &str) -> wire::InjectedFault {
@@ -72,7 +72,8 @@ fn faults_are_those_that_the_request_would_see() {
         of_jobs(abort(fault("jobs", 3600, "/"), 100)),
     ];
     let pay = service(wire::TrafficPolicy { faults, ..Default::default() });
-    let (said, certain) = asked(false, |it| (it.faulty(&pay), it.certain_fault(&pay, None)));
+    let (said, certain) =
+        asked(false, |it| (it.faulty(&pay, it.head), it.certain_fault(&pay, it.head, None)));
     assert_eq!(
         texts(&said),
         [
@@ -86,11 +87,11 @@ fn faults_are_those_that_the_request_would_see() {
     assert_eq!((said[0].reason.as_str(), said[0].percent), ("", Some(50.0)));
     assert_eq!((said[1].reason.as_str(), said[1].percent), ("fault-injected", Some(30.0)));
     assert_eq!(certain, None, "the others get through");
-    assert_eq!(asked(true, |it| it.faulty(&pay).len()), 0, "bytes are let pass");
+    assert_eq!(asked(true, |it| it.faulty(&pay, it.head).len()), 0, "bytes are let pass");
 
     let certain = |fault, timeout: Option<u64>| {
         let pay = service(wire::TrafficPolicy { faults: vec![fault], ..Default::default() });
-        asked(false, |it| it.certain_fault(&pay, timeout.map(Duration::from_millis)))
+        asked(false, |it| it.certain_fault(&pay, it.head, timeout.map(Duration::from_millis)))
     };
     for (fault, timeout, reason) in [
         (abort(fault("all", 120, "/"), 100), None, Some("fault-injected")),
@@ -121,7 +122,7 @@ fn limits_are_those_of_the_client_and_of_the_port() {
     let concurrency = Some(wire::Concurrency::default());
     let pay = service(wire::TrafficPolicy { rate_limits, concurrency, ..Default::default() });
     let own = [pay.clone()];
-    let said = asked(false, |it| it.held(&own, &pay, 8080));
+    let said = asked(false, |it| it.held(&own, &pay, 8080, it.head));
     let reasons: Vec<&str> = said.iter().map(|it| it.reason.as_str()).collect();
     assert_eq!(reasons, ["rate-limited", "rate-limited", "rate-limited", "rate-limited", "overloaded"]);
     assert_eq!(
@@ -131,8 +132,8 @@ fn limits_are_those_of_the_client_and_of_the_port() {
     );
     assert!(said[0].text.contains("takes 1 requests per 1s (5 at once) of the client job-1.demo"));
     assert!(said[2].text.starts_with("limit slow of"), "{said:#?}");
-    assert_eq!(asked(true, |it| it.held(&own, &pay, 8080).len()), 2, "what is for every request");
-    assert_eq!(asked(false, |it| it.held(&own, &pay, 9090).len()), 0, "another port");
+    assert_eq!(asked(true, |it| it.held(&own, &pay, 8080, it.head).len()), 2, "what is for every request");
+    assert_eq!(asked(false, |it| it.held(&own, &pay, 9090, it.head).len()), 0, "another port");
 
     // Another service of the same workload says what the one that is called leaves open.
     let quiet = wire::ServiceConfig {
@@ -142,8 +143,8 @@ fn limits_are_those_of_the_client_and_of_the_port() {
     };
     let quiet = model::Service::try_from(quiet).expect("a valid configuration");
     let both = [pay, quiet.clone()];
-    assert_eq!(asked(false, |it| it.held(&both, &quiet, 8080).len()), 5);
-    assert_eq!(asked(false, |it| it.held(std::slice::from_ref(&quiet), &quiet, 8080).len()), 0);
+    assert_eq!(asked(false, |it| it.held(&both, &quiet, 8080, it.head).len()), 5);
+    assert_eq!(asked(false, |it| it.held(std::slice::from_ref(&quiet), &quiet, 8080, it.head).len()), 0);
 }
 
 fn endpoint(workload: &str, breaker: &str, in_flight: u32) -> CandidateView {
@@ -209,4 +210,40 @@ fn bounds_are_told_when_they_are_near() {
     };
     assert_eq!(said(3), ["connection-limit"]);
     assert_eq!(said(4), ["too-many-requests", "connection-limit"]);
+}
+
+#[test]
+fn what_another_service_is_sent_is_what_its_faults_and_limits_are_for() {
+    let change = Some(wire::path_change::Change::ReplaceFull("/quick".into()));
+    let rewrite = wire::Rewrite { path: Some(wire::PathChange { change }), ..Default::default() };
+    let rule = wire::RouteRule { rewrite: Some(rewrite), ..Default::default() };
+    let config =
+        wire::ServiceConfig { service: "shop.demo".into(), routes: vec![rule], ..Default::default() };
+    let shop = model::Service::try_from(config).expect("a valid configuration");
+    let backend = BackendView {
+        service: "pay.demo".into(),
+        port: 80,
+        weight: 1,
+        share_percent: 100.0,
+        outcome: "sent".into(),
+        text: String::new(),
+        effects: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    asked(false, |it| {
+        let Circumstances { head, now, clients, .. } = *it;
+        let routed = Circumstances { head, rule: shop.routes.first(), opaque: false, now, clients };
+        assert_eq!(it.changed(&backend).uri(), "/slow/x");
+        assert_eq!(routed.changed(&backend).uri(), "/quick");
+    });
+    let fault =
+        wire::InjectedFault { abort_status: 503, abort_per_million: 1_000_000, ..fault("f", 3600, "/quick") };
+    let pay = service(wire::TrafficPolicy { faults: vec![fault], ..Default::default() });
+    asked(false, |it| {
+        let Circumstances { head, now, clients, .. } = *it;
+        let routed = Circumstances { head, rule: shop.routes.first(), opaque: false, now, clients };
+        let mut backends = [backend.clone()];
+        routed.come_between(&shop, &mut backends, std::slice::from_ref(&pay), false, None, &|_| Vec::new());
+        assert_eq!(backends[0].outcome, "fault-injected");
+    });
 }

@@ -121,7 +121,11 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         let callers = Callers { members: &callers, history };
         backends(&service, meant.port.port, meant.uid.as_deref(), decision, &callers, &read)
     });
-    let circumstances = Circumstances { head, opaque, now: sources.now, clients: &clients };
+    let rule = match decision {
+        Decision::Rule(rule) => Some(rule),
+        Decision::Direct | Decision::NoMatch => None,
+    };
+    let circumstances = Circumstances { head, rule, opaque, now: sources.now, clients: &clients };
     let timeout = match decision {
         Decision::Rule(rule) => rule.request_timeout.or(service.policy.request_timeout),
         Decision::Direct | Decision::NoMatch => service.policy.request_timeout,

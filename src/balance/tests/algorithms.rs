@@ -203,6 +203,7 @@ async fn a_slow_start_gives_little_at_first() {
         tokio::time::advance(Duration::from_secs(5)).await;
         let whole = share(&balancer);
         assert!((0.21..0.29).contains(&whole), "{name}: {whole}");
+        assert!(balancer.all.borrow().values().all(|it| it.appeared().is_none()), "{name}: it is over");
         // Unready and ready again is new again.
         let mut unready = list(4);
         unready[3].ready = false;

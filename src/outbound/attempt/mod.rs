@@ -5,6 +5,7 @@ mod again;
 mod budget;
 mod hedge;
 mod outgoing;
+mod plan;
 mod pushback;
 mod quantile;
 mod tried;
@@ -17,14 +18,12 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    holds::Policies,
-    model::{Fallback, Hedge, RouteRule},
-    retry::{self, Ended, Rules, Verdict, Why},
+    model::Fallback,
+    retry::{self, Ended, Verdict, Why},
 };
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub(super) use self::tried::told;
 use self::{
     again::Next,
     outgoing::Outgoing,
@@ -34,15 +33,15 @@ pub use self::{
     budget::{Budgets, Kind},
     quantile::Quantiles,
 };
+pub(super) use self::{
+    plan::{Plan, Times},
+    tried::told,
+};
 use super::{Outbound, reach::Reach, services::Service};
 use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
-    http::{
-        Body, InterimSink, Version, deadline,
-        headers::{self, ATTEMPT},
-        replay,
-    },
+    http::{Body, InterimSink, Version, deadline, headers},
     middleware::{Served, Timeout, limit::Place, record::End},
     telemetry::{
         edge::{Edge, Outcome},
@@ -125,63 +124,6 @@ pub(super) struct Destination<'a> {
     pub(super) session: Option<u64>,
     /// What takes over where nobody can be had.
     pub(super) fallback: Option<&'a Fallback>,
-}
-
-/// How long a request may take.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
-    /// Until when, and which limit that is.
-    pub(super) whole: Option<(Instant, Timeout)>,
-    /// For each attempt.
-    pub(super) each: Option<Duration>,
-}
-
-impl Times {
-    /// Until when an attempt that begins now may take. The second: whether that is the end of the whole request.
-    fn of_an_attempt(self, now: Instant) -> Option<(Instant, bool)> {
-        let whole = self.whole.map(|(at, _)| (at, true));
-        let each = self.each.map(|each| (now + each, false));
-        [whole, each].into_iter().flatten().min()
-    }
-}
-
-/// What may follow an attempt, or go beside it.
-#[derive(Clone, Copy)]
-pub(super) struct Plan<'a> {
-    pub(super) times: Times,
-    pub(super) rules: Option<Rules<'a>>,
-    pub(super) hedge: Option<&'a Hedge>,
-    /// Where it is noted when what happens.
-    pub(super) timeline: &'a Timeline,
-}
-
-impl<'a> Plan<'a> {
-    pub(super) fn of(
-        rule: Option<&'a RouteRule>,
-        policies: Policies<'a>,
-        request: &Request<Body>,
-        whole: Option<(Instant, Timeout)>,
-        timeline: &'a Timeline,
-    ) -> Self {
-        let times = Times { whole, each: policies.attempt_timeout(rule) };
-        let (rules, hedge) = (policies.retry(rule), policies.hedge());
-        // Whoever makes a request for one that is an attempt after the first has it repeated there, not here, too.
-        if (rules.is_some() || hedge.is_some()) && request.headers().contains_key(ATTEMPT) {
-            return Self { times, rules: None, hedge: None, timeline };
-        }
-        Self { times, rules, hedge, timeline }
-    }
-
-    /// The most of a request's body that is kept to be sent again, bytes.
-    pub(super) fn kept(&self) -> usize {
-        let most = self.rules.map_or(replay::USUAL, |rules| rules.policy().max_body);
-        if self.hedge.is_some() { most.max(replay::USUAL) } else { most }
-    }
-
-    /// Whether there is nothing but to send again what was surely not processed.
-    fn is_plain(&self) -> bool {
-        self.rules.is_none() && self.hedge.is_none()
-    }
 }
 
 /// Why there was no attempt.

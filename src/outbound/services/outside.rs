@@ -8,7 +8,7 @@ use std::{
 
 use pillion_api::model::{self, Endpoint};
 
-use super::{Background, Service};
+use super::{Service, service::Background};
 use crate::{error::Refusal, net::resolve::Resolved};
 
 /// Between look-ups of a name outside the mesh that fail.
