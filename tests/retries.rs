@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::apps::App;
 use crate::support::mesh::{Mesh, NAMESPACE, Sidecar, SidecarSpec};
@@ -369,9 +370,23 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
     .await;
     // One that reads nothing of a large body does not hold up the other.
     let body = "x".repeat(8 * 1024 * 1024);
-    let (answer, seen) = world.send(Method::PUT, "judged", "/unread", "", &body).await;
+    let length = body.len();
+    let head = "PUT /unread HTTP/1.1\r\nhost: judged.demo.mesh\r\nconnection: close\r\ncontent-length";
+    let mut upload = raw::begin(world.caller.outbound(), &format!("{head}: {length}\r\n\r\n{}", &body[..1024])).await;
+    // More of it than is kept would have gone to the first alone.
+    eventually("both are under way", async || {
+        let mut under_way = 0.0;
+        for callee in &world._callees {
+            under_way += callee.metrics().await.sum("pillion_requests_in_flight", &[("direction", "inbound")]);
+        }
+        (under_way == 2.0).then_some(())
+    })
+    .await;
+    soon("the rest is taken", upload.write_all(&body.as_bytes()[1024..])).await.expect("it is carried");
+    let mut answer = String::new();
+    soon("an answer", upload.read_to_string(&mut answer)).await.expect("an answer");
     assert_eq!(raw::status(&answer), 200, "{answer:.500}");
-    assert_eq!(seen.iter().map(|seen| seen.length).max(), Some(body.len()));
+    assert_eq!(world.log.take().iter().map(|seen| seen.length).max(), Some(length));
     let patience = "x-pillion-timeout-ms: 300\r\n";
     let (answer, seen) = world.send(Method::POST, "hedged", "/slow", patience, "pay").await;
     assert_eq!((raw::refusal(&answer), seen.len()), ("deadline-exceeded", 1), "{answer}");
