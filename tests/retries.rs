@@ -372,12 +372,14 @@ async fn a_slow_request_is_hedged_and_the_loser_is_given_up() {
     let body = "x".repeat(8 * 1024 * 1024);
     let length = body.len();
     let head = "PUT /unread HTTP/1.1\r\nhost: judged.demo.mesh\r\nconnection: close\r\ncontent-length";
-    let mut upload = raw::begin(world.caller.outbound(), &format!("{head}: {length}\r\n\r\n{}", &body[..1024])).await;
+    let mut upload =
+        raw::begin(world.caller.outbound(), &format!("{head}: {length}\r\n\r\n{}", &body[..1024])).await;
     // More of it than is kept would have gone to the first alone.
     eventually("both are under way", async || {
         let mut under_way = 0.0;
         for callee in &world._callees {
-            under_way += callee.metrics().await.sum("pillion_requests_in_flight", &[("direction", "inbound")]);
+            under_way +=
+                callee.metrics().await.sum("pillion_requests_in_flight", &[("direction", "inbound")]);
         }
         (under_way == 2.0).then_some(())
     })
