@@ -20,6 +20,8 @@ enum Name {
     HandshakeFailures,
     StoreRevision,
     EventListeners,
+    Taps,
+    TapEvents,
 }
 
 impl Name {
@@ -37,6 +39,8 @@ impl Name {
             Self::HandshakeFailures => "pillion_server_handshake_failures_total",
             Self::StoreRevision => "pillion_server_store_revision",
             Self::EventListeners => "pillion_server_event_listeners",
+            Self::Taps => "pillion_server_taps",
+            Self::TapEvents => "pillion_server_tap_events_total",
         }
     }
 
@@ -56,6 +60,11 @@ impl Name {
             Self::HandshakeFailures => "TLS handshakes of sidecars that failed, by reason.",
             Self::StoreRevision => "The newest revision of the store's documents.",
             Self::EventListeners => "Open streams of mesh events.",
+            Self::Taps => "Open streams of live requests.",
+            Self::TapEvents => {
+                "Live requests by what became of them: told, limited (beyond the rate), overflowed (sidecars could not pass \
+                 them on), unread (the reader did not keep up)."
+            }
         }
     }
 }
@@ -87,6 +96,16 @@ pub struct Telemetry {
     pub store_revision: Gauge,
     /// Open streams of mesh events.
     pub event_listeners: Gauge,
+    /// Open streams of live requests.
+    pub taps: Gauge,
+    /// Live requests that went to their reader.
+    pub tap_told: Counter,
+    /// Those beyond the rate.
+    pub tap_limited: Counter,
+    /// Those that sidecars could not pass on.
+    pub tap_overflowed: Counter,
+    /// Those for which the reader was too slow.
+    pub tap_unread: Counter,
     compile_duration: Histogram,
 }
 
@@ -109,8 +128,17 @@ impl Telemetry {
             let key = Key::from_parts(Name::Questions.text(), vec![Label::new("answer", answer)]);
             recorder.register_counter(&key, &METADATA)
         };
-        let labelled =
-            [Name::Questions, Name::CertificatesIssued, Name::CertificatesRejected, Name::HandshakeFailures];
+        let tapped = |result: &'static str| {
+            let key = Key::from_parts(Name::TapEvents.text(), vec![Label::new("result", result)]);
+            recorder.register_counter(&key, &METADATA)
+        };
+        let labelled = [
+            Name::Questions,
+            Name::CertificatesIssued,
+            Name::CertificatesRejected,
+            Name::HandshakeFailures,
+            Name::TapEvents,
+        ];
         for name in labelled {
             recorder.describe_counter(name.text().into(), None, name.help().into());
         }
@@ -127,6 +155,11 @@ impl Telemetry {
             questions_unknown: answered("unknown"),
             store_revision: gauge(Name::StoreRevision),
             event_listeners: gauge(Name::EventListeners),
+            taps: gauge(Name::Taps),
+            tap_told: tapped("told"),
+            tap_limited: tapped("limited"),
+            tap_overflowed: tapped("overflowed"),
+            tap_unread: tapped("unread"),
             compile_duration: recorder.register_histogram(&Key::from_name(compile.text()), &METADATA),
             recorder,
         }

@@ -17,7 +17,7 @@ use pillion_proxy::{
     },
     drain::{self, Phase, Trigger},
     net::resolve::Resolver,
-    telemetry::{gather::Gathered, prometheus::Registry},
+    telemetry::{gather::Gathered, prometheus::Registry, tap::Taps},
 };
 use tokio::{
     sync::watch,
@@ -111,6 +111,7 @@ impl Sidecar {
             mesh: watch::Sender::new(None),
             policies: watch::Sender::default(),
             known: Known::new(tokio::time::Instant::now()),
+            taps: Taps::new(Arc::clone(registry)),
         };
         let stream = spawn_local(stream.run()).abort_handle();
         let registry = Arc::clone(registry);

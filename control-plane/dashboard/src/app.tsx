@@ -5,6 +5,7 @@ import { Empty } from "./components/parts";
 import { clock, exact, span } from "./format";
 import { EventsPage } from "./pages/events";
 import { ExplainPage } from "./pages/explain";
+import { LivePage } from "./pages/live/live";
 import { MeshPage } from "./pages/mesh";
 import { ServicePage } from "./pages/service";
 import { WorkloadsPage } from "./pages/workloads";
@@ -17,6 +18,7 @@ const PAGES = [
   { page: "mesh", label: "Mesh", to: href({ page: "mesh", view: "map" }) },
   { page: "workloads", label: "Workloads", to: href({ page: "workloads" }) },
   { page: "events", label: "Events", to: href({ page: "events" }) },
+  { page: "live", label: "Live", to: "#/live" },
   { page: "explain", label: "Explain", to: "#/explain" },
 ] as const;
 
@@ -82,6 +84,8 @@ function Page({ route }: { route: Route }) {
       return <WorkloadsPage />;
     case "events":
       return <EventsPage />;
+    case "live":
+      return <LivePage watch={route.watch} />;
     case "explain":
       return <ExplainPage question={route.question} />;
     case "unknown":
@@ -110,6 +114,8 @@ function titleOf(route: Route): string {
       return "Workloads";
     case "events":
       return "Events";
+    case "live":
+      return "Live requests";
     case "explain":
       return "Explain";
     case "unknown":

@@ -1,5 +1,6 @@
 // Addresses of the dashboard's pages. They live in the fragment, so they can be shared and need nothing of the server.
 import { useEffect, useState } from "preact/hooks";
+import { type Watch, liveHref, watchOf } from "./pages/live/watch";
 
 export type Route =
   | { page: "mesh"; view: "map" | "table" }
@@ -7,6 +8,7 @@ export type Route =
   | { page: "workloads" }
   | { page: "events" }
   | { page: "explain"; question: Question }
+  | { page: "live"; watch: Watch }
   | { page: "unknown"; path: string };
 
 /** A request to be explained, as it stands in the page's address. */
@@ -40,6 +42,7 @@ export function parse(fragment: string): Route {
     const question = { from: text("from"), to: text("to"), method: text("method") || "GET", path: text("path") || "/", headers: text("headers") };
     return { page: "explain", question };
   }
+  if (page === "live" && parts.length === 1) return { page: "live", watch: watchOf(parameters) };
   if (page === "events" && parts.length === 1) return { page: "events" };
   return { page: "unknown", path };
 }
@@ -56,6 +59,8 @@ export function href(route: Exclude<Route, { page: "unknown" }>): string {
       return "#/workloads";
     case "events":
       return "#/events";
+    case "live":
+      return liveHref(route.watch);
     case "explain": {
       const usual: Partial<Question> = { method: "GET", path: "/" };
       const said = Object.entries(route.question).filter(([name, value]) => value !== "" && value !== usual[name as keyof Question]);

@@ -225,8 +225,10 @@ The dashboard: {base}/
 To try in another terminal:
   {how} http://catalog.demo.mesh/products
   {pillion} --server {base} describe service payments -n demo
+  {pillion} --server {base} --token-file {token} tap svc/payments.demo --callers
   {pillion} --server {base} --token-file {token} apply -f {half}
 
+The dashboard's page of live requests asks for a token: {token} holds one.
 payments-3 is failing, slow and well in turn; Ctrl-C ends everything.
 ",
         half = half.display(),

@@ -32,6 +32,7 @@ pub mod route;
 pub mod schema;
 pub mod service;
 pub mod status;
+pub mod tap;
 pub mod text;
 pub mod transitions;
 

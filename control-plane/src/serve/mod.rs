@@ -2,13 +2,15 @@
 //!
 //! A client certificate is optional in the handshake, as a new workload comes for its first one; `Sync` demands it.
 //! Read in this order: [`Mesh`] (what everything here works on), `listen` (connections), `unproven`, `certify`, `sync` (a
-//! sidecar's stream), `hello` (what it says of itself).
+//! sidecar's stream), `hello` (what it says of itself), `tapping` (what
+//! it tells of live requests).
 
 mod certify;
 mod hello;
 mod listen;
 mod session;
 mod sync;
+mod tapping;
 mod unproven;
 
 use std::{
@@ -33,6 +35,7 @@ use crate::{
     publish::{Compiler, Publisher},
     registry::Registry,
     shutdown::Shutdown,
+    tap::Taps,
     telemetry::Telemetry,
     token::Tokens,
 };
@@ -51,6 +54,8 @@ pub struct Mesh {
     pub compiler: Arc<Compiler>,
     /// What sidecars measured.
     pub history: Arc<History>,
+    /// Who watches live requests.
+    pub taps: Arc<Taps>,
     /// The server's own metrics.
     pub telemetry: Arc<Telemetry>,
     /// Validity of certificates.

@@ -24,7 +24,7 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
             <p>
               <strong>To {serviceName(full).name}</strong>: {verdict(hops)} <span class="note">({count(hops.requests, "request")})</span>
             </p>
-            <Bar hops={hops} />
+            <HopBar hops={hops} />
             <Key segments={hops.segments} />
           </div>
         )}
@@ -36,7 +36,7 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
                   <End name={edge.from} full={full} /> → <End name={edge.to} full={full} />
                   {edge.backend && <span class="note"> served by {serviceName(edge.backend).name}</span>}
                 </span>
-                <Bar hops={edge} />
+                <HopBar hops={edge} />
                 <span class="note">{verdict(edge)}</span>
               </li>
             ))}
@@ -55,7 +55,7 @@ function End({ name, full }: { name: string; full: string }) {
   return name === full ? <strong>{serviceName(name).name}</strong> : <a href={serviceHref(name)}>{serviceName(name).name}</a>;
 }
 
-function Bar({ hops }: { hops: Hops }) {
+export function HopBar({ hops }: { hops: Hops }) {
   return (
     <div class="hop-bar" role="img" aria-label={inWords(hops)}>
       {hops.segments.map((segment) => (
