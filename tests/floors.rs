@@ -42,7 +42,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["codec", "digest", "hops", "latency", "lines", "name", "network", "path", "wire"],
             &["model"],
             &["ejection", "gcra", "own", "retry", "route", "tap"],
-            &["filter", "hash"],
+            &["filter", "hash", "holds"],
             &["lib"],
         ],
     ),

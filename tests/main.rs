@@ -51,5 +51,6 @@ mod streams;
 mod tap;
 mod tcp;
 mod timeouts;
+mod told;
 mod troubleshooting;
 mod websocket;

@@ -178,5 +178,5 @@ impl Drop for Sidecar {
 
 fn ready(ready: bool) -> Health {
     let reason = if ready { String::new() } else { "taken out by the bench".to_owned() };
-    Health { ready, reason }
+    Health { ready, reason, ..Default::default() }
 }

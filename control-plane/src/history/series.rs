@@ -28,6 +28,8 @@ pub struct Counts {
     pub connections: u64,
     /// Refusals by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Those of an edge that the callee's sidecar made.
+    pub refusals_by_callee: BTreeMap<String, u64>,
     /// What policies did.
     pub actions: Actions,
     /// Counts by latency bucket, only those that are not zero.
@@ -45,7 +47,7 @@ impl Counts {
             actions: Actions::of_edge(delta),
             ..Self::default()
         };
-        delta.refusals.iter().for_each(|(reason, &count)| counts.refuse(reason, count));
+        counts.refuse(&delta.refusals, &delta.refusals_by_callee);
         for (&bucket, &count) in delta.latency_buckets.iter().zip(&delta.latency_counts) {
             let bucket = (bucket as usize).min(latency::BUCKETS - 1);
             let bucket = u8::try_from(bucket).expect("there are fewer than 256 latency buckets");
@@ -66,7 +68,8 @@ impl Counts {
             failures: share(self.failures),
             encrypted: share(self.encrypted),
             connections: share(self.connections),
-            refusals: self.refusals.iter().map(|(reason, &count)| (reason.clone(), share(count))).collect(),
+            refusals: of_reasons(&self.refusals, share),
+            refusals_by_callee: of_reasons(&self.refusals_by_callee, share),
             actions: self.actions.map(share),
             latency: self.latency.iter().map(|(&bucket, &count)| (bucket, share(count))).collect(),
         }
@@ -94,11 +97,26 @@ impl Counts {
         all > 0 && self.encrypted >= all
     }
 
-    fn refuse(&mut self, reason: &str, count: u64) {
-        let known = self.refusals.contains_key(reason) || self.refusals.len() < MAX_REASONS;
-        let reason = if known && reason.len() <= 64 { reason } else { "other" };
-        add(self.refusals.entry(reason.to_owned()).or_default(), count);
+    fn refuse<'a>(
+        &mut self,
+        own: impl IntoIterator<Item = (&'a String, &'a u64)>,
+        by_callee: impl IntoIterator<Item = (&'a String, &'a u64)>,
+    ) {
+        own.into_iter().for_each(|(reason, &count)| refuse(&mut self.refusals, reason, count));
+        by_callee
+            .into_iter()
+            .for_each(|(reason, &count)| refuse(&mut self.refusals_by_callee, reason, count));
     }
+}
+
+fn refuse(refusals: &mut BTreeMap<String, u64>, reason: &str, count: u64) {
+    let known = refusals.contains_key(reason) || refusals.len() < MAX_REASONS;
+    let reason = if known && reason.len() <= 64 { reason } else { "other" };
+    add(refusals.entry(reason.to_owned()).or_default(), count);
+}
+
+fn of_reasons(refusals: &BTreeMap<String, u64>, share: impl Fn(u64) -> u64) -> BTreeMap<String, u64> {
+    refusals.iter().map(|(reason, &count)| (reason.clone(), share(count))).collect()
 }
 
 fn add(to: &mut u64, count: u64) {
@@ -117,7 +135,7 @@ impl Tally for Counts {
         add(&mut self.failures, other.failures);
         add(&mut self.encrypted, other.encrypted);
         add(&mut self.connections, other.connections);
-        other.refusals.iter().for_each(|(reason, &count)| self.refuse(reason, count));
+        self.refuse(&other.refusals, &other.refusals_by_callee);
         self.actions.add(&other.actions);
         for (&bucket, &count) in &other.latency {
             if count > 0 {
@@ -343,7 +361,7 @@ mod tests {
         assert_eq!(series.fine.buckets.len(), 120);
         assert_eq!(series.coarse.buckets.len(), 180);
         let mut counts = Counts::default();
-        (0..100).for_each(|index| counts.refuse(&format!("reason-{index}"), 1));
+        (0..100).for_each(|index| refuse(&mut counts.refusals, &format!("reason-{index}"), 1));
         assert_eq!(counts.refusals.len(), MAX_REASONS + 1);
         assert_eq!(counts.refusals["other"], 84);
     }

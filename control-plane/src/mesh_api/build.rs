@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pillion_api::{
     model::{self, USUAL_WEIGHT},
-    wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind},
+    wire::{self, EndpointGauge, endpoint_gauge::Breaker, health::Redirection, update::Kind},
 };
 use prost::Message;
 
@@ -56,6 +56,11 @@ impl Nodes {
             }
         }
         Self { by_name, services }
+    }
+
+    /// All that there are.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.by_name.keys().cloned()
     }
 
     pub(super) fn kind(&self, name: &str) -> NodeKind {
@@ -192,8 +197,16 @@ pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
                 version: hello.version.clone(),
                 connected: member.connected(),
                 connected_ms: member.since_ms,
+                redirected: match health.redirection() {
+                    Redirection::Untold => None,
+                    Redirection::Redirected => Some(true),
+                    Redirection::Amiss => Some(false),
+                },
                 ready: health.ready,
                 reason: health.reason,
+                certificate_not_before_ms: sidecar
+                    .map(|sidecar| sidecar.certificate_not_before_ms)
+                    .filter(|not_before| *not_before > 0),
                 certificate_not_after_ms: sidecar
                     .map(|sidecar| sidecar.certificate_not_after_ms)
                     .filter(|not_after| *not_after > 0),
@@ -237,7 +250,8 @@ fn golden(measured: &[&Series], now_ms: i64) -> Golden {
 /// `None` for an edge that was not used within the last two minutes. Retries are few: they are of the last `seconds`.
 fn edge(key: &EdgeKey, series: &Series, seconds: i64, now_ms: i64) -> Option<Edge> {
     let (lately, _) = series.recent(now_ms, FINE_SPAN_S);
-    let used = lately.requests > 0 || lately.connections > 0 || !lately.refusals.is_empty();
+    let refused = !(lately.refusals.is_empty() && lately.refusals_by_callee.is_empty());
+    let used = lately.requests > 0 || lately.connections > 0 || refused;
     if !used {
         return None;
     }
@@ -253,13 +267,14 @@ fn edge(key: &EdgeKey, series: &Series, seconds: i64, now_ms: i64) -> Option<Edg
         mtls,
         // Sidecars speak nothing older to each other.
         tls_version: mtls.then_some("TLS 1.3"),
-        refusals: counts
-            .refusals
-            .iter()
-            .map(|(reason, &count)| (reason.clone(), rounded(count as f64 / existed)))
-            .collect(),
+        refusals: rates(&counts.refusals, existed),
+        refusals_by_callee: rates(&counts.refusals_by_callee, existed),
         repeats: RepeatsView::of(&repeats).some(),
     })
+}
+
+fn rates(counts: &BTreeMap<String, u64>, seconds: f64) -> BTreeMap<String, f64> {
+    counts.iter().map(|(reason, &count)| (reason.clone(), rounded(count as f64 / seconds))).collect()
 }
 
 fn series(measured: &[&Series], minutes: i64, now_ms: i64) -> SeriesView {

@@ -6,6 +6,7 @@ mod events;
 mod explain;
 mod faults;
 pub mod hops;
+mod sidecars;
 mod stat;
 pub mod view;
 
@@ -22,13 +23,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{events::Ticker, faults::tell};
+pub use self::{events::Ticker, faults::tell, sidecars::from_sidecars};
 use crate::{
     clock::unix_ms,
     history::History,
     publish::{Compiler, Publisher},
     registry::Registry,
-    resource::{Fault, cache::DocumentCache},
+    resource::{Fault, cache::DocumentCache, hint},
     telemetry::Telemetry,
 };
 
@@ -134,7 +135,10 @@ async fn service(
     match found {
         Some(view) => fresh(view),
         None => {
-            let detail = format!("there is neither a Service nor a workload {name} in namespace {namespace}");
+            let hint =
+                hint::did_you_mean(&format!("{name}.{namespace}"), build::Nodes::of(&handlers.state).names());
+            let detail =
+                format!("there is neither a Service nor a workload {name} in namespace {namespace}{hint}");
             problem(StatusCode::NOT_FOUND, &detail)
         }
     }

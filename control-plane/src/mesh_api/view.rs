@@ -147,6 +147,8 @@ pub struct Edge {
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
     pub refusals: std::collections::BTreeMap<String, f64>,
+    /// The same by the callee's sidecar.
+    pub refusals_by_callee: std::collections::BTreeMap<String, f64>,
     /// Retries and hedges over the span that is shown; absent where there were none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<RepeatsView>,
@@ -209,8 +211,11 @@ pub struct StatRow {
     pub connections: u64,
     /// Whether everything went over mutual TLS; null where nothing went.
     pub mtls: Option<bool>,
-    /// Refusals within the window, by reason.
+    /// Refusals within the window, by reason: of an edge by the caller's sidecar, else by the service's own.
     pub refusals: std::collections::BTreeMap<String, u64>,
+    /// Of an edge: those by the callee's sidecar, also of attempts after which another was made.
+    #[serde(default)]
+    pub refusals_by_callee: std::collections::BTreeMap<String, u64>,
     /// Where the time of the requests went; null where it was not split. Of a service as its callers see it, where they do.
     #[serde(default)]
     pub hops: Option<HopsView>,
@@ -399,6 +404,10 @@ pub struct WorkloadView {
     pub ready: bool,
     /// Why not; empty when it is.
     pub reason: String,
+    /// Whether its traffic is led to its sidecar as it should be; null: it need not be, or that is not known.
+    pub redirected: Option<bool>,
+    /// Milliseconds since the Unix epoch; null until its sidecar has reported.
+    pub certificate_not_before_ms: Option<i64>,
     /// Milliseconds since the Unix epoch; null until its sidecar has reported.
     pub certificate_not_after_ms: Option<i64>,
     /// The control plane's clock minus its host's, milliseconds; null while unknown.

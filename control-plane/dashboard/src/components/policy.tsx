@@ -77,7 +77,7 @@ function Values({ fields, label }: { fields: readonly PolicyField[]; label: stri
         </thead>
         <tbody>
           {fields.map((field) => (
-            <tr key={field.field} data-field={field.field}>
+            <tr key={`${field.field} ${field.source}`} data-field={field.field}>
               <th scope="row">{field.field}</th>
               <td class="value">{field.value}</td>
               <td class="from">{field.source}</td>
