@@ -21,7 +21,7 @@ use pillion_api::wire::{
 pub use self::{
     actions::{Action, Actions},
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
-    hops::Spent,
+    hops::{Spent, SpentSums},
     series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series, Tally},
 };
 use crate::compile::Name;

@@ -14,11 +14,12 @@ use super::{
     Handlers, MeshState,
     build::{self, Nodes},
     fresh, hops, problem,
+    series::summed,
     view::{NodeKind, StatKind, StatRow, StatView, rounded, rounded_share},
 };
 use crate::{
     clock::unix_ms,
-    history::{self, Counts, EdgeKey, SPAN_S, Series, Tally},
+    history::{self, EdgeKey, SPAN_S, Series},
     resource::hint,
 };
 
@@ -189,11 +190,7 @@ fn within(wanted: &Wanted, name: &str) -> bool {
 }
 
 fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
-    let (mut sum, mut existed) = (Counts::default(), 1.0_f64);
-    for (counts, seconds) in measured.iter().map(|series| series.recent(now_ms, window)) {
-        sum.add(&counts);
-        existed = existed.max(seconds);
-    }
+    let (sum, existed) = summed(measured.iter().copied(), window, now_ms);
     StatRow {
         name: name.to_owned(),
         from: None,

@@ -2,7 +2,7 @@
 import type { EdgeHops, Hops, HopSegment } from "../api/types";
 import { count, latency, percent, serviceName } from "../format";
 import { inWords, segmentWords, verdict } from "../hops";
-import { serviceHref } from "../route";
+import { edgeHref, serviceHref } from "../route";
 
 export interface HopsProps {
   full: string;
@@ -25,7 +25,7 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
               <strong>To {serviceName(full).name}</strong>: {verdict(hops)} <span class="note">({count(hops.requests, "request")})</span>
             </p>
             <HopBar hops={hops} />
-            <Key segments={hops.segments} />
+            <HopKey segments={hops.segments} />
           </div>
         )}
         {edges.length > 0 && (
@@ -33,7 +33,10 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
             {edges.map((edge) => (
               <li key={`${edge.from} ${edge.to} ${edge.backend ?? ""}`} data-edge={`${edge.from}→${edge.to}`} data-most={mostOf(edge)}>
                 <span class="who">
-                  <End name={edge.from} full={full} /> → <End name={edge.to} full={full} />
+                  <End name={edge.from} full={full} /> → <End name={edge.to} full={full} />{" "}
+                  <a class="note" href={edgeHref(edge.from, edge.to)} aria-label={`Edge from ${edge.from} to ${edge.to}`}>
+                    edge
+                  </a>
                   {edge.backend && <span class="note"> served by {serviceName(edge.backend).name}</span>}
                 </span>
                 <HopBar hops={edge} />
@@ -47,7 +50,7 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
   );
 }
 
-function mostOf(hops: Hops): string {
+export function mostOf(hops: Hops): string {
   return hops.segments.reduce((best, segment) => (segment.share > best.share ? segment : best), { segment: "", share: 0 }).segment;
 }
 
@@ -70,7 +73,7 @@ function tip({ segment, meanMs, share }: HopSegment): string {
   return `${label}: ${latency(meanMs)}, ${percent(share)}${about && `\n${about}`}`;
 }
 
-function Key({ segments }: { segments: readonly HopSegment[] }) {
+export function HopKey({ segments }: { segments: readonly HopSegment[] }) {
   return (
     <div class="table-frame" role="region" aria-labelledby="hops-title" tabIndex={0}>
       <table class="hop-key">
