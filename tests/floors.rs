@@ -41,7 +41,7 @@ const CRATES: [(&str, Floors); 4] = [
         &[
             &["codec", "digest", "hops", "latency", "lines", "metric", "name", "network", "path", "wire"],
             &["model"],
-            &["ejection", "own", "retry", "route"],
+            &["ejection", "gcra", "own", "retry", "route", "tap"],
             &["filter", "hash", "holds"],
             &["lib"],
         ],
@@ -53,7 +53,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["config", "store"],
             &["resource", "token"],
             &["authority", "compile", "inject"],
-            &["history", "registry"],
+            &["history", "registry", "tap"],
             &["publish"],
             &["explain"],
             &["mesh_api", "serve", "web"],

@@ -49,6 +49,7 @@ mod run;
 mod sim;
 mod spelling;
 mod streams;
+mod tap;
 mod tcp;
 mod timeouts;
 mod told;

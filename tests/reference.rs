@@ -21,7 +21,7 @@ async fn of_the_command_line() {
     let mut page = String::from(
         "# The command line\n\nMade from the programs' own help by `make reference`.\n\n## pillion\n",
     );
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["server"],
         &["apply"],
@@ -32,6 +32,7 @@ async fn of_the_command_line() {
         &["explain"],
         &["stat"],
         &["top"],
+        &["tap"],
         &["endpoints"],
         &["token"],
         &["token", "create"],

@@ -33,6 +33,7 @@ use crate::{
     serve::{Listener, Mesh},
     shutdown::{self, Shutdown, Trigger},
     store::{Store, embedded::EmbeddedStore},
+    tap::Taps,
     telemetry::Telemetry,
     token::{ADMIN_TOKEN_FILE, Tokens},
     web::{self, Outcome, WebParts, WebState},
@@ -138,6 +139,7 @@ impl Server {
         let (http_socket, http_address) = bind(config.http_listen, "the API and the dashboard")?;
         let (shutdown, ending) = shutdown::channel();
         let history = Arc::new(History::default());
+        let taps = Arc::new(Taps::new(Arc::clone(&telemetry)));
         let mesh = Arc::new(Mesh {
             authority: Arc::clone(&authority),
             tokens,
@@ -145,6 +147,7 @@ impl Server {
             publisher: Arc::clone(&publisher),
             compiler,
             history: Arc::clone(&history),
+            taps: Arc::clone(&taps),
             telemetry: Arc::clone(&telemetry),
             leaf_ttl: config.leaf_ttl,
             lease: config.lease,
@@ -179,6 +182,10 @@ impl Server {
             sidecars: mesh_api::from_sidecars(Arc::clone(&mesh.publisher), Arc::clone(&mesh.registry)),
             on_change: on_change(Arc::clone(&mesh.history)),
             published: mesh.publisher.revisions(),
+            taps,
+            registry: Arc::clone(&mesh.registry),
+            publisher: Arc::clone(&mesh.publisher),
+            shutdown: ending.clone(),
         });
         let router = web::router(web, mesh_router(Arc::clone(&state), Arc::clone(&ticker)));
         let listener = Listener::new(grpc_socket, &identity, Arc::clone(&mesh))?;

@@ -18,6 +18,7 @@ pub mod resource;
 pub mod serve;
 pub mod shutdown;
 pub mod store;
+pub mod tap;
 pub mod telemetry;
 pub mod token;
 pub mod web;

@@ -25,6 +25,8 @@ pillion_api::metrics! {
     HandshakeFailures = "pillion_server_handshake_failures_total", Counter, ["reason"], "TLS handshakes of sidecars that failed, by reason.";
     StoreRevision = "pillion_server_store_revision", Gauge, [], "The newest revision of the store's documents.";
     EventListeners = "pillion_server_event_listeners", Gauge, [], "Open streams of mesh events.";
+    Taps = "pillion_server_taps", Gauge, [], "Open streams of live requests.";
+    TapEvents = "pillion_server_tap_events_total", Counter, ["result"], "Live requests by what became of them: told, limited (beyond the rate), overflowed (sidecars could not pass them on), unread (the reader did not keep up).";
     BuildInfo = "pillion_server_build_info", Gauge, ["version"], "Always 1.";
     StartTime = "process_start_time_seconds", Gauge, [], "When this process started, seconds since the Unix epoch.";
     ResidentMemory = "process_resident_memory_bytes", Gauge, [], "Resident memory.";
@@ -62,6 +64,16 @@ pub struct Telemetry {
     pub store_revision: Gauge,
     /// Open streams of mesh events.
     pub event_listeners: Gauge,
+    /// Open streams of live requests.
+    pub taps: Gauge,
+    /// Live requests that went to their reader.
+    pub tap_told: Counter,
+    /// Those beyond the rate.
+    pub tap_limited: Counter,
+    /// Those that sidecars could not pass on.
+    pub tap_overflowed: Counter,
+    /// Those for which the reader was too slow.
+    pub tap_unread: Counter,
     compile_duration: Histogram,
     acknowledged: Histogram,
     resident_memory: Gauge,
@@ -105,6 +117,11 @@ impl Telemetry {
             questions_unknown: counter(Metric::Questions, &["unknown"]),
             store_revision: gauge(Metric::StoreRevision),
             event_listeners: gauge(Metric::EventListeners),
+            taps: gauge(Metric::Taps),
+            tap_told: counter(Metric::TapEvents, &["told"]),
+            tap_limited: counter(Metric::TapEvents, &["limited"]),
+            tap_overflowed: counter(Metric::TapEvents, &["overflowed"]),
+            tap_unread: counter(Metric::TapEvents, &["unread"]),
             compile_duration: histogram(Metric::CompileDuration),
             acknowledged: histogram(Metric::Acknowledged),
             resident_memory: gauge(Metric::ResidentMemory),

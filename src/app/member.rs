@@ -28,7 +28,7 @@ use crate::{
     },
     drain::Drain,
     net::resolve::Resolver,
-    telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
+    telemetry::{gather::Gathered, names::Metric, prometheus::Registry, tap::Taps},
 };
 
 /// Between tries for a first certificate: the first, and the longest.
@@ -47,6 +47,7 @@ pub(super) struct Member {
     pub(super) mesh: watch::Sender<Option<Mesh>>,
     pub(super) policies: watch::Sender<OwnPolicies>,
     pub(super) resolver: Resolver,
+    pub(super) taps: Taps,
 }
 
 impl Member {
@@ -94,6 +95,7 @@ impl Member {
             mesh: self.mesh,
             policies: self.policies,
             known,
+            taps: self.taps,
         };
         stream.run().await;
     }

@@ -39,7 +39,7 @@ use crate::{
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
     outbound::connections,
     run::{Application, Endings},
-    telemetry::{access_log::Sink, gather::Gathered, names::Metric, prometheus::Registry},
+    telemetry::{access_log::Sink, gather::Gathered, names::Metric, prometheus::Registry, tap::Taps},
 };
 
 /// Between rounds of asking the workers what they have counted.
@@ -105,6 +105,7 @@ async fn main_thread(
 
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
+    let taps = Taps::new(registry.clone());
     let connections = connections::Shared::default();
     let mut workers = Vec::new();
     for index in 0..config.workers {
@@ -116,6 +117,7 @@ async fn main_thread(
             directory: directory.clone(),
             registry: registry.clone(),
             access_log: access_log.clone(),
+            watched: taps.follow(),
             connections: connections.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
@@ -183,6 +185,7 @@ async fn main_thread(
         mesh: mesh_sender,
         policies: policies_sender,
         resolver: Resolver::from_sources(names),
+        taps,
     };
     tokio::task::spawn_local(member.run());
 

@@ -29,6 +29,7 @@ use crate::{
         prometheus::Registry,
         report::WorkerReport,
         stalls::Stalls,
+        tap::{Watched, Watching},
     },
 };
 
@@ -45,6 +46,7 @@ pub(super) struct Needs {
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
     pub(super) access_log: Arc<Sink>,
+    pub(super) watched: watch::Receiver<Watched>,
     pub(super) connections: connections::Shared,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
@@ -139,17 +141,17 @@ async fn serve(
     mut asked: mpsc::Receiver<Ask>,
 ) {
     let config = &needs.config;
+    let workload: Arc<str> = config.workload.as_str().into();
     let listeners = Rc::<Hearing>::default();
     tokio::task::spawn_local(hear(
         listeners.clone(),
-        needs.mesh.clone(),
-        config.access_log,
-        needs.access_log,
+        (needs.mesh.clone(), needs.watched),
+        (config.access_log, needs.access_log),
+        workload.clone(),
     ));
     let edges = Rc::new(Edges::new(config.split_latency, listeners));
     let stalls = Rc::<Stalls>::default();
     tokio::task::spawn_local(stalls.clone().watch());
-    let workload: Arc<str> = config.workload.as_str().into();
     let inbound = Inbound::new(inbound::Needs {
         workload: workload.clone(),
         ports: config.ports.clone(),
@@ -259,12 +261,12 @@ async fn serve(
     }
 }
 
-/// Has those listen who want to hear of requests, as the mesh and this sidecar's own settings say.
+/// Has those listen who want to hear of requests, as the mesh and this sidecar's own settings say, and as somebody watches.
 async fn hear(
     listeners: Rc<Hearing>,
-    mut mesh: watch::Receiver<Option<Mesh>>,
-    choice: Option<Choice>,
-    sink: Arc<Sink>,
+    (mut mesh, mut watched): (watch::Receiver<Option<Mesh>>, watch::Receiver<Watched>),
+    (choice, sink): (Option<Choice>, Arc<Sink>),
+    workload: Arc<str>,
 ) {
     let mut heard = None;
     loop {
@@ -272,12 +274,21 @@ async fn hear(
             let mesh = mesh.borrow_and_update();
             Choice::in_force(choice, mesh.as_ref().and_then(|mesh| mesh.settings.access_log.as_ref()))
         };
-        // Much else changes besides.
-        if heard.as_ref() != Some(&log) {
-            listeners.set(Heard { log: log.clone().map(|log| AccessLog::new(log, sink.clone())) });
-            heard = Some(log);
+        let taps = watched.borrow_and_update().clone();
+        // Much else changes besides. Taps are others when the list is another.
+        let now = (log.clone(), taps.as_ref().map(|taps| Arc::as_ptr(taps).addr()));
+        if heard.as_ref() != Some(&now) {
+            listeners.set(Heard {
+                log: log.map(|log| AccessLog::new(log, sink.clone())),
+                watching: taps.map(|taps| Watching { taps, workload: workload.clone() }),
+            });
+            heard = Some(now);
         }
-        if mesh.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = mesh.changed() => changed,
+            changed = watched.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

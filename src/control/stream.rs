@@ -13,7 +13,8 @@ use pillion_api::{
     name::ServiceName,
     wire::{
         Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, Subscribe,
-        TrustAnchors, Unsubscribe, Welcome, control_message, sidecar_message::Message, update::Kind,
+        TapEvents, TrustAnchors, Unsubscribe, Welcome, control_message, sidecar_message::Message,
+        update::Kind,
     },
 };
 use pillion_certs::{Identity, RenewalStatus, SpiffeId, TrustBundle};
@@ -37,7 +38,9 @@ use super::{
 use crate::{
     drain::{Drain, Phase},
     net::resolve::Resolver,
-    telemetry::{gather::Gathered, names::Metric, prometheus::Registry, report::CertificateStatus},
+    telemetry::{
+        gather::Gathered, names::Metric, prometheus::Registry, report::CertificateStatus, tap::Taps,
+    },
 };
 
 /// Messages that may wait to be sent: more than all subscriptions together, which are sent anew after a loss. A
@@ -81,6 +84,8 @@ pub struct Stream {
     pub policies: watch::Sender<OwnPolicies>,
     /// What workers have wished for already.
     pub known: Known,
+    /// Live requests that somebody watches.
+    pub taps: Taps,
 }
 
 /// What is known of services and destinations, and what workers wait for.
@@ -127,6 +132,7 @@ impl Stream {
                     state.connects("ok");
                     let ended = state.session(client).await;
                     state.stream.known.addresses.lost(Instant::now());
+                    state.stream.taps.clear();
                     state.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
                     ended
                 }
@@ -251,8 +257,11 @@ impl State {
                     deregistered = true;
                     send(Message::Deregister(Deregister {}))?;
                 }
+                told = self.stream.taps.told() => self.tell(told, &out),
                 _ = tick.tick() => {
                     self.stale();
+                    self.stream.taps.expire(Instant::now());
+                    self.tell(self.stream.taps.left_out(), &out);
                     self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(1);
                     if self.heard.elapsed() > silence {
                         return Err(format!("nothing heard for {silence:?}"));
@@ -263,6 +272,15 @@ impl State {
                     send(Message::Telemetry(self.telemetry()))?;
                 }
             }
+        }
+    }
+
+    /// Passes on live requests, if that leaves enough room for what matters more.
+    fn tell(&self, told: Vec<TapEvents>, out: &mpsc::Sender<SidecarMessage>) {
+        for events in told {
+            let message = SidecarMessage { message: Some(Message::TapEvents(events.clone())) };
+            let taken = out.capacity() > QUEUE / 2 && out.try_send(message).is_ok();
+            self.stream.taps.passed_on(&events, taken);
         }
     }
 
@@ -321,7 +339,9 @@ impl State {
 
     /// Takes in a message; gives what there is to answer.
     fn take(&mut self, message: ControlMessage) -> Vec<Message> {
-        use control_message::Message::{Heartbeat, Resolved, TrustAnchors, Update, Welcome};
+        use control_message::Message::{
+            Heartbeat, Resolved, StartTap, StopTap, TrustAnchors, Update, Welcome,
+        };
         match message.message {
             Some(Update(update)) => {
                 let answer = self.stream.known.holdings.apply(update);
@@ -342,6 +362,11 @@ impl State {
                 if let Err(error) = self.stream.known.addresses.answered(resolved, Instant::now()) {
                     tracing::error!(error, "an answer about a destination was refused");
                 }
+                Vec::new()
+            }
+            Some(StartTap(start)) => vec![Message::TapAnswer(self.stream.taps.start(start, Instant::now()))],
+            Some(StopTap(stop)) => {
+                self.stream.taps.stop(stop.id);
                 Vec::new()
             }
             Some(TrustAnchors(anchors)) => {

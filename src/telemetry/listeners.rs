@@ -26,6 +26,7 @@ use super::{
     access_log::AccessLog,
     edge::{EdgeKey, Outcome},
     exchange::{Caller, Exchange, put},
+    tap::Watching,
 };
 use crate::error::Refusal;
 
@@ -41,6 +42,8 @@ impl Wanted {
     pub const LOG_ERROR: Self = Self(1);
     /// The same, if it does.
     pub const LOG_SUCCESS: Self = Self(1 << 1);
+    /// To be told live.
+    pub const TAP: Self = Self(1 << 2);
 
     /// Whether nobody wants anything.
     pub fn is_nothing(self) -> bool {
@@ -66,21 +69,25 @@ impl BitOr for Wanted {
 pub struct Heard {
     /// Writes lines.
     pub log: Option<AccessLog>,
+    /// Tells those who watch.
+    pub watching: Option<Watching>,
 }
 
 impl Heard {
     /// What is wanted of a request that begins. `chance` gives numbers below [`Percent::OF`], any as likely as the other.
     fn wants(&self, mut chance: impl FnMut() -> u32) -> Wanted {
-        self.log.as_ref().map(|log| log.wants(chance())).unwrap_or_default()
+        let log = self.log.as_ref().map(|log| log.wants(chance())).unwrap_or_default();
+        if self.watching.is_some() { log | Wanted::TAP } else { log }
     }
 
     /// The fields of requests that anybody wants.
     fn headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.log.iter().flat_map(AccessLog::headers)
+        let watched = self.watching.iter().flat_map(Watching::headers);
+        self.log.iter().flat_map(AccessLog::headers).chain(watched)
     }
 
     fn is_nobody(&self) -> bool {
-        self.log.is_none()
+        self.log.is_none() && self.watching.is_none()
     }
 }
 
@@ -178,6 +185,9 @@ impl Listeners {
         exchange.split = end.split;
         exchange.received = end.received;
         let heard = self.heard.borrow();
+        if let Some(watching) = heard.watching.as_ref().filter(|_| exchange.wanted.has(Wanted::TAP)) {
+            watching.tell(&exchange, end);
+        }
         if let Some(log) = heard.log.as_ref().filter(|_| AccessLog::takes(&exchange)) {
             exchange.edge = Some(end.edge.clone());
             exchange.ended = Some(SystemTime::now());

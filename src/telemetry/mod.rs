@@ -18,4 +18,5 @@ pub mod repeats;
 pub mod report;
 pub mod stalls;
 pub mod tallies;
+pub mod tap;
 mod told;

@@ -51,6 +51,8 @@ pillion_api::metrics! {
     ControlPlaneUpdates = "pillion_control_plane_updates_total", Counter, ["kind", "result"], "Updates received: applied or refused.";
     ClockSkew = "pillion_clock_skew_seconds", Gauge, [], "The control plane's clock minus this host's.";
     Subscriptions = "pillion_subscriptions", Gauge, [], "Services that this sidecar follows.";
+    Taps = "pillion_taps", Gauge, [], "Watches of live requests that this sidecar has a part in.";
+    TapEvents = "pillion_tap_events_total", Counter, ["result"], "Live requests that somebody watches, by what became of them: told, limited (beyond the rate), overflowed (could not be passed on).";
     HealthChecks = "pillion_health_checks_total", Counter, ["service", "result"], "Checks of the application by what came of them: passed or failed; of the service whose policy asks for them, empty where it is the settings.";
     AppHealthy = "pillion_application_ready", Gauge, [], "1 while the application passes its health check.";
     Redirected = "pillion_redirected", Gauge, [], "1 while what the workload sends is redirected to this sidecar, and the sidecar's own connections are not; absent where the settings do not ask for it.";

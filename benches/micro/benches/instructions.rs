@@ -74,6 +74,7 @@ fn sniff(case: Decide) -> Decide {
 #[bench::bare(warm(Chain::bare()))]
 #[bench::everything(warm(Chain::with_everything()))]
 #[bench::heard(warm(Chain::heard()))]
+#[bench::watched(warm(Chain::watched()))]
 fn chain(case: Chain) -> Chain {
     repeat(case)
 }

@@ -28,6 +28,7 @@ fn all(criterion: &mut Criterion) {
     measure(criterion, "chain/bare", Chain::bare());
     measure(criterion, "chain/everything", Chain::with_everything());
     measure(criterion, "chain/heard", Chain::heard());
+    measure(criterion, "chain/watched", Chain::watched());
     measure(criterion, "breaker/record", Record::new());
     measure(criterion, "edge/count", Count::new());
     measure(criterion, "identity/verify", Verify::new());

@@ -10,7 +10,10 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, header};
-use pillion_api::model::{AccessLog as Wanted, HeaderModifier, Percent};
+use pillion_api::{
+    model::{AccessLog as Wanted, HeaderModifier, Percent},
+    wire::{StartTap, TapFilter},
+};
 use pillion_proxy::{
     error::{Hop, Reason},
     http::{Body, refusal::Voice},
@@ -21,6 +24,7 @@ use pillion_proxy::{
         edge::{Edge, Edges},
         hops::Timeline,
         listeners::{Heard, Listeners},
+        tap::{Taps, Watching},
     },
 };
 
@@ -62,7 +66,20 @@ impl Chain {
         let wanted = Wanted { successes, ..Wanted::default() };
         let sink = Sink::new(Some(Path::new("/dev/null"))).expect("it is on every system");
         let listeners = Rc::new(Listeners::default());
-        listeners.set(Heard { log: Some(AccessLog::new(Arc::new(wanted), Arc::new(sink))) });
+        let log = AccessLog::new(Arc::new(wanted), Arc::new(sink));
+        listeners.set(Heard { log: Some(log), ..Heard::default() });
+        Self { edge: telemetry::edge(&Edges::new(false, listeners)), ..Self::bare() }
+    }
+
+    /// Somebody who watches other requests live.
+    pub fn watched() -> Self {
+        let mut taps = Taps::new(Arc::default());
+        let filter = Some(TapFilter { path_prefix: "/admin".into(), ..TapFilter::default() });
+        taps.start(StartTap { filter, lease_ms: 1000, ..StartTap::default() }, Instant::now());
+        let taps = taps.follow().borrow().clone().expect("one");
+        let listeners = Rc::new(Listeners::default());
+        let watching = Some(Watching { taps, workload: "client-1".into() });
+        listeners.set(Heard { watching, ..Heard::default() });
         Self { edge: telemetry::edge(&Edges::new(false, listeners)), ..Self::bare() }
     }
 

@@ -17,7 +17,7 @@ use pillion_proxy::{
     },
     drain::{self, Phase, Trigger},
     net::resolve::Resolver,
-    telemetry::{gather::Gathered, prometheus::Registry, report::WorkerReport},
+    telemetry::{gather::Gathered, prometheus::Registry, report::WorkerReport, tap::Taps},
 };
 use tokio::{
     sync::watch,
@@ -113,6 +113,7 @@ impl Sidecar {
             mesh: watch::Sender::new(None),
             policies: watch::Sender::default(),
             known: Known::new(tokio::time::Instant::now()),
+            taps: Taps::new(Arc::clone(registry)),
         };
         let stream = spawn_local(stream.run()).abort_handle();
         let registry = Arc::clone(registry);

@@ -1,7 +1,7 @@
 //! The protocol between pillion's control plane and its sidecars, and the policy model with its pure decisions.
 //!
 //! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`path`], [`route`], [`retry`], [`holds`],
-//! [`filter`], [`ejection`], [`own`] and [`hash`] (what a sidecar decides from it), [`latency`], [`hops`] (where a request's time went) and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
+//! [`filter`], [`ejection`], [`own`] and [`hash`] (what a sidecar decides from it), [`gcra`] (rates), [`tap`] (which requests are told live), [`latency`], [`hops`] (where a request's time went) and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
 //! (messages as bytes), [`lines`] (log lines) and [`metric`](mod@metric) (metrics), which both write alike.
 //! Both sides use the same decisions, so that the control plane can explain exactly what a sidecar will do.
 
@@ -9,6 +9,7 @@ pub mod codec;
 pub mod digest;
 pub mod ejection;
 pub mod filter;
+pub mod gcra;
 pub mod hash;
 pub mod holds;
 pub mod hops;
@@ -22,6 +23,7 @@ pub mod own;
 pub mod path;
 pub mod retry;
 pub mod route;
+pub mod tap;
 
 /// The wire protocol, generated from `proto/pillion/v1/control_plane.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]

@@ -7,6 +7,7 @@ import "./styles/parts.css";
 import "./styles/map.css";
 import "./styles/explain.css";
 import "./styles/hops.css";
+import "./styles/live.css";
 import { App } from "./app";
 import { connect } from "./state/store";
 import { applyKeptTheme } from "./theme";

@@ -4,12 +4,15 @@ use std::{path::Path, time::Duration};
 
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{Connection, Failure};
 use crate::{resource::Kind, token::ADMIN_TOKEN_FILE, web::Problem};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
+/// Of an answer that goes on for as long as somebody reads it.
+const NO_END: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A server and the right to change it.
 pub(super) struct Client {
@@ -109,6 +112,29 @@ impl Client {
         self.request(method, path, &parameters, body).await
     }
 
+    /// Follows what has no end, for which one needs a right.
+    pub(super) async fn follow(
+        &self,
+        path: &[String],
+        parameters: &[(&str, &str)],
+    ) -> Result<reqwest::Response, Failure> {
+        if let Err(message) = &self.token {
+            return Err(Failure::Usage(message.clone()));
+        }
+        let request = self.prepare(Method::GET, path, parameters).timeout(NO_END);
+        let response = timeout(ANSWER, request.send()).await;
+        let response = response
+            .map_err(|_| self.silent(&format!("no answer within {} s", ANSWER.as_secs())))?
+            .map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let bytes = timeout(ANSWER, response.bytes()).await;
+        let bytes = bytes.map_err(|_| self.silent("the answer has no end"))?;
+        Err(self.refusal(status, &bytes.map_err(|error| self.unreachable(&error))?))
+    }
+
     async fn request(
         &self,
         method: Method,
@@ -116,16 +142,7 @@ impl Client {
         parameters: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let mut url = self.server.clone();
-        // Names from the command line are escaped here: they can never become another path.
-        url.path_segments_mut().expect("http URLs have paths").pop_if_empty().extend(path);
-        for (name, value) in parameters {
-            url.query_pairs_mut().append_pair(name, value);
-        }
-        let mut request = self.http.request(method, url);
-        if let Ok(Some(token)) = &self.token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.prepare(method, path, parameters);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -136,10 +153,38 @@ impl Client {
             return serde_json::from_slice(&bytes)
                 .map_err(|error| self.not_pillion(status, &error.to_string()));
         }
-        match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(problem) => Err(Failure::Refused(Box::new(problem))),
-            Err(error) => Err(self.not_pillion(status, &error.to_string())),
+        Err(self.refusal(status, &bytes))
+    }
+
+    fn prepare(
+        &self,
+        method: Method,
+        path: &[String],
+        parameters: &[(&str, &str)],
+    ) -> reqwest::RequestBuilder {
+        let mut url = self.server.clone();
+        // Names from the command line are escaped here: they can never become another path.
+        url.path_segments_mut().expect("http URLs have paths").pop_if_empty().extend(path);
+        for (name, value) in parameters {
+            url.query_pairs_mut().append_pair(name, value);
         }
+        let request = self.http.request(method, url);
+        match &self.token {
+            Ok(Some(token)) => request.bearer_auth(token),
+            Ok(None) | Err(_) => request,
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, answer: &[u8]) -> Failure {
+        match serde_json::from_slice::<Problem>(answer) {
+            Ok(problem) => Failure::Refused(Box::new(problem)),
+            Err(error) => self.not_pillion(status, &error.to_string()),
+        }
+    }
+
+    /// It has answered, and does not any more.
+    pub(super) fn silent(&self, cause: &str) -> Failure {
+        Failure::Unreachable { server: self.server.to_string(), cause: cause.to_owned() }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {

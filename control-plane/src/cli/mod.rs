@@ -24,6 +24,7 @@ mod join;
 mod server;
 mod stat;
 mod table;
+mod tap;
 mod tokens;
 mod top;
 mod words;
@@ -86,6 +87,8 @@ enum Command {
     Stat(stat::StatArgs),
     /// The same live, in place
     Top(top::TopArgs),
+    /// Show requests live, as they end
+    Tap(Box<tap::TapArgs>),
     /// Show who serves a service, and what each caller's sidecar thinks of them
     Endpoints(endpoints::EndpointsArgs),
     /// Make, list and revoke tokens
@@ -148,6 +151,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Explain(args) => explain::run(&args, &client()?).await,
             Command::Stat(args) => stat::run(&args, &client()?).await,
             Command::Top(args) => top::run(&args, &client()?).await,
+            Command::Tap(args) => tap::run(&args, &client()?).await,
             Command::Endpoints(args) => endpoints::run(&args, &client()?).await,
             Command::Token(command) => tokens::run(&command, &client()?).await,
             Command::Inject(args) => inject::run(*args),

@@ -225,11 +225,13 @@ The dashboard: {base}/
 To try in another terminal:
   {how} http://catalog.demo.mesh/products
   {pillion} --server {base} describe service payments -n demo
+  {pillion} --server {base} --token-file {token} tap svc/payments.demo --callers
   {pillion} --server {base} --token-file {token} apply -f {half}
 
 What each sidecar knows (/config, /endpoints, /metrics), such as curl http://{cart}/endpoints:
 {admin}
 
+The dashboard's page of live requests asks for a token: {token} holds one.
 payments-3 is failing, slow and well in turn; Ctrl-C ends everything.
 ",
         half = half.display(),

@@ -94,6 +94,11 @@ impl Subscriber {
         self.held.contains_key(service)
     }
 
+    /// Whether it does in order to call it, endpoints and all.
+    pub fn follows(&self, service: &str) -> bool {
+        self.held.get(service).is_some_and(|held| !held.config_only)
+    }
+
     /// How many services the sidecar subscribes to.
     pub fn len(&self) -> usize {
         self.held.len()

@@ -9,6 +9,7 @@ use super::{
     cidr::Cidr,
     fault::{Faults, Path},
     metadata::Metadata,
+    tap::Tap,
 };
 
 /// The one name that it may have.
@@ -37,6 +38,9 @@ pub struct MeshConfigSpec {
     /// end well, and 1 percent of the rest. Default: none is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// Live requests: whether they are shown, and what of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<Tap>,
 }
 
 /// What becomes of destinations that the mesh does not know.
@@ -82,6 +86,9 @@ impl MeshConfigSpec {
         if let Some(log) = &self.access_log {
             log.check(faults, &Path::root().field("spec").field("accessLog"));
         }
+        if let Some(tap) = &self.tap {
+            tap.check(&Path::root().field("spec").field("tap"), faults);
+        }
     }
 
     /// Out of which services get their addresses.
@@ -96,10 +103,16 @@ impl MeshConfigSpec {
             inbound: Some(self.inbound.unwrap_or_default()),
             service_cidr: Some(self.service_cidr().to_string()),
             access_log: self.access_log.as_ref().map(AccessLog::in_force),
+            tap: Some(self.tap().in_force()),
         }
     }
 
-    /// The same, as sidecars are told.
+    /// What is shown of live requests. Sidecars are told with each tap.
+    pub fn tap(&self) -> Tap {
+        self.tap.clone().unwrap_or_default()
+    }
+
+    /// The rest, as sidecars are told.
     pub fn to_wire(&self) -> wire::MeshSettings {
         use wire::mesh_settings as settings;
         let outbound = match self.outbound.unwrap_or_default() {

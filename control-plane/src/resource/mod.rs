@@ -35,6 +35,7 @@ pub mod schema;
 pub mod service;
 pub mod standing;
 pub mod status;
+pub mod tap;
 pub mod text;
 pub mod transitions;
 

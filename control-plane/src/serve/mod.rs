@@ -2,7 +2,8 @@
 //!
 //! A client certificate is optional in the handshake, as a new workload comes for its first one; `Sync` demands it.
 //! Read in this order: [`Mesh`] (what everything here works on), `listen` (connections), `unproven`, `certify`, `sync` (a
-//! sidecar's stream), `hello` (what it says of itself).
+//! sidecar's stream), `hello` (what it says of itself), `tapping` (what
+//! it tells of live requests).
 
 mod certify;
 mod hello;
@@ -10,6 +11,7 @@ mod lag;
 mod listen;
 mod session;
 mod sync;
+mod tapping;
 mod unproven;
 
 use std::{
@@ -34,6 +36,7 @@ use crate::{
     publish::{Compiler, Publisher},
     registry::Registry,
     shutdown::Shutdown,
+    tap::Taps,
     telemetry::Telemetry,
     token::Tokens,
 };
@@ -52,6 +55,8 @@ pub struct Mesh {
     pub compiler: Arc<Compiler>,
     /// What sidecars measured.
     pub history: Arc<History>,
+    /// Who watches live requests.
+    pub taps: Arc<Taps>,
     /// The server's own metrics.
     pub telemetry: Arc<Telemetry>,
     /// Validity of certificates.

@@ -21,7 +21,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Mesh, Proof, hello, lag::Lag, session::Session};
+use super::{Mesh, Proof, hello, lag::Lag, session::Session, tapping::Tapping};
 use crate::{
     authority,
     clock::unix_ms,
@@ -30,6 +30,7 @@ use crate::{
     publish::Refusal,
     registry::{Refused, Registered, Registration},
     resource::Documents,
+    tap::About,
     telemetry::{Counted, Share},
 };
 
@@ -133,6 +134,7 @@ async fn greet(
         registration,
         deregistered: false,
         session,
+        tapping: Tapping::new(&mesh.taps, mesh.heartbeat),
         subscriptions: Share::of(&mesh.telemetry.subscriptions),
         lag: Lag::default(),
     })
@@ -157,6 +159,8 @@ struct Stream {
     registration: Registration,
     deregistered: bool,
     session: Session,
+    /// Live requests.
+    tapping: Tapping,
     /// Of the metric.
     subscriptions: Share,
     /// How long the sidecar takes to answer updates.
@@ -176,7 +180,8 @@ impl Stream {
             if self.session.subscriber.has_moved() {
                 self.refresh_services();
             }
-            let (ready, room) = (self.session.is_ready(), self.session.has_room());
+            let ready = self.session.is_ready() || self.tapping.is_ready();
+            let room = self.session.has_room();
             tokio::select! {
                 // A sidecar that asks and does not read is not read either, and in the end found silent.
                 received = inbound.message(), if room => match received {
@@ -188,12 +193,14 @@ impl Stream {
                 // A place in the outbox first, then the newest there is to say.
                 place = outbox.reserve(), if ready => {
                     let Ok(place) = place else { return Ok(()) };
-                    if let Some(message) = self.session.next_message(unix_ms()) {
+                    let tapping = || self.tapping.next_message().map(|it| ControlMessage { message: Some(it) });
+                    if let Some(message) = self.session.next_message(unix_ms()).or_else(tapping) {
                         self.count(&message);
                         place.send(Ok(message));
                     }
                 },
                 () = self.session.subscriber.changed(), if !ready => {}
+                () = self.tapping.changed() => self.review_taps(),
                 Ok(()) = self.settings.changed() => self.welcome_again(),
                 () = &mut closed => return Ok(()),
                 now = ticks.tick() => self.tick(now)?,
@@ -217,6 +224,7 @@ impl Stream {
         }
         self.refresh_services();
         self.session.tick();
+        self.tapping.renew();
         Ok(())
     }
 
@@ -232,7 +240,17 @@ impl Stream {
             self.source = compile::source_of(&self.workload, &services);
             self.services = services;
             self.welcome_again();
+            self.review_taps();
         }
+    }
+
+    /// Other taps concern the sidecar when they, its services, or what it calls have changed.
+    fn review_taps(&mut self) {
+        let Workload { hello, namespace, .. } = &*self.workload;
+        let about = About { namespace, workload: &hello.workload };
+        let serves = |service: &str| self.services.iter().any(|own| own == service);
+        let follows = |service: &str| self.session.subscriber.follows(service);
+        self.tapping.review((about, &hello.version), serves, follows, Instant::now());
     }
 
     /// Something that it was told first is not so any more.
@@ -266,6 +284,7 @@ impl Stream {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
                 self.lag.unsubscribed(&unsubscribe.service);
                 self.subscriptions.set(self.session.subscriber.len());
+                self.review_taps();
                 self.mesh.publisher.refusals.unsubscribed(self.registration.uid(), &unsubscribe.service);
             }
             Some(Message::Acknowledge(acknowledge)) => self.acknowledged(acknowledge),
@@ -274,6 +293,8 @@ impl Stream {
             Some(Message::HeartbeatReply(reply)) => self.session.replied(reply.sequence, Instant::now()),
             Some(Message::Deregister(_)) => self.deregister(),
             Some(Message::Resolve(question)) => self.asked(question)?,
+            Some(Message::TapEvents(events)) => self.tapping.told(events, Instant::now()),
+            Some(Message::TapAnswer(answer)) => self.tapping.answered(answer),
             // Something that only newer sidecars say.
             None => {}
         }
@@ -303,6 +324,7 @@ impl Stream {
             warn!(workload, service, "a subscription was not taken: {fault}");
         }
         self.subscriptions.set(self.session.subscriber.len());
+        self.review_taps();
         Ok(())
     }
 

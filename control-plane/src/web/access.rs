@@ -39,7 +39,8 @@ pub(super) async fn needs(
     Ok(())
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, TokenFault> {
+/// The token of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, TokenFault> {
     let value = headers.get(header::AUTHORIZATION).ok_or(TokenFault::Missing)?;
     let text = value.to_str().map_err(|_| TokenFault::Malformed("the header is not text"))?;
     let (scheme, token) =

@@ -25,6 +25,7 @@ pub mod listen;
 mod openapi;
 mod pages;
 mod problem;
+mod tap;
 mod tokens;
 mod watch;
 
@@ -34,8 +35,12 @@ pub use problem::Problem;
 pub use tokens::TokenList;
 
 use crate::{
+    publish::Publisher,
+    registry::Registry,
     resource::{Key, cache::DocumentCache, standing::FromSidecars, transitions::Transitions},
+    shutdown::Shutdown,
     store::Store,
+    tap::Taps,
     token::Tokens,
 };
 
@@ -57,6 +62,10 @@ pub struct WebState {
     on_change: OnChange,
     published: changes::Receiver<u64>,
     watchers: Arc<Semaphore>,
+    taps: Arc<Taps>,
+    registry: Arc<Registry>,
+    publisher: Arc<Publisher>,
+    shutdown: Shutdown,
 }
 
 /// What the rest of the server gives to the web.
@@ -77,6 +86,14 @@ pub struct WebParts {
     pub on_change: OnChange,
     /// The revision of the store's documents that sidecars are told of.
     pub published: changes::Receiver<u64>,
+    /// Who watches live requests.
+    pub taps: Arc<Taps>,
+    /// Who is alive.
+    pub registry: Arc<Registry>,
+    /// Who belongs to which service.
+    pub publisher: Arc<Publisher>,
+    /// Ends streams.
+    pub shutdown: Shutdown,
 }
 
 impl WebState {
@@ -91,6 +108,10 @@ impl WebState {
             sidecars,
             on_change,
             published,
+            taps,
+            registry,
+            publisher,
+            shutdown,
         } = parts;
         Self {
             editor: Arc::new(edit::Editor::new(Arc::clone(&store), Arc::clone(&documents))),
@@ -105,6 +126,10 @@ impl WebState {
             sidecars,
             on_change,
             published,
+            taps,
+            registry,
+            publisher,
+            shutdown,
         }
     }
 }
@@ -119,6 +144,7 @@ pub fn router(state: WebState, mesh: OpenApiRouter) -> Router {
         .routes(routes!(documents::apply))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(tap::watch))
         .split_for_parts();
     let read_guard = middleware::from_fn_with_state(state.clone(), access::read_guard);
     // Static paths go before `{kind}`.

@@ -9,11 +9,16 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use crate::resource::{Kind, schema};
+use crate::{
+    resource::{Kind, schema},
+    tap::{TapEnded, TapStatus},
+};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "pillion control plane", description = "Documents of a mesh: what is wanted, and what is."),
+    // Those that stand in streams only.
+    components(schemas(TapStatus, TapEnded)),
     modifiers(&BearerToken),
 )]
 struct Base;

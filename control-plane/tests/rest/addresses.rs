@@ -148,7 +148,9 @@ async fn what_holds_for_the_mesh_is_said_and_strands_nobody() {
     let status = server.get(path).await["status"].clone();
     assert_eq!(
         status["inForce"],
-        json!({"outbound": "registryOnly", "inbound": "permissive", "serviceCidr": "240.240.0.0/16"})
+        json!({
+            "outbound": "registryOnly", "inbound": "permissive", "serviceCidr": "240.240.0.0/16", "tap": {"enabled": true},
+        })
     );
     assert_eq!((&status["assignedAddresses"], &status["freeAddresses"]), (&json!(1), &json!(65_023)));
 

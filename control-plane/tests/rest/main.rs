@@ -6,4 +6,5 @@ mod addresses;
 mod changes;
 mod refusals;
 mod support;
+mod tapping;
 mod watching;

@@ -3,13 +3,18 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use axum::{Json, routing::get};
 use pillion::{
+    compile::Changed,
+    publish::{LastCompile, Publisher},
+    registry::Registry,
     resource::{Key, cache::DocumentCache},
+    shutdown,
     store::{Bucket, Store, embedded::EmbeddedStore},
+    tap::Taps,
     token::{Role, Tokens},
     web::{self, Outcome, WebParts, WebState},
 };
@@ -17,6 +22,9 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use utoipa_axum::router::OpenApiRouter;
+
+/// Of workloads, of which there are none.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// A running server and an admin's client.
 pub(crate) struct Server {
@@ -29,6 +37,7 @@ pub(crate) struct Server {
     folder: Arc<tempfile::TempDir>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    _ends_streams: shutdown::Trigger,
 }
 
 impl Server {
@@ -55,6 +64,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let changes = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&changes);
+        let (ends_streams, shutdown) = shutdown::channel();
         let state = WebState::new(WebParts {
             store: Arc::clone(&store) as Arc<dyn Store>,
             documents: Arc::new(DocumentCache::new(Arc::clone(&store) as Arc<dyn Store>)),
@@ -65,6 +75,10 @@ impl Server {
             on_change: Arc::new(move |key, outcome| noted.lock().unwrap().push((key.clone(), outcome))),
             // Nobody compiles here: what is stored counts as published.
             published: store.revisions(Bucket::Documents),
+            taps: Arc::new(Taps::new(Arc::default())),
+            registry: Arc::new(Registry::load(Arc::clone(&store) as Arc<dyn Store>, LEASE).await.unwrap()),
+            publisher: Arc::new(Publisher::new(Changed::default(), LastCompile::default())),
+            shutdown,
         });
         let mesh = OpenApiRouter::new().route("/v1/mesh", get(async || Json(json!({ "services": [] }))));
         let (stop, stopped) = watch::channel(false);
@@ -72,7 +86,18 @@ impl Server {
         let task =
             tokio::spawn(async move { web::listen::serve(listener, None, router, stopped).await.unwrap() });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { address, tokens, admin, changes, client, store, folder, stop, task }
+        Self {
+            address,
+            tokens,
+            admin,
+            changes,
+            client,
+            store,
+            folder,
+            stop,
+            task,
+            _ends_streams: ends_streams,
+        }
     }
 
     pub(crate) async fn start() -> Self {

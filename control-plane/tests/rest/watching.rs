@@ -9,20 +9,23 @@ use serde_json::Value;
 use crate::support::{Server, route, service};
 
 /// Reads events off a response as they come.
-struct Events {
+pub(crate) struct Events {
     body: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: String,
 }
 
 impl Events {
     async fn open(server: &Server, path: &str) -> Self {
-        let response = server.anonymous(Method::GET, path).send().await.unwrap();
+        Self::of(server.anonymous(Method::GET, path).send().await.unwrap())
+    }
+
+    pub(crate) fn of(response: reqwest::Response) -> Self {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { body: Box::pin(response.bytes_stream()), buffer: String::new() }
     }
 
     /// The next event as (name, data).
-    async fn next(&mut self) -> (String, Value) {
+    pub(crate) async fn next(&mut self) -> (String, Value) {
         loop {
             if let Some((event, rest)) = self.buffer.split_once("\n\n") {
                 let field =

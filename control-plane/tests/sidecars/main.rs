@@ -5,4 +5,5 @@ mod mesh_pages;
 mod slow_store;
 mod streams;
 mod support;
+mod tapping;
 mod trust;

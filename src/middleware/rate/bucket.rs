@@ -6,10 +6,9 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use pillion_api::model::Rate;
+use pillion_api::gcra::{Arrival, Pace};
 use pillion_certs::SpiffeId;
 use tokio::time::Instant;
 
@@ -20,37 +19,11 @@ const OTHER: &str = "other";
 /// Everybody who has not proven who it is.
 const OUTSIDE: &str = "outside";
 
-/// A rate as GCRA knows it, nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
-    /// Between two requests.
-    pub(super) interval: u64,
-    /// How far ahead of the clock the arrival of a request may be.
-    tolerance: u64,
-}
-
-impl Pace {
-    pub(super) fn of(rate: Rate) -> Self {
-        let interval = nanos(rate.per) / u64::from(rate.requests.max(1));
-        Self { interval, tolerance: interval.saturating_mul(u64::from(rate.burst.max(1)) - 1) }
-    }
-
-    /// How many more there may be at once, where what has been had is to be paid for so long from now.
-    pub(super) fn left(self, ahead: u64) -> u64 {
-        let most = self.tolerance.saturating_add(self.interval);
-        most.saturating_sub(ahead) / self.interval.max(1)
-    }
-}
-
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// What one client, or all together, have had.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
-    /// Of the next request, nanoseconds since the counts began.
-    arrival: AtomicU64,
+    /// Since the counts began.
+    arrival: Arrival,
     pub(super) admitted: AtomicU64,
     pub(super) limited: AtomicU64,
 }
@@ -58,29 +31,17 @@ pub(super) struct Bucket {
 impl Bucket {
     /// Lets one request in, and says for how long from now what has been had is to be paid for; or says how long to wait.
     pub(super) fn take(&self, pace: Pace, now: u64) -> Result<u64, u64> {
-        let mut arrival = self.arrival.load(Ordering::Relaxed);
-        loop {
-            let next = arrival.max(now);
-            let ahead = next - now;
-            if ahead > pace.tolerance {
-                return Err(ahead - pace.tolerance);
-            }
-            let moved = next.saturating_add(pace.interval);
-            match self.arrival.compare_exchange_weak(arrival, moved, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(moved - now),
-                Err(other) => arrival = other,
-            }
-        }
+        self.arrival.take(pace, now)
     }
 
     /// A request that was let in here was not let in elsewhere.
     pub(super) fn give_back(&self, pace: Pace) {
-        self.arrival.fetch_sub(pace.interval, Ordering::Relaxed);
+        self.arrival.give_back(pace);
     }
 
     /// Whether it has nothing to remember.
     fn is_full(&self, now: u64) -> bool {
-        self.arrival.load(Ordering::Relaxed) <= now
+        self.arrival.due() <= now
     }
 }
 

@@ -15,14 +15,15 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pillion_api::{
+    gcra::{Pace, nanos},
     model::{Rate, RateLimit},
     route::{RequestHead, restricts_any},
 };
 use pillion_certs::SpiffeId;
 use tokio::time::Instant;
 
+use self::bucket::Bucket;
 pub use self::bucket::Counts;
-use self::bucket::{Bucket, Pace, nanos};
 use crate::error::{More, Reason, Refusal};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");

@@ -282,7 +282,8 @@ fn nobody_waits_for_a_log_that_is_not_taken_and_what_is_left_out_is_counted() {
     let (sink, lines) = sink();
     let (listeners, edge) = (Listeners::default(), edge());
     let log = model::AccessLog { successes: Percent::ALL, ..model::AccessLog::default() };
-    listeners.set(Heard { log: Some(AccessLog::new(Arc::new(log), sink.clone())) });
+    let log = AccessLog::new(Arc::new(log), sink.clone());
+    listeners.set(Heard { log: Some(log), ..Heard::default() });
     let request = Request::get("http://payments.demo/pay").body(()).expect("a request");
     let all = 5_000;
     for _ in 0..all {
@@ -308,7 +309,8 @@ fn only_what_is_wanted_is_written_and_the_rest_is_used_again() {
     assert!(!listeners.any() && listeners.begin(&request).is_none());
     let successes = Percent::per_million(0).expect("none");
     let log = model::AccessLog { successes, ..model::AccessLog::default() };
-    listeners.set(Heard { log: Some(AccessLog::new(Arc::new(log), sink.clone())) });
+    let log = AccessLog::new(Arc::new(log), sink.clone());
+    listeners.set(Heard { log: Some(log), ..Heard::default() });
     let taken = std::thread::spawn(move || {
         let bytes: Vec<u8> = lines.into_iter().flatten().collect();
         String::from_utf8(bytes).expect("text")

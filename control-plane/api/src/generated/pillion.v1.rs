@@ -22,7 +22,10 @@ pub struct CertifyResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "sidecar_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(
+        oneof = "sidecar_message::Message",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    )]
     pub message: ::core::option::Option<sidecar_message::Message>,
 }
 /// Nested message and enum types in `SidecarMessage`.
@@ -48,11 +51,15 @@ pub mod sidecar_message {
         Deregister(super::Deregister),
         #[prost(message, tag = "9")]
         Resolve(super::Resolve),
+        #[prost(message, tag = "10")]
+        TapEvents(super::TapEvents),
+        #[prost(message, tag = "11")]
+        TapAnswer(super::TapAnswer),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlMessage {
-    #[prost(oneof = "control_message::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "control_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<control_message::Message>,
 }
 /// Nested message and enum types in `ControlMessage`.
@@ -70,6 +77,10 @@ pub mod control_message {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "5")]
         Resolved(super::Resolved),
+        #[prost(message, tag = "6")]
+        StartTap(super::StartTap),
+        #[prost(message, tag = "7")]
+        StopTap(super::StopTap),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1837,6 +1848,144 @@ pub mod endpoint_gauge {
             }
         }
     }
+}
+/// Asks to be told of requests as they end. Again with an id that is known: what it says holds from now on, and its lease begins anew.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartTap {
+    /// Of the control plane's choosing, on this stream.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<TapFilter>,
+    /// What is beyond is counted only.
+    #[prost(uint32, tag = "3")]
+    pub max_per_second: u32,
+    /// Of requests' headers, those that are told, in lower case. Sidecars never tell those that carry credentials.
+    #[prost(string, repeated, tag = "4")]
+    pub headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// It ends then, or with the stream, unless it is renewed.
+    #[prost(uint32, tag = "5")]
+    pub lease_ms: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopTap {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+/// Which requests; every part that is there must fit. Words are the api crate's `tap`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TapFilter {
+    /// "inbound" or "outbound"; empty: both.
+    #[prost(string, tag = "1")]
+    pub direction: ::prost::alloc::string::String,
+    /// In upper case. Empty: all.
+    #[prost(string, repeated, tag = "2")]
+    pub methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Without the query.
+    #[prost(string, tag = "3")]
+    pub path_prefix: ::prost::alloc::string::String,
+    /// Such as "5xx", "503", "grpc-14", "refused". Empty: all.
+    #[prost(string, repeated, tag = "4")]
+    pub statuses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Such as "web.demo", "workload/web-1", "ns/demo". Empty: anybody.
+    #[prost(string, tag = "5")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub min_duration_us: u64,
+    /// Only what failed or was refused.
+    #[prost(bool, tag = "8")]
+    pub errors: bool,
+    /// Only what is sent to this service. Empty: whatever.
+    #[prost(string, tag = "9")]
+    pub called: ::prost::alloc::string::String,
+}
+/// Answers a `StartTap`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TapAnswer {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Empty: it is in force. Otherwise: why it is not.
+    #[prost(string, tag = "2")]
+    pub refusal: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TapEvents {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<TapEvent>,
+    /// Requests that fit and are not told, since the last of these: beyond the rate, and beyond what could be passed on.
+    #[prost(uint64, tag = "3")]
+    pub limited: u64,
+    #[prost(uint64, tag = "4")]
+    pub overflowed: u64,
+}
+/// One request that has ended.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TapEvent {
+    #[prost(enumeration = "edge_delta::Direction", tag = "1")]
+    pub direction: i32,
+    /// When its head came, by the sidecar's clock, milliseconds since the Unix epoch.
+    #[prost(int64, tag = "2")]
+    pub began_ms: i64,
+    #[prost(uint64, tag = "3")]
+    pub took_us: u64,
+    #[prost(string, tag = "4")]
+    pub method: ::prost::alloc::string::String,
+    /// Without the query; cut to a bounded length.
+    #[prost(string, tag = "5")]
+    pub path: ::prost::alloc::string::String,
+    /// As an `EdgeDelta` has it.
+    #[prost(string, tag = "6")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub target: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub backend: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(bool, tag = "10")]
+    pub mtls: bool,
+    /// The other side's SPIFFE ID, where it has proven one.
+    #[prost(string, tag = "11")]
+    pub peer_identity: ::prost::alloc::string::String,
+    /// Zero: none was sent.
+    #[prost(uint32, tag = "12")]
+    pub status: u32,
+    #[prost(uint32, optional, tag = "13")]
+    pub grpc_status: ::core::option::Option<u32>,
+    /// Why a sidecar refused it; empty: none did.
+    #[prost(string, tag = "14")]
+    pub refusal: ::prost::alloc::string::String,
+    /// Which of both sidecars did, as in `pillion-error`.
+    #[prost(string, tag = "22")]
+    pub refused_by: ::prost::alloc::string::String,
+    /// Its caller went away.
+    #[prost(bool, tag = "15")]
+    pub cancelled: bool,
+    /// As an `EdgeDelta` counts it.
+    #[prost(bool, tag = "16")]
+    pub failed: bool,
+    #[prost(uint32, tag = "17")]
+    pub attempts: u32,
+    /// Outbound: as a `RouteRule` has it; empty: none.
+    #[prost(string, tag = "18")]
+    pub route: ::prost::alloc::string::String,
+    #[prost(string, tag = "19")]
+    pub rule: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "20")]
+    pub segments: ::prost::alloc::vec::Vec<TapSegment>,
+    #[prost(message, repeated, tag = "21")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TapSegment {
+    #[prost(enumeration = "segment_delta::Segment", tag = "1")]
+    pub segment: i32,
+    #[prost(uint64, tag = "2")]
+    pub us: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -13,6 +13,7 @@ import { Empty, HealthBadge, Success, Tile } from "../components/parts";
 import { count, latency, percent, rate, serviceName } from "../format";
 import { serviceHealth } from "../health";
 import { type Range, explainHref, go, meshHref, rangeParameters, serviceHref } from "../route";
+import { liveHref, toService } from "./live/watch";
 import { useResource } from "../state/resource";
 import { useLive } from "../state/store";
 
@@ -38,6 +39,7 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
         </h1>
         <span class="ways">
           <a href={meshHref({ focus: full })}>On the map</a>
+          <a href={liveHref(toService(full))}>Live requests</a>
           <a class="ask" href={explainHref({ to: full })}>
             Explain a request
           </a>

@@ -5,6 +5,8 @@ import { DocumentPage } from "./document";
 import { EdgePage } from "./edge";
 import { EventsPage } from "./events";
 import { ExplainPage } from "./explain";
+import { LivePage } from "./live/live";
+import { watchOf } from "./live/watch";
 import { MeshPage } from "./mesh";
 import { ServicePage } from "./service";
 import { WorkloadsPage } from "./workloads";
@@ -65,6 +67,7 @@ export const PAGES: readonly PageEntry[] = [
   },
   simple("workloads", "Workloads", () => <WorkloadsPage />),
   simple("events", "Events", () => <EventsPage />),
+  simple("live", "Live", ({ query }) => <LivePage watch={watchOf(query)} />),
   simple("explain", "Explain", (address) => <ExplainPage question={questionOf(address)} />),
 ];
 

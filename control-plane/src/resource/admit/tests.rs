@@ -190,6 +190,20 @@ fn there_is_one_mesh_config() {
             ],
         ),
     ]);
+    check(&[
+        (config("{name: mesh}", "{tap: {enabled: false, headers: [x-request-id, X-Tenant]}}"), &[]),
+        (
+            config("{name: mesh}", "{tap: {headers: [Authorization, 'a b', cookie], all: true}}"),
+            &[
+                "spec.tap.all: is not a known field",
+                "spec.tap.headers[0]: is never shown, as it carries credentials (authorization, cookie, \
+                 proxy-authorization, set-cookie)",
+                "spec.tap.headers[1]: must be the name of a header (RFC 9110), is \"a b\"",
+                "spec.tap.headers[2]: is never shown, as it carries credentials (authorization, cookie, \
+                 proxy-authorization, set-cookie)",
+            ],
+        ),
+    ]);
     assert_eq!(admitted(&config("{name: mesh}", "{}")).key().namespace, "pillion-system");
 }
 
