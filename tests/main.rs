@@ -50,5 +50,6 @@ mod spelling;
 mod streams;
 mod tcp;
 mod timeouts;
+mod traces;
 mod troubleshooting;
 mod websocket;

@@ -21,6 +21,7 @@ use crate::{
         resolve::Resolver,
         self_test::SelfTest,
     },
+    otlp::Target,
     outbound::{self, Outbound, connections},
     telemetry::{
         access_log::{AccessLog, Choice, Sink},
@@ -29,6 +30,7 @@ use crate::{
         prometheus::Registry,
         report::WorkerReport,
         stalls::Stalls,
+        trace::{Spans, queue::Queue},
     },
 };
 
@@ -45,6 +47,8 @@ pub(super) struct Needs {
     pub(super) directory: Directory,
     pub(super) registry: Arc<Registry>,
     pub(super) access_log: Arc<Sink>,
+    /// Where spans go, and where they wait for that.
+    pub(super) spans: (watch::Receiver<Option<Arc<Target>>>, Queue),
     pub(super) connections: connections::Shared,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
@@ -145,6 +149,7 @@ async fn serve(
         needs.mesh.clone(),
         config.access_log,
         needs.access_log,
+        needs.spans,
     ));
     let edges = Rc::new(Edges::new(config.split_latency, listeners));
     let stalls = Rc::<Stalls>::default();
@@ -265,6 +270,7 @@ async fn hear(
     mut mesh: watch::Receiver<Option<Mesh>>,
     choice: Option<Choice>,
     sink: Arc<Sink>,
+    (mut target, queue): (watch::Receiver<Option<Arc<Target>>>, Queue),
 ) {
     let mut heard = None;
     loop {
@@ -272,12 +278,21 @@ async fn hear(
             let mesh = mesh.borrow_and_update();
             Choice::in_force(choice, mesh.as_ref().and_then(|mesh| mesh.settings.access_log.as_ref()))
         };
+        let sampling = target.borrow_and_update().as_ref().map(|target| target.tracing.sampling);
+        let wanted = (log, sampling);
         // Much else changes besides.
-        if heard.as_ref() != Some(&log) {
-            listeners.set(Heard { log: log.clone().map(|log| AccessLog::new(log, sink.clone())) });
-            heard = Some(log);
+        if heard.as_ref() != Some(&wanted) {
+            let (log, sampling) = wanted.clone();
+            let log = log.map(|log| AccessLog::new(log, sink.clone()));
+            let spans = sampling.map(|sampling| Spans { sampling, queue: queue.clone() });
+            listeners.set(Heard { log, spans });
+            heard = Some(wanted);
         }
-        if mesh.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = mesh.changed() => changed,
+            changed = target.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -19,3 +19,4 @@ pub mod report;
 pub mod stalls;
 pub mod tallies;
 mod told;
+pub mod trace;

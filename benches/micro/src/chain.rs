@@ -62,7 +62,8 @@ impl Chain {
         let wanted = Wanted { successes, ..Wanted::default() };
         let sink = Sink::new(Some(Path::new("/dev/null"))).expect("it is on every system");
         let listeners = Rc::new(Listeners::default());
-        listeners.set(Heard { log: Some(AccessLog::new(Arc::new(wanted), Arc::new(sink))) });
+        let log = Some(AccessLog::new(Arc::new(wanted), Arc::new(sink)));
+        listeners.set(Heard { log, ..Heard::default() });
         Self { edge: telemetry::edge(&Edges::new(false, listeners)), ..Self::bare() }
     }
 

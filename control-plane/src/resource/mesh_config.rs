@@ -9,6 +9,7 @@ use super::{
     cidr::Cidr,
     fault::{Faults, Path},
     metadata::Metadata,
+    tracing::Tracing,
 };
 
 /// The one name that it may have.
@@ -37,6 +38,10 @@ pub struct MeshConfigSpec {
     /// end well, and 1 percent of the rest. Default: none is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// Has sidecars record the ways of requests, or of a share of them, and send that to a receiver of traces. Default: nothing is
+    /// recorded, and what requests say of traces is left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 /// What becomes of destinations that the mesh does not know.
@@ -82,6 +87,9 @@ impl MeshConfigSpec {
         if let Some(log) = &self.access_log {
             log.check(faults, &Path::root().field("spec").field("accessLog"));
         }
+        if let Some(tracing) = &self.tracing {
+            tracing.check(faults, &Path::root().field("spec").field("tracing"));
+        }
     }
 
     /// Out of which services get their addresses.
@@ -96,6 +104,7 @@ impl MeshConfigSpec {
             inbound: Some(self.inbound.unwrap_or_default()),
             service_cidr: Some(self.service_cidr().to_string()),
             access_log: self.access_log.as_ref().map(AccessLog::in_force),
+            tracing: self.tracing.as_ref().map(Tracing::in_force),
         }
     }
 
@@ -115,6 +124,7 @@ impl MeshConfigSpec {
             inbound: inbound.into(),
             service_cidr: self.service_cidr().to_string(),
             access_log: self.access_log.as_ref().map(AccessLog::to_wire),
+            tracing: self.tracing.as_ref().map(Tracing::to_wire),
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod schema;
 pub mod service;
 pub mod status;
 pub mod text;
+pub mod tracing;
 pub mod transitions;
 
 pub use fault::{Fault, Faults, Path};
