@@ -8,10 +8,11 @@ DASHBOARD := control-plane/dashboard
 # All tools and people use one profile and one folder, so that nothing is compiled twice.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PILLION := $(TARGET)/debug/pillion
+SCALE := $(TARGET)/debug/pillion-scale
 DASHBOARD_SOURCES := $(shell find $(DASHBOARD)/src $(DASHBOARD)/public $(DASHBOARD)/index.html $(DASHBOARD)/vite.config.ts 2>/dev/null)
 
 .PHONY: help setup setup-build setup-dashboard setup-tests setup-lint build demo test test-rust test-dashboard test-e2e reference lint \
-	lint-rust lint-dashboard lint-dependencies images bench bench-resilience bench-scale bench-micro bench-check bench-baseline release setup-bench setup-bench-check
+	lint-rust lint-dashboard lint-dependencies images bench bench-resilience bench-scale bench-busy bench-micro bench-check bench-baseline release setup-bench setup-bench-check
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,9 +33,10 @@ test-rust: setup-build setup-tests setup-dashboard ## Tests of the programs; amo
 test-dashboard: setup-dashboard ## Tests of the dashboard by itself
 	cd $(DASHBOARD) && npm test
 
-test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, against a running mesh
-	@test -x $(PILLION) || $(MAKE) --no-print-directory build
+test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, against the demo and against a mesh of 200 services
+	@test -x $(PILLION) -a -x $(SCALE) || $(MAKE) --no-print-directory build
 	deploy/setup/with-demo $(PILLION) -- npm --prefix $(DASHBOARD) run test:e2e
+	$(SCALE) busy --program $(PILLION) -- npm --prefix $(DASHBOARD) run test:e2e:large
 
 reference: setup-build setup-dashboard ## Writes deploy/reference anew from the programs
 	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
@@ -70,6 +72,11 @@ bench-scale: setup-build setup-dashboard ## Measures the control plane under up 
 	cargo build --release -p pillion-control-plane --bin pillion
 	cargo build --release -p pillion-scale
 	@SCALE_PROGRAM="$${SCALE_PROGRAM:-$(TARGET)/release/pillion}" SCALE_OUT="$${SCALE_OUT:-$(TARGET)/bench}" $(TARGET)/release/pillion-scale
+
+bench-busy: setup-build setup-dashboard ## Measures the control plane's memory with 200 services and 1,000 edges that are always busy, for half an hour; quick: BUSY_MINUTES=2 make bench-busy
+	cargo build --release -p pillion-control-plane --bin pillion
+	cargo build --release -p pillion-scale
+	@SCALE_PROGRAM="$${SCALE_PROGRAM:-$(TARGET)/release/pillion}" $(TARGET)/release/pillion-scale busy
 
 bench-micro: setup-build ## Measures each step of a request by itself, in nanoseconds
 	cargo bench -p pillion-micro --bench time

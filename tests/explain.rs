@@ -376,5 +376,5 @@ async fn all_of_the_api_is_described() {
     let kind = &described["paths"]["/v1/mesh/stat"]["get"]["parameters"];
     let names: Vec<&str> =
         kind.as_array().expect("a list").iter().filter_map(|it| it["name"].as_str()).collect();
-    assert_eq!(names, ["kind", "window", "namespace", "from", "to"]);
+    assert_eq!(names, ["kind", "window", "namespace", "of", "from", "to"]);
 }

@@ -42,7 +42,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["codec", "digest", "hops", "latency", "lines", "name", "network", "path", "wire"],
             &["model"],
             &["ejection", "own", "retry", "route"],
-            &["filter", "hash"],
+            &["filter", "hash", "holds"],
             &["lib"],
         ],
     ),

@@ -50,6 +50,7 @@ mod spelling;
 mod streams;
 mod tcp;
 mod timeouts;
+mod told;
 mod traces;
 mod troubleshooting;
 mod websocket;

@@ -48,9 +48,8 @@ async fn register(mesh: &Mesh, address: SocketAddr) -> tokio::task::JoinHandle<(
         ports: vec![wire::WorkloadPort { port: 8080, name: String::new() }],
         inbound_address: address.to_string(),
         version: "test".into(),
-        zone: String::new(),
-        weight: 0,
-        health: Some(wire::Health { ready: true, reason: String::new() }),
+        health: Some(wire::Health { ready: true, ..Default::default() }),
+        ..Default::default()
     };
     let (sender, outgoing) = tokio::sync::mpsc::channel(8);
     let message = |message| wire::SidecarMessage { message: Some(message) };

@@ -1,4 +1,5 @@
-//! Session resumption that ends when the roots change: what was verified under an old bundle must be verified again.
+//! Session resumption that ends when the roots or our own certificate change: what was verified under an old bundle must be
+//! verified again, and a session goes on showing the certificate that it began with, beyond that one's end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use rustls_pki_types::ServerName;
 /// How many tickets are kept for one endpoint.
 const TICKETS: usize = 8;
 
-/// Counts the bundles that an identity has had.
+/// Counts the bundles and credentials that an identity has had.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Epoch(Arc<AtomicU64>);
 

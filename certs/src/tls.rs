@@ -33,7 +33,7 @@ struct Shared {
     id: SpiffeId,
     credential: Arc<ArcSwap<Credential>>,
     bundle: Arc<ArcSwap<TrustBundle>>,
-    /// Ends session resumption when the bundle changes.
+    /// Ends session resumption when the bundle or the credential changes.
     epoch: Epoch,
     changed: watch::Sender<Material>,
 }
@@ -62,7 +62,8 @@ impl Identity {
         }))
     }
 
-    /// Proves ourselves by `credential` from the next handshake on. It must name the same workload.
+    /// Proves ourselves by `credential` from the next handshake on, and forgets all sessions that could be resumed: they would go on
+    /// showing the certificate that they began with, and be refused once that ends. It must name the same workload.
     pub fn replace_credential(&self, credential: Credential) -> Result<(), Error> {
         if *credential.spiffe_id() != self.0.id {
             return Err(Error::IdentityChanged {
@@ -72,7 +73,9 @@ impl Identity {
         }
         let credential = Arc::new(credential);
         self.0.changed.send_modify(|material| {
+            // In this order, as with bundles.
             self.0.credential.store(credential.clone());
+            self.0.epoch.advance();
             material.credential = credential;
         });
         Ok(())
@@ -101,7 +104,13 @@ impl Identity {
 
     /// When the current credential ends.
     pub fn not_after(&self) -> SystemTime {
-        self.0.credential.load().not_after()
+        self.validity().1
+    }
+
+    /// When our certificate began to hold, and when it expires.
+    pub fn validity(&self) -> (SystemTime, SystemTime) {
+        let credential = self.0.credential.load();
+        (credential.not_before(), credential.not_after())
     }
 
     /// The credential of the moment.
@@ -117,8 +126,8 @@ impl Identity {
     /// Who is at the other end of a connection whose handshake is complete. To be asked of every new connection.
     ///
     /// TLS does not verify the chain of a resumed session again, and sessions beget sessions; so here it is, which
-    /// costs one signature or two. A replaced bundle ends resumption anyway; this also holds for tickets that were
-    /// under way meanwhile, and notices a certificate that has ended since the session began.
+    /// costs one signature or two. A replaced bundle or credential ends resumption anyway; this also holds for tickets that were
+    /// under way meanwhile, and notices a certificate that was not renewed and has ended since the session began.
     pub fn verify_peer(&self, connection: &CommonState) -> Result<SpiffeId, PeerFault> {
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
             let chain = connection.peer_certificates().unwrap_or_default();

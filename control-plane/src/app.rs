@@ -1,7 +1,6 @@
 //! The server: the only place where all parts meet.
 
 use std::{
-    collections::BTreeMap,
     fs,
     future::Future,
     net::SocketAddr,
@@ -11,7 +10,6 @@ use std::{
 };
 
 use axum::Router;
-use pillion_api::wire::update;
 use pillion_certs::{Authority, Identity};
 use serde::Serialize;
 use tokio::{
@@ -29,9 +27,9 @@ use crate::{
     error::Error,
     history::{EventKind, History},
     mesh_api::{self, MeshState, Ticker, mesh_router},
-    publish::{Compiler, Publisher, Refusal},
+    publish::Compiler,
     registry::{Member, Registry},
-    resource::{Kind, cache::DocumentCache, claims, status::Refused},
+    resource::{Kind, cache::DocumentCache, claims},
     serve::{Listener, Mesh},
     shutdown::{self, Shutdown, Trigger},
     store::{Store, embedded::EmbeddedStore},
@@ -171,7 +169,7 @@ impl Server {
             listens_on: http_address,
             root_fingerprint: Arc::new(move || root_fingerprint(&authority)),
             metrics: Arc::new(move || telemetry.render()),
-            refused: refused(Arc::clone(&mesh.publisher), Arc::clone(&mesh.registry)),
+            sidecars: mesh_api::from_sidecars(Arc::clone(&mesh.publisher), Arc::clone(&mesh.registry)),
             on_change: on_change(Arc::clone(&mesh.history)),
             published: mesh.publisher.revisions(),
         });
@@ -353,29 +351,6 @@ async fn sweep(history: Arc<History>) {
 fn root_fingerprint(authority: &Authority) -> String {
     let bundle = authority.trust_bundle();
     bundle.fingerprints().next().expect("an authority has a root").to_string()
-}
-
-/// The Services whose configuration sidecars refuse now: by how many, and the words of one.
-fn refused(publisher: Arc<Publisher>, registry: Arc<Registry>) -> Arc<dyn Fn() -> Refused + Send + Sync> {
-    Arc::new(move || {
-        let mut by_service: BTreeMap<String, Vec<Refusal>> = BTreeMap::new();
-        let of_documents = |refusal: &Refusal| refusal.kind == update::Kind::Config;
-        for refusal in publisher.refusals.list().into_iter().filter(of_documents) {
-            by_service.entry(refusal.service.clone()).or_default().push(refusal);
-        }
-        let told = by_service.into_iter().filter_map(|(service, refusals)| {
-            let Refusal { uid, reason, .. } = refusals.first()?;
-            let workload =
-                registry.member(uid).map_or_else(|| uid.clone(), |member| member.name().to_owned());
-            let others = match refusals.len() - 1 {
-                0 => String::new(),
-                others => format!(" (and {others} more)"),
-            };
-            let why = format!("the sidecar of {workload}{others} refuses it: {reason}");
-            Some((service, why))
-        });
-        told.collect()
-    })
 }
 
 /// Tells the mesh's page of every change that people make.

@@ -249,6 +249,39 @@ fn faults_name_file_line_and_field() {
 }
 
 #[test]
+fn what_has_no_effect_is_told_beside_the_result() {
+    let server = Server::start();
+    let policy = |name: &str| {
+        format!(
+            "apiVersion: pillion.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: demo}}\nspec:\n  \
+             targetRefs: [{{group: '', kind: Service, name: pay}}]\n"
+        )
+    };
+    server.run_with(&["apply", "-f", "-"], &format!("{SERVICES}---\n{}", policy("a"))).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b.yaml");
+    std::fs::write(&file, policy("b")).unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [&["apply", "-f", file, "--dry-run"][..], &["apply", "-f", file]] {
+        let output = pillion()
+            .args(["--server", &server.url, "--token-file"])
+            .arg(server.token_file())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let (told, warned) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(told.starts_with("TrafficPolicy demo/b created"), "{told}");
+        let expected = format!(
+            "warning: {file}:5:16: TrafficPolicy demo/b: spec.targetRefs[0]: has no effect on Service demo/pay: TrafficPolicy \
+             demo/a is for the same Service and "
+        );
+        assert!(warned.starts_with(&expected), "{warned}");
+    }
+}
+
+#[test]
 fn tokens_are_made_and_revoked() {
     let server = Server::start();
     let join = ["token", "create", "--namespace", "demo", "--service-account", "web", "--ttl", "10m"];
@@ -408,6 +441,7 @@ fn each_failure_has_its_exit_code() {
     for arguments in [
         &["explain", "--from", "web.demo", "--to", "pay.demo"][..],
         &["stat"],
+        &["stat", "pay.demo"],
         &["top", "--once"],
         &["endpoints", "pay.demo"],
     ] {
@@ -419,7 +453,7 @@ fn each_failure_has_its_exit_code() {
         &["explain", "--to", "pay.demo"][..],
         &["explain", "--from", "web.demo", "--to", "pay.demo", "-H", "no colon"],
         &["explain", "--from", "web.demo", "--to", "pay.demo", "--grpc", "a/b", "--path", "/"],
-        &["stat", "pods"],
+        &["stat", "edges", "pay.demo"],
         &["stat", "--window", "31m"],
         &["top", "--interval", "1ms"],
         &["endpoints"],

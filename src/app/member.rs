@@ -111,6 +111,7 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").into(),
             zone: config.zone.clone(),
             weight: config.weight,
+            own_health_check: config.health.is_some(),
             health: None,
         }
     }

@@ -101,7 +101,7 @@ async fn main_thread(
     let shared = Arc::new(Shared::default());
     let (policies_sender, policies) = watch::channel(OwnPolicies::default());
     let (directory, wishes) = Directory::new(config.discovery_timeout);
-    let (health_sender, health) = watch::channel(Health { ready: false, reason: String::new() });
+    let (health_sender, health) = watch::channel(Health::default());
     let config = Arc::new(config);
     let self_test = SelfTest::new(&mut rand::rng());
 

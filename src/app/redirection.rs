@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use pillion_api::wire::Health;
+use pillion_api::wire::{Health, health as wire};
 use tokio::sync::watch;
 
 use crate::{
@@ -82,9 +82,25 @@ impl Redirection {
     }
 }
 
+/// Said before the first test.
+const UNTESTED: &str = "whether traffic is redirected to this sidecar is not known yet";
+
 /// What is known before the first test.
 fn untested() -> Unready {
-    Some("whether traffic is redirected to this sidecar is not known yet".into())
+    Some(UNTESTED.into())
+}
+
+/// The workload's health as others are to see it, where `own` is its application's: nobody is to call one whose sidecar is
+/// bypassed.
+fn joined(own: &Health, unready: &Unready) -> Health {
+    let (redirection, reason) = match unready {
+        None => {
+            return Health { redirection: wire::Redirection::Redirected.into(), ..own.clone() };
+        }
+        Some(reason) if reason == UNTESTED => (wire::Redirection::Untold, reason),
+        Some(reason) => (wire::Redirection::Amiss, reason),
+    };
+    Health { ready: false, reason: reason.clone(), redirection: redirection.into() }
 }
 
 /// What tests of all addresses say, where `before` was known.
@@ -115,18 +131,14 @@ fn judge(before: Unready, found: Vec<Found>) -> Unready {
     if nothing { before } else { None }
 }
 
-/// Tells the workload's health as others are to see it: nobody is to call an application whose sidecar is bypassed.
+/// Tells that on and on.
 async fn tell(
     mut health: watch::Receiver<Health>,
     mut unready: watch::Receiver<Unready>,
     told: watch::Sender<Health>,
 ) {
     loop {
-        let own = health.borrow_and_update().clone();
-        let all = match unready.borrow_and_update().clone() {
-            Some(reason) => Health { ready: false, reason },
-            None => own,
-        };
+        let all = joined(&health.borrow_and_update(), &unready.borrow_and_update());
         told.send_if_modified(|told| std::mem::replace(told, all.clone()) != all);
         // Either may be as it is for good: an application without a health check is always well.
         tokio::select! {
@@ -155,27 +167,35 @@ mod tests {
         assert!(judge(None, vec![Found::Nothing, bypassed()]).is_some());
     }
 
+    fn ready() -> Health {
+        Health { ready: true, redirection: wire::Redirection::Redirected.into(), ..Health::default() }
+    }
+
     #[tokio::test]
     async fn an_application_is_ready_only_with_its_sidecar() {
-        let ready = Health { ready: true, reason: String::new() };
-        let (app, health) = watch::channel(ready.clone());
+        let ready = ready();
+        let (app, health) = watch::channel(Health { ready: true, ..Health::default() });
         let (sidecar, unready) = watch::channel(untested());
         let (sender, mut told) = watch::channel(Health::default());
         let telling = tokio::spawn(tell(health, unready, sender));
         let seen =
             told.wait_for(|told| told.reason.contains("redirected")).await.expect("it is told").clone();
         assert!(!seen.ready);
+        assert_eq!(seen.redirection(), wire::Redirection::Untold);
+        sidecar.send_replace(Some("bypassed".to_owned()));
+        let seen = told.wait_for(|told| told.reason == "bypassed").await.expect("it is told").clone();
+        assert_eq!((seen.ready, seen.redirection()), (false, wire::Redirection::Amiss));
         sidecar.send_replace(None);
         told.wait_for(|told| *told == ready).await.expect("both are well");
-        app.send_replace(Health { ready: false, reason: "ill".into() });
+        app.send_replace(Health { reason: "ill".into(), ..Health::default() });
         told.wait_for(|told| !told.ready && told.reason == "ill").await.expect("the application is ill");
         telling.abort();
     }
 
     #[tokio::test]
     async fn an_application_that_is_not_checked_is_ready_once_its_sidecar_is() {
-        let ready = Health { ready: true, reason: String::new() };
-        let (app, health) = watch::channel(ready.clone());
+        let ready = ready();
+        let (app, health) = watch::channel(Health { ready: true, ..Health::default() });
         let (sidecar, unready) = watch::channel(untested());
         let (sender, mut told) = watch::channel(Health::default());
         let telling = tokio::spawn(tell(health, unready, sender));

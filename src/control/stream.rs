@@ -37,7 +37,7 @@ use super::{
 use crate::{
     drain::{Drain, Phase},
     net::resolve::Resolver,
-    telemetry::{gather::Gathered, names::Metric, prometheus::Registry},
+    telemetry::{gather::Gathered, names::Metric, prometheus::Registry, report::CertificateStatus},
 };
 
 /// Messages that may wait to be sent: more than all subscriptions together, which are sent anew after a loss. A
@@ -196,7 +196,7 @@ impl State {
         };
         let mut health = self.stream.health.borrow_and_update().clone();
         if self.stream.drain.phase() > Phase::Running {
-            health = Health { ready: false, reason: "shutting down".into() };
+            health = Health { ready: false, reason: "shutting down".into(), ..health };
         }
         send(Message::Hello(Hello { health: Some(health), ..self.stream.hello.clone() }))?;
         let opening = async {
@@ -267,11 +267,15 @@ impl State {
     }
 
     fn telemetry(&self) -> pillion_api::wire::Telemetry {
-        let not_after = self.stream.identity.not_after().duration_since(SystemTime::UNIX_EPOCH);
-        let renewed = self.stream.renewals.borrow().renewed;
-        let not_after = not_after.unwrap_or_default().as_secs() as i64;
-        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.stream.gathered.borrow_mut().take(not_after, renewed, clock.as_millis() as i64)
+        let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (not_before, not_after) = self.stream.identity.validity();
+        let certificate = CertificateStatus {
+            not_before: since_epoch(not_before).as_secs() as i64,
+            not_after: since_epoch(not_after).as_secs() as i64,
+            renewed: self.stream.renewals.borrow().renewed,
+        };
+        let clock = since_epoch(SystemTime::now());
+        self.stream.gathered.borrow_mut().take(certificate, clock.as_millis() as i64)
     }
 
     /// Takes in who we are; gives what there is to ask for in turn.

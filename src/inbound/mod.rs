@@ -7,6 +7,8 @@ mod redirected;
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use pillion_api::name::ServiceName;
+use pillion_certs::SpiffeId;
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tokio_rustls::rustls::ServerConfig;
 
@@ -144,7 +146,7 @@ impl Inbound {
                 Some(reason) => Refusal::new(reason, why),
                 None => Refusal::new(Reason::TlsHandshake, format_args!("{reason}: {why}")),
             };
-            let edge = self.edge("outside", false);
+            let edge = self.strangers_edge();
             let caller = Caller { identity: None, address: caller };
             edge.tell_refused(Carried::begin(edge.listeners(), Some(&caller), began), &refusal);
         }
@@ -194,7 +196,8 @@ impl Inbound {
             }
         };
         self.handshake(if resumed { "resumed" } else { "full" });
-        let edge = self.edge(&format!("{}.{}", peer.service_account(), peer.namespace()), true);
+        let called = Some(&service).filter(|service| self.policies.serves(port, service));
+        let edge = self.peers_edge(&peer, called);
         let caller = Caller { identity: Some(peer.to_string().into()), address };
         let held = Held::new(self.policies.slot(port, Some(&service)), Some(peer.clone()));
         let version = match carries {
@@ -297,9 +300,24 @@ impl Inbound {
         self.needs.registry.counter(Metric::Handshakes, &["server", result]).increment(1);
     }
 
-    fn edge(&self, source: &str, mtls: bool) -> Rc<Edge> {
+    /// Where a sidecar's requests are counted that calls one of our services.
+    fn peers_edge(&self, peer: &SpiffeId, called: Option<&ServiceName>) -> Rc<Edge> {
+        self.edge(&format!("{}.{}", peer.service_account(), peer.namespace()), called, true)
+    }
+
+    /// Where requests are counted of those that have not proven who they are.
+    fn strangers_edge(&self) -> Rc<Edge> {
+        self.edge("outside", None, false)
+    }
+
+    /// `called`: the one of our services that is meant, where that is said.
+    fn edge(&self, source: &str, called: Option<&ServiceName>, mtls: bool) -> Rc<Edge> {
         let mesh = self.needs.mesh.borrow();
-        let target = mesh.as_ref().map_or_else(|| self.needs.workload.clone(), |mesh| mesh.source.clone());
+        let target = match (called, mesh.as_ref()) {
+            (Some(called), _) => called.as_str().into(),
+            (None, Some(mesh)) => mesh.source.clone(),
+            (None, None) => self.needs.workload.clone(),
+        };
         self.needs.edges.edge(EdgeKey {
             direction: Hop::Inbound,
             source: source.into(),

@@ -241,6 +241,11 @@ impl Policies {
         slots.entry(key).or_insert(Rc::new(Slot(RefCell::new(holds), protocol))).clone()
     }
 
+    /// Whether a service is one of ours, with that port.
+    pub(super) fn serves(&self, port: u16, service: &ServiceName) -> bool {
+        self.known.borrow().serves(port, service)
+    }
+
     fn refresh(&self) {
         let own = self.known.borrow();
         for ((port, called), slot) in &*self.slots.borrow() {

@@ -62,7 +62,7 @@ impl Inbound {
         match spoken {
             Spoken::Client(Detected::Nothing, ..) if !open => Ok(()),
             Spoken::Nobody(mut io, refusal) => {
-                let edge = self.edge("outside", false);
+                let edge = self.strangers_edge();
                 edge.refuse(Carried::begin(edge.listeners(), Some(&stranger), began), &refusal);
                 io.abort();
                 Err(Closed::told(refusal))
@@ -88,7 +88,7 @@ impl Inbound {
                     }
                 };
                 let version = if detected == Detected::Http1 { Version::Http1 } else { Version::Http2 };
-                let (edge, application) = (self.edge("outside", false), Some(application));
+                let (edge, application) = (self.strangers_edge(), Some(application));
                 let handler = FromPeer {
                     inbound: self.clone(),
                     port,
@@ -145,7 +145,7 @@ impl Inbound {
         port: u16,
         caller: &Caller,
     ) -> Result<(), Closed> {
-        let edge = self.edge("outside", false);
+        let edge = self.strangers_edge();
         let mut carried = Carried::begin(edge.listeners(), Some(caller), Instant::now());
         carried.note(|noted, _| exchange::put(&mut noted.authority, &format!(":{port}")));
         let connected = Held::new(self.policies.slot(port, None), None).connect_opaque();
@@ -176,7 +176,7 @@ impl Inbound {
         };
         let refusal = Refusal::new(Reason::PlaintextRefused, format_args!("{what}, to port {port}"));
         self.handshake(refusal.reason.as_str());
-        let edge = self.edge("outside", false);
+        let edge = self.strangers_edge();
         edge.refuse(Carried::begin(edge.listeners(), Some(caller), Instant::now()), &refusal);
         if detected == Detected::Http1 {
             self.voice.end_http1(&mut io, &refusal).await;

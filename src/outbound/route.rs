@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 
 use ::http::{Request, Response, uri::Authority};
 use pillion_api::{
+    holds::Policies,
     model::{self, Backend, BackendFilters, Fallback, Filters, HeaderModifier, Percent, RouteRule},
     route::{self, Decision, RequestHead},
 };
@@ -74,9 +75,8 @@ impl Outbound {
             if let Some(rule) = rule {
                 service.routed.count(&config.routes, rule);
             }
-            let timeout =
-                model::timeout(rule.and_then(|rule| rule.request_timeout), config.policy.request_timeout);
-            let timeout = Timeout::of(timeout, deadline::asked(request.headers()));
+            let called = Policies { called: &config.policy, serving: &config.policy };
+            let timeout = Timeout::of(called.request_timeout(rule), deadline::asked(request.headers()));
             // As many requests as may be are under way, but a fallback is there for that.
             let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
             let changes =
@@ -338,7 +338,8 @@ impl<'a> Call<'a> {
     where
         'a: 'b,
     {
-        Plan::of(rule(self.decision), [own, &self.config.policy], request, self.whole, self.timeline)
+        let policies = Policies { called: &self.config.policy, serving: own };
+        Plan::of(rule(self.decision), policies, request, self.whole, self.timeline)
     }
 }
 

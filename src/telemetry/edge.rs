@@ -120,6 +120,7 @@ pub struct Edge {
     /// Count and sum of microseconds by bucket; made with the first request.
     latencies: RefCell<Option<Box<Buckets>>>,
     refusals: RefCell<Vec<(Reason, u64)>>,
+    refusals_by_callee: RefCell<Vec<(Reason, u64)>>,
     in_flight: Cell<u32>,
     connections: Cell<u64>,
     sent: Cell<u64>,
@@ -139,6 +140,7 @@ impl Edge {
             failures: Cell::default(),
             latencies: RefCell::default(),
             refusals: RefCell::default(),
+            refusals_by_callee: RefCell::default(),
             in_flight: Cell::default(),
             connections: Cell::default(),
             sent: Cell::default(),
@@ -219,12 +221,14 @@ impl Edge {
         self.tell_refused(carried, refusal);
     }
 
+    /// Counts an attempt that the callee's sidecar has refused.
+    pub fn refusal_by_callee(&self, reason: Reason) {
+        add_reason(&mut self.refusals_by_callee.borrow_mut(), reason, 1);
+        self.touched.set(true);
+    }
+
     fn refusal(&self, reason: Reason) {
-        let mut refusals = self.refusals.borrow_mut();
-        match refusals.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => refusals.push((reason, 1)),
-        }
+        add_reason(&mut self.refusals.borrow_mut(), reason, 1);
         self.touched.set(true);
     }
 
@@ -280,6 +284,7 @@ impl Edge {
             failures: self.failures.take(),
             latencies,
             refusals: self.refusals.take(),
+            refusals_by_callee: self.refusals_by_callee.take(),
             in_flight: self.in_flight.get(),
             connections: self.connections.take(),
             sent: self.sent.take(),
@@ -287,6 +292,13 @@ impl Edge {
             repeats: self.repeats.take(),
             hops: self.hops.as_ref().map(|hops| hops.borrow_mut().take()).unwrap_or_default(),
         })
+    }
+}
+
+fn add_reason(all: &mut Vec<(Reason, u64)>, reason: Reason, more: u64) {
+    match all.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, count)) => *count += more,
+        None => all.push((reason, more)),
     }
 }
 
@@ -318,6 +330,8 @@ pub struct EdgeDelta {
     pub latencies: Vec<LatencyDelta>,
     /// By reason.
     pub refusals: Vec<(Reason, u64)>,
+    /// Those by the callee's sidecar, of attempts.
+    pub refusals_by_callee: Vec<(Reason, u64)>,
     /// Under way now.
     pub in_flight: u32,
     /// Opaque connections ended.
@@ -355,11 +369,10 @@ impl EdgeDelta {
                 None => self.latencies.push(latency),
             }
         }
-        for (reason, count) in later.refusals {
-            match self.refusals.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, total)) => *total += count,
-                None => self.refusals.push((reason, count)),
-            }
+        for (all, later) in
+            [(&mut self.refusals, later.refusals), (&mut self.refusals_by_callee, later.refusals_by_callee)]
+        {
+            later.into_iter().for_each(|(reason, count)| add_reason(all, reason, count));
         }
         self.failures += later.failures;
         self.in_flight = later.in_flight;

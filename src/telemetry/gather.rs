@@ -14,9 +14,9 @@ use super::{
     names::Metric,
     prometheus::Registry,
     repeats::Repeat,
-    report::{BreakerState, ConcurrencyStatus, EndpointStatus, WorkerReport},
+    report::{BreakerState, CertificateStatus, ConcurrencyStatus, EndpointStatus, WorkerReport},
 };
-use crate::error::Hop;
+use crate::error::{Hop, Reason};
 
 /// Rounds after which an endpoint that nobody mentions is forgotten.
 const FORGET: u32 = 60;
@@ -156,20 +156,16 @@ impl Gathered {
     }
 
     /// Takes everything for the control plane.
-    pub fn take(
-        &mut self,
-        certificate_not_after: i64,
-        certificates_renewed: u64,
-        clock_ms: i64,
-    ) -> wire::Telemetry {
+    pub fn take(&mut self, certificate: CertificateStatus, clock_ms: i64) -> wire::Telemetry {
         let now = Instant::now();
         let interval = now - std::mem::replace(&mut self.since, now);
         wire::Telemetry {
             interval_ms: interval.as_millis() as u32,
             edges: self.edges.drain().map(|(_, delta)| to_wire(delta)).collect(),
             endpoints: self.endpoints.values().map(gauge).collect(),
-            certificate_not_after,
-            certificates_renewed,
+            certificate_not_before: certificate.not_before,
+            certificate_not_after: certificate.not_after,
+            certificates_renewed: certificate.renewed,
             clock_ms,
             policies: self.registry.take_told(),
             concurrency: self.concurrency.iter().map(limit).collect(),
@@ -258,7 +254,8 @@ fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
         mtls: key.mtls,
         requests,
         failures: delta.failures,
-        refusals: delta.refusals.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect(),
+        refusals: by_reason(&delta.refusals),
+        refusals_by_callee: by_reason(&delta.refusals_by_callee),
         latency_buckets: delta.latencies.iter().map(|latency| latency.bucket as u32).collect(),
         latency_counts: delta.latencies.iter().map(|latency| latency.count).collect(),
         latency_sum_us: delta.latencies.iter().map(|latency| latency.sum_us).sum(),
@@ -274,6 +271,10 @@ fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
         split_requests: delta.hops.requests,
         segments: delta.hops.segments.iter().map(segment).collect(),
     }
+}
+
+fn by_reason(refusals: &[(Reason, u64)]) -> std::collections::HashMap<String, u64> {
+    refusals.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect()
 }
 
 fn segment(delta: &SegmentDelta) -> wire::SegmentDelta {

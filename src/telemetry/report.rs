@@ -25,6 +25,17 @@ pub struct WorkerReport {
     pub outbound_connections: usize,
 }
 
+/// How the workload's certificate stands; times are seconds since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct CertificateStatus {
+    /// When it began to hold.
+    pub not_before: i64,
+    /// When it ends.
+    pub not_after: i64,
+    /// Times that it was renewed.
+    pub renewed: u64,
+}
+
 /// What there is to one service, over all workers as far as they count together.
 #[derive(Debug, Clone)]
 pub struct LoadStatus {

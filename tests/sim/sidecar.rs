@@ -99,7 +99,7 @@ impl Sidecar {
     async fn call(&self) -> Outcome {
         let began = Instant::now();
         let end = self.policy.request_timeout.map(|after| began + after);
-        let rules = Rules::of(None, [self.policy.retry.as_ref(), None]);
+        let rules = Rules::of(None, self.policy.retry.as_ref());
         let mut avoid = Vec::new();
         let mut last = None;
         self.budgets.request(began);

@@ -131,7 +131,7 @@ fn workload(service: usize, instance: usize) -> Workload {
             labels: [("app".to_owned(), format!("s{service}"))].into(),
             ports: vec![wire::WorkloadPort { name: "http".into(), port: 8080 }],
             inbound_address: "127.0.0.1:15006".into(),
-            health: Some(wire::Health { ready: true, reason: String::new() }),
+            health: Some(wire::Health { ready: true, ..Default::default() }),
             ..Default::default()
         },
         spiffe_id: format!("spiffe://bench.local/ns/bench/sa/s{service}"),

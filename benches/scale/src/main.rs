@@ -4,7 +4,9 @@
 //! killed and comes back. What was measured goes to a JSON file and plots; where a bar is missed or anything that a
 //! sidecar holds is wrong, the program ends with 1.
 
+mod busy;
 mod changes;
+mod crowd;
 mod fleet;
 mod mesh;
 mod plot;
@@ -23,7 +25,11 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::LocalSet;
 
-use crate::{mesh::Mesh, report::Report, settings::Settings};
+use crate::{
+    mesh::Mesh,
+    report::Report,
+    settings::{Instead, Settings},
+};
 
 /// What went wrong, for people.
 type Error = Box<dyn std::error::Error>;
@@ -39,15 +45,19 @@ fn main() -> ExitCode {
         eprintln!("cannot raise the limit of open files: {error}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let measured = runtime.map_err(Error::from).and_then(|runtime| {
+    let ended = runtime.map_err(Error::from).and_then(|runtime| {
         // One thread for all sidecars: their client belongs to one.
-        LocalSet::new().block_on(&runtime, run(&settings))
-    });
-    match measured {
-        Ok(report) => {
+        LocalSet::new().block_on(&runtime, async {
+            if let Some(Instead::Busy(busy)) = &settings.instead {
+                return busy::run(&settings.program, busy).await;
+            }
+            let report = run(&settings).await?;
             println!("{}", report.summary());
-            ExitCode::from(u8::from(!report.is_well()))
-        }
+            Ok(ExitCode::from(u8::from(!report.is_well())))
+        })
+    });
+    match ended {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

@@ -97,7 +97,16 @@ impl Server {
 
     /// A token with which workloads of a service account may join.
     pub(crate) async fn join_token(&self, service_account: &str) -> Result<String, Error> {
-        let wanted = json!({ "kind": "join", "namespace": NAMESPACE, "serviceAccount": service_account });
+        self.join_token_in(NAMESPACE, service_account).await
+    }
+
+    /// The same of another namespace.
+    pub(crate) async fn join_token_in(
+        &self,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<String, Error> {
+        let wanted = json!({ "kind": "join", "namespace": namespace, "serviceAccount": service_account });
         let answer = self.send(self.client.post(self.url("/v1/tokens")).json(&wanted)).await?;
         let answer: Value = serde_json::from_str(&answer)?;
         Ok(answer["token"].as_str().ok_or("the answer has no token")?.to_owned())
@@ -116,6 +125,23 @@ impl Server {
             updates_sent: value("pillion_server_updates_sent_total"),
             updates_refused: value("pillion_server_updates_refused_total"),
         })
+    }
+
+    /// Where the dashboard and the API are.
+    pub(crate) fn dashboard(&self) -> String {
+        self.url("/")
+    }
+
+    /// Its file of the token that may change things.
+    pub(crate) fn token_file(&self) -> &Path {
+        &self.places.admin_token_file
+    }
+
+    /// How many services and edges the dashboard's first page has.
+    pub(crate) async fn shows(&self) -> Result<(usize, usize), Error> {
+        let page: Value = serde_json::from_str(&self.send(self.client.get(self.url("/v1/mesh"))).await?)?;
+        let many = |name: &str| page[name].as_array().map_or(0, Vec::len);
+        Ok((many("services"), many("edges")))
     }
 
     /// User and system time of all its threads so far, from the scheduler's own nanoseconds.

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 /// Measures the control plane under many sidecars.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct Settings {
     /// The `pillion` program, release build.
-    #[arg(long, env = "SCALE_PROGRAM", default_value = "target/release/pillion")]
+    #[arg(long, env = "SCALE_PROGRAM", default_value = "target/release/pillion", global = true)]
     pub(crate) program: PathBuf,
     /// One step for each: so many sidecars, or `5000x2500`, so many sidecars and another number of services.
     #[arg(
@@ -30,6 +30,34 @@ pub(crate) struct Settings {
     /// Where `scale.json` and the plots go.
     #[arg(long, env = "SCALE_OUT", default_value = "target/bench")]
     pub(crate) out: PathBuf,
+    #[command(subcommand)]
+    pub(crate) instead: Option<Instead>,
+}
+
+/// What else there is to do.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Instead {
+    /// Runs a busy mesh of many services and looks at the control plane's memory, while a command runs or for some time.
+    ///
+    /// The command finds the dashboard in PILLION_DASHBOARD_URL and the name of the token's file in PILLION_TOKEN_FILE.
+    Busy(Busy),
+}
+
+/// How large, and how long.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Busy {
+    /// One workload each.
+    #[arg(long, env = "BUSY_SERVICES", default_value_t = 200)]
+    pub(crate) services: usize,
+    /// Calls between them.
+    #[arg(long, env = "BUSY_EDGES", default_value_t = 1000)]
+    pub(crate) edges: usize,
+    /// Without a command: for so long. Half an hour fills what is kept.
+    #[arg(long, env = "BUSY_MINUTES", default_value_t = 31)]
+    pub(crate) minutes: u64,
+    /// Runs while the mesh does.
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
 }
 
 /// The size of a mesh.

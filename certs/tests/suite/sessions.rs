@@ -47,6 +47,32 @@ async fn a_new_bundle_on_either_side_ends_resumption() {
 }
 
 #[tokio::test]
+async fn a_new_certificate_on_either_side_is_shown_at_once() {
+    let ours = authority();
+    for (renewed, name) in [(0, "client"), (1, "server")] {
+        let (near, far) = (workload(&ours, "client"), workload(&ours, "server"));
+        let (client, server) = (near.client_config(&id("server"), ALPN), far.server_config(ALPN).unwrap());
+        connected(client.clone(), server.clone()).await;
+        let own = if renewed == 0 { &near } else { &far };
+        own.replace_credential(ours.issue(&id(name), DAY, std::time::SystemTime::now()).unwrap()).unwrap();
+        let (near_end, far_end) = connected(client.clone(), server.clone()).await;
+        // A session that is resumed has the peer's certificate of its beginning, which ends before the new one does.
+        let seen_by_the_peer = if renewed == 0 {
+            far_end.get_ref().1.peer_certificates()
+        } else {
+            near_end.get_ref().1.peer_certificates()
+        };
+        assert_eq!(
+            seen_by_the_peer.unwrap()[0].as_ref(),
+            own.credential().chain_der().next().unwrap(),
+            "{name}"
+        );
+        assert_eq!(kinds(&(near_end, far_end)), FULL, "{name}");
+        assert_eq!(kinds(&connected(client, server).await), RESUMED, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_believed_any_more_cannot_come_back_by_a_session() {
     let (old, new) = (authority(), authority());
     let server = workload(&old, "server");

@@ -1,6 +1,6 @@
 //! The protocol between pillion's control plane and its sidecars, and the policy model with its pure decisions.
 //!
-//! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`path`], [`route`], [`retry`],
+//! Read in this order: [`wire`] (what is sent), [`name`], [`network`] and [`model`] (what it means, checked and typed), [`path`], [`route`], [`retry`], [`holds`],
 //! [`filter`], [`ejection`], [`own`] and [`hash`] (what a sidecar decides from it), [`latency`], [`hops`] (where a request's time went) and [`digest`](mod@digest) (conventions both sides must share), [`codec`]
 //! (messages as bytes), [`lines`] (log lines, which both write alike).
 //! Both sides use the same decisions, so that the control plane can explain exactly what a sidecar will do.
@@ -10,6 +10,7 @@ pub mod digest;
 pub mod ejection;
 pub mod filter;
 pub mod hash;
+pub mod holds;
 pub mod hops;
 pub mod latency;
 pub mod lines;

@@ -62,10 +62,8 @@ pub struct Rules<'a> {
 static DEFAULT: LazyLock<Retry> = LazyLock::new(Retry::default);
 
 impl<'a> Rules<'a> {
-    /// `policies`: that of the service that serves the request, then that of the one called; the first that says anything about
-    /// retries is taken. `None`: there is nothing that asks for retries.
-    pub fn of(rule: Option<&'a RouteRetry>, policies: [Option<&'a Retry>; 2]) -> Option<Self> {
-        let policy = policies.into_iter().flatten().next();
+    /// `policy`: that which [`holds`](crate::holds). `None`: there is nothing that asks for retries.
+    pub fn of(rule: Option<&'a RouteRetry>, policy: Option<&'a Retry>) -> Option<Self> {
         match (rule, policy) {
             (None, None) => None,
             (rule, policy) => Some(Self { rule, policy: policy.unwrap_or(&DEFAULT) }),
@@ -183,7 +181,7 @@ mod tests {
     #[test]
     fn what_is_repeated_by_default_conditions() {
         let policy = Retry::default();
-        let rules = Rules::of(None, [None, Some(&policy)]).expect("a policy");
+        let rules = Rules::of(None, Some(&policy)).expect("a policy");
         for (ended, expected) in [
             (Ended::Unprocessed, Verdict::Again),
             (Ended::Reset, Verdict::Again),
@@ -205,7 +203,7 @@ mod tests {
     fn a_rule_says_which_statuses_and_how_often() {
         let rule =
             RouteRetry { codes: vec![500], attempts: Some(1), backoff: Some(Duration::from_millis(100)) };
-        let rules = Rules::of(Some(&rule), [None, None]).expect("a rule");
+        let rules = Rules::of(Some(&rule), None).expect("a rule");
         let status = |code| Ended::Status(StatusCode::from_u16(code).expect("a status"));
         assert_eq!(decide(Some(&rules), &Method::GET, 1, status(500)), Verdict::Again);
         assert_eq!(decide(Some(&rules), &Method::GET, 2, status(500)), Verdict::Answer(Why::Attempts));
@@ -216,24 +214,14 @@ mod tests {
         assert_eq!(rules.backoff(5, 0.5), Duration::from_millis(150));
         // Without statuses of its own, the policy's.
         let rule = RouteRetry::default();
-        let rules = Rules::of(Some(&rule), [None, None]).expect("a rule");
+        let rules = Rules::of(Some(&rule), None).expect("a rule");
         assert_eq!(decide(Some(&rules), &Method::GET, 2, status(503)), Verdict::Again);
-    }
-
-    #[test]
-    fn the_serving_services_policy_goes_before_that_of_the_one_called() {
-        let (served, called) =
-            (Retry { attempts: 5, ..Retry::default() }, Retry { attempts: 7, ..Retry::default() });
-        let attempts = |policies| Rules::of(None, policies).map(|rules| rules.attempts());
-        assert_eq!(attempts([Some(&served), Some(&called)]), Some(5));
-        assert_eq!(attempts([None, Some(&called)]), Some(7));
-        assert_eq!(attempts([None, None]), None);
     }
 
     #[test]
     fn backoff_doubles_up_to_its_bound() {
         let policy = Retry::default();
-        let rules = Rules::of(None, [Some(&policy), None]).expect("a policy");
+        let rules = Rules::of(None, Some(&policy)).expect("a policy");
         let waits: Vec<u128> = (2..8).map(|next| rules.backoff(next, 1.0).as_millis()).collect();
         assert_eq!(waits, [25, 50, 100, 200, 250, 250]);
         assert_eq!(rules.backoff(u32::MAX, 0.5).as_millis(), 125);
@@ -251,7 +239,7 @@ mod tests {
                 assert!(on.add(name));
             }
             let policy = Retry { attempts, non_idempotent, on, ..Retry::default() };
-            let rules = Rules::of(None, [Some(&policy), None]).expect("a policy");
+            let rules = Rules::of(None, Some(&policy)).expect("a policy");
             let verdict = decide(Some(&rules), &method, attempt, ended);
             if verdict == Verdict::Again {
                 prop_assert!(ended == Ended::Unprocessed || is_idempotent(&method) || non_idempotent);

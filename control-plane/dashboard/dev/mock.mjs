@@ -159,6 +159,57 @@ function mesh() {
   };
 }
 
+/** Figures over time of something that is `busy`, and fails where `failing` says so. */
+function seriesOf(minutes, busy, isFailing) {
+  const now = Math.floor((Date.now() - startedMs) / 1000);
+  const step = minutes < 2 ? 1 : 10;
+  const times = Array.from({ length: Math.floor((minutes * 60) / step) }, (_, index) => now - (minutes * 60 - index * step));
+  const failing = times.map((second) => isFailing && phase(second + 3000).failing);
+  // Nothing was measured before the mesh started.
+  const series = (value) => times.map((second, index) => (second < 0 || busy === 0 ? null : value(second, index)));
+  const bounds = Array.from({ length: 82 }, (_, bucket) => (bucket === 0 ? 64 : 2 ** (Math.floor((bucket - 1) / 4) + 4) * (5 + ((bucket - 1) % 4))) / 1000);
+  const bucket = (ms) => bounds.findIndex((bound) => ms < bound);
+  const spread = (second, bad) =>
+    Object.entries([0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 3].reduce((counts, factor, index) => {
+      const at = bucket(4 * factor * wander(second, 2) * (bad && index > 5 ? 20 : 1));
+      counts[at] = (counts[at] ?? 0) + Math.max(1, Math.round((busy * step * [4, 12, 24, 28, 16, 9, 5, 2][index]) / 100));
+      return counts;
+    }, {})).map(([at, count]) => [Number(at), count]);
+  const known = times.filter((second, index) => second >= 0 && index % (10 / step) === 0);
+  return {
+    stepSeconds: step, timesMs: times.map((second) => startedMs + second * 1000),
+    rps: times.map((second) => (second < 0 ? 0 : busy * wander(second, 1))),
+    successRate: series((_, index) => (failing[index] ? 0.955 : 1)),
+    p50Ms: series((second) => 4 * wander(second, 2)),
+    p90Ms: series((second, index) => (failing[index] ? 40 : 9) * wander(second, 3)),
+    p99Ms: series((second, index) => (failing[index] ? 210 : 18) * wander(second, 4)),
+    failed: times.map((_, index) => (failing[index] ? busy * 0.045 : 0)),
+    refusals: isFailing ? { "breakers-open": times.map((_, index) => (failing[index] ? busy * 0.02 : 0)) } : {},
+    refusalsByCallee: {},
+    latency: times.map((second, index) => (second < 0 || busy === 0 ? [] : spread(second, failing[index]))),
+    latencyBoundsMs: bounds,
+    hops: {
+      stepSeconds: 10, timesMs: known.map((second) => startedMs + second * 1000), requests: known.map(() => Math.round(busy * 10)),
+      segments: Object.entries({ "client-sidecar": 0.2, network: 0.6, "server-sidecar": 0.15, application: 5 }).map(([segment, ms], seed) => ({
+        segment, meanMs: known.map((second) => ms * wander(second, seed)),
+      })),
+    },
+  };
+}
+
+const HOPS = {
+  requests: 1200, meanMs: 6,
+  segments: [["client-sidecar", 0.2], ["network", 0.6], ["server-sidecar", 0.2], ["application", 5]].map(([segment, meanMs]) => ({ segment, meanMs, share: meanMs / 6, p50Ms: meanMs, p99Ms: meanMs * 3 })),
+};
+
+function edgeDetail(from, to, minutes) {
+  const rows = edges(Math.floor((Date.now() - startedMs) / 1000)).filter((row) => row.from === from && row.to === to);
+  if (rows.length === 0) return null;
+  const there = detail(to, minutes);
+  const rps = rows.reduce((sum, row) => sum + row.rps, 0);
+  return { ...rows[0], rps, backend: null, serverTimeMs: Date.now(), series: seriesOf(minutes, rps, to.startsWith("payments")), hops: HOPS, backends: rows, endpoints: there.endpoints, policies: there.policies };
+}
+
 function detail(name, minutes) {
   const now = Math.floor((Date.now() - startedMs) / 1000);
   const service = services(now).find((candidate) => candidate.name === name);
@@ -166,12 +217,7 @@ function detail(name, minutes) {
   const short = name.split(".")[0];
   const rows = edges(now);
   const callers = rows.filter((row) => row.to === name || row.backend === name);
-  const step = minutes <= 2 ? 1 : 10;
-  const times = Array.from({ length: Math.floor((minutes * 60) / step) }, (_, index) => now - (minutes * 60 - index * step));
-  const failing = times.map((second) => short.startsWith("payments") && phase(second + 3000).failing);
   const busy = service.rps || callers.reduce((total, row) => total + row.rps, 0);
-  // Nothing was measured before the mesh started.
-  const series = (value) => times.map((second, index) => (second < 0 || busy === 0 ? null : value(second, index)));
   const { breaker } = phase(now);
   const endpoint = (workload, seed) => {
     const bad = workload === "payments-3";
@@ -187,14 +233,7 @@ function detail(name, minutes) {
   };
   return {
     ...service, rps: busy, ...(service.rps ? {} : { successRate: callers[0]?.successRate ?? null, p50Ms: callers[0]?.p50Ms ?? null, p99Ms: callers[0]?.p99Ms ?? null }),
-    series: {
-      stepSeconds: step, timesMs: times.map((second) => startedMs + second * 1000),
-      rps: times.map((second) => (second < 0 ? 0 : busy * wander(second, 1))),
-      successRate: series((_, index) => (failing[index] ? 0.955 : 1)),
-      p50Ms: series((second) => 4 * wander(second, 2)),
-      p90Ms: series((second, index) => (failing[index] ? 40 : 9) * wander(second, 3)),
-      p99Ms: series((second, index) => (failing[index] ? 210 : 18) * wander(second, 4)),
-    },
+    series: seriesOf(minutes, busy, short.startsWith("payments")), hops: HOPS, edgeHops: callers.map((row) => ({ ...HOPS, from: row.from, to: row.to, backend: row.backend })),
     endpoints: Array.from({ length: service.instances }, (_, index) =>
       endpoint(short === "payments-v2" ? `payments-v2-${index + 1}` : short === "payments-v1" ? `payments-${index + 1}` : short === "payments" && index === 3 ? "payments-v2-1" : `${short}-${index + 1}`, index + 1)),
     activity: activity(short, minutes), policy: service.kind === "workload" ? null : policy(short, name), routes: short === "payments" ? PAYMENTS_ROUTES : [],
@@ -227,10 +266,16 @@ const server = createServer((request, response) => {
   const json = (status, body, type = "application/json") => response.writeHead(status, { "content-type": type }).end(JSON.stringify(body));
   const problem = (status, title, text) => json(status, { title, status, detail: text }, "application/problem+json");
   const service = /^\/v1\/mesh\/services\/([^/]+)\/([^/]+)$/.exec(url.pathname);
+  const minutes = (Number(url.searchParams.get("seconds")) || 300) / 60;
+  const edge = /^\/v1\/mesh\/edges\/([^/]+)\/([^/]+)$/.exec(url.pathname);
+  if (edge) {
+    const found = edgeDetail(edge[1], edge[2], minutes);
+    return found ? json(200, found) : problem(404, "Not found", "Nothing goes that way.");
+  }
   if (url.pathname === "/v1/mesh") return json(200, mesh());
   if (url.pathname === "/v1/mesh/workloads") return json(200, workloads());
   if (service) {
-    const found = detail(`${service[2]}.${service[1]}`, Number(url.searchParams.get("minutes")) || 5);
+    const found = detail(`${service[2]}.${service[1]}`, minutes);
     return found ? json(200, found) : problem(404, "Not found", `The mesh knows no ${service[2]}.${service[1]}.`);
   }
   if (url.pathname === "/v1/mesh/events") {

@@ -1,8 +1,6 @@
-// A headless Chromium with a profile of its own that asks nobody outside for anything.
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type BrowserContext, type Page, chromium } from "playwright-core";
+// A headless Chromium that asks nobody outside for anything.
+import { existsSync, readFileSync } from "node:fs";
+import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
 
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 
@@ -43,6 +41,12 @@ export interface Look {
   reducedMotion?: "reduce" | "no-preference";
   /** Lets a test put its own script into the page; otherwise the page runs under its own policy. */
   bypassCSP?: boolean;
+  /** A screen that takes fingers. */
+  touch?: boolean;
+  /** Adds up in `window.shifted` how much of the page moves by itself. */
+  watchShifts?: boolean;
+  /** Keeps in `window.slowest` the longest time from an event until its consequences were painted, milliseconds. */
+  watchEvents?: boolean;
 }
 
 export interface Visit {
@@ -52,11 +56,12 @@ export interface Visit {
   end: () => Promise<void>;
 }
 
-/** Opens one page in a browser of its own and collects what goes wrong in it. */
-export async function visit(address: string, look: Look = {}): Promise<Visit> {
+let browser: Browser | null = null;
+
+async function started(): Promise<Browser> {
+  if (browser !== null) return browser;
   if (!existsSync(CHROMIUM)) throw new Error(`There is no Chromium at ${CHROMIUM}: install it, or name another in CHROMIUM.`);
-  const profile = mkdtempSync(join(tmpdir(), "pillion-chromium-"));
-  const context: BrowserContext = await chromium.launchPersistentContext(profile, {
+  browser = await chromium.launch({
     executablePath: CHROMIUM,
     headless: true,
     args: [
@@ -69,25 +74,56 @@ export async function visit(address: string, look: Look = {}): Promise<Visit> {
       "--disable-component-update",
       "--disable-sync",
     ],
+  });
+  return browser;
+}
+
+/** Once no test needs it any more. */
+export async function closeBrowser(): Promise<void> {
+  await browser?.close();
+  browser = null;
+}
+
+/** Opens one page, with cookies and storage of its own, and collects what goes wrong in it. */
+export async function visit(address: string, look: Look = {}): Promise<Visit> {
+  const context: BrowserContext = await (await started()).newContext({
     viewport: { width: look.width ?? 1280, height: look.height ?? 900 },
     colorScheme: look.theme ?? "light",
     reducedMotion: look.reducedMotion ?? "no-preference",
     bypassCSP: look.bypassCSP ?? false,
+    hasTouch: look.touch ?? false,
   });
-  const page = context.pages()[0] ?? (await context.newPage());
+  const page = await context.newPage();
   page.setDefaultTimeout(20_000);
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text());
   });
+  if (look.watchShifts) await page.addInitScript(watchShifts);
+  if (look.watchEvents) await page.addInitScript(watchEvents);
   await page.goto(address);
   return {
     page,
     errors,
-    end: async () => {
-      await context.close();
-      rmSync(profile, { recursive: true, force: true });
-    },
+    end: () => context.close(),
   };
+}
+
+function watchShifts(): void {
+  const seen = window as unknown as { shifted: number };
+  seen.shifted = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries() as (PerformanceEntry & { value: number; hadRecentInput: boolean })[]) {
+      if (!entry.hadRecentInput) seen.shifted += entry.value;
+    }
+  }).observe({ type: "layout-shift", buffered: true });
+}
+
+function watchEvents(): void {
+  const seen = window as unknown as { slowest: number };
+  seen.slowest = 0;
+  new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) seen.slowest = Math.max(seen.slowest, duration);
+  }).observe({ type: "event", durationThreshold: 16, buffered: true } as PerformanceObserverInit);
 }

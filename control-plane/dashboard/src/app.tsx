@@ -3,27 +3,17 @@ import { useEffect, useRef } from "preact/hooks";
 import { Mark, Moon, Sun } from "./components/icons";
 import { Empty } from "./components/parts";
 import { clock, exact, span } from "./format";
-import { EventsPage } from "./pages/events";
-import { ExplainPage } from "./pages/explain";
-import { MeshPage } from "./pages/mesh";
-import { ServicePage } from "./pages/service";
-import { WorkloadsPage } from "./pages/workloads";
-import { type Route, href, useRoute } from "./route";
+import { PAGES, pageAt } from "./pages/table";
+import { meshHref, useAddress } from "./route";
 import { staleSince } from "./state/live";
 import { useLive, useNow } from "./state/store";
 import { useTheme } from "./theme";
 
-const PAGES = [
-  { page: "mesh", label: "Mesh", to: href({ page: "mesh", view: "map" }) },
-  { page: "workloads", label: "Workloads", to: href({ page: "workloads" }) },
-  { page: "events", label: "Events", to: href({ page: "events" }) },
-  { page: "explain", label: "Explain", to: "#/explain" },
-] as const;
-
 export function App() {
-  const route = useRoute();
+  const asked = useAddress();
   const main = useRef<HTMLElement>(null);
-  const title = titleOf(route);
+  const found = pageAt(asked);
+  const title = found?.page.title ?? "Not found";
   const firstPage = useRef(true);
   useEffect(() => {
     document.title = `${title} · pillion`;
@@ -54,8 +44,8 @@ export function App() {
           <span>pillion</span>
         </a>
         <nav aria-label="Pages">
-          {PAGES.map(({ page, label, to }) => (
-            <a key={page} href={to} aria-current={isUnder(route, page) ? "page" : undefined}>
+          {PAGES.filter(({ label }) => label !== undefined).map(({ id, label, href }) => (
+            <a key={id} href={href()} aria-current={found && (found.entry.under ?? found.entry.id) === id ? "page" : undefined}>
               {label}
             </a>
           ))}
@@ -65,56 +55,19 @@ export function App() {
       </header>
       <StaleBanner />
       <main id="main" ref={main} tabIndex={-1}>
-        <Page route={route} />
+        {found ? (
+          found.page.view
+        ) : (
+          <Empty title="There is no such page">
+            <p>
+              Nothing is at <code>/{asked.parts.join("/")}</code>. <a href={meshHref()}>Back to the mesh</a>
+            </p>
+          </Empty>
+        )}
       </main>
       <Foot />
     </>
   );
-}
-
-function Page({ route }: { route: Route }) {
-  switch (route.page) {
-    case "mesh":
-      return <MeshPage view={route.view} />;
-    case "service":
-      return <ServicePage {...route} />;
-    case "workloads":
-      return <WorkloadsPage />;
-    case "events":
-      return <EventsPage />;
-    case "explain":
-      return <ExplainPage question={route.question} />;
-    case "unknown":
-      return (
-        <Empty title="There is no such page">
-          <p>
-            Nothing is at <code>{route.path}</code>. <a href="#/">Back to the mesh</a>
-          </p>
-        </Empty>
-      );
-  }
-}
-
-/** A service's page belongs to the mesh. */
-function isUnder(route: Route, page: string): boolean {
-  return route.page === page || (page === "mesh" && route.page === "service");
-}
-
-function titleOf(route: Route): string {
-  switch (route.page) {
-    case "mesh":
-      return "Mesh";
-    case "service":
-      return `${route.name}.${route.namespace}`;
-    case "workloads":
-      return "Workloads";
-    case "events":
-      return "Events";
-    case "explain":
-      return "Explain";
-    case "unknown":
-      return "Not found";
-  }
 }
 
 function Connection() {

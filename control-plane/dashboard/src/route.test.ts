@@ -1,28 +1,57 @@
-// Addresses: each page's own address leads back to it, and a wrong one is told.
-import { expect, test } from "vitest";
-import { type Route, href, parse, serviceHref } from "./route";
+// Addresses: what a page writes into its address is read from it again, and what nobody would write changes nothing.
+import { describe, expect, test } from "vitest";
+import {
+  type MeshParameters, type Question, type Range, USUAL_RANGE, WHOLE_MESH, address, documentHref, edgeHref, explainHref, meshHref, meshParameters,
+  parse, questionOf, rangeOf, rangeParameters, serviceHref,
+} from "./route";
 
-const routes: Exclude<Route, { page: "unknown" }>[] = [
-  { page: "mesh", view: "map" },
-  { page: "mesh", view: "table" },
-  { page: "service", namespace: "demo", name: "payments-v1", minutes: 5 },
-  { page: "service", namespace: "demo", name: "payments", minutes: 30 },
-  { page: "workloads" },
-  { page: "events" },
-];
+describe("the range", () => {
+  const ranges: [Range, string][] = [
+    [{ seconds: 300, until: null }, "#/services/demo/payments"],
+    [{ seconds: 900, until: null }, "#/services/demo/payments?minutes=15"],
+    [{ seconds: 95, until: 1_764_288_000_123 }, "#/services/demo/payments?seconds=95&until=1764288000123"],
+    [{ seconds: 300, until: 1_764_288_000_123 }, "#/services/demo/payments?until=1764288000123"],
+  ];
+  test.each(ranges)("%j is found again at %s", (range, href) => {
+    expect(serviceHref("payments.demo", range)).toBe(href);
+    expect(rangeOf(parse(href))).toEqual(range);
+  });
 
-test.each(routes)("$page is found again by its address", (route) => expect(parse(href(route))).toEqual(route));
+  test.each(["minutes=7", "seconds=9", "seconds=1801", "seconds=1e2.5", "until=0", "until=-5", "until=soon", "minutes=", ""])("%s is none: the usual one holds", (query) =>
+    expect(rangeOf(parse(`#/?${query}`))).toEqual(USUAL_RANGE),
+  );
 
-test("a service's full name leads to its page", () => {
-  expect(serviceHref("payments.demo")).toBe("#/services/demo/payments");
+  test("is asked of the API in seconds", () => {
+    expect(rangeParameters({ seconds: 60, until: null })).toBe("seconds=60");
+    expect(rangeParameters({ seconds: 95, until: 5 })).toBe("seconds=95&until=5");
+  });
 });
 
-test.each(["#/nowhere", "#/services/demo", "#/services/demo/payments/more", "#/workloads/x"])("%s is no page", (fragment) =>
-  expect(parse(fragment).page).toBe("unknown"),
+test.each<Partial<MeshParameters>>([
+  {},
+  { view: "table", search: "pay & go" },
+  { namespace: "shop", onlyUnhealthy: true },
+  { focus: "payments.demo", isolated: true },
+])("what is shown of the mesh, %j, is found again by its address", (wanted) =>
+  expect(meshParameters(parse(meshHref(wanted)))).toEqual({ ...WHOLE_MESH, ...wanted }),
 );
 
-test("odd parameters fall back to the defaults", () => {
-  expect(parse("")).toEqual({ page: "mesh", view: "map" });
-  expect(parse("#/services/demo/web?minutes=7")).toMatchObject({ minutes: 5 });
-  expect(parse("#/services/demo/%E0%A4%A")).toMatchObject({ page: "service", name: "%E0%A4%A" });
+test("nothing is isolated without a service that is looked at", () => {
+  expect(meshParameters(parse("#/?isolated=1")).isolated).toBe(false);
 });
+
+test("services, edges and documents have addresses that can be read", () => {
+  expect(serviceHref("payments.demo")).toBe("#/services/demo/payments");
+  expect(edgeHref("web.demo", "cart.demo")).toBe("#/edges/web.demo/cart.demo");
+  expect(documentHref("httproutes", "demo", "payments")).toBe("#/documents/httproutes/demo/payments");
+  expect(parse("#/edges/web.demo/cart.demo?minutes=1").parts).toEqual(["edges", "web.demo", "cart.demo"]);
+});
+
+test("strange names survive, and what cannot be decoded is taken as it is", () => {
+  expect(parse(address(["services", "a/b", "c?d#e"])).parts).toEqual(["services", "a/b", "c?d#e"]);
+  expect(parse("#/services/%E0%A4%A").parts).toEqual(["services", "%E0%A4%A"]);
+});
+
+test.each<Partial<Question>>([{}, { from: "web.demo", to: "cart.demo", method: "POST", path: "/a?b=c", headers: "x: y\nz: w" }])("the question %j too", (question) =>
+  expect(questionOf(parse(explainHref(question)))).toEqual({ from: "", to: "", method: "GET", path: "/", headers: "", ...question }),
+);

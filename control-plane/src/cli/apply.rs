@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use reqwest::Method;
 
-use super::{Client, Failure, files::Sources, print};
-use crate::web::{Applied, Outcome};
+use super::{Client, Failure, files::Sources, print, warn};
+use crate::{
+    resource::Fault,
+    web::{Applied, Outcome},
+};
 
 /// Bring documents to what files say.
 #[derive(Debug, Args)]
@@ -31,11 +34,14 @@ pub(super) async fn run(args: &ApplyArgs, client: &Client) -> Result<(), Failure
         }
         other => other,
     })?;
-    print(&results(answer)?)
+    tell(answer, |warnings| sources.place(warnings))
 }
 
-/// One line for each document.
-pub(super) fn results(answer: serde_json::Value) -> Result<String, Failure> {
+/// One line for each document; and what is to be known besides, for people, by the lines that `place` makes of it.
+pub(super) fn tell(
+    answer: serde_json::Value,
+    place: impl FnOnce(&[Fault]) -> Vec<String>,
+) -> Result<(), Failure> {
     let applied: Applied = serde_json::from_value(answer)
         .map_err(|error| Failure::Local(format!("the server's answer is not understood: {error}")))?;
     let note = if applied.dry_run { " (dry run)" } else { "" };
@@ -48,5 +54,12 @@ pub(super) fn results(answer: serde_json::Value) -> Result<String, Failure> {
         };
         format!("{} {}/{} {outcome}{note}\n", result.kind, result.namespace, result.name)
     };
-    Ok(applied.results.iter().map(line).collect())
+    print(&applied.results.iter().map(line).collect::<String>())?;
+    place(&applied.warnings).iter().for_each(|warning| warn(warning));
+    Ok(())
+}
+
+/// Each warning as it is.
+pub(super) fn unplaced(warnings: &[Fault]) -> Vec<String> {
+    warnings.iter().map(ToString::to_string).collect()
 }

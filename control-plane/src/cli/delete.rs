@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use reqwest::Method;
 
-use super::{Client, Failure, apply::results, files::Sources, get, print};
+use super::{Client, Failure, apply, files::Sources, get};
 use crate::resource::{Key, Kind, admit};
 
 /// Delete documents.
@@ -45,7 +45,7 @@ pub(super) async fn run(args: &DeleteArgs, client: &Client) -> Result<(), Failur
     for key in keys {
         let path = Client::path(key.kind, Some(&key.namespace), Some(&key.name));
         match client.change(Method::DELETE, &path, &flags, None).await {
-            Ok(answer) => print(&results(answer)?)?,
+            Ok(answer) => apply::tell(answer, apply::unplaced)?,
             Err(Failure::Refused(problem)) => refused.push(problem),
             Err(other) => return Err(other),
         }

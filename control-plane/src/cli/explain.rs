@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::{Client, Failure, get::LiveOutput, print, table};
+use super::{Client, Failure, get::LiveOutput, print, table, words};
 use crate::explain::{
-    BackendView, CaveatView, DEFAULT, Decided, ExplainRequest, Explanation, HeaderField, PolicyView, RuleView,
+    BackendView, CaveatView, DEFAULT, Decided, ExplainRequest, Explanation, FieldView, HeaderField,
+    PolicyView, RuleView,
 };
 
 /// Tell what becomes of a request, and why, by the code that sidecars run.
@@ -173,21 +174,47 @@ fn share(steps: &mut Steps, backend: &BackendView) {
 }
 
 fn values(steps: &mut Steps, policy: &PolicyView, all: bool) {
-    let of = policy.source.as_deref().unwrap_or("no TrafficPolicy; all values are defaults");
-    steps.step("Policy", &format!("{}: {of}", policy.service));
-    let shown: Vec<Vec<String>> = policy
-        .fields
-        .iter()
-        .filter(|field| all || field.source != DEFAULT)
-        .map(|field| vec![field.field.clone(), field.value.clone(), field.source.clone()])
-        .collect();
-    if !shown.is_empty() {
-        steps.table(&["FIELD", "VALUE", "FROM"], &shown);
+    let PolicyView { service, source, called, called_source, fields } = policy;
+    let of = source.as_deref().unwrap_or("no TrafficPolicy; all values are defaults");
+    steps.step(
+        "Policy",
+        &match called == service || called.is_empty() {
+            true => format!("{service}: {of}"),
+            false => {
+                let of = source.as_deref().unwrap_or("no TrafficPolicy");
+                let of_called = called_source.as_deref().unwrap_or("no TrafficPolicy");
+                format!("{service}: {of}; and of {called}, which is called: {of_called}")
+            }
+        },
+    );
+    let shown = || fields.iter().filter(|field| all || field.source != DEFAULT);
+    let rows: Vec<Vec<String>> = shown().flat_map(value).collect();
+    if !rows.is_empty() {
+        steps.table(&["FIELD", "VALUE", "FROM"], &rows);
     }
-    let hidden = policy.fields.len() - shown.len();
+    let hidden = fields.len() - shown().count();
     if hidden > 0 {
         steps.line(&format!("{hidden} values are defaults; --all shows them"));
     }
+}
+
+/// The rows of one value: one for each part of it, and for each line of what is long.
+fn value(FieldView { field, value, source, .. }: &FieldView) -> Vec<Vec<String>> {
+    const WIDTH: usize = 60;
+    let parsed = Some(value).filter(|value| value.starts_with(['[', '{']));
+    let parsed = parsed.and_then(|value| serde_json::from_str(value).ok());
+    let parts = match parsed {
+        Some(parsed) => words::leaves(field, &parsed),
+        None => vec![(field.clone(), value.clone())],
+    };
+    let lines = parts.into_iter().flat_map(|(field, value)| {
+        let lines = words::wrapped(&value, WIDTH).into_iter().enumerate();
+        lines.map(move |(line, value)| match line {
+            0 => vec![field.clone(), value, source.clone()],
+            _ => vec![String::new(), value, String::new()],
+        })
+    });
+    lines.collect()
 }
 
 fn endpoints(steps: &mut Steps, backend: &BackendView) {

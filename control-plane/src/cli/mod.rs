@@ -171,6 +171,12 @@ fn print(text: &str) -> Result<(), Failure> {
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
 }
 
+/// Tells people what they should know, beside the result.
+fn warn(text: &str) {
+    // Who does not read it does not miss it.
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}
+
 /// `$XDG_DATA_HOME/pillion`, else `~/.local/share/pillion` (XDG Base Directory Specification).
 #[expect(clippy::disallowed_methods, reason = "the one place that asks where the user's data is")]
 fn default_data_dir() -> Option<PathBuf> {

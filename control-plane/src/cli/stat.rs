@@ -1,7 +1,7 @@
 //! `pillion stat`: how services, workloads or edges fared over a window.
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Client, Failure, get::LiveOutput, hops, print, table};
 use crate::{
@@ -28,9 +28,9 @@ pub(super) struct StatArgs {
 /// Of what.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Wanted {
-    /// Of what: services, workloads, or edges: who calls whom
-    #[arg(value_enum, default_value_t = What::Services)]
-    pub(super) what: What,
+    /// Of what: services, workloads, edges (who calls whom), or one service, NAME.NAMESPACE, with its edges
+    #[arg(default_value = "services", value_parser = parse_subject, value_name = "KIND|SERVICE")]
+    pub(super) subject: Subject,
     /// Only of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
@@ -50,6 +50,20 @@ pub(super) enum What {
     Workloads,
     #[value(alias = "edge")]
     Edges,
+}
+
+/// All of a kind, or one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) what: What,
+    of: Option<String>,
+}
+
+fn parse_subject(text: &str) -> Result<Subject, String> {
+    Ok(match What::from_str(text, true) {
+        Ok(what) => Subject { what, of: None },
+        Err(_) => Subject { what: What::Services, of: Some(text.to_owned()) },
+    })
 }
 
 impl What {
@@ -76,15 +90,27 @@ pub(super) fn parse_window(text: &str) -> Result<Window, String> {
 impl Wanted {
     /// Whether it is of some requests only, which is not known of workloads.
     pub(super) fn is_narrowed(&self) -> bool {
-        self.from.is_some() || self.to.is_some()
+        self.subject.of.is_some() || self.from.is_some() || self.to.is_some()
     }
 
     /// What the server has of it.
     pub(super) async fn figures(&self, client: &Client, Window(window): Window) -> Result<Value, Failure> {
         let window = window.to_string();
-        let mut parameters = vec![("kind", self.what.word()), ("window", &window)];
-        for (name, value) in [("namespace", &self.namespace), ("from", &self.from), ("to", &self.to)] {
-            parameters.extend(value.as_deref().map(|value| (name, value)));
+        let mut parameters = vec![("kind", self.subject.what.word()), ("window", &window)];
+        let of = self.subject.of.as_ref();
+        // Of one service, it is where that is.
+        let of = of.map(|of| match &self.namespace {
+            Some(namespace) if !of.contains('.') => format!("{of}.{namespace}"),
+            _ => of.clone(),
+        });
+        let namespace = self.namespace.as_deref().filter(|_| of.is_none());
+        for (name, value) in [
+            ("of", of.as_deref()),
+            ("namespace", namespace),
+            ("from", self.from.as_deref()),
+            ("to", self.to.as_deref()),
+        ] {
+            parameters.extend(value.map(|value| (name, value)));
         }
         client.query(&["v1", "mesh", "stat"].map(str::to_owned), &parameters).await
     }
@@ -92,14 +118,32 @@ impl Wanted {
 
 pub(super) async fn run(args: &StatArgs, client: &Client) -> Result<(), Failure> {
     let answer = args.wanted.figures(client, args.window).await?;
+    let edges = match args.wanted.subject.of {
+        None => None,
+        Some(_) => {
+            let subject = Subject { what: What::Edges, ..args.wanted.subject.clone() };
+            Some(Wanted { subject, ..args.wanted.clone() }.figures(client, args.window).await?)
+        }
+    };
     if args.output == LiveOutput::Json {
-        return print(&format!("{answer:#}\n"));
+        return print(&match edges {
+            None => format!("{answer:#}\n"),
+            Some(edges) => format!("{:#}\n", json!({ "service": answer, "edges": edges })),
+        });
     }
-    let view = read(answer)?;
-    if view.rows.is_empty() {
-        return print(&nothing(view.kind));
+    let table = |answer: Value| -> Result<String, Failure> {
+        let view = read(answer)?;
+        Ok(match view.rows.is_empty() {
+            true => nothing(view.kind),
+            false if args.hops => hops::render(&view),
+            false => render(&view),
+        })
+    };
+    let mut text = table(answer)?;
+    if let Some(edges) = edges {
+        text = text + "\n" + &table(edges)?;
     }
-    print(&if args.hops { hops::render(&view) } else { render(&view) })
+    print(&text)
 }
 
 /// What the server answered, typed.
@@ -155,8 +199,11 @@ fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
             vec![or_dash(&row.from), row.name.clone(), or_dash(&row.backend), secured.to_owned()]
         }
     };
-    let refused: Vec<String> =
-        row.refusals.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+    let refused = row.refusals.iter().map(|(reason, count)| format!("{reason}: {count}"));
+    let callee = row.backend.as_ref().unwrap_or(&row.name);
+    let by_callee = row.refusals_by_callee.iter();
+    let by_callee = by_callee.map(|(reason, count)| format!("{reason}: {count} (by {callee}'s sidecar)"));
+    let refused: Vec<String> = refused.chain(by_callee).collect();
     cells.extend([
         table::share(row.success_rate),
         format!("{:.1}", row.rps),

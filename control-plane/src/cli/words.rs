@@ -165,20 +165,55 @@ fn request_match(one: &Value) -> String {
 
 /// What a policy sets, one line each: `circuitBreaker.openTime.base: 1s`.
 pub(super) fn settings(prefix: &str, value: &Value) -> Vec<String> {
+    leaves(prefix, value).into_iter().map(|(path, value)| format!("{path}: {value}")).collect()
+}
+
+/// Every value in one, with the way to it: `rateLimits[0].total.requests` and `100`. A list of plain values is one: `500, 503`.
+pub(super) fn leaves(prefix: &str, value: &Value) -> Vec<(String, String)> {
+    let plain = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
     match value {
-        Value::Object(object) => object
+        Value::Object(object) if !object.is_empty() => object
             .iter()
             .flat_map(|(name, inner)| {
                 let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                settings(&path, inner)
+                leaves(&path, inner)
             })
             .collect(),
-        Value::String(text) => vec![format!("{prefix}: {text}")],
-        other => vec![format!("{prefix}: {other}")],
+        Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+            let items = items.iter().enumerate();
+            items.flat_map(|(index, item)| leaves(&format!("{prefix}[{index}]"), item)).collect()
+        }
+        Value::Array(items) if !items.is_empty() => {
+            vec![(prefix.to_owned(), items.iter().map(plain).collect::<Vec<_>>().join(", "))]
+        }
+        Value::Object(_) if prefix.is_empty() => Vec::new(),
+        other => vec![(prefix.to_owned(), plain(other))],
     }
 }
 
-/// A policy's faults, with how long each goes on: `outage: 50 % answered with 503, for 9m 30s more`.
+/// A text in lines of about so many characters, broken between words where there are any.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                *line += " ";
+                *line += word;
+            }
+            _ => {
+                let letters: Vec<char> = word.chars().collect();
+                lines.extend(letters.chunks(width).map(|part| part.iter().collect::<String>()));
+            }
+        }
+    }
+    if lines.is_empty() { vec![text.to_owned()] } else { lines }
+}
+
+/// A policy's faults, with whose requests they are for, and how long each goes on: `outage: 50 % answered with 503, of requests
+/// with path below /pay, of web, for 9m 30s more`.
 pub(super) fn faults(list_of: &Value, now: SystemTime) -> impl Iterator<Item = String> {
     list(list_of).enumerate().map(move |(index, fault)| {
         let name = fault["name"].as_str().map_or_else(|| index.to_string(), str::to_owned);
@@ -191,9 +226,28 @@ pub(super) fn faults(list_of: &Value, now: SystemTime) -> impl Iterator<Item = S
             let status = fault["abort"]["status"].as_u64().unwrap_or(503);
             parts.push(format!("{} % answered with {status}", percent(&fault["abort"])));
         }
-        let some = if fault["matches"].is_array() { " of some requests" } else { "" };
-        format!("{name}: {}{some}, {}", parts.join(" and "), left(fault, now))
+        let mut words = vec![parts.join(" and ")];
+        let matches: Vec<String> = list(&fault["matches"]).map(request_match).collect();
+        if !matches.is_empty() {
+            words.push(format!("of requests with {}", matches.join("; or with ")));
+        }
+        let callers: Vec<String> = list(&fault["callers"]).map(caller).collect();
+        if !callers.is_empty() {
+            words.push(format!("of {}", callers.join(" and ")));
+        }
+        words.push(left(fault, now));
+        format!("{name}: {}", words.join(", "))
     })
+}
+
+/// A caller whose requests a fault is for.
+fn caller(caller: &Value) -> String {
+    match (caller["service"].as_str(), caller["namespace"].as_str()) {
+        (Some(service), Some(namespace)) => format!("{service}.{namespace}"),
+        (Some(service), None) => service.to_owned(),
+        (None, Some(namespace)) => format!("all of namespace {namespace}"),
+        (None, None) => "all of its namespace".to_owned(),
+    }
 }
 
 /// `for 9m 30s more`, or `over`.
@@ -258,17 +312,51 @@ mod tests {
     }
 
     #[test]
+    fn every_value_has_a_line_of_its_own() {
+        let limits = json!({
+            "rateLimits": [{"name": "all", "total": {"requests": 100}}, {"perClient": {"requests": 1, "per": "1m"}}],
+            "failureStatuses": {"http": [500, 503]}, "tcp": {}, "on": [],
+        });
+        let mut lines = settings("", &limits);
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "failureStatuses.http: 500, 503",
+                "on: []",
+                "rateLimits[0].name: all",
+                "rateLimits[0].total.requests: 100",
+                "rateLimits[1].perClient.per: 1m",
+                "rateLimits[1].perClient.requests: 1",
+                "tcp: {}",
+            ]
+        );
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        assert_eq!(wrapped("a few words of it", 9), ["a few", "words of", "it"]);
+        assert_eq!(wrapped("{\"payments\":\"later\"}", 10), ["{\"payments", "\":\"later\"}"]);
+        assert_eq!(wrapped("", 10), [""]);
+    }
+
+    #[test]
     fn faults_say_how_long_they_go_on() {
         let now = humantime::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
         let list = json!([
             {"name": "outage", "abort": {"percent": 50}, "until": "2026-01-01T00:10:00Z"},
             {"delay": {"duration": "200ms"}, "matches": [{}], "until": "2025-01-01T00:00:00Z"},
+            {"name": "drill", "abort": {"status": 418}, "until": "2026-01-01T00:01:00Z",
+             "callers": [{"service": "web"}, {"service": "job", "namespace": "batch"}, {"namespace": "lab"}],
+             "matches": [{"path": {"value": "/pay"}, "method": "POST"}, {"headers": [{"name": "beta", "value": "1"}]}]},
         ]);
         assert_eq!(
             faults(&list, now).collect::<Vec<_>>(),
             [
                 "outage: 50 % answered with 503, for 10m more",
-                "1: 100 % delayed by 200ms of some requests, over"
+                "1: 100 % delayed by 200ms, of requests with any path, over",
+                "drill: 100 % answered with 418, of requests with method POST and path below /pay; or with header beta is 1, of web \
+                 and job.batch and all of namespace lab, for 1m more",
             ]
         );
         assert_eq!(fault_left(&list, now), "for 10m more");

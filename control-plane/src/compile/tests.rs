@@ -42,7 +42,7 @@ fn workload(uid: &str, namespace: &str, labels: &[(&str, &str)], ports: &[(&str,
                 .map(|(name, port)| wire::WorkloadPort { name: (*name).into(), port: *port })
                 .collect(),
             inbound_address: "127.0.0.1:15006".into(),
-            health: Some(wire::Health { ready: true, reason: String::new() }),
+            health: Some(wire::Health { ready: true, ..Default::default() }),
             ..wire::Hello::default()
         },
         spiffe_id: format!("spiffe://mesh.local/ns/{namespace}/sa/{uid}"),
@@ -598,12 +598,12 @@ fn a_change_touches_its_own_services_and_says_nothing_where_nothing_is_new() {
     assert_eq!(assembly.change([("1".to_owned(), Some(Arc::clone(&one)))]), Changed::default());
 
     let mut unready = (*one).clone();
-    unready.hello.health = Some(wire::Health { ready: false, reason: "slow".into() });
+    unready.hello.health = Some(wire::Health { reason: "slow".into(), ..Default::default() });
     let changed = assembly.change([("1".to_owned(), Some(Arc::new(unready.clone())))]);
     assert_eq!(changed.services.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["a.demo"]);
     assert_eq!(changed.memberships, [], "it serves the same services");
     // Others are told whether it is ready, not why.
-    unready.hello.health = Some(wire::Health { ready: false, reason: "slower".into() });
+    unready.hello.health = Some(wire::Health { reason: "slower".into(), ..Default::default() });
     assert_eq!(assembly.change([("1".to_owned(), Some(Arc::new(unready)))]), Changed::default());
 
     assembly.change([("1".to_owned(), Some(one))]);

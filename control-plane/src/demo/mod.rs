@@ -227,11 +227,26 @@ To try in another terminal:
   {pillion} --server {base} describe service payments -n demo
   {pillion} --server {base} --token-file {token} apply -f {half}
 
+What each sidecar knows (/config, /endpoints, /metrics), such as curl http://{cart}/endpoints:
+{admin}
+
 payments-3 is failing, slow and well in turn; Ctrl-C ends everything.
 ",
         half = half.display(),
+        cart = mesh.workload("cart-1").addresses.admin,
+        admin = admin_ports(
+            mesh.workloads.iter().map(|it| (it.member.name.to_string(), it.addresses.admin.to_string()))
+        ),
     ));
     Ok(())
+}
+
+/// Some of them on each line.
+fn admin_ports(workloads: impl Iterator<Item = (String, String)>) -> String {
+    const ON_A_LINE: usize = 3;
+    let each: Vec<String> = workloads.map(|(name, address)| format!("{name} {address}")).collect();
+    let lines: Vec<String> = each.chunks(ON_A_LINE).map(|some| format!("  {}", some.join(", "))).collect();
+    lines.join("\n")
 }
 
 /// The route's document with the canary at `percent`.
@@ -263,6 +278,13 @@ fn stop_on_signal() -> std::io::Result<watch::Receiver<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_sidecar_says_where_it_can_be_asked() {
+        let workloads = (1..=4).map(|number| (format!("w-{number}"), format!("127.0.0.1:{number}")));
+        let expected = "  w-1 127.0.0.1:1, w-2 127.0.0.1:2, w-3 127.0.0.1:3\n  w-4 127.0.0.1:4";
+        assert_eq!(admin_ports(workloads), expected);
+    }
 
     #[test]
     fn the_canary_document_is_the_route_with_other_weights() {

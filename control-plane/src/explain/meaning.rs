@@ -8,8 +8,8 @@ use pillion_api::{
     wire::{Resolve, Resolved, resolve::Destination},
 };
 
-use super::{Unexplained, decode, request::Asked};
-use crate::publish::Publisher;
+use super::{Sources, Unexplained, decode, request::Asked, source};
+use crate::resource::hint;
 
 /// A service of the mesh that is meant.
 pub(super) struct Meant {
@@ -28,12 +28,13 @@ pub(super) struct Meant {
 /// # Errors
 /// There is no such service or port.
 pub(super) fn of(
-    publisher: &Publisher,
+    sources: Sources<'_>,
     asked: &Asked,
     namespace: &str,
     settings: &MeshSettings,
 ) -> Result<Meant, Unexplained> {
     let Asked { host, port, .. } = asked;
+    let publisher = sources.publisher;
     // As browsers and libraries have it for http.
     let assumed = port.unwrap_or(80);
     let address = host.parse::<IpAddr>().ok();
@@ -44,7 +45,8 @@ pub(super) fn of(
     let Resolved { service: name, port: found, uid, .. } =
         publisher.resolve(Resolve { destination: Some(destination) }, namespace);
     if name.is_empty() {
-        return Err(Unexplained::Absent(unknown(host, address, namespace, settings)));
+        let hint = hint::did_you_mean(host, source::names(sources));
+        return Err(Unexplained::Absent(unknown(host, address, namespace, settings) + &hint));
     }
     let gone = || Unexplained::Absent(format!("{name} is gone just now"));
     let compiled = publisher.service(&name).ok_or_else(gone)?;

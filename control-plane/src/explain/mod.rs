@@ -4,9 +4,12 @@
 
 mod candidates;
 mod caveats;
+mod effective;
 mod meaning;
 mod policy;
 mod request;
+mod source;
+mod verdict;
 mod view;
 mod words;
 
@@ -24,6 +27,8 @@ use self::{
     candidates::Callers,
     caveats::{Circumstances, Client},
     request::Asked,
+    source::{caller, callers, client},
+    verdict::{redirect, verdict},
 };
 pub use self::{
     policy::{DEFAULT, policy},
@@ -32,7 +37,7 @@ pub use self::{
 };
 use crate::{
     history::{self, History},
-    publish::{Memberships, Publisher},
+    publish::Publisher,
     registry::{Member, Registry},
     resource::{Documents, Fault},
 };
@@ -76,7 +81,7 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
     let (from, callers) = callers(sources, &question.from)?;
     let settings = sources.publisher.settings().borrow().clone();
     let settings = MeshSettings::try_from(settings).unwrap_or(MeshSettings::UNTOLD);
-    let meant = meaning::of(sources.publisher, &asked, from.namespace(), &settings)?;
+    let meant = meaning::of(sources, &asked, from.namespace(), &settings)?;
     let service = meant.service;
     let mut notes = Vec::new();
     let named = meant.uid.is_some();
@@ -131,10 +136,7 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         false => circumstances.come_between(&service, &mut backends, &taking, named, timeout, &own),
     };
     let verdict = Verdict { caveats, ..verdict(&service, decision, &backends) };
-    let mut policies = vec![policy(service.name.as_str(), &service.policy, sources.documents.1)];
-    for other in taking.iter().filter(|other| other.name != service.name) {
-        policies.push(policy(other.name.as_str(), &other.policy, sources.documents.1));
-    }
+    let policies = policies(&service, decision, &backends, &taking, &own, sources.documents.1);
     let compiled = sources.publisher.last().revision;
     if sources.documents.0 > compiled {
         notes.push(format!(
@@ -180,34 +182,31 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
     })
 }
 
-/// The workloads that go by a name, the first being the source of their requests.
-fn callers(sources: Sources<'_>, from: &str) -> Result<(ServiceName, Vec<Member>), Unexplained> {
-    let wrong = |message| Unexplained::Wrong(vec![Fault::new("from", message)]);
-    let name: ServiceName = from.parse().map_err(|_| {
-        wrong(format!(
-            "must be <name>.<namespace> of a service or of a workload, such as \"web.demo\", is {from:?}"
-        ))
-    })?;
-    let memberships = sources.publisher.memberships();
-    let goes_by = |member: &Member| {
-        let services = memberships.get(member.uid());
-        let of_service = services.is_some_and(|services| services.iter().any(|it| **it == *name.as_str()));
-        of_service || (member.workload.namespace == name.namespace() && member.name() == name.name())
+/// What holds for the requests that each service gets; where none does, for those to the service called.
+fn policies(
+    called: &model::Service,
+    decision: Decision<'_>,
+    backends: &[BackendView],
+    taking: &[model::Service],
+    own: &dyn Fn(&str) -> Vec<model::Service>,
+    documents: &Documents,
+) -> Vec<PolicyView> {
+    let rule = match decision {
+        Decision::Rule(rule) => Some(rule),
+        Decision::Direct | Decision::NoMatch => None,
     };
-    let members: Vec<Member> = sources.registry.members().into_iter().filter(goes_by).collect();
-    if members.is_empty() {
-        let known = sources.publisher.service(name.as_str()).is_some();
-        return Err(Unexplained::Absent(if known {
-            format!("the service {name} has no workloads, so nobody calls as it")
-        } else {
-            format!(
-                "there is neither a Service nor a workload {} in namespace {}",
-                name.name(),
-                name.namespace()
-            )
-        }));
+    let of = |serving: &model::Service| {
+        let backend = backends.iter().find(|backend| *backend.service == *serving.name.as_str());
+        let port = backend.and_then(|backend| serving.port(backend.port)).map_or(0, |port| port.target_port);
+        // All of its workloads, as a rule, are of the same services.
+        let first = backend.and_then(|backend| backend.endpoints.first());
+        let own = first.map(|endpoint| own(&endpoint.uid)).unwrap_or_default();
+        effective::effective(called, serving, rule, (&own, port), documents)
+    };
+    match taking {
+        [] => vec![policy(called.name.as_str(), &called.policy, documents)],
+        taking => taking.iter().map(of).collect(),
     }
-    Ok((name, members))
 }
 
 /// A service as its callers' sidecars read it, and who serves it.
@@ -325,66 +324,6 @@ fn backends(
     (views, services)
 }
 
-/// Who calls, as the callee's sidecar and policies know it.
-fn client(member: &Member, memberships: &Memberships) -> Client {
-    let service = memberships.get(member.uid()).and_then(|services| services.first());
-    Client {
-        workload: member.name().to_owned(),
-        source: match service {
-            Some(service) => service.to_string(),
-            None => format!("{}.{}", member.name(), member.workload.namespace),
-        },
-        identity: member.workload.spiffe_id.parse().ok(),
-    }
-}
-
-fn refused(reason: &str, text: String) -> Verdict {
-    Verdict { outcome: "refused".to_owned(), reasons: vec![reason.to_owned()], text, caveats: Vec::new() }
-}
-
-fn redirect(decision: Decision<'_>) -> Option<&model::Redirect> {
-    let Decision::Rule(rule) = decision else { return None };
-    rule.filters.as_deref()?.redirect.as_ref()
-}
-
-fn verdict(service: &model::Service, decision: Decision<'_>, backends: &[BackendView]) -> Verdict {
-    if matches!(decision, Decision::NoMatch) {
-        let text = format!("refused with 404: no rule of {} fits the request", service.name);
-        return refused("route-not-matched", text);
-    }
-    if let Some(redirect) = redirect(decision) {
-        let text = format!("answered by the caller's sidecar: a redirect, {}", redirect.status);
-        return Verdict { outcome: "redirected".to_owned(), reasons: Vec::new(), text, caveats: Vec::new() };
-    }
-    let weighted: Vec<&BackendView> = backends.iter().filter(|backend| backend.weight > 0).collect();
-    let Some(first) = weighted.first() else {
-        return refused("no-backend", "refused with 500: the rule has no backend of any weight".to_owned());
-    };
-    let share = |backend: &BackendView| match weighted.len() {
-        1 => backend.text.clone(),
-        _ => format!("{} %: {}", backend.share_percent, backend.text),
-    };
-    let text = weighted.iter().map(|backend| share(backend)).collect::<Vec<_>>().join("; ");
-    let mut reasons: Vec<String> = Vec::new();
-    for backend in weighted.iter().filter(|backend| backend.outcome != candidates::SENT) {
-        if !reasons.contains(&backend.outcome) {
-            reasons.push(backend.outcome.clone());
-        }
-    }
-    let all_alike = weighted.iter().all(|backend| backend.outcome == first.outcome);
-    let outcome = match (all_alike, reasons.is_empty()) {
-        (_, true) => "sent",
-        (true, false) if first.outcome == candidates::FALLBACK => "fallback",
-        (true, false) if first.outcome != candidates::DEPENDS => "refused",
-        _ => "depends",
-    };
-    reasons.retain(|reason| reason != candidates::DEPENDS && reason != candidates::FALLBACK);
-    if outcome == "depends" && reasons.is_empty() {
-        reasons.push("breakers-open".to_owned());
-    }
-    Verdict { outcome: outcome.to_owned(), reasons, text, caveats: Vec::new() }
-}
-
 fn authorization(service: &model::Service, settings: &MeshSettings) -> String {
     if service.external.is_some() {
         return "not of the mesh: whether the host answers is its own affair".to_owned();
@@ -396,22 +335,6 @@ fn authorization(service: &model::Service, settings: &MeshSettings) -> String {
         }
     };
     format!("not restricted: every workload of the mesh may call; {who}")
-}
-
-fn caller(publisher: &Publisher, member: &Member, called: &str, backends: &[&str]) -> CallerView {
-    let refused = publisher.refusals.of_sidecar(member.uid());
-    let of_these = |name: &str| name == called || backends.contains(&name);
-    CallerView {
-        uid: member.uid().to_owned(),
-        workload: member.name().to_owned(),
-        zone: member.workload.hello.zone.clone(),
-        connected: member.connected(),
-        refused: refused
-            .into_iter()
-            .filter(|refusal| of_these(&refusal.service))
-            .map(|refusal| format!("{}: {}", refusal.service, refusal.reason))
-            .collect(),
-    }
 }
 
 fn protocol(protocol: model::Protocol) -> &'static str {

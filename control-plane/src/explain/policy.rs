@@ -2,7 +2,7 @@
 //! forgotten.
 
 use pillion_api::model;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::view::{FieldView, PolicyView};
 use crate::resource::{Documents, Key, Kind, schema};
@@ -37,7 +37,20 @@ pub fn policy(service: &str, told: &model::TrafficPolicy, documents: &Documents)
     let source = (!source.is_empty()).then(|| format!("{} {source}", Kind::TrafficPolicy.name()));
     let mut fields = fields(document.as_ref().map(|it| &it["spec"]), source.as_deref().unwrap_or(DEFAULT));
     conditional(&mut fields, told);
-    PolicyView { service: service.to_owned(), source, fields }
+    PolicyView {
+        service: service.to_owned(),
+        called: service.to_owned(),
+        called_source: source.clone(),
+        source,
+        fields,
+    }
+}
+
+/// The rows of a section in which nothing is written, although it is on.
+pub(super) fn unwritten(section: &str) -> Vec<FieldView> {
+    let mut fields = fields(Some(&json!({ section: {} })), DEFAULT);
+    fields.retain(|field| field.field.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
+    fields
 }
 
 /// Defaults that depend on another value of the policy are what sidecars take.

@@ -209,15 +209,22 @@ pub struct SightView {
     pub opened_reason: String,
 }
 
-/// What holds for calls of a service.
+/// What holds for the requests that a service gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyView {
     /// `<name>.<namespace>`.
     pub service: String,
-    /// `TrafficPolicy <namespace>/<name>`; null: all defaults.
+    /// Its policy, `TrafficPolicy <namespace>/<name>`; null: it has none.
     pub source: Option<String>,
-    /// Every value, in the order of the reference.
+    /// The service that is called, where a route leads its requests here; else the same. Part of what its policy says holds, too.
+    #[serde(default)]
+    pub called: String,
+    /// The policy of that one; null: it has none.
+    #[serde(default)]
+    pub called_source: Option<String>,
+    /// Every value that holds, in the order of the reference, with where it is from. Where several hold one after the other, a field
+    /// is there several times.
     pub fields: Vec<FieldView>,
 }
 
@@ -229,7 +236,7 @@ pub struct FieldView {
     pub field: String,
     /// As people write it: `1s`.
     pub value: String,
-    /// `TrafficPolicy <namespace>/<name>`, or `default`.
+    /// `TrafficPolicy <namespace>/<name>`, `rule <name> of route <namespace>/<name>`, or `default`.
     pub source: String,
     /// What it is.
     pub about: String,

@@ -1,5 +1,5 @@
 //! Where requests' time went, kept in ten-second and one-minute buckets: a few hundred bytes each, 15 KB for an edge that is
-//! always busy.
+//! always busy; and for the picture over time sums alone in ten-second ones, 8 KB.
 
 use pillion_api::{
     hops::{SEGMENTS, Segment},
@@ -7,7 +7,7 @@ use pillion_api::{
     wire::EdgeDelta,
 };
 
-use super::series::{Ring, SPAN_S, Tally};
+use super::series::{COARSE_STEP_S, Ring, SPAN_S, Sparse, Tally, bump};
 
 /// What was counted in some span of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Spent {
     requests: u64,
     sums_us: [u64; SEGMENTS],
     /// By segment and latency bucket, ascending.
-    counts: Vec<((u8, u8), u32)>,
+    counts: Sparse<(u8, u8)>,
 }
 
 impl Spent {
@@ -35,17 +35,11 @@ impl Spent {
             *sum = sum.saturating_add(told.sum_us);
             for (&bucket, &count) in told.buckets.iter().zip(&told.counts).take(latency::BUCKETS) {
                 let bucket = (bucket as usize).min(latency::BUCKETS - 1);
-                spent.count((segment as u8, bucket as u8), u32::try_from(count).unwrap_or(u32::MAX));
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                bump(&mut spent.counts, (segment as u8, bucket as u8), count);
             }
         }
         Some(spent)
-    }
-
-    fn count(&mut self, key: (u8, u8), count: u32) {
-        match self.counts.binary_search_by_key(&key, |(known, _)| *known) {
-            Ok(at) => self.counts[at].1 = self.counts[at].1.saturating_add(count),
-            Err(at) => self.counts.insert(at, (key, count)),
-        }
     }
 
     /// Requests whose time was split.
@@ -80,7 +74,43 @@ impl Tally for Spent {
         for (sum, more) in self.sums_us.iter_mut().zip(other.sums_us) {
             *sum = sum.saturating_add(more);
         }
-        other.counts.iter().for_each(|(key, count)| self.count(*key, *count));
+        other.counts.iter().for_each(|(key, count)| bump(&mut self.counts, *key, *count));
+    }
+}
+
+/// The same without the spread: sums are enough for a picture over time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SpentSums {
+    requests: u32,
+    /// Microseconds. A picture needs no more digits than these have.
+    sums_us: [f32; SEGMENTS],
+}
+
+impl SpentSums {
+    fn of(spent: &Spent) -> Self {
+        Self {
+            requests: u32::try_from(spent.requests).unwrap_or(u32::MAX),
+            sums_us: spent.sums_us.map(|us| us as f32),
+        }
+    }
+
+    /// Requests whose time was split.
+    pub fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// The mean over all requests, milliseconds.
+    pub fn mean_ms(&self, segment: Segment) -> f64 {
+        f64::from(self.sums_us[segment as usize]) / f64::from(self.requests.max(1)) / 1000.0
+    }
+}
+
+impl Tally for SpentSums {
+    fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        for (sum, more) in self.sums_us.iter_mut().zip(other.sums_us) {
+            *sum += more;
+        }
     }
 }
 
@@ -89,6 +119,7 @@ impl Tally for Spent {
 pub(super) struct HopSeries {
     fine: Ring<Spent>,
     coarse: Ring<Spent>,
+    sums: Ring<SpentSums>,
 }
 
 /// Spans that the finer buckets reach, seconds.
@@ -96,21 +127,34 @@ const FINE_SPAN_S: i64 = 120;
 
 impl HopSeries {
     pub(super) fn new() -> Self {
-        Self { fine: Ring::new(10, FINE_SPAN_S / 10 + 1), coarse: Ring::new(60, SPAN_S / 60 + 1) }
+        Self {
+            fine: Ring::new(10, FINE_SPAN_S / 10 + 1),
+            coarse: Ring::new(60, SPAN_S / 60 + 1),
+            sums: Ring::new(COARSE_STEP_S, SPAN_S / COARSE_STEP_S + 1),
+        }
     }
 
     pub(super) fn add(&mut self, now_s: i64, spent: &Spent) {
         self.fine.add(now_s, spent);
         self.coarse.add(now_s, spent);
+        self.sums.add(now_s, &SpentSums::of(spent));
     }
 
-    /// Of about the last `seconds`: a bucket that they reach into counts whole. Shares and means are the same for that, and what
-    /// has just happened is among them.
-    pub(super) fn recent(&self, now_s: i64, seconds: i64) -> Spent {
-        let (ring, width) = if seconds <= FINE_SPAN_S { (&self.fine, 10) } else { (&self.coarse, 60) };
+    /// Of about the last `seconds` before some moment: a bucket that they reach into counts whole. Shares and means are the
+    /// same for that, and what had just happened is among them.
+    pub(super) fn recent(&self, at_s: i64, seconds: i64) -> Spent {
+        let from = |width: i64| at_s - seconds - width + 1;
+        let fine = seconds <= FINE_SPAN_S && self.fine.reaches(from(10));
+        let (ring, from) = if fine { (&self.fine, from(10)) } else { (&self.coarse, from(60)) };
         let mut sum = Spent::default();
-        ring.between(now_s - seconds - width + 1, now_s + 1).for_each(|(_, spent)| sum.add(spent));
+        ring.between(from, at_s + 1).for_each(|(_, spent)| sum.add(spent));
         sum
+    }
+
+    /// Of so many ten seconds each, the last ones that were complete at `at_s`; only where there are any.
+    pub(super) fn points(&self, at_s: i64, points: i64) -> Vec<(i64, SpentSums)> {
+        let until = at_s - at_s.rem_euclid(COARSE_STEP_S);
+        self.sums.between(until - points * COARSE_STEP_S, until).cloned().collect()
     }
 }
 
@@ -161,6 +205,18 @@ mod tests {
             assert_eq!(series.recent(now, seconds).requests(), requests, "{seconds} s");
         }
         assert_eq!(series.recent(now + 1000, 120).requests(), 0);
+        series.add(now + 600, &spent(9));
+        assert_eq!(
+            series.recent(now, 60).requests(),
+            7,
+            "from the minutes, what is longer ago than the fine ones reach"
+        );
+        let points = |at, count| -> Vec<(i64, u32)> {
+            series.points(at, count).iter().map(|(start, sums)| (start - now, sums.requests())).collect()
+        };
+        assert_eq!(points(now + 9, 3), [(-20, 2)]);
+        assert_eq!(points(now + 10, 3), [(-20, 2), (0, 4)]);
+        assert_eq!(series.points(now + 610, 1)[0].1.mean_ms(Segment::Client), 1.0);
     }
 
     #[test]

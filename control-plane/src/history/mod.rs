@@ -21,7 +21,7 @@ use pillion_api::wire::{
 pub use self::{
     actions::{Action, Actions},
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
-    hops::Spent,
+    hops::{Spent, SpentSums},
     series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series, Tally},
 };
 use crate::compile::Name;
@@ -75,6 +75,8 @@ pub struct Sidecar {
     pub workload: String,
     /// Milliseconds since the Unix epoch; zero while unknown.
     pub certificate_not_after_ms: i64,
+    /// When it began to hold; zero: unknown.
+    pub certificate_not_before_ms: i64,
     /// Since it started.
     pub certificates_renewed: u64,
     /// The control plane's clock minus its host's, milliseconds. `None`: it does not say its own.
@@ -144,6 +146,7 @@ impl History {
             source: reporter.source.to_owned(),
             workload: reporter.workload.to_owned(),
             certificate_not_after_ms: telemetry.certificate_not_after.saturating_mul(1000),
+            certificate_not_before_ms: telemetry.certificate_not_before.saturating_mul(1000),
             certificates_renewed: telemetry.certificates_renewed,
             clock_skew_ms: (telemetry.clock_ms > 0).then(|| now_ms - telemetry.clock_ms),
             concurrency: telemetry.concurrency.iter().take(MAX_CONCURRENCY).filter(named).cloned().collect(),

@@ -9,7 +9,7 @@ use pillion_api::{latency, wire::EdgeDelta};
 
 use super::{
     actions::Actions,
-    hops::{HopSeries, Spent},
+    hops::{HopSeries, Spent, SpentSums},
 };
 
 /// Reasons of refusal kept apart in one bucket; more count as `other`.
@@ -28,10 +28,23 @@ pub struct Counts {
     pub connections: u64,
     /// Refusals by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Those of an edge that the callee's sidecar made.
+    pub refusals_by_callee: BTreeMap<String, u64>,
     /// What policies did.
     pub actions: Actions,
-    /// Counts by latency bucket, only those that are not zero.
-    latency: BTreeMap<u8, u64>,
+    /// Counts by latency bucket, ascending; only those that are not zero.
+    latency: Sparse<u8>,
+}
+
+/// Counts by key, ascending. Where there are few, this is a fraction of what a map takes.
+pub(super) type Sparse<K> = Vec<(K, u32)>;
+
+/// Adds to the count of a key.
+pub(super) fn bump<K: Ord + Copy>(counts: &mut Sparse<K>, key: K, count: u32) {
+    match counts.binary_search_by_key(&key, |(known, _)| *known) {
+        Ok(at) => counts[at].1 = counts[at].1.saturating_add(count),
+        Err(at) => counts.insert(at, (key, count)),
+    }
 }
 
 impl Counts {
@@ -45,11 +58,11 @@ impl Counts {
             actions: Actions::of_edge(delta),
             ..Self::default()
         };
-        delta.refusals.iter().for_each(|(reason, &count)| counts.refuse(reason, count));
+        counts.refuse(&delta.refusals, &delta.refusals_by_callee);
         for (&bucket, &count) in delta.latency_buckets.iter().zip(&delta.latency_counts) {
             let bucket = (bucket as usize).min(latency::BUCKETS - 1);
             let bucket = u8::try_from(bucket).expect("there are fewer than 256 latency buckets");
-            add(counts.latency.entry(bucket).or_default(), count);
+            bump(&mut counts.latency, bucket, u32::try_from(count).unwrap_or(u32::MAX));
         }
         counts
     }
@@ -61,14 +74,17 @@ impl Counts {
             let invariant = "a part is no greater than the whole";
             cut(part + 1).expect(invariant) - cut(part).expect(invariant)
         };
+        let share_of =
+            |count: u32| u32::try_from(share(count.into())).expect("a share is no more than the whole");
         Self {
             requests: share(self.requests),
             failures: share(self.failures),
             encrypted: share(self.encrypted),
             connections: share(self.connections),
-            refusals: self.refusals.iter().map(|(reason, &count)| (reason.clone(), share(count))).collect(),
+            refusals: of_reasons(&self.refusals, share),
+            refusals_by_callee: of_reasons(&self.refusals_by_callee, share),
             actions: self.actions.map(share),
-            latency: self.latency.iter().map(|(&bucket, &count)| (bucket, share(count))).collect(),
+            latency: self.latency.iter().map(|&(bucket, count)| (bucket, share_of(count))).collect(),
         }
     }
 
@@ -82,10 +98,23 @@ impl Counts {
     /// A quantile of latency in milliseconds; `None` without requests.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
         let mut counts = [0; latency::BUCKETS];
-        for (&bucket, &count) in &self.latency {
-            counts[usize::from(bucket)] = count;
+        for &(bucket, count) in &self.latency {
+            counts[usize::from(bucket)] = u64::from(count);
         }
         latency::quantile(&counts, q).map(|us| us / 1000.0)
+    }
+
+    /// How many requests took how long: buckets of [`pillion_api::latency`], ascending, with their counts.
+    pub fn latency(&self) -> impl Iterator<Item = (u8, u32)> {
+        self.latency.iter().copied().filter(|(_, count)| *count > 0)
+    }
+
+    /// Whether anything at all was counted of requests and connections.
+    pub fn any(&self) -> bool {
+        self.requests > 0
+            || self.connections > 0
+            || !self.refusals.is_empty()
+            || !self.refusals_by_callee.is_empty()
     }
 
     /// Whether everything counted was encrypted, and anything was counted.
@@ -94,11 +123,26 @@ impl Counts {
         all > 0 && self.encrypted >= all
     }
 
-    fn refuse(&mut self, reason: &str, count: u64) {
-        let known = self.refusals.contains_key(reason) || self.refusals.len() < MAX_REASONS;
-        let reason = if known && reason.len() <= 64 { reason } else { "other" };
-        add(self.refusals.entry(reason.to_owned()).or_default(), count);
+    fn refuse<'a>(
+        &mut self,
+        own: impl IntoIterator<Item = (&'a String, &'a u64)>,
+        by_callee: impl IntoIterator<Item = (&'a String, &'a u64)>,
+    ) {
+        own.into_iter().for_each(|(reason, &count)| refuse(&mut self.refusals, reason, count));
+        by_callee
+            .into_iter()
+            .for_each(|(reason, &count)| refuse(&mut self.refusals_by_callee, reason, count));
     }
+}
+
+fn refuse(refusals: &mut BTreeMap<String, u64>, reason: &str, count: u64) {
+    let known = refusals.contains_key(reason) || refusals.len() < MAX_REASONS;
+    let reason = if known && reason.len() <= 64 { reason } else { "other" };
+    add(refusals.entry(reason.to_owned()).or_default(), count);
+}
+
+fn of_reasons(refusals: &BTreeMap<String, u64>, share: impl Fn(u64) -> u64) -> BTreeMap<String, u64> {
+    refusals.iter().map(|(reason, &count)| (reason.clone(), share(count))).collect()
 }
 
 fn add(to: &mut u64, count: u64) {
@@ -117,13 +161,9 @@ impl Tally for Counts {
         add(&mut self.failures, other.failures);
         add(&mut self.encrypted, other.encrypted);
         add(&mut self.connections, other.connections);
-        other.refusals.iter().for_each(|(reason, &count)| self.refuse(reason, count));
+        self.refuse(&other.refusals, &other.refusals_by_callee);
         self.actions.add(&other.actions);
-        for (&bucket, &count) in &other.latency {
-            if count > 0 {
-                add(self.latency.entry(bucket).or_default(), count);
-            }
-        }
+        other.latency().for_each(|(bucket, count)| bump(&mut self.latency, bucket, count));
     }
 }
 
@@ -160,6 +200,11 @@ impl<T: Tally> Ring<T> {
         while self.buckets.front().is_some_and(|(start, _)| *start <= oldest) {
             self.buckets.pop_front();
         }
+    }
+
+    /// Whether nothing at or after `from` was forgotten yet.
+    pub(super) fn reaches(&self, from: i64) -> bool {
+        self.buckets.back().is_none_or(|(newest, _)| from > newest - self.width * self.length)
     }
 
     pub(super) fn between(&self, from: i64, until: i64) -> impl Iterator<Item = &(i64, T)> {
@@ -224,14 +269,28 @@ impl Series {
         self.hops.as_ref().map(|hops| hops.recent(now_ms.div_euclid(1000), seconds)).unwrap_or_default()
     }
 
-    /// The sum over the last `seconds` whole seconds, and how many of them it has existed for. Beyond [`FINE_SPAN_S`] it is
-    /// as of the last [`COARSE_STEP_S`] that are complete.
-    pub fn recent(&self, now_ms: i64, seconds: i64) -> (Counts, f64) {
-        let now = now_ms.div_euclid(1000);
-        let (ring, until, seconds) = if seconds <= FINE_SPAN_S {
-            (&self.fine, now, seconds.clamp(1, FINE_SPAN_S - 1))
+    /// Where the time of requests went, in points of [`COARSE_STEP_S`], for the last `points` that were complete then: their starts in seconds since the Unix epoch, oldest first.
+    pub fn hop_points(&self, at_ms: i64, points: i64) -> Vec<(i64, SpentSums)> {
+        let at = at_ms.div_euclid(1000);
+        match &self.hops {
+            Some(hops) => hops.points(at, points),
+            None => Vec::new(),
+        }
+    }
+
+    /// The sum over the `seconds` whole seconds before some moment, and how many of them it has existed for. Beyond
+    /// [`FINE_SPAN_S`], or where that is longer ago, it is of whole spans of [`COARSE_STEP_S`].
+    pub fn recent(&self, at_ms: i64, seconds: i64) -> (Counts, f64) {
+        let at = at_ms.div_euclid(1000);
+        let fine = seconds.clamp(1, FINE_SPAN_S - 1);
+        let (ring, until, seconds) = if seconds <= FINE_SPAN_S && self.fine.reaches(at - fine) {
+            (&self.fine, at, fine)
         } else {
-            (&self.coarse, now - now.rem_euclid(COARSE_STEP_S), seconds.min(SPAN_S - COARSE_STEP_S))
+            (
+                &self.coarse,
+                at - at.rem_euclid(COARSE_STEP_S),
+                seconds.clamp(COARSE_STEP_S, SPAN_S - COARSE_STEP_S),
+            )
         };
         let mut sum = Counts::default();
         ring.between(until - seconds, until).for_each(|(_, counts)| sum.add(counts));
@@ -317,6 +376,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_long_ago_is_summed_from_the_coarse_buckets_too() {
+        let mut series = Series::new(START_MS);
+        for second in 0..600 {
+            series.add(START_MS + second * 1000, 1000, &delta(if second < 300 { 2 } else { 7 }, 0, 10_000));
+        }
+        let requests = |at: i64, seconds: i64| series.recent(START_MS + at * 1000, seconds).0.requests;
+        assert_eq!((requests(600, 10), requests(595, 10)), (70, 70), "still in the fine ones");
+        assert_eq!((requests(200, 10), requests(209, 10)), (20, 20));
+        assert_eq!(requests(310, 20), 10 * 7 + 10 * 2);
+        assert_eq!(requests(-50, 10), 0);
+    }
+
+    #[test]
     fn a_young_series_is_not_diluted() {
         let mut series = Series::new(START_MS);
         series.add(START_MS, 1000, &delta(50, 0, 100));
@@ -343,7 +415,7 @@ mod tests {
         assert_eq!(series.fine.buckets.len(), 120);
         assert_eq!(series.coarse.buckets.len(), 180);
         let mut counts = Counts::default();
-        (0..100).for_each(|index| counts.refuse(&format!("reason-{index}"), 1));
+        (0..100).for_each(|index| refuse(&mut counts.refusals, &format!("reason-{index}"), 1));
         assert_eq!(counts.refusals.len(), MAX_REASONS + 1);
         assert_eq!(counts.refusals["other"], 84);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pillion_api::{
     model::{self, USUAL_WEIGHT},
-    wire::{self, EndpointGauge, endpoint_gauge::Breaker, update::Kind},
+    wire::{self, EndpointGauge, endpoint_gauge::Breaker, health::Redirection, update::Kind},
 };
 use prost::Message;
 
@@ -12,15 +12,16 @@ use super::{
     MeshState,
     activity::{self, RepeatsView},
     faults, hops,
+    series::{Span, series, summed},
     view::{
         BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
-        PolicyReference, RefusedUpdate, RouteBackend, RouteView, SeriesView, ServiceSummary, ServiceView,
-        Window, WorkloadView, rounded, rounded_share,
+        PolicyReference, RefusedUpdate, RouteBackend, RouteView, ServiceSummary, ServiceView, Window,
+        WorkloadView, rounded, rounded_share,
     },
 };
 use crate::{
     explain,
-    history::{self, COARSE_STEP_S, Counts, EdgeKey, FINE_SPAN_S, Series, Tally},
+    history::{self, EdgeKey, FINE_SPAN_S, Series},
     publish::Refusal,
     registry::Member,
     resource::Documents,
@@ -29,7 +30,7 @@ use crate::{
 /// Current figures are taken over this many seconds.
 const WINDOW_S: i64 = 10;
 /// Shares of backends are taken over this many seconds: a small share needs more requests to show.
-const SHARE_WINDOW_S: i64 = 60;
+pub(super) const SHARE_WINDOW_S: i64 = 60;
 /// Events on the first page.
 const EVENTS: usize = 50;
 
@@ -58,6 +59,11 @@ impl Nodes {
         Self { by_name, services }
     }
 
+    /// All that there are.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.by_name.keys().cloned()
+    }
+
     pub(super) fn kind(&self, name: &str) -> NodeKind {
         if self.services.contains(name) {
             NodeKind::Service
@@ -68,7 +74,7 @@ impl Nodes {
         }
     }
 
-    pub(super) fn summary(&self, name: &str, history: &history::State, now_ms: i64) -> ServiceSummary {
+    pub(super) fn summary(&self, name: &str, history: &history::State, at_ms: i64) -> ServiceSummary {
         let members = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
         ServiceSummary {
             name: name.to_owned(),
@@ -76,7 +82,7 @@ impl Nodes {
             kind: self.kind(name),
             instances: members.len(),
             ready: members.iter().filter(|member| member.health().ready).count(),
-            golden: golden(&self.measured(name, history), now_ms),
+            golden: golden(self.measured(name, history), at_ms),
             in_mesh: !members.is_empty(),
         }
     }
@@ -97,15 +103,16 @@ pub(super) fn lone_name(member: &Member) -> String {
     format!("{}.{}", member.name(), member.workload.namespace)
 }
 
-pub(super) fn mesh(state: &MeshState, now_ms: i64) -> MeshView {
+/// Figures as they were at some moment; who is registered, and the documents, as they are now.
+pub(super) fn mesh(state: &MeshState, at_ms: i64, now_ms: i64) -> MeshView {
     let nodes = Nodes::of(state);
     state.history.read(|history| {
         let edges: Vec<Edge> =
-            history.edges().iter().filter_map(|(key, series)| edge(key, series, WINDOW_S, now_ms)).collect();
+            history.edges().iter().filter_map(|(key, series)| edge(key, [series], WINDOW_S, at_ms)).collect();
         let mut names: BTreeSet<&str> = nodes.by_name.keys().map(String::as_str).collect();
         names.extend(edges.iter().flat_map(|edge| [edge.from.as_str(), edge.to.as_str()]));
         names.extend(edges.iter().filter_map(|edge| edge.backend.as_deref()));
-        let services = names.into_iter().map(|name| nodes.summary(name, history, now_ms)).collect();
+        let services = names.into_iter().map(|name| nodes.summary(name, history, at_ms)).collect();
         MeshView {
             server_time_ms: now_ms,
             started_ms: state.started_ms,
@@ -125,47 +132,46 @@ pub(super) fn service(
     state: &MeshState,
     documents: &Documents,
     name: &str,
-    minutes: i64,
-    now_ms: i64,
+    span: Span,
 ) -> Option<ServiceView> {
+    let Span { seconds, until_ms: at_ms, now_ms } = span;
     let nodes = Nodes::of(state);
     let members = nodes.by_name.get(name)?;
-    let config = state.publisher.service(name).map(|service| {
-        wire::ServiceConfig::decode(service.config.bytes.clone())
-            .expect("the compiler encodes what it can decode")
-    });
+    let config = config(state, name);
     // As sidecars read it.
     let known = config.clone().and_then(|config| model::Service::try_from(config).ok());
     let policy = known.as_ref().map(|known| explain::policy(name, &known.policy, documents));
     state.history.read(|history| {
         let edges = || history.edges().iter();
-        let seen = |(key, series): (&EdgeKey, &Series)| edge(key, series, minutes * 60, now_ms);
+        let seen = |(key, series): (&EdgeKey, &Series)| edge(key, [series], seconds, at_ms);
+        let called = |key: &EdgeKey| key.to == name || key.backend == name;
+        let measured = nodes.measured(name, history);
+        let of_callers: Vec<&Series> = edges().filter(|(key, _)| called(key)).map(|(_, it)| it).collect();
+        // Callers know the whole way.
+        let split = if of_callers.is_empty() { &measured } else { &of_callers };
         Some(ServiceView {
-            summary: nodes.summary(name, history, now_ms),
+            summary: nodes.summary(name, history, at_ms),
             server_time_ms: now_ms,
-            series: series(&nodes.measured(name, history), minutes, now_ms),
-            endpoints: members.iter().map(|member| endpoint(member, history, now_ms)).collect(),
-            callers: edges()
-                .filter(|(key, _)| key.to == name || key.backend == name)
-                .filter_map(seen)
-                .collect(),
+            series: series(&measured, split, span),
+            endpoints: members.iter().map(|member| endpoint(member, history, at_ms, now_ms)).collect(),
+            callers: edges().filter(|(key, _)| called(key)).filter_map(seen).collect(),
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
-            hops: hops::of_node(&nodes, name, history, SHARE_WINDOW_S, now_ms),
+            hops: hops::of_node(&nodes, name, history, SHARE_WINDOW_S, at_ms),
             edge_hops: hops::of_edges(
                 history,
                 |key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name),
                 SHARE_WINDOW_S,
-                now_ms,
+                at_ms,
             ),
             policies: config.as_ref().map(policies).unwrap_or_default(),
-            backends: backends(name, config.as_ref(), history, now_ms),
+            backends: backends(name, config.as_ref(), history, at_ms),
             policy,
             activity: activity::activity(
                 name,
                 known.as_ref().map(|known| &known.policy),
                 history,
-                minutes * 60,
-                now_ms,
+                seconds,
+                at_ms,
             ),
             routes: known
                 .iter()
@@ -173,6 +179,12 @@ pub(super) fn service(
                 .collect(),
         })
     })
+}
+
+pub(super) fn config(state: &MeshState, name: &str) -> Option<wire::ServiceConfig> {
+    let service = state.publisher.service(name)?;
+    let decoded = wire::ServiceConfig::decode(service.config.bytes.clone());
+    Some(decoded.expect("the compiler encodes what it can decode"))
 }
 
 pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
@@ -192,8 +204,16 @@ pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
                 version: hello.version.clone(),
                 connected: member.connected(),
                 connected_ms: member.since_ms,
+                redirected: match health.redirection() {
+                    Redirection::Untold => None,
+                    Redirection::Redirected => Some(true),
+                    Redirection::Amiss => Some(false),
+                },
                 ready: health.ready,
                 reason: health.reason,
+                certificate_not_before_ms: sidecar
+                    .map(|sidecar| sidecar.certificate_not_before_ms)
+                    .filter(|not_before| *not_before > 0),
                 certificate_not_after_ms: sidecar
                     .map(|sidecar| sidecar.certificate_not_after_ms)
                     .filter(|not_after| *not_after > 0),
@@ -225,26 +245,30 @@ pub(super) fn control_plane(state: &MeshState, now_ms: i64) -> ControlPlaneView 
     }
 }
 
-fn golden(measured: &[&Series], now_ms: i64) -> Golden {
-    let (mut sum, mut existed) = (Counts::default(), 1.0_f64);
-    for (counts, seconds) in measured.iter().map(|series| series.recent(now_ms, WINDOW_S)) {
-        sum.add(&counts);
-        existed = existed.max(seconds);
-    }
+fn golden<'a>(measured: impl IntoIterator<Item = &'a Series>, at_ms: i64) -> Golden {
+    let (sum, existed) = summed(measured, WINDOW_S, at_ms);
     Golden::of(&sum, existed)
 }
 
-/// `None` for an edge that was not used within the last two minutes. Retries are few: they are of the last `seconds`.
-fn edge(key: &EdgeKey, series: &Series, seconds: i64, now_ms: i64) -> Option<Edge> {
-    let (lately, _) = series.recent(now_ms, FINE_SPAN_S);
-    let used = lately.requests > 0 || lately.connections > 0 || !lately.refusals.is_empty();
-    if !used {
+/// `None` for an edge that was not used within the two minutes before. Retries are few: they are of the last `seconds`.
+pub(super) fn edge<'a>(
+    key: &EdgeKey,
+    measured: impl IntoIterator<Item = &'a Series> + Clone,
+    seconds: i64,
+    at_ms: i64,
+) -> Option<Edge> {
+    let (counts, existed) = summed(measured.clone(), WINDOW_S, at_ms);
+    let lately = if counts.any() { None } else { Some(summed(measured.clone(), FINE_SPAN_S, at_ms).0) };
+    if lately.as_ref().is_some_and(|lately| !lately.any()) {
         return None;
     }
-    let (counts, existed) = series.recent(now_ms, WINDOW_S);
-    let repeats = series.recent(now_ms, seconds).0.actions;
+    let repeats = match seconds {
+        WINDOW_S => RepeatsView::of(&counts.actions),
+        seconds => RepeatsView::of(&summed(measured, seconds, at_ms).0.actions),
+    };
     // Between calls an edge keeps the lock that its last calls had.
-    let mtls = if counts.requests + counts.connections > 0 { &counts } else { &lately }.all_encrypted();
+    let of_lock = lately.as_ref().filter(|_| counts.requests + counts.connections == 0).unwrap_or(&counts);
+    let mtls = of_lock.all_encrypted();
     Some(Edge {
         from: key.from.clone(),
         to: key.to.clone(),
@@ -253,36 +277,17 @@ fn edge(key: &EdgeKey, series: &Series, seconds: i64, now_ms: i64) -> Option<Edg
         mtls,
         // Sidecars speak nothing older to each other.
         tls_version: mtls.then_some("TLS 1.3"),
-        refusals: counts
-            .refusals
-            .iter()
-            .map(|(reason, &count)| (reason.clone(), rounded(count as f64 / existed)))
-            .collect(),
-        repeats: RepeatsView::of(&repeats).some(),
+        refusals: rates(&counts.refusals, existed),
+        refusals_by_callee: rates(&counts.refusals_by_callee, existed),
+        repeats: repeats.some(),
     })
 }
 
-fn series(measured: &[&Series], minutes: i64, now_ms: i64) -> SeriesView {
-    // The finer buckets where they reach.
-    let step = if minutes * 60 < FINE_SPAN_S { 1 } else { COARSE_STEP_S };
-    let mut points = Series::new(now_ms).points(now_ms, step, minutes * 60 / step);
-    for series in measured {
-        let counted = series.points(now_ms, step, minutes * 60 / step);
-        points.iter_mut().zip(&counted).for_each(|((_, sum), (_, counts))| sum.add(counts));
-    }
-    let mut view = SeriesView { step_seconds: step, ..SeriesView::default() };
-    for (start, counts) in points {
-        view.times_ms.push(start * 1000);
-        view.rps.push(rounded(counts.requests as f64 / step as f64));
-        view.success_rate.push(counts.success_rate().map(rounded_share));
-        view.p50_ms.push(counts.quantile_ms(0.5).map(rounded));
-        view.p90_ms.push(counts.quantile_ms(0.9).map(rounded));
-        view.p99_ms.push(counts.quantile_ms(0.99).map(rounded));
-    }
-    view
+fn rates(counts: &BTreeMap<String, u64>, seconds: f64) -> BTreeMap<String, f64> {
+    counts.iter().map(|(reason, &count)| (reason.clone(), rounded(count as f64 / seconds))).collect()
 }
 
-fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointView {
+pub(super) fn endpoint(member: &Member, history: &history::State, at_ms: i64, now_ms: i64) -> EndpointView {
     let (hello, health) = (&member.workload.hello, member.health());
     let breakers = history
         .sidecars()
@@ -297,7 +302,8 @@ fn endpoint(member: &Member, history: &history::State, now_ms: i64) -> EndpointV
         spiffe_id: member.workload.spiffe_id.clone(),
         zone: hello.zone.clone(),
         weight: if hello.weight == 0 { USUAL_WEIGHT } else { hello.weight },
-        golden: golden(&Vec::from_iter(history.instance(member.uid())), now_ms),
+        golden: golden(history.instance(member.uid()), at_ms),
+        hops: hops::of_all(history.instance(member.uid()), SHARE_WINDOW_S, at_ms),
         breakers: breakers.collect(),
     }
 }
@@ -323,7 +329,7 @@ fn breaker(sidecar: &history::Sidecar, gauge: &EndpointGauge, now_ms: i64) -> Br
 }
 
 /// The documents that took part in a service's configuration.
-fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
+pub(super) fn policies(config: &wire::ServiceConfig) -> Vec<PolicyReference> {
     let kind = |rule: &wire::RouteRule| if rule.grpc { "GRPCRoute" } else { "HTTPRoute" };
     let routes = config.routes.iter().map(|rule| (kind(rule), rule.route.as_str()));
     let policy = config.policy.iter().map(|policy| ("TrafficPolicy", policy.source.as_str()));

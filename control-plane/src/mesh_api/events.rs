@@ -7,10 +7,9 @@ use axum::response::{
     sse::{Event, KeepAlive},
 };
 use futures_util::{StreamExt, stream};
-use metrics::Gauge;
 use tokio::{
     sync::{Semaphore, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{MeshState, build};
@@ -20,10 +19,26 @@ use crate::{clock::unix_ms, shutdown::Shutdown, telemetry::Counted};
 const MAX_LISTENERS: usize = 256;
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// A document, and when it was made.
+#[derive(Clone)]
+struct Made {
+    text: Arc<str>,
+    at: Instant,
+}
+
+impl Made {
+    fn now(state: &MeshState) -> Self {
+        let now_ms = unix_ms();
+        let view = build::mesh(state, now_ms, now_ms);
+        let text = serde_json::to_string(&view).expect("the document has string keys only");
+        Self { text: text.into(), at: Instant::now() }
+    }
+}
+
 /// Encodes once a second while anybody listens.
 pub struct Ticker {
-    /// The newest document; empty before the first.
-    latest: watch::Sender<Arc<str>>,
+    /// The newest document; `None` before the first.
+    latest: watch::Sender<Option<Made>>,
     room: Arc<Semaphore>,
     shutdown: Shutdown,
 }
@@ -32,7 +47,7 @@ impl Ticker {
     /// Nobody listens yet. Every stream ends at shutdown.
     pub fn new(shutdown: Shutdown) -> Self {
         let room = Arc::new(Semaphore::new(MAX_LISTENERS));
-        Self { latest: watch::Sender::new("".into()), room, shutdown }
+        Self { latest: watch::Sender::new(None), room, shutdown }
     }
 
     /// Encodes and tells, for ever.
@@ -44,30 +59,30 @@ impl Ticker {
             if self.latest.is_closed() {
                 continue;
             }
-            let view = build::mesh(state, unix_ms());
-            let text = serde_json::to_string(&view).expect("the document has string keys only");
-            self.latest.send_replace(text.into());
+            self.latest.send_replace(Some(Made::now(state)));
         }
     }
 
-    /// One listener's stream; `None` when there are too many.
-    pub(super) fn listen(&self, listeners: &Gauge) -> Option<impl IntoResponse + use<>> {
+    /// One listener's stream, which begins at once; `None` when there are too many.
+    pub(super) fn listen(&self, state: &MeshState) -> Option<impl IntoResponse + use<>> {
         let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
-        let held = (permit, Counted::new(listeners));
+        let held = (permit, Counted::new(&state.telemetry.event_listeners));
         let mut latest = self.latest.subscribe();
-        // What is there is of the last listener's time; the next is at most a second away.
-        latest.mark_unchanged();
+        // What is there may be of the last listener's time.
+        let fresh = latest.borrow_and_update().clone().filter(|made| made.at.elapsed() < PERIOD);
+        let first = fresh.unwrap_or_else(|| Made::now(state));
         let start = (latest, self.shutdown.clone(), held);
-        let documents = stream::unfold(start, async |(mut latest, mut shutdown, held)| {
+        let later = stream::unfold(start, async |(mut latest, mut shutdown, held)| {
             tokio::select! {
                 changed = latest.changed() => changed.ok()?,
                 () = shutdown.requested() => return None,
             }
-            let text = Arc::clone(&latest.borrow_and_update());
-            Some((text, (latest, shutdown, held)))
+            let made = latest.borrow_and_update().clone()?;
+            Some((made, (latest, shutdown, held)))
         });
-        let events =
-            documents.map(|text| Ok::<_, Infallible>(Event::default().event("mesh").data(text.as_ref())));
+        let events = stream::iter([first])
+            .chain(later)
+            .map(|made| Ok::<_, Infallible>(Event::default().event("mesh").data(made.text.as_ref())));
         Some(Sse::new(events).keep_alive(KeepAlive::default()))
     }
 }

@@ -2,10 +2,14 @@
 
 mod activity;
 mod build;
+mod edge;
 mod events;
 mod explain;
 mod faults;
 pub mod hops;
+mod pages;
+mod series;
+mod sidecars;
 mod stat;
 pub mod view;
 
@@ -13,16 +17,13 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pillion_api::name::ServiceName;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{events::Ticker, faults::tell};
+pub use self::{events::Ticker, faults::tell, sidecars::from_sidecars};
 use crate::{
     clock::unix_ms,
     history::History,
@@ -65,79 +66,15 @@ struct Handlers {
 /// Everything that shows the living mesh, with its description.
 pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> OpenApiRouter {
     OpenApiRouter::new()
-        .routes(routes!(mesh))
-        .routes(routes!(service))
+        .routes(routes!(pages::mesh))
+        .routes(routes!(pages::service))
+        .routes(routes!(pages::edge))
         .routes(routes!(stat::stat))
         .routes(routes!(workloads))
         .routes(routes!(control_plane))
         .routes(routes!(listen))
         .routes(routes!(explain::explain))
         .with_state(Handlers { state, ticker })
-}
-
-/// The whole mesh at this moment: services with their figures, who calls whom, faults in force, events
-#[utoipa::path(
-    get,
-    path = "/v1/mesh",
-    responses((status = 200, description = "The mesh", body = view::MeshView)),
-)]
-async fn mesh(State(handlers): State<Handlers>) -> Response {
-    fresh(build::mesh(&handlers.state, unix_ms()))
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Span {
-    /// How far back the series go. Default: 5.
-    minutes: Option<i64>,
-}
-
-/// A page shows this much unless it asks for another span.
-const DEFAULT_MINUTES: i64 = 5;
-const MAX_MINUTES: i64 = crate::history::SPAN_S / 60;
-
-/// One service, or a workload that belongs to none: figures over time, endpoints, callers, policies, routes
-#[utoipa::path(
-    get,
-    path = "/v1/mesh/services/{namespace}/{name}",
-    params(
-        ("namespace" = String, Path, description = "Its namespace"),
-        ("name" = String, Path, description = "Its name"),
-        Span,
-    ),
-    responses(
-        (status = 200, description = "The service", body = view::ServiceView),
-        (status = 400, description = "The question is wrong"),
-        (status = 404, description = "There is none of that name"),
-    ),
-)]
-async fn service(
-    State(handlers): State<Handlers>,
-    Path((namespace, name)): Path<(String, String)>,
-    span: Result<Query<Span>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let expected = format!("minutes must be a whole number from 1 to {MAX_MINUTES}");
-    let minutes = match span {
-        Ok(Query(Span { minutes })) => minutes.unwrap_or(DEFAULT_MINUTES),
-        Err(_) => return problem(StatusCode::BAD_REQUEST, &expected),
-    };
-    if !(1..=MAX_MINUTES).contains(&minutes) {
-        return problem(StatusCode::BAD_REQUEST, &expected);
-    }
-    let documents = match handlers.state.documents.current().await {
-        Ok((_, documents)) => documents,
-        Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-    };
-    let found = ServiceName::new(&name, &namespace)
-        .ok()
-        .and_then(|name| build::service(&handlers.state, &documents, name.as_str(), minutes, unix_ms()));
-    match found {
-        Some(view) => fresh(view),
-        None => {
-            let detail = format!("there is neither a Service nor a workload {name} in namespace {namespace}");
-            problem(StatusCode::NOT_FOUND, &detail)
-        }
-    }
 }
 
 /// Every registered workload, with its sidecar's certificate and what that could not use
@@ -170,7 +107,7 @@ async fn control_plane(State(handlers): State<Handlers>) -> Response {
     ),
 )]
 async fn listen(State(handlers): State<Handlers>) -> Response {
-    match handlers.ticker.listen(&handlers.state.telemetry.event_listeners) {
+    match handlers.ticker.listen(&handlers.state) {
         Some(stream) => stream.into_response(),
         None => problem(StatusCode::SERVICE_UNAVAILABLE, "too many event streams are open; close some"),
     }

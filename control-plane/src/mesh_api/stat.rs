@@ -14,11 +14,13 @@ use super::{
     Handlers, MeshState,
     build::{self, Nodes},
     fresh, hops, problem,
+    series::summed,
     view::{NodeKind, StatKind, StatRow, StatView, rounded, rounded_share},
 };
 use crate::{
     clock::unix_ms,
-    history::{self, Counts, EdgeKey, SPAN_S, Series, Tally},
+    history::{self, EdgeKey, SPAN_S, Series},
+    resource::hint,
 };
 
 /// What is asked.
@@ -34,6 +36,8 @@ pub(super) struct Wanted {
     window: i64,
     /// Only those of this namespace.
     namespace: Option<String>,
+    /// Only this service, or workload that belongs to none; of edges those that lead to it or come from it.
+    of: Option<String>,
     /// Only requests of this caller.
     from: Option<String>,
     /// Only requests to this service.
@@ -52,6 +56,7 @@ fn a_minute() -> i64 {
     responses(
         (status = 200, description = "The figures", body = StatView),
         (status = 400, description = "The question is wrong"),
+        (status = 404, description = "The mesh knows no such service or workload"),
     ),
 )]
 pub(super) async fn stat(
@@ -66,18 +71,35 @@ pub(super) async fn stat(
         let detail = format!("window must be from 1 to {SPAN_S} seconds, is {}", wanted.window);
         return problem(StatusCode::BAD_REQUEST, &detail);
     }
-    if wanted.kind == StatKind::Workloads && (wanted.from.is_some() || wanted.to.is_some()) {
-        let detail =
-            "from and to are for services and edges: of workloads only all that reaches them is known";
+    let narrowed = wanted.of.is_some() || wanted.from.is_some() || wanted.to.is_some();
+    if wanted.kind == StatKind::Workloads && narrowed {
+        let detail = "from and to are for services and edges, and so is of: of workloads only all that reaches them is known";
         return problem(StatusCode::BAD_REQUEST, detail);
     }
-    fresh(figures(&handlers.state, &wanted, unix_ms()))
+    let nodes = Nodes::of(&handlers.state);
+    match handlers.state.history.read(|history| absent(&nodes, history, &wanted)) {
+        Some(absent) => problem(StatusCode::NOT_FOUND, &absent),
+        None => fresh(figures(&handlers.state, &nodes, &wanted, unix_ms())),
+    }
 }
 
-fn figures(state: &MeshState, wanted: &Wanted, now_ms: i64) -> StatView {
-    let nodes = Nodes::of(state);
+/// What is asked about that the mesh does not know, and did not within the time of which anything is kept.
+fn absent(nodes: &Nodes, history: &history::State, wanted: &Wanted) -> Option<String> {
+    let is_known = |name: &str| {
+        let told = || {
+            history.edges().keys().any(|key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name))
+        };
+        nodes.kind(name) != NodeKind::Unknown || told()
+    };
+    let mut names = [&wanted.of, &wanted.from, &wanted.to].into_iter().flatten();
+    let absent = names.find(|name| !is_known(name))?;
+    let hint = hint::did_you_mean(absent, nodes.names());
+    Some(format!("there is neither a service nor a workload {absent:?} (a name is NAME.NAMESPACE){hint}"))
+}
+
+fn figures(state: &MeshState, nodes: &Nodes, wanted: &Wanted, now_ms: i64) -> StatView {
     let rows = state.history.read(|history| match wanted.kind {
-        StatKind::Services => services(&nodes, history, wanted, now_ms),
+        StatKind::Services => services(nodes, history, wanted, now_ms),
         StatKind::Workloads => workloads(state, history, wanted, now_ms),
         StatKind::Edges => edges(history, wanted, now_ms),
     });
@@ -95,8 +117,12 @@ fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
         row.hops = hops::of_node(nodes, name, history, wanted.window, now_ms);
         row
     };
-    let of_services = nodes.by_name.iter().filter(|(name, _)| nodes.kind(name) == NodeKind::Service);
-    of_services.filter(|(name, _)| within(wanted, name)).map(row).collect()
+    let is_wanted = |name: &str| match &wanted.of {
+        Some(of) => of == name,
+        None => nodes.kind(name) == NodeKind::Service,
+    };
+    let wanted_ones = nodes.by_name.iter().filter(|(name, _)| is_wanted(name) && within(wanted, name));
+    wanted_ones.map(row).collect()
 }
 
 /// One side of the edges that fit: whom the caller calls; else who calls the service.
@@ -143,12 +169,18 @@ fn edges(history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow>
             row.backend = Some(key.backend.clone()).filter(|backend| !backend.is_empty());
             row
         })
-        .filter(|row| row.rps > 0.0 || row.connections > 0 || !row.refusals.is_empty())
+        .filter(|row| {
+            row.rps > 0.0
+                || row.connections > 0
+                || !row.refusals.is_empty()
+                || !row.refusals_by_callee.is_empty()
+        })
         .collect()
 }
 
 fn fits(key: &EdgeKey, wanted: &Wanted) -> bool {
-    wanted.from.as_ref().is_none_or(|from| *from == key.from)
+    wanted.of.as_ref().is_none_or(|of| [&key.from, &key.to, &key.backend].contains(&of))
+        && wanted.from.as_ref().is_none_or(|from| *from == key.from)
         && wanted.to.as_ref().is_none_or(|to| *to == key.to || *to == key.backend)
 }
 
@@ -158,11 +190,7 @@ fn within(wanted: &Wanted, name: &str) -> bool {
 }
 
 fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
-    let (mut sum, mut existed) = (Counts::default(), 1.0_f64);
-    for (counts, seconds) in measured.iter().map(|series| series.recent(now_ms, window)) {
-        sum.add(&counts);
-        existed = existed.max(seconds);
-    }
+    let (sum, existed) = summed(measured.iter().copied(), window, now_ms);
     StatRow {
         name: name.to_owned(),
         from: None,
@@ -177,7 +205,12 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
         p99_ms: sum.quantile_ms(0.99).map(rounded),
         connections: sum.connections,
         mtls: (sum.requests + sum.connections > 0).then(|| sum.all_encrypted()),
-        refusals: sum.refusals.into_iter().filter(|(_, count)| *count > 0).collect(),
+        refusals: some(sum.refusals),
+        refusals_by_callee: some(sum.refusals_by_callee),
         hops: hops::of_all(measured.iter().copied(), window, now_ms),
     }
+}
+
+fn some(refusals: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    refusals.into_iter().filter(|(_, count)| *count > 0).collect()
 }

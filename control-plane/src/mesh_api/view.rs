@@ -1,15 +1,18 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     activity::{ActivityView, RepeatsView},
     hops::{EdgeHops, HopsView},
+    series::SeriesView,
 };
 use crate::{
     explain::PolicyView,
-    history::{Counts, Event},
+    history::{Counts, EdgeKey, Event},
 };
 
 /// Numbers of a thing's requests over the last seconds.
@@ -146,10 +149,29 @@ pub struct Edge {
     /// Of the connections between sidecars; null where there is no TLS.
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
-    pub refusals: std::collections::BTreeMap<String, f64>,
+    pub refusals: BTreeMap<String, f64>,
+    /// The same by the callee's sidecar.
+    pub refusals_by_callee: BTreeMap<String, f64>,
     /// Retries and hedges over the span that is shown; absent where there were none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<RepeatsView>,
+}
+
+impl Edge {
+    /// Nothing goes that way now.
+    pub(super) fn silent(key: &EdgeKey, mtls: bool) -> Self {
+        Self {
+            from: key.from.clone(),
+            to: key.to.clone(),
+            backend: None,
+            golden: Golden { rps: 0.0, success_rate: None, p50_ms: None, p99_ms: None },
+            mtls,
+            tls_version: mtls.then_some("TLS 1.3"),
+            refusals: BTreeMap::new(),
+            refusals_by_callee: BTreeMap::new(),
+            repeats: None,
+        }
+    }
 }
 
 /// Of what figures are wanted.
@@ -209,8 +231,11 @@ pub struct StatRow {
     pub connections: u64,
     /// Whether everything went over mutual TLS; null where nothing went.
     pub mtls: Option<bool>,
-    /// Refusals within the window, by reason.
-    pub refusals: std::collections::BTreeMap<String, u64>,
+    /// Refusals within the window, by reason: of an edge by the caller's sidecar, else by the service's own.
+    pub refusals: BTreeMap<String, u64>,
+    /// Of an edge: those by the callee's sidecar, also of attempts after which another was made.
+    #[serde(default)]
+    pub refusals_by_callee: BTreeMap<String, u64>,
     /// Where the time of the requests went; null where it was not split. Of a service as its callers see it, where they do.
     #[serde(default)]
     pub hops: Option<HopsView>,
@@ -277,26 +302,6 @@ pub struct RouteBackend {
     pub share_percent: f64,
 }
 
-/// Columns of equal length.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SeriesView {
-    /// Between points.
-    pub step_seconds: i64,
-    /// The start of each point's span, milliseconds since the Unix epoch.
-    pub times_ms: Vec<i64>,
-    /// Requests per second.
-    pub rps: Vec<f64>,
-    /// Null without requests.
-    pub success_rate: Vec<Option<f64>>,
-    /// Null without requests.
-    pub p50_ms: Vec<Option<f64>>,
-    /// Null without requests.
-    pub p90_ms: Vec<Option<f64>>,
-    /// Null without requests.
-    pub p99_ms: Vec<Option<f64>>,
-}
-
 /// One workload that serves a service.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -320,8 +325,32 @@ pub struct EndpointView {
     /// Its inbound requests, as its own sidecar measured them.
     #[serde(flatten)]
     pub golden: Golden,
+    /// Where its requests' time went within the last minute, as its own sidecar sees it: what lies before that is not in it. Null
+    /// where it was not split.
+    pub hops: Option<HopsView>,
     /// What callers' sidecars think of it.
     pub breakers: Vec<BreakerView>,
+}
+
+/// Requests from one node to a service, in full.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeView {
+    /// All of them together.
+    #[serde(flatten)]
+    pub edge: Edge,
+    /// The server's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: i64,
+    /// As the caller's sidecars measured it.
+    pub series: SeriesView,
+    /// Where the time went within the last minute; null where it was not split.
+    pub hops: Option<HopsView>,
+    /// The same, by the service that served; more than one where routes choose.
+    pub backends: Vec<Edge>,
+    /// Who serves it; with the breakers of this caller alone.
+    pub endpoints: Vec<EndpointView>,
+    /// The documents that shape it.
+    pub policies: Vec<PolicyReference>,
 }
 
 /// A caller's breaker for one endpoint.
@@ -399,6 +428,10 @@ pub struct WorkloadView {
     pub ready: bool,
     /// Why not; empty when it is.
     pub reason: String,
+    /// Whether its traffic is led to its sidecar as it should be; null: it need not be, or that is not known.
+    pub redirected: Option<bool>,
+    /// Milliseconds since the Unix epoch; null until its sidecar has reported.
+    pub certificate_not_before_ms: Option<i64>,
     /// Milliseconds since the Unix epoch; null until its sidecar has reported.
     pub certificate_not_after_ms: Option<i64>,
     /// The control plane's clock minus its host's, milliseconds; null while unknown.

@@ -305,7 +305,7 @@ mod tests {
         let (kept, _) = first.connect(workload("kept", false)).expect("room");
         let (left, _) = first.connect(workload("left", true)).expect("room");
         first.save().await.expect("saved");
-        kept.report(wire::Health { ready: true, reason: String::new() });
+        kept.report(wire::Health { ready: true, ..Default::default() });
         left.deregister();
         first.save().await.expect("saved");
         drop((kept, left, first, store));
@@ -336,8 +336,8 @@ mod tests {
         let (a, _) = registry.connect(workload("a", true)).expect("room");
         let (b, _) = registry.connect(workload("b", true)).expect("room");
         assert_eq!(uids(&registry), [], "they came back as they were");
-        a.report(wire::Health { ready: false, reason: String::new() });
-        a.report(wire::Health { ready: true, reason: String::new() });
+        a.report(wire::Health { ready: false, ..Default::default() });
+        a.report(wire::Health { ready: true, ..Default::default() });
         b.deregister();
         assert_eq!(uids(&registry), [of("a", true), of("b", false)]);
         assert_eq!(uids(&registry), []);
@@ -376,7 +376,7 @@ mod tests {
         registry.save().await.expect("saved");
         let (revision, changes) =
             (*store.revisions(Bucket::Workloads).borrow(), *registry.changes().borrow());
-        assert!(!registration.report(wire::Health { ready: true, reason: String::new() }));
+        assert!(!registration.report(wire::Health { ready: true, ..Default::default() }));
         drop(registration);
         let (_registration, _) = registry.connect(workload("a", true)).expect("room");
         registry.save().await.expect("saved");

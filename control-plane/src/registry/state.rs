@@ -45,8 +45,8 @@ impl Member {
     /// Its application's health, as last reported. Silence counts as not ready.
     pub fn health(&self) -> wire::Health {
         self.workload.hello.health.clone().unwrap_or_else(|| wire::Health {
-            ready: false,
             reason: "its sidecar has not reported yet".to_owned(),
+            ..Default::default()
         })
     }
 }
@@ -267,7 +267,7 @@ pub(crate) mod tests {
             hello: wire::Hello {
                 instance_uid: uid.to_owned(),
                 workload: uid.to_owned(),
-                health: Some(wire::Health { ready, reason: String::new() }),
+                health: Some(wire::Health { ready, ..Default::default() }),
                 ..wire::Hello::default()
             },
             spiffe_id: "spiffe://mesh.local/ns/demo/sa/payments".to_owned(),
@@ -311,8 +311,8 @@ pub(crate) mod tests {
     fn what_a_workload_says_anew_is_noticed() {
         let mut state = connected();
         assert_eq!(state.connect(workload("a", false), SECOND, 0), Ok(Registered::Resumed { changed: true }));
-        assert!(state.report("a", SECOND, wire::Health { ready: true, reason: String::new() }));
-        assert!(!state.report("a", SECOND, wire::Health { ready: true, reason: String::new() }));
+        assert!(state.report("a", SECOND, wire::Health { ready: true, ..Default::default() }));
+        assert!(!state.report("a", SECOND, wire::Health { ready: true, ..Default::default() }));
         assert!(state.deregister("a", SECOND).is_some());
         assert_eq!(state.len(), 0);
     }

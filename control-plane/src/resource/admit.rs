@@ -5,40 +5,48 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::{
-    DEFAULT_NAMESPACE, Document, Fault, Faults, Key, Kind, metadata, policy::faults, route, schema,
-    text::Written,
+    DEFAULT_NAMESPACE, Document, Fault, Faults, Key, Kind, fault::covers, metadata, policy::faults, route,
+    schema, text::Written,
 };
 use crate::clock;
 
+/// What was made of one document.
+pub struct Read {
+    /// As far as its shape could be mended; right by itself only where there are no faults.
+    pub document: Option<Document>,
+    /// Every fault of the document by itself; what it says of others is for [`super::references`].
+    pub faults: Vec<Fault>,
+}
+
 /// Admits one document.
+///
+/// # Errors
+/// Every fault of the document by itself.
+pub fn admit(index: usize, written: &Written, expected: Option<&Key>) -> Result<Document, Vec<Fault>> {
+    match read(index, written, expected) {
+        Read { document: Some(document), faults } if faults.is_empty() => Ok(document),
+        Read { faults, .. } => Err(faults),
+    }
+}
+
+/// Reads one document.
 ///
 /// `index` is its place in the request, for the faults. `expected` is the document that the request is about, where it
 /// names one: what is absent is filled in from there, what differs is a fault. What only the server writes is left as
 /// it was sent, but for `status`, which is dropped.
-///
-/// # Errors
-/// Every fault of the document by itself; what it says of others is for [`super::references`].
-pub fn admit(index: usize, written: &Written, expected: Option<&Key>) -> Result<Document, Vec<Fault>> {
+pub fn read(index: usize, written: &Written, expected: Option<&Key>) -> Read {
     let mut value = written.value.clone();
     fill_in(&mut value, expected);
     let label = label(&value);
-    let faults = match kind(&value, expected) {
-        Ok(kind) => match check(kind, &value, expected) {
-            Ok(document) => match check_times(&document, clock::now()) {
-                faults if faults.is_empty() => return Ok(document),
-                faults => faults,
-            },
-            Err(faults) => faults,
-        },
-        Err(fault) => vec![fault],
+    let Read { document, faults } = match kind(&value, expected) {
+        Ok(kind) => check(kind, &value, expected),
+        Err(fault) => Read { document: None, faults: vec![fault] },
     };
-    Err(faults
-        .into_iter()
-        .map(|fault| {
-            let (line, column) = written.position(&fault.field).unzip();
-            Fault { document: label.clone(), index: Some(index), line, column, ..fault }
-        })
-        .collect())
+    let place = |fault: Fault| {
+        let (line, column) = written.position(&fault.field).unzip();
+        Fault { document: label.clone(), index: Some(index), line, column, ..fault }
+    };
+    Read { document, faults: faults.into_iter().map(place).collect() }
 }
 
 /// Which document something was meant to be, as far as it says so; it may be anything but right.
@@ -97,23 +105,23 @@ fn kind(value: &Value, expected: Option<&Key>) -> Result<Kind, Fault> {
     }
 }
 
-fn check(kind: Kind, value: &Value, expected: Option<&Key>) -> Result<Document, Vec<Fault>> {
+fn check(kind: Kind, value: &Value, expected: Option<&Key>) -> Read {
     let (mut faults, mended) = schema::check(kind, value);
     match serde_json::from_value::<Document>(mended) {
         Ok(document) => {
-            let meaning = check_meaning(&document, expected);
+            let meaning = check_meaning(&document, expected).into_iter();
+            let meaning = meaning.chain(check_times(&document, clock::now()));
             let elsewhere: Vec<Fault> = meaning
-                .into_iter()
                 .filter(|fault| !faults.iter().any(|other| covers(&other.field, &fault.field)))
                 .collect();
             faults.extend(elsewhere);
-            if faults.is_empty() { Ok(document) } else { Err(faults) }
+            Read { document: Some(document), faults }
         }
         Err(error) => {
             if faults.is_empty() {
                 faults.push(Fault::new("", error.to_string()));
             }
-            Err(faults)
+            Read { document: None, faults }
         }
     }
 }
@@ -126,11 +134,6 @@ fn check_times(document: &Document, now: SystemTime) -> Vec<Fault> {
         }
         _ => Vec::new(),
     }
-}
-
-/// True where `inner` is `outer` or in it.
-fn covers(outer: &str, inner: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn check_meaning(document: &Document, expected: Option<&Key>) -> Vec<Fault> {

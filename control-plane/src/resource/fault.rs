@@ -46,6 +46,11 @@ impl fmt::Display for Fault {
     }
 }
 
+/// True where the field `inner` is `outer` or in it.
+pub(super) fn covers(outer: &str, inner: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 /// The way to a field, written as people write it: `spec.rules[0].filters`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path(String);

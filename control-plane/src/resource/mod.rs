@@ -1,7 +1,8 @@
 //! The documents that people write: what they may say, and what is wrong where they say something else.
 //!
 //! Read in this order: [`text`] (YAML or JSON into values, with lines), [`admit`] (values into typed [`Document`]s, with
-//! every fault), [`references`] and [`attachments`] (what documents say of each other), [`claims`] (what each has for itself), [`status`] (what the server says of them).
+//! every fault), [`references`] and [`attachments`] (what documents say of each other), [`claims`] (what each has for itself), [`standing`] and
+//! [`status`] (what the server says of them).
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,7 @@ pub mod claims;
 pub mod duration;
 pub mod external;
 mod fault;
+pub mod hint;
 pub mod mesh_config;
 mod metadata;
 pub mod percent;
@@ -31,6 +33,7 @@ pub mod references;
 pub mod route;
 pub mod schema;
 pub mod service;
+pub mod standing;
 pub mod status;
 pub mod text;
 pub mod tracing;

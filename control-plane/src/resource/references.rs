@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Document, Documents, Fault, Key, Kind, Resource, policy::TrafficPolicySpec, route};
+use super::{
+    Document, Documents, Fault, Key, Kind, Resource, fault::covers, policy::TrafficPolicySpec, route,
+};
 
 /// A policy and which it is.
 pub type Policy<'documents> = (&'documents Key, &'documents Resource<TrafficPolicySpec>);
@@ -18,6 +20,9 @@ struct Reference {
 
 /// The field of a policy that names what takes over.
 pub(super) const FALLBACK: &str = "spec.fallback.backendRef";
+
+/// What such a field has that does not say whom it means.
+const BESIDE: [&str; 3] = ["port", "weight", "filters"];
 
 fn references(document: &Document) -> Vec<Reference> {
     let namespace = document.metadata().namespace.as_str();
@@ -84,13 +89,26 @@ fn route_references(document: &Document) -> Vec<Reference> {
 
 /// What a document names that is not among `documents`.
 pub fn missing(document: &Document, documents: &Documents) -> Vec<Fault> {
-    missing_but(document, documents, &[])
+    missing_but(document, documents, &[], &[])
 }
 
-/// The same, where nothing can be said of those in `unknown`.
-pub fn missing_but(document: &Document, documents: &Documents, unknown: &[Key]) -> Vec<Fault> {
+/// The same of a document that has `wrong` in itself, where nothing can be said of those in `unknown` either.
+pub fn missing_but(
+    document: &Document,
+    documents: &Documents,
+    unknown: &[Key],
+    wrong: &[Fault],
+) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for reference in references(document).into_iter().filter(|it| !unknown.contains(&it.service)) {
+    // Whom a field means is known only where all that says so is right.
+    let is_known = |reference: &Reference| {
+        let beside = BESIDE.map(|field| format!("{}.{field}", reference.field));
+        let names = |field: &String| !beside.iter().any(|other| covers(other, field));
+        let mut wrong = wrong.iter().map(|fault| &fault.field).filter(|field| names(field));
+        !unknown.contains(&reference.service)
+            && !wrong.any(|field| covers(field, &reference.field) || covers(&reference.field, field))
+    };
+    for reference in references(document).into_iter().filter(is_known) {
         let Reference { field, service, port, section } = reference;
         let Some(found) = documents.get(&service) else {
             faults.push(Fault::new(format!("{field}.name"), not_there(&service, documents)));
@@ -123,6 +141,7 @@ pub fn missing_but(document: &Document, documents: &Documents, unknown: &[Key]) 
             }
         }
     }
+    faults.retain(|fault| !wrong.iter().any(|other| covers(&other.field, &fault.field)));
     faults
 }
 

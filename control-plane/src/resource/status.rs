@@ -3,35 +3,23 @@
 //! It follows from the documents and from what sidecars say of them now, so it is worked out when it is asked for and
 //! never stored: it cannot be stale.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use super::{
-    Document, Documents, Key, Metadata,
-    attachments::{self, Attached, Attachments},
-    references, route,
+    Document, Documents, Metadata, route,
+    standing::{Condition, FromSidecars, Standing},
     transitions::Transitions,
 };
 
 /// The Gateway API asks each controller to name itself.
 pub const CONTROLLER: &str = "pillion.dev/control-plane";
 
-/// Whether sidecars can use what documents became. Of our own, so with our name before it.
-const USABLE: &str = "pillion.dev/Usable";
-
-/// Services whose configuration sidecars refuse now (`<name>.<namespace>`), and why, for people.
-pub type Refused = BTreeMap<String, String>;
-
-/// A document, and which of its parents or targets.
-type Of<'document> = (&'document Document, usize);
-
 /// All documents with what follows from them for each, worked out once for as many as are shown.
 pub struct Shown<'documents> {
     documents: &'documents Documents,
-    policies: BTreeMap<Key, references::Policy<'documents>>,
-    attachments: Attachments,
-    refused: Refused,
+    standing: Standing<'documents>,
     transitions: &'documents Transitions,
     /// RFC 3339.
     now: String,
@@ -41,16 +29,14 @@ impl<'documents> Shown<'documents> {
     /// Works out what is shared.
     pub fn new(
         documents: &'documents Documents,
-        refused: Refused,
+        sidecars: FromSidecars,
         transitions: &'documents Transitions,
         now: SystemTime,
     ) -> Self {
         transitions.keep(documents);
         Self {
             documents,
-            policies: references::policies(documents).0,
-            attachments: attachments::attachments(documents),
-            refused,
+            standing: Standing::new(documents, sidecars),
             transitions,
             now: humantime::format_rfc3339_seconds(now).to_string(),
         }
@@ -64,50 +50,12 @@ impl<'documents> Shown<'documents> {
         value
     }
 
-    /// A service's configuration is made of all documents that are for it, so each of them says what became of it.
-    fn usable(&self, of: Of<'_>, service: &Key) -> Value {
-        let why_not = self.refused.get(&service.to_wire()).map(|why| format!("{service}: {why}"));
-        self.condition(of, USABLE, "NotRefused", "RefusedBySidecars", why_not)
-    }
-
-    /// Whether everything is there that a document sends requests to.
-    fn resolved(&self, of: Of<'_>, unresolved: Option<String>) -> Value {
-        self.condition(of, "ResolvedRefs", "ResolvedRefs", "BackendNotFound", unresolved)
-    }
-
-    fn condition(
-        &self,
-        (document, index): Of<'_>,
-        kind: &'static str,
-        good: &str,
-        bad: &str,
-        why_not: Option<String>,
-    ) -> Value {
-        let holds = why_not.is_none();
-        let (status, reason) = if holds { ("True", good) } else { ("False", bad) };
-        let Metadata { uid, creation_timestamp: created, generation, .. } = document.metadata();
-        let since = self.transitions.since((document.key(), index, kind), uid, holds, created, &self.now);
-        json!({
-            "type": kind,
-            "status": status,
-            "reason": reason,
-            "message": why_not.unwrap_or_default(),
-            "observedGeneration": generation,
-            "lastTransitionTime": since,
-        })
-    }
-
     fn status(&self, document: &Document) -> Value {
-        let missing = references::missing(document, self.documents);
-        let fault_at = |prefix: &str| {
-            let found: Vec<String> = missing
-                .iter()
-                .filter(|fault| fault.field.starts_with(prefix))
-                .map(|fault| format!("{}: {}", fault.field, fault.message))
-                .collect();
-            (!found.is_empty()).then(|| found.join("; "))
+        let mut conditions = self.standing.conditions(document).into_iter().enumerate();
+        let mut next = || {
+            let (index, conditions) = conditions.next().expect("there are conditions for each place");
+            conditions.into_iter().map(|it| self.condition(document, index, it)).collect::<Value>()
         };
-        let own = document.key();
         match document {
             Document::MeshConfig(config) => {
                 let addresses =
@@ -118,78 +66,38 @@ impl<'documents> Shown<'documents> {
                     "freeAddresses": (config.spec.service_cidr().capacity() as usize).saturating_sub(addresses),
                 })
             }
-            Document::Service(_) | Document::ExternalService(_) => {
-                json!({ "conditions": [self.usable((document, 0), &own)] })
-            }
+            Document::Service(_) | Document::ExternalService(_) => json!({ "conditions": next() }),
             Document::HttpRoute(_) | Document::GrpcRoute(_) => {
                 let spec = route::of(document).expect("it is a route");
-                let unresolved = fault_at("spec.rules");
-                let parents = spec.parent_refs.iter().flatten().enumerate();
-                let parents: Value = parents
-                    .map(|(index, parent)| {
-                        let attached = self.attachments.get(&(own.clone(), index));
-                        let bad = attached.and_then(|attached| attached.as_ref().err());
-                        let (reason, why_not) =
-                            bad.map_or(("", None), |bad| (bad.reason, Some(bad.message.clone())));
-                        let mut accepted =
-                            self.condition((document, index), "Accepted", "Accepted", reason, why_not);
-                        if let Some(Ok(Attached { lost: Some(lost), .. })) = attached {
-                            accepted["message"] = lost.as_str().into();
-                        }
-                        let service = attachments::parent(&own, parent);
-                        json!({
-                            "parentRef": parent,
-                            "controllerName": CONTROLLER,
-                            "conditions": [
-                                accepted,
-                                self.resolved((document, index), unresolved.clone()),
-                                self.usable((document, index), &service),
-                            ],
-                        })
-                    })
-                    .collect();
-                json!({ "parents": parents })
+                let of = |parent| json!({ "parentRef": parent, "controllerName": CONTROLLER, "conditions": next() });
+                json!({ "parents": spec.parent_refs.iter().flatten().map(of).collect::<Value>() })
             }
             Document::TrafficPolicy(policy) => {
-                let fallback =
-                    policy.spec.fallback.as_ref().and_then(|fallback| fallback.backend_ref.as_ref());
-                let unresolved = fault_at(&format!("{}.", references::FALLBACK));
-                let ancestors: Value = policy
-                    .spec
-                    .target_refs
-                    .iter()
-                    .enumerate()
-                    .map(|(index, target)| {
-                        let service = target.key(&own.namespace);
-                        let missing = fault_at(&format!("spec.targetRefs[{index}]."));
-                        let (bad, why_not) = match (missing, self.policies.get(&service)) {
-                            (Some(missing), _) => ("TargetNotFound", Some(missing)),
-                            (None, Some(holder)) if *holder.0 != own => {
-                                ("Conflicted", Some(references::goes_before(*holder, policy, &service)))
-                            }
-                            _ => ("Accepted", None),
-                        };
-                        let used = why_not.is_none();
-                        let mut conditions = vec![self.condition((document, index), "Accepted", "Accepted", bad, why_not)];
-                        if fallback.is_some() {
-                            conditions.push(self.resolved((document, index), unresolved.clone()));
-                        }
-                        if used {
-                            conditions.push(self.usable((document, index), &service));
-                        }
-                        json!({ "ancestorRef": target, "controllerName": CONTROLLER, "conditions": conditions })
-                    })
-                    .collect();
-                json!({ "ancestors": ancestors })
+                let of = |target| json!({ "ancestorRef": target, "controllerName": CONTROLLER, "conditions": next() });
+                json!({ "ancestors": policy.spec.target_refs.iter().map(of).collect::<Value>() })
             }
         }
+    }
+
+    fn condition(&self, document: &Document, index: usize, condition: Condition) -> Value {
+        let Condition { kind, holds, reason, message, .. } = condition;
+        let Metadata { uid, creation_timestamp: created, generation, .. } = document.metadata();
+        let since = self.transitions.since((document.key(), index, kind), uid, holds, created, &self.now);
+        json!({
+            "type": kind,
+            "status": if holds { "True" } else { "False" },
+            "reason": reason,
+            "message": message,
+            "observedGeneration": generation,
+            "lastTransitionTime": since,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{Fault, Kind, admit, text};
+    use crate::resource::{Fault, Key, Kind, admit, references, text};
 
     #[test]
     fn a_fallback_that_is_not_there_is_told_and_one_that_is_there_is_used() {
@@ -216,7 +124,7 @@ mod tests {
             documents.insert(admit::admit(index, written, None).unwrap());
         }
         let transitions = Transitions::default();
-        let shown = Shown::new(&documents, Refused::new(), &transitions, SystemTime::UNIX_EPOCH);
+        let shown = Shown::new(&documents, FromSidecars::default(), &transitions, SystemTime::UNIX_EPOCH);
         for (name, fault) in [
             ("good", ""),
             ("typo", "name: there is no Service \"spar\" in namespace \"default\""),
@@ -258,9 +166,10 @@ mod tests {
         for (index, written) in text::read(text, text::Format::Yaml).unwrap().iter().enumerate() {
             documents.insert(admit::admit(index, written, None).unwrap());
         }
-        let refused = [("web.default".to_owned(), "web-1 refuses it".to_owned())];
+        let refused = [("web.default".to_owned(), "web-1 refuses it".to_owned())].into();
+        let sidecars = FromSidecars { refused, ..FromSidecars::default() };
         let transitions = Transitions::default();
-        let shown = Shown::new(&documents, refused.into(), &transitions, SystemTime::UNIX_EPOCH);
+        let shown = Shown::new(&documents, sidecars, &transitions, SystemTime::UNIX_EPOCH);
         let conditions = |name: &str| -> Value {
             let policy = documents.get(&Key::new(Kind::TrafficPolicy, "default", name)).unwrap();
             shown.document(policy)["status"]["ancestors"][0]["conditions"].clone()

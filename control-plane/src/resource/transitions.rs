@@ -14,7 +14,17 @@ type Place = (Key, usize, &'static str);
 /// change is seen when the document is shown next; of what was never shown before, nothing is known but that it is not older
 /// than its document.
 #[derive(Debug, Default)]
-pub struct Transitions(Mutex<BTreeMap<Place, Seen>>);
+pub struct Transitions(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    seen: BTreeMap<Place, Seen>,
+    /// With so many it is worth looking for those of documents that are gone.
+    worth_looking: usize,
+}
+
+/// Fewer are never looked through.
+const FEW: usize = 64;
 
 #[derive(Debug)]
 struct Seen {
@@ -28,7 +38,7 @@ impl Transitions {
     /// Since when a condition holds, or does not, of a document made at `created`; times are RFC 3339.
     pub(super) fn since(&self, place: Place, uid: &str, holds: bool, created: &str, now: &str) -> String {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = all.entry(place).or_insert_with(|| Seen {
+        let seen = all.seen.entry(place).or_insert_with(|| Seen {
             uid: uid.to_owned(),
             holds,
             since: created.to_owned(),
@@ -41,10 +51,14 @@ impl Transitions {
         seen.since.clone()
     }
 
-    /// Lets go of documents that are no longer there.
+    /// Lets go of documents that are no longer there, whenever there could be twice as many as were left the last time: so what is
+    /// kept has a bound, and who asks for one document does not wait for a look at all.
     pub(super) fn keep(&self, documents: &Documents) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(key, ..), _| documents.get(key).is_some());
+        if all.seen.len() >= all.worth_looking.max(FEW) {
+            all.seen.retain(|(key, ..), _| documents.get(key).is_some());
+            all.worth_looking = all.seen.len() * 2;
+        }
     }
 }
 
@@ -64,7 +78,13 @@ mod tests {
         assert_eq!(since(place(0, "Accepted"), "a", false, "4"), "3");
         assert_eq!(since(place(1, "Accepted"), "a", true, "5"), "made", "another parent's");
         assert_eq!(since(place(0, "Accepted"), "b", false, "6"), "made", "another document");
+        let left = || transitions.0.lock().unwrap().seen.len();
         transitions.keep(&Documents::default());
-        assert!(transitions.0.lock().unwrap().is_empty());
+        assert_eq!(left(), 2, "they are few");
+        for index in 0..FEW {
+            since(place(index, "Usable"), "b", true, "7");
+        }
+        transitions.keep(&Documents::default());
+        assert_eq!(left(), 0, "of documents that are gone");
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn check(mut hello: Hello, peer: IpAddr) -> Result<Hello, Vec<String>
 
 /// A report of health with its reason cut to a bounded length.
 pub(super) fn health(health: Health) -> Health {
-    Health { ready: health.ready, reason: words(&health.reason) }
+    Health { reason: words(&health.reason), ..health }
 }
 
 /// A sidecar's words, cut to a bounded length and free of control characters.

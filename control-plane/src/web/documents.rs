@@ -18,14 +18,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     WebState, access,
-    edit::{Edited, Outcome},
+    edit::{self, EditError, Edited, Edits, Outcome},
     input::{self, Body, Params, Segments},
     problem::Problem,
     watch,
 };
 use crate::{
     resource::{
-        Document, Documents, Fault, Key, Kind, admit, status::Shown, text::Written, transitions::Transitions,
+        Document, Documents, Fault, Key, Kind, admit, hint, status::Shown, text::Written,
+        transitions::Transitions,
     },
     store::Bucket,
     token::Role,
@@ -73,6 +74,9 @@ pub struct Applied {
     pub dry_run: bool,
     /// In the order of the request.
     pub results: Vec<AppliedDocument>,
+    /// What of it has no effect as it is, and what it brings about for other documents.
+    #[serde(default)]
+    pub warnings: Vec<Fault>,
 }
 
 /// What became of one document.
@@ -171,7 +175,7 @@ pub(super) async fn get(
     let (_, documents) = state.documents.current().await?;
     match documents.get(&key) {
         Some(document) => Ok(shown(&state, &state.transitions, document, &documents)),
-        None => Err(Problem::not_found(format!("there is no {key}"))),
+        None => Err(absent(&state, &headers, &key, &documents).await),
     }
 }
 
@@ -182,7 +186,8 @@ pub(super) async fn get(
            ("if-none-match" = Option<String>, Header, description = "*: it must not be there")),
     request_body(content((Value = "application/yaml"), (Value = "application/json"))),
     security(("token" = [])),
-    responses((status = 200, description = "Replaced, or unchanged"), (status = 201, description = "Made"),
+    responses((status = 200, description = "Replaced, or unchanged; `Warning` headers say what of it has no effect as it is"),
+              (status = 201, description = "Made"),
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn put(
     State(state): State<WebState>,
@@ -198,22 +203,31 @@ pub(super) async fn put(
     let [written] = written.as_slice() else {
         return Err(Problem::bad_request("body", format!("must be one document, has {}", written.len())));
     };
-    let document = admit::admit(0, written, Some(&key)).map_err(Problem::invalid)?;
-    let edited = state.editor.apply(vec![document], precondition, params.dry_run, SystemTime::now()).await;
-    let edited = edited.map_err(|error| placed(error.into(), std::slice::from_ref(written)))?;
+    let written = std::slice::from_ref(written);
+    let documents = admitted(&state, written, read(written, Some(&key))).await?;
+    let edits = state.editor.apply(documents, precondition, params.dry_run, SystemTime::now()).await;
+    let edits = edits.map_err(|error| placed(error.into(), written))?;
     if !params.dry_run {
-        state.announce(&edited).await;
+        state.announce(&edits.edited).await;
     }
-    let edit = edited.into_iter().next().expect("one document in, one out");
-    let (_, documents) = state.documents.current().await?;
+    let edit = edits.edited.first().expect("one document in, one out");
     // What has not come about has not changed since when anything is what it is.
     let only_tried = Transitions::default();
     let transitions = if params.dry_run { &only_tried } else { &state.transitions };
-    let mut response = shown(&state, transitions, &edit.document, &documents);
+    let mut response = shown(&state, transitions, &edit.document, &edits.after);
     if edit.outcome == Outcome::Created {
         *response.status_mut() = StatusCode::CREATED;
     }
+    for warning in edits.warnings((state.sidecars)()).iter().filter_map(warning) {
+        response.headers_mut().append(header::WARNING, warning);
+    }
     Ok(response)
+}
+
+/// As Kubernetes sends them: `299 pillion "…"`, the one header field for what is not in the answer itself.
+fn warning(warning: &Fault) -> Option<HeaderValue> {
+    let quoted = warning.to_string().replace('\\', r"\\").replace('"', "\\\"");
+    HeaderValue::try_from(format!("299 pillion \"{quoted}\"")).ok()
 }
 
 /// Deletes one document.
@@ -232,11 +246,19 @@ pub(super) async fn delete(
     let key = input::key(&namespace, &plural, &name)?;
     access::needs(&state, &headers, Role::Operator, Some(&namespace)).await?;
     let precondition = input::precondition(&headers)?;
-    let edited = state.editor.delete(&[key], precondition, params.force, params.dry_run).await?;
+    let edits =
+        state.editor.delete(std::slice::from_ref(&key), precondition, params.force, params.dry_run).await;
+    let edits = match edits {
+        Err(EditError::Missing(key)) => {
+            let (_, documents) = state.documents.current().await?;
+            return Err(absent(&state, &headers, &key, &documents).await);
+        }
+        other => other?,
+    };
     if !params.dry_run {
-        state.announce(&edited).await;
+        state.announce(&edits.edited).await;
     }
-    Ok(Json(Applied { dry_run: params.dry_run, results: edited.iter().map(Into::into).collect() }))
+    Ok(Json(state.applied(&edits, params.dry_run)))
 }
 
 /// Brings many documents to what is wanted: all of them, or none.
@@ -262,37 +284,62 @@ pub(super) async fn apply(
     if written.is_empty() {
         return Err(Problem::bad_request("body", "holds no document"));
     }
-    let mut documents = Vec::new();
-    let mut faults: Vec<Fault> = Vec::new();
-    let mut faulty: Vec<Key> = Vec::new();
-    for (index, one) in written.iter().enumerate() {
-        match admit::admit(index, one, None) {
-            Ok(document) => documents.push((index, document)),
-            Err(more) => {
-                faults.extend(more);
-                faulty.extend(admit::key(one));
-            }
-        }
-    }
+    let read = read(&written, None);
     // Before anything is said of what there is in those namespaces.
     if token_first.is_err() {
-        let namespaces: BTreeSet<&str> =
-            documents.iter().map(|(_, document)| document.metadata().namespace.as_str()).collect();
+        let namespaces: BTreeSet<&str> = read.iter().filter_map(namespace).collect();
         for namespace in namespaces {
             access::needs(&state, &headers, Role::Operator, Some(namespace)).await?;
         }
     }
-    if !faults.is_empty() {
-        faults.extend(state.editor.faults_beside_others(&documents, &faulty).await?);
-        return Err(placed(Problem::invalid(faults), &written));
-    }
-    let documents: Vec<Document> = documents.into_iter().map(|(_, document)| document).collect();
-    let edited = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
-    let edited = edited.map_err(|error| placed(error.into(), &written))?;
+    let documents = admitted(&state, &written, read).await?;
+    let edits = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
+    let edits = edits.map_err(|error| placed(error.into(), &written))?;
     if !params.dry_run {
-        state.announce(&edited).await;
+        state.announce(&edits.edited).await;
     }
-    Ok(Json(Applied { dry_run: params.dry_run, results: edited.iter().map(Into::into).collect() }))
+    Ok(Json(state.applied(&edits, params.dry_run)))
+}
+
+fn read(written: &[Written], expected: Option<&Key>) -> Vec<admit::Read> {
+    written.iter().enumerate().map(|(index, one)| admit::read(index, one, expected)).collect()
+}
+
+/// Where a document is to be, if that can be said of it.
+fn namespace(read: &admit::Read) -> Option<&str> {
+    let unclear =
+        read.faults.iter().any(|fault| fault.field.is_empty() || fault.field.starts_with("metadata"));
+    read.document.as_ref().filter(|_| !unclear).map(|document| document.metadata().namespace.as_str())
+}
+
+/// The documents of a request, where they are right by themselves; else all that is wrong with any of them, also beside the
+/// others and what there is.
+async fn admitted(
+    state: &WebState,
+    written: &[Written],
+    read: Vec<admit::Read>,
+) -> Result<Vec<Document>, Problem> {
+    let mut faults: Vec<Fault> = read.iter().flat_map(|read| read.faults.iter().cloned()).collect();
+    let whole = read.iter().enumerate().filter(|(_, read)| namespace(read).is_some());
+    let whole: Vec<(usize, &admit::Read)> = whole.collect();
+    faults.extend(edit::duplicates(&whole));
+    if faults.is_empty() {
+        return Ok(read.into_iter().filter_map(|read| read.document).collect());
+    }
+    faults.extend(state.editor.faults_beside_others(&whole).await?);
+    faults.sort_by_key(|fault| fault.index);
+    Err(placed(Problem::invalid(faults), written))
+}
+
+/// That there is no such document; and whether it is elsewhere, as far as whoever asks may read there.
+async fn absent(state: &WebState, headers: &HeaderMap, key: &Key, documents: &Documents) -> Problem {
+    let mut elsewhere = Vec::new();
+    for other in hint::namesakes(key, documents) {
+        if access::may_read(state, headers, Some(&other.namespace)).await.is_ok() {
+            elsewhere.push(format!("{}/{} (-n {})", other.namespace, other.name, other.namespace));
+        }
+    }
+    Problem::not_found(format!("there is no {key}{}", hint::question(elsewhere)))
 }
 
 /// Adds lines to faults that were found after the text was left behind.
@@ -310,7 +357,7 @@ fn shown(
     document: &Document,
     documents: &Documents,
 ) -> Response {
-    let shown = Shown::new(documents, (state.refused)(), transitions, SystemTime::now());
+    let shown = Shown::new(documents, (state.sidecars)(), transitions, SystemTime::now());
     let mut response = Json(shown.document(document)).into_response();
     let version = &document.metadata().resource_version;
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
@@ -322,7 +369,12 @@ fn shown(
 impl WebState {
     /// Documents with what follows from them now.
     pub(super) fn shown<'documents>(&'documents self, documents: &'documents Documents) -> Shown<'documents> {
-        Shown::new(documents, (self.refused)(), &self.transitions, SystemTime::now())
+        Shown::new(documents, (self.sidecars)(), &self.transitions, SystemTime::now())
+    }
+
+    fn applied(&self, edits: &Edits, dry_run: bool) -> Applied {
+        let results = edits.edited.iter().map(Into::into).collect();
+        Applied { dry_run, results, warnings: edits.warnings((self.sidecars)()) }
     }
 
     /// Tells who listens what was changed, and waits, within reason, until it is what sidecars are told: whoever changes

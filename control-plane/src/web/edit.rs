@@ -10,10 +10,11 @@ use utoipa::ToSchema;
 use crate::{
     clock,
     resource::{
-        Document, Documents, Fault, Key, Kind,
+        Document, Documents, Fault, Key, Kind, admit,
         cache::DocumentCache,
         claims::{self, Guard},
         policy, references,
+        standing::{self, FromSidecars},
     },
     store::{Bucket, Change, Expect, Store, StoreError},
 };
@@ -39,6 +40,25 @@ pub struct Edited {
     pub outcome: Outcome,
     /// As it is now, or as it was last.
     pub document: Document,
+}
+
+/// A change that was made, or would have been.
+#[derive(Debug)]
+pub(super) struct Edits {
+    /// In the order of the request.
+    pub(super) edited: Vec<Edited>,
+    /// All documents as they were.
+    before: Arc<Documents>,
+    /// And as they are now, or would be.
+    pub(super) after: Documents,
+}
+
+impl Edits {
+    /// What whoever makes the change should know.
+    pub(super) fn warnings(&self, sidecars: FromSidecars) -> Vec<Fault> {
+        let changed: Vec<Key> = self.edited.iter().map(|edit| edit.document.key()).collect();
+        standing::warnings(&self.before, &self.after, &changed, sidecars)
+    }
 }
 
 /// What must be true for a change to be made.
@@ -107,9 +127,8 @@ impl Editor {
         precondition: Precondition,
         dry_run: bool,
         now: SystemTime,
-    ) -> Result<Vec<Edited>, EditError> {
+    ) -> Result<Edits, EditError> {
         let _turn = self.one_at_a_time.lock().await;
-        check_no_duplicates(&wanted)?;
         // Another server may take what this one was about to give.
         for _ in 1..claims::ATTEMPTS {
             match self.try_apply(wanted.clone(), precondition, dry_run, now).await {
@@ -126,11 +145,12 @@ impl Editor {
         precondition: Precondition,
         dry_run: bool,
         now: SystemTime,
-    ) -> Result<Vec<Edited>, EditError> {
+    ) -> Result<Edits, EditError> {
         let guard = Guard::read(self.store.as_ref()).await?;
-        let (_, current) = self.cache.current().await?;
-        let unsettled = settle(&mut wanted, &current, now);
-        let mut next = Documents::clone(&current);
+        let (_, before) = self.cache.current().await?;
+        let current = &*before;
+        let unsettled = settle(&mut wanted, current, now);
+        let mut next = current.clone();
         let mut edits = Vec::with_capacity(wanted.len());
         let mut changes = Vec::new();
         for mut document in wanted {
@@ -160,36 +180,46 @@ impl Editor {
                 edit.document.metadata_mut().resource_version.clone_from(&revision);
             }
         }
-        Ok(edits)
+        Ok(Edits { edited: edits, before, after: next })
     }
 
-    /// What is wrong with documents beside others, for a request whose other documents (`unknown`) have faults of their
-    /// own: so that all of it is told at once. The numbers are places in the request.
+    /// What is wrong with documents beside others, for a request of which some have faults: so that all of it is told at once.
+    /// The numbers are places in the request.
     pub(super) async fn faults_beside_others(
         &self,
-        documents: &[(usize, Document)],
-        unknown: &[Key],
+        read: &[(usize, &admit::Read)],
     ) -> Result<Vec<Fault>, StoreError> {
         let (_, current) = self.cache.current().await?;
+        let documents: Vec<(usize, &Document, &[Fault])> = read
+            .iter()
+            .filter_map(|(index, read)| Some((*index, read.document.as_ref()?, &*read.faults)))
+            .collect();
+        let right: Vec<(usize, &Document)> = documents
+            .iter()
+            .filter_map(|(index, document, faults)| faults.is_empty().then_some((*index, *document)))
+            .collect();
+        // Nothing can be said of what these will be.
+        let faulty = documents.iter().filter(|(.., faults)| !faults.is_empty());
+        let unknown: Vec<Key> = faulty.map(|(_, document, _)| document.key()).collect();
         let mut next = Documents::clone(&current);
-        documents.iter().for_each(|(_, document)| next.insert(document.clone()));
+        right.iter().for_each(|(_, document)| next.insert((*document).clone()));
         let place = |index: usize, document: &Document, fault: Fault| Fault {
             document: Some(document.key().to_string()),
             index: Some(index),
             ..fault
         };
-        let missing = documents.iter().flat_map(|(index, document)| {
-            let missing = references::missing_but(document, &next, unknown).into_iter();
+        let missing = documents.iter().flat_map(|(index, document, faults)| {
+            let missing = references::missing_but(document, &next, &unknown, faults).into_iter();
             missing.map(move |fault| place(*index, document, fault))
         });
-        let mut settled: Vec<Document> = documents.iter().map(|(_, document)| document.clone()).collect();
+        let mut settled: Vec<Document> = right.iter().map(|(_, document)| (*document).clone()).collect();
         // Nor can be said which addresses there will be, where that is what has faults.
         let block_unknown = unknown.iter().any(|key| key.kind == Kind::MeshConfig);
         let unsettled = settle(&mut settled, &current, clock::now()).into_iter();
         let unsettled = unsettled.filter(|(_, fault)| !block_unknown || fault.field != "spec.clusterIP");
         let unsettled = unsettled.map(|(at, fault)| {
-            let (index, document) = &documents[at];
-            place(*index, document, fault)
+            let (index, document) = right[at];
+            place(index, document, fault)
         });
         Ok(unsettled.chain(missing).collect())
     }
@@ -204,11 +234,11 @@ impl Editor {
         precondition: Precondition,
         force: bool,
         dry_run: bool,
-    ) -> Result<Vec<Edited>, EditError> {
+    ) -> Result<Edits, EditError> {
         let _turn = self.one_at_a_time.lock().await;
         let guard = Guard::read(self.store.as_ref()).await?;
-        let (_, current) = self.cache.current().await?;
-        let mut next = Documents::clone(&current);
+        let (_, before) = self.cache.current().await?;
+        let mut next = Documents::clone(&before);
         let mut edits = Vec::with_capacity(keys.len());
         let mut changes = Vec::new();
         for key in keys {
@@ -239,7 +269,7 @@ impl Editor {
         if !dry_run && !changes.is_empty() {
             self.store.commit(changes).await?;
         }
-        Ok(edits)
+        Ok(Edits { edited: edits, before, after: next })
     }
 }
 
@@ -260,18 +290,19 @@ fn settle(wanted: &mut [Document], current: &Documents, now: SystemTime) -> Vec<
     unsettled
 }
 
-fn check_no_duplicates(wanted: &[Document]) -> Result<(), EditError> {
+/// What is wanted twice in one request.
+pub(super) fn duplicates(wanted: &[(usize, &admit::Read)]) -> Vec<Fault> {
     let mut seen: BTreeMap<Key, usize> = BTreeMap::new();
     let mut faults = Vec::new();
-    for (index, document) in wanted.iter().enumerate() {
-        let key = document.key();
+    let named = wanted.iter().filter_map(|(index, read)| Some((*index, read.document.as_ref()?.key())));
+    for (index, key) in named {
         let document = Some(key.to_string());
         if let Some(first) = seen.insert(key, index) {
             let message = format!("is in the request twice: documents {} and {}", first + 1, index + 1);
             faults.push(Fault { document, index: Some(index), ..Fault::new("metadata.name", message) });
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(EditError::Invalid(faults)) }
+    faults
 }
 
 fn check_version(

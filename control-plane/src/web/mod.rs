@@ -34,7 +34,7 @@ pub use problem::Problem;
 pub use tokens::TokenList;
 
 use crate::{
-    resource::{Key, cache::DocumentCache, status::Refused, transitions::Transitions},
+    resource::{Key, cache::DocumentCache, standing::FromSidecars, transitions::Transitions},
     store::Store,
     token::Tokens,
 };
@@ -52,7 +52,7 @@ pub struct WebState {
     listens_on: SocketAddr,
     root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    refused: Arc<dyn Fn() -> Refused + Send + Sync>,
+    sidecars: Arc<dyn Fn() -> FromSidecars + Send + Sync>,
     transitions: Arc<Transitions>,
     on_change: OnChange,
     published: changes::Receiver<u64>,
@@ -71,8 +71,8 @@ pub struct WebParts {
     pub root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
     /// The Prometheus text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// What sidecars refuse now; it shows in the status of documents.
-    pub refused: Arc<dyn Fn() -> Refused + Send + Sync>,
+    /// What sidecars say that shows in the status of documents.
+    pub sidecars: Arc<dyn Fn() -> FromSidecars + Send + Sync>,
     /// Told of every document that was really changed.
     pub on_change: OnChange,
     /// The revision of the store's documents that sidecars are told of.
@@ -88,7 +88,7 @@ impl WebState {
             listens_on,
             root_fingerprint,
             metrics,
-            refused,
+            sidecars,
             on_change,
             published,
         } = parts;
@@ -102,7 +102,7 @@ impl WebState {
             listens_on,
             root_fingerprint,
             metrics,
-            refused,
+            sidecars,
             on_change,
             published,
         }

@@ -86,6 +86,100 @@ async fn one_fault_anywhere_applies_nothing_and_tells_all() {
 }
 
 #[tokio::test]
+async fn what_a_document_names_is_looked_for_although_it_has_faults_itself() {
+    let server = Server::start().await;
+    server.apply(service("web")).await;
+    let wrong = route("r", "gone", "web").replace("port: 80", "port: 81, weight: -1")
+        + &route("r", "web", "nowhere").replace("name: nowhere", "nmae: nowhere");
+    let response = server.request(Method::POST, "/v1/apply").body(wrong).send().await.unwrap();
+    let (status, _, faults) = problem(response).await;
+    assert_eq!(status, 422);
+    let expected = [
+        "HTTPRoute demo/r: spec.rules[0].backendRefs[0].weight: must be between 0 and 1000000, is -1",
+        "HTTPRoute demo/r: spec.parentRefs[0].name: there is no Service \"gone\" in namespace \"demo\"",
+        "HTTPRoute demo/r: spec.rules[0].backendRefs[0].port: Service demo/web has no port 81; it has 80",
+        "HTTPRoute demo/r: spec.rules[0].backendRefs[0].name: is required",
+        "HTTPRoute demo/r: spec.rules[0].backendRefs[0].nmae: is not a known field; did you mean \"name\"?",
+        "HTTPRoute demo/r: metadata.name: is in the request twice: documents 1 and 2",
+    ];
+    let mut sorted = (faults.clone(), expected.map(str::to_owned).to_vec());
+    sorted.0.sort();
+    sorted.1.sort();
+    assert_eq!(sorted.0, sorted.1, "{faults:#?}");
+
+    // The same of one document by itself.
+    let path = "/v1/namespaces/demo/trafficpolicies/p";
+    let policy = json!({"spec": {"timeouts": {"request": "soon"}, "targetRefs": [{"group": "", "kind": "Service", "name": "gone"}]}});
+    let (_, _, faults) = problem(server.request(Method::PUT, path).json(&policy).send().await.unwrap()).await;
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+    assert!(
+        faults.iter().any(|fault| fault.contains("spec.targetRefs[0].name: there is no Service")),
+        "{faults:#?}"
+    );
+}
+
+fn policy(name: &str, target: &str) -> String {
+    format!(
+        "---\napiVersion: pillion.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: demo}}\nspec:\n  \
+         targetRefs:\n  - {{group: '', kind: Service, name: {target}}}\n"
+    )
+}
+
+#[tokio::test]
+async fn whoever_applies_what_has_no_effect_is_warned() {
+    let server = Server::start().await;
+    server.apply(service("web") + &policy("a", "web")).await;
+    let warned = async |path: &str, text: String| -> Vec<Value> {
+        let response = server.request(Method::POST, path).body(text).send().await.unwrap();
+        let answer: Value = response.json().await.unwrap();
+        answer["warnings"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
+    };
+    assert_eq!(warned("/v1/apply", policy("a", "web")).await, [Value::Null; 0]);
+    for path in ["/v1/apply?dryRun=true", "/v1/apply"] {
+        let warnings = warned(path, service("other") + &policy("b", "web")).await;
+        assert_eq!(warnings.len(), 1, "{path}: {warnings:?}");
+        let [document, field, index] = ["document", "field", "index"].map(|name| &warnings[0][name]);
+        assert_eq!(
+            (document, field, index),
+            (&json!("TrafficPolicy demo/b"), &json!("spec.targetRefs[0]"), &json!(1))
+        );
+        let message = warnings[0]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("has no effect on Service demo/web: TrafficPolicy demo/a is for the same"),
+            "{message}"
+        );
+    }
+    // What holds of others by this change, too: the older one gets another service.
+    let warnings = warned("/v1/apply", service("web2") + &policy("c", "web2")).await;
+    assert_eq!(warnings, [Value::Null; 0]);
+    let two = policy("a", "web") + "  - {group: '', kind: Service, name: web2}\n";
+    let warnings = warned("/v1/apply?dryRun=true", two).await;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(
+        (&warnings[0]["document"], &warnings[0]["index"]),
+        (&json!("TrafficPolicy demo/c"), &Value::Null)
+    );
+
+    // Of one document by itself the answer is the document, so it is in a header; a dry run shows the status that it would have.
+    let path = "/v1/namespaces/demo/trafficpolicies/d?dryRun=true";
+    let one = json!({"spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "web"}]}});
+    let response = server.request(Method::PUT, path).json(&one).send().await.unwrap();
+    let header = response.headers()["warning"].to_str().unwrap().to_owned();
+    assert!(
+        header.starts_with("299 pillion \"TrafficPolicy demo/d: spec.targetRefs[0]: has no effect on"),
+        "{header}"
+    );
+    let shown: Value = response.json().await.unwrap();
+    assert_eq!(shown["status"]["ancestors"][0]["conditions"][0]["reason"], "Conflicted");
+
+    // What is left behind by force.
+    server.apply(route("r", "web", "other")).await;
+    let path = "/v1/namespaces/demo/services/other?force=true";
+    let answer: Value = server.request(Method::DELETE, path).send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["warnings"][0]["document"], "HTTPRoute demo/r", "{answer}");
+}
+
+#[tokio::test]
 async fn a_dry_run_checks_and_changes_nothing() {
     let server = Server::start().await;
     let post = |text: String| server.request(Method::POST, "/v1/apply?dryRun=true").body(text).send();

@@ -61,7 +61,7 @@ impl Server {
             listens_on: listens_on.unwrap_or(address),
             root_fingerprint: Arc::new(|| "ab".repeat(32)),
             metrics: Arc::new(|| "pillion_up 1\n".to_owned()),
-            refused: Arc::new(Default::default),
+            sidecars: Arc::new(Default::default),
             on_change: Arc::new(move |key, outcome| noted.lock().unwrap().push((key.clone(), outcome))),
             // Nobody compiles here: what is stored counts as published.
             published: store.revisions(Bucket::Documents),

@@ -194,6 +194,56 @@ async fn a_services_page_has_series_endpoints_breakers_and_shares() {
 }
 
 #[tokio::test]
+async fn an_edges_page_has_its_series_reasons_latencies_and_the_callers_breakers() {
+    let (_folder, server, _sidecars) = mesh().await;
+    let address = "/v1/mesh/edges/web-1.demo/payments.demo?seconds=60";
+    eventually("the edge is counted", async || {
+        server.json(address).await["rps"].as_f64().is_some_and(|rps| rps > 0.0)
+    })
+    .await;
+    let page = server.json(address).await;
+    assert_eq!((&page["from"], &page["to"]), (&"web-1.demo".into(), &"payments.demo".into()));
+    assert_eq!((&page["backend"], &page["mtls"]), (&serde_json::Value::Null, &true.into()));
+    let series = &page["series"];
+    let sum = |column: &serde_json::Value| -> f64 {
+        column.as_array().expect("a column").iter().filter_map(serde_json::Value::as_f64).sum()
+    };
+    assert_eq!((sum(&series["rps"]), sum(&series["failed"])), (20.0, 5.0));
+    assert_eq!(sum(&series["refusals"]["no-endpoints"]), 2.0);
+    let bucket = latency::index(10_000);
+    let latencies: Vec<_> = series["latency"]
+        .as_array()
+        .expect("a column")
+        .iter()
+        .flat_map(|at| at.as_array().expect("pairs"))
+        .collect();
+    assert_eq!(latencies, [&serde_json::json!([bucket, 20])]);
+    let bound = series["latencyBoundsMs"][bucket].as_f64().expect("a bound");
+    assert!(bound > 10.0 && bound < 13.0, "{bound}");
+    assert_eq!(page["backends"][0]["backend"], "payments-v1.demo");
+    let policies = serde_json::json!([{"kind": "HTTPRoute", "namespace": "demo", "name": "canary"}]);
+    assert_eq!(page["policies"], policies);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_before_is_still_told_by_its_moment() {
+    let (_folder, server, _sidecars) = mesh().await;
+    eventually("the edge is counted", async || {
+        server.json("/v1/mesh").await["edges"][0]["rps"].as_f64().is_some_and(|rps| rps > 0.0)
+    })
+    .await;
+    let now = server.json("/v1/mesh").await["serverTimeMs"].as_i64().expect("a time");
+    let before = now - 20 * 60 * 1000;
+    assert_eq!(server.json(&format!("/v1/mesh?until={before}")).await["edges"], serde_json::json!([]));
+    let address = format!("/v1/mesh/services/demo/payments?seconds=300&until={before}");
+    let page = server.json(&address).await;
+    assert_eq!((&page["rps"], &page["series"]["stepSeconds"]), (&0.0.into(), &10.into()));
+    assert!(page["series"]["timesMs"][29].as_i64().is_some_and(|last| last < before), "{page}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn of_a_service_without_workloads_its_callers_tell() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(folder.path()).await;
@@ -221,6 +271,11 @@ async fn what_is_not_there_or_not_asked_rightly_is_a_problem_document() {
         ("/v1/mesh/services/demo/nobody", 404, "neither a Service nor a workload nobody"),
         ("/v1/mesh/services/demo/nobody?minutes=0", 400, "from 1 to 30"),
         ("/v1/mesh/services/demo/nobody?minutes=x", 400, "from 1 to 30"),
+        ("/v1/mesh/services/demo/nobody?seconds=9", 400, "from 10 to 1800"),
+        ("/v1/mesh/services/demo/nobody?seconds=60&minutes=1", 400, "exclude each other"),
+        ("/v1/mesh?until=yesterday", 400, "until"),
+        ("/v1/mesh/edges/web.demo/cart.demo", 404, "nothing has gone from web.demo to cart.demo"),
+        ("/v1/mesh/edges/web.demo/cart.demo?minutes=31", 400, "from 1 to 30"),
     ];
     for (path, status, detail) in table {
         let answer = reqwest::get(format!("{}{path}", server.http)).await.expect("an answer");

@@ -87,13 +87,13 @@ async fn questions_and_subscriptions_are_answered_while_the_disk_is_busy() {
 
     let there = pillion_api::wire::Hello {
         inbound_address: "10.1.0.7:15006".to_owned(),
-        health: Some(Health { ready: false, reason: "it starts".to_owned() }),
+        health: Some(Health { reason: "it starts".to_owned(), ..Default::default() }),
         ..hello("payments", "payments-1")
     };
     // A new workload is welcomed, and told of to others, by what is known without the disk.
     let arrived = server.sidecar_as(&payments, there).await;
     web.update_where(Kind::Endpoints, |update| !update.payload.is_empty()).await;
-    arrived.say(sidecar_message::Message::Health(Health { ready: true, reason: String::new() })).await;
+    arrived.say(sidecar_message::Message::Health(Health { ready: true, ..Default::default() })).await;
     web.update_where(Kind::Endpoints, |update| !update.payload.is_empty()).await;
     assert_eq!(payments_address(&mut web).await, "payments-1");
     web.subscribe("cart.demo").await;

@@ -81,7 +81,7 @@ async fn health_changes_and_goodbyes_reach_subscribers() {
     let mut web = server.sidecar(folder.path(), "web", "web-1").await;
     web.subscribe("payments.demo").await;
     web.update_where(Kind::Endpoints, lists("payments-1")).await;
-    payments.say(Message::Health(Health { ready: false, reason: "503 from /health".into() })).await;
+    payments.say(Message::Health(Health { reason: "503 from /health".into(), ..Default::default() })).await;
     web.update_where(Kind::Endpoints, |update| endpoints(update) == [("payments-1".to_owned(), false)]).await;
     payments.say(Message::Deregister(Deregister {})).await;
     web.update_where(Kind::Endpoints, |update| endpoints(update).is_empty()).await;

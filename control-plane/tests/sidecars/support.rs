@@ -208,9 +208,8 @@ pub(crate) fn hello(app: &str, uid: &str) -> Hello {
         ports: vec![WorkloadPort { port: 8080, name: "http".to_owned() }],
         inbound_address: "0.0.0.0:15006".to_owned(),
         version: "0.1.0".to_owned(),
-        zone: String::new(),
-        weight: 0,
-        health: Some(Health { ready: true, reason: String::new() }),
+        health: Some(Health { ready: true, ..Default::default() }),
+        ..Default::default()
     }
 }
 

@@ -128,7 +128,7 @@ async fn all(checks: &[Check], known: bool, health: &watch::Sender<Health>, regi
         let unready = found.iter().flatten().find(|found: &&Health| !found.ready);
         let next = match unready {
             Some(unready) => unready.clone(),
-            None if found.iter().all(Option::is_some) => Health { ready: true, reason: String::new() },
+            None if found.iter().all(Option::is_some) => Health { ready: true, ..Health::default() },
             None => return,
         };
         health.send_if_modified(|current| {
@@ -169,7 +169,8 @@ async fn one(check: &Check, ready: Option<bool>, registry: &Registry, decided: i
             let reason = answer.err().unwrap_or_default();
             let service = &check.service;
             let named = !reason.is_empty() && !service.is_empty();
-            decided(Health { ready, reason: if named { format!("{reason} ({service})") } else { reason } });
+            let reason = if named { format!("{reason} ({service})") } else { reason };
+            decided(Health { ready, reason, ..Health::default() });
         }
         tokio::time::sleep(interval).await;
     }

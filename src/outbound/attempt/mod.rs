@@ -17,7 +17,8 @@ use std::{
 
 use ::http::{Method, Request, uri::Authority};
 use pillion_api::{
-    model::{Fallback, Hedge, RouteRule, TrafficPolicy, timeout},
+    holds::Policies,
+    model::{Fallback, Hedge, RouteRule},
     retry::{self, Ended, Rules, Verdict, Why},
 };
 use smallvec::SmallVec;
@@ -155,20 +156,15 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// `policies`: that of the service that serves the request, then that of the one called.
     pub(super) fn of(
         rule: Option<&'a RouteRule>,
-        policies: [&'a TrafficPolicy; 2],
+        policies: Policies<'a>,
         request: &Request<Body>,
         whole: Option<(Instant, Timeout)>,
         timeline: &'a Timeline,
     ) -> Self {
-        let each = policies.into_iter().find_map(|policy| policy.attempt_timeout);
-        let each = timeout(rule.and_then(|rule| rule.backend_request_timeout), each);
-        let times = Times { whole, each };
-        let rule = rule.and_then(|rule| rule.retry.as_ref());
-        let rules = Rules::of(rule, policies.map(|policy| policy.retry.as_ref()));
-        let hedge = policies.into_iter().find_map(|policy| policy.hedge.as_ref());
+        let times = Times { whole, each: policies.attempt_timeout(rule) };
+        let (rules, hedge) = (policies.retry(rule), policies.hedge());
         // Whoever makes a request for one that is an attempt after the first has it repeated there, not here, too.
         if (rules.is_some() || hedge.is_some()) && request.headers().contains_key(ATTEMPT) {
             return Self { times, rules: None, hedge: None, timeline };
@@ -380,6 +376,9 @@ impl Outbound {
                 }
                 // Only the peer's sidecar says what is not its application's answer.
                 let told = if sending.outside { None } else { told(response.headers()) };
+                if let Some(reason) = told {
+                    edge.refusal_by_callee(reason);
+                }
                 match told {
                     // It spares its application, of whose health this shows nothing.
                     Some(Reason::Overloaded | Reason::TooManyConnections | Reason::RateLimited) => {

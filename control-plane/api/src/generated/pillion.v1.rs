@@ -100,6 +100,9 @@ pub struct Hello {
     /// Its share of a service's traffic beside others, 1 to 1000. Zero: not said, which is 100.
     #[prost(uint32, tag = "9")]
     pub weight: u32,
+    /// How the application's health is checked is said by the sidecar's own settings, not by policies.
+    #[prost(bool, tag = "10")]
+    pub own_health_check: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadPort {
@@ -500,6 +503,53 @@ pub struct Health {
     /// Why not, for people.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    #[prost(enumeration = "health::Redirection", tag = "3")]
+    pub redirection: i32,
+}
+/// Nested message and enum types in `Health`.
+pub mod health {
+    /// Whether the application's traffic is led to the sidecar.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Redirection {
+        /// It need not be, or it is not known.
+        Untold = 0,
+        Redirected = 1,
+        /// It is not as it should be; `reason` says how.
+        Amiss = 2,
+    }
+    impl Redirection {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Untold => "UNTOLD",
+                Self::Redirected => "REDIRECTED",
+                Self::Amiss => "AMISS",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "UNTOLD" => Some(Self::Untold),
+                "REDIRECTED" => Some(Self::Redirected),
+                "AMISS" => Some(Self::Amiss),
+                _ => None,
+            }
+        }
+    }
 }
 /// Ends the lease at once. The sidecar goes on serving what still arrives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1479,6 +1529,9 @@ pub struct Telemetry {
     /// The host's clock when this was sent, milliseconds since the Unix epoch.
     #[prost(int64, tag = "20")]
     pub clock_ms: i64,
+    /// Seconds since the Unix epoch.
+    #[prost(int64, tag = "21")]
+    pub certificate_not_before: i64,
     /// What policies did, as far as it is not said of an edge.
     #[prost(message, repeated, tag = "10")]
     pub policies: ::prost::alloc::vec::Vec<PolicyCount>,
@@ -1651,6 +1704,12 @@ pub struct EdgeDelta {
     pub split_requests: u64,
     #[prost(message, repeated, tag = "31")]
     pub segments: ::prost::alloc::vec::Vec<SegmentDelta>,
+    /// Outbound: refusals by the callee's sidecar, by reason; of each attempt that met one.
+    #[prost(map = "string, uint64", tag = "40")]
+    pub refusals_by_callee: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
 }
 /// Nested message and enum types in `EdgeDelta`.
 pub mod edge_delta {

@@ -30,8 +30,10 @@ export interface MeshEdge extends Figures {
   mtls: boolean;
   /** "TLS 1.3". */
   tlsVersion?: string | null;
-  /** Refusals per second made by sidecars, by reason. */
+  /** Refusals per second made by the caller's sidecars, by reason. */
   refusals?: Record<string, number>;
+  /** The same by the callee's. */
+  refusalsByCallee?: Record<string, number>;
   /** Over the document's window, or the span that the page asked for; absent where there were none. */
   repeats?: Repeats;
 }
@@ -164,6 +166,8 @@ export interface Endpoint extends Figures {
   zone?: string | null;
   /** Its share beside the others', a percentage of the usual one. */
   weight: number;
+  /** As its own sidecar sees it: what lies before that is not in it. */
+  hops?: Hops | null;
   breakers: Breaker[];
 }
 
@@ -176,6 +180,37 @@ export interface Series {
   p50Ms: (number | null)[];
   p90Ms: (number | null)[];
   p99Ms: (number | null)[];
+  /** Requests per second that failed for the server's or the mesh's sake. */
+  failed: number[];
+  /** Refusals by sidecars per second, by reason. */
+  refusals: Record<string, number[]>;
+  /** Of edges: those by the callee's sidecar, also of attempts after which another was made. */
+  refusalsByCallee: Record<string, number[]>;
+  /** How many requests took how long: by point, pairs of a bucket and its count. */
+  latency: [number, number][][];
+  /** The upper end of each bucket, milliseconds. */
+  latencyBoundsMs: number[];
+  hops: HopSeries;
+}
+
+/** Where requests' time went over time; points without any are left out. */
+export interface HopSeries {
+  stepSeconds: number;
+  timesMs: number[];
+  requests: number[];
+  /** In the order of the way. */
+  segments: { segment: string; meanMs: number[] }[];
+}
+
+/** GET /v1/mesh/edges/{from}/{to}. */
+export interface EdgeDetail extends MeshEdge {
+  serverTimeMs: number;
+  series: Series;
+  hops: Hops | null;
+  /** By the service that served. */
+  backends: MeshEdge[];
+  endpoints: Endpoint[];
+  policies: PolicyReference[];
 }
 
 export interface PolicyReference {

@@ -2,7 +2,7 @@
 import type { EdgeHops, Hops, HopSegment } from "../api/types";
 import { count, latency, percent, serviceName } from "../format";
 import { inWords, segmentWords, verdict } from "../hops";
-import { serviceHref } from "../route";
+import { edgeHref, serviceHref } from "../route";
 
 export interface HopsProps {
   full: string;
@@ -24,8 +24,8 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
             <p>
               <strong>To {serviceName(full).name}</strong>: {verdict(hops)} <span class="note">({count(hops.requests, "request")})</span>
             </p>
-            <Bar hops={hops} />
-            <Key segments={hops.segments} />
+            <HopBar hops={hops} />
+            <HopKey segments={hops.segments} />
           </div>
         )}
         {edges.length > 0 && (
@@ -33,10 +33,13 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
             {edges.map((edge) => (
               <li key={`${edge.from} ${edge.to} ${edge.backend ?? ""}`} data-edge={`${edge.from}→${edge.to}`} data-most={mostOf(edge)}>
                 <span class="who">
-                  <End name={edge.from} full={full} /> → <End name={edge.to} full={full} />
+                  <End name={edge.from} full={full} /> → <End name={edge.to} full={full} />{" "}
+                  <a class="note" href={edgeHref(edge.from, edge.to)} aria-label={`Edge from ${edge.from} to ${edge.to}`}>
+                    edge
+                  </a>
                   {edge.backend && <span class="note"> served by {serviceName(edge.backend).name}</span>}
                 </span>
-                <Bar hops={edge} />
+                <HopBar hops={edge} />
                 <span class="note">{verdict(edge)}</span>
               </li>
             ))}
@@ -47,7 +50,7 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
   );
 }
 
-function mostOf(hops: Hops): string {
+export function mostOf(hops: Hops): string {
   return hops.segments.reduce((best, segment) => (segment.share > best.share ? segment : best), { segment: "", share: 0 }).segment;
 }
 
@@ -55,7 +58,7 @@ function End({ name, full }: { name: string; full: string }) {
   return name === full ? <strong>{serviceName(name).name}</strong> : <a href={serviceHref(name)}>{serviceName(name).name}</a>;
 }
 
-function Bar({ hops }: { hops: Hops }) {
+export function HopBar({ hops }: { hops: Hops }) {
   return (
     <div class="hop-bar" role="img" aria-label={inWords(hops)}>
       {hops.segments.map((segment) => (
@@ -70,7 +73,7 @@ function tip({ segment, meanMs, share }: HopSegment): string {
   return `${label}: ${latency(meanMs)}, ${percent(share)}${about && `\n${about}`}`;
 }
 
-function Key({ segments }: { segments: readonly HopSegment[] }) {
+export function HopKey({ segments }: { segments: readonly HopSegment[] }) {
   return (
     <div class="table-frame" role="region" aria-labelledby="hops-title" tabIndex={0}>
       <table class="hop-key">

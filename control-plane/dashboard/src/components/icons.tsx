@@ -87,6 +87,46 @@ export function Moon() {
   );
 }
 
+export function Pause() {
+  return (
+    <Icon size={12}>
+      <path d="M3 2h3.6v12H3zM9.4 2H13v12H9.4z" fill="currentColor" />
+    </Icon>
+  );
+}
+
+export function Play() {
+  return (
+    <Icon size={12}>
+      <path d="M3.5 1.8l10 6.2-10 6.2z" fill="currentColor" />
+    </Icon>
+  );
+}
+
+export function Plus() {
+  return (
+    <Icon size={14}>
+      <path d="M8 2.5v11M2.5 8h11" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" />
+    </Icon>
+  );
+}
+
+export function Minus() {
+  return (
+    <Icon size={14}>
+      <path d="M2.5 8h11" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" />
+    </Icon>
+  );
+}
+
+export function FitAll() {
+  return (
+    <Icon size={14}>
+      <path d="M2 5.5V2h3.5M10.5 2H14v3.5M14 10.5V14h-3.5M5.5 14H2v-3.5" fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round" />
+    </Icon>
+  );
+}
+
 export function Mark() {
   return (
     <svg class="mark" width="26" height="26" viewBox="0 0 32 32" aria-hidden="true">

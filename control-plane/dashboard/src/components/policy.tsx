@@ -1,6 +1,7 @@
 // The values that hold for calls of a service, and where each is from.
 import type { Activity, Policy, PolicyField, PolicyReference } from "../api/types";
 import { count, span } from "../format";
+import { documentHref } from "../route";
 import { ActivityCards } from "./activity";
 
 const DEFAULT = "default";
@@ -26,19 +27,35 @@ export function PolicySection({ policy, activity, references }: PolicySectionPro
         Policy <span class="note">and what it did in the last {span(activity.seconds * 1000)}</span>
       </h2>
       <ActivityCards policy={policy} activity={activity} />
-      {references.length > 0 && (
-        <ul class="policies">
-          {references.map((document) => (
-            <li key={`${document.kind}/${document.namespace}/${document.name}`}>
-              <span class="note">{document.kind}</span> <strong>{document.name}</strong>
-              <code>{`pillion describe ${document.kind.toLowerCase()} ${document.name} -n ${document.namespace}`}</code>
-            </li>
-          ))}
-        </ul>
-      )}
+      <References references={references} />
       <PolicyValues policy={policy} label="Policy values" />
     </section>
   );
+}
+
+/** The documents that take part, each with a link to what is written in it. */
+export function References({ references }: { references: readonly PolicyReference[] }) {
+  if (references.length === 0) return null;
+  return (
+    <ul class="policies">
+      {references.map(({ kind, namespace, name }) => (
+        <li key={`${kind}/${namespace}/${name}`}>
+          <span class="note">{kind}</span>{" "}
+          <a href={documentHref(plural(kind), namespace, name)}>
+            <strong>
+              {namespace}/{name}
+            </strong>
+          </a>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** As in the API's paths: "TrafficPolicy" is "trafficpolicies". */
+export function plural(kind: string): string {
+  const lower = kind.toLowerCase();
+  return lower.endsWith("y") ? `${lower.slice(0, -1)}ies` : `${lower}s`;
 }
 
 /** What is written is shown; what is by default can be opened. */
@@ -77,7 +94,7 @@ function Values({ fields, label }: { fields: readonly PolicyField[]; label: stri
         </thead>
         <tbody>
           {fields.map((field) => (
-            <tr key={field.field} data-field={field.field}>
+            <tr key={`${field.field} ${field.source}`} data-field={field.field}>
               <th scope="row">{field.field}</th>
               <td class="value">{field.value}</td>
               <td class="from">{field.source}</td>

@@ -7,7 +7,7 @@ import { HealthBadge } from "../components/parts";
 import { Split } from "../components/routes";
 import { latency, percent } from "../format";
 import type { Health } from "../health";
-import { type Question, href } from "../route";
+import { type Question, explainHref, go } from "../route";
 import { useLive } from "../state/store";
 import { isNode } from "../topology/graph";
 import { body } from "./question";
@@ -82,7 +82,7 @@ function Form({ question }: { question: Question }) {
       onSubmit={(event) => {
         event.preventDefault();
         // The question stands in the address, so that it can be shared and gone back from.
-        location.hash = href({ page: "explain", question: draft });
+        go(explainHref(draft));
       }}
     >
       <label for="ask-from">

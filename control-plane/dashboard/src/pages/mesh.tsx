@@ -1,29 +1,60 @@
 // The first page: the whole mesh at a glance, as a map or as tables, and what happened last.
 import { useMemo } from "preact/hooks";
-import type { MeshEdge } from "../api/types";
+import type { Mesh, MeshEdge } from "../api/types";
 import { EventList } from "../components/events";
 import { Faults } from "../components/faults";
 import { Empty, Success, Tile } from "../components/parts";
+import { RangeControl } from "../components/range";
 import { NOTHING, count, rate } from "../format";
-import { href } from "../route";
+import { type MeshParameters, type Range, go, meshHref } from "../route";
 import type { Live } from "../state/live";
+import { useResource } from "../state/resource";
 import { useLive } from "../state/store";
+import { listed, namespacesOf, shownOf } from "../topology/filter";
 import { type Graph, type GraphNode, graphOf, isNode, merge } from "../topology/graph";
 import { MapKey, TopologyMap } from "../topology/map";
 import { TopologyTable, refused } from "../topology/table";
+import { Toolbar } from "../topology/toolbar";
 
 const LATEST_EVENTS = 6;
+/** Services that are named where there is little room. */
+const NAMED = 3;
 
-export function MeshPage({ view }: { view: "map" | "table" }) {
+export interface MeshPageProps {
+  parameters: MeshParameters;
+  range: Range;
+}
+
+export function MeshPage({ parameters, range }: MeshPageProps) {
+  return range.until === null ? <Now parameters={parameters} range={range} /> : <Then parameters={parameters} range={range} until={range.until} />;
+}
+
+function Now({ parameters, range }: MeshPageProps) {
   const live = useLive();
-  const { mesh } = live;
-  const graph = useMemo(
-    () => graphOf(mesh?.services ?? [], [...live.edges.values()].map(({ edge }) => edge)),
-    [mesh, live.edges],
-  );
+  const edges = useMemo(() => [...live.edges.values()].map(({ edge }) => edge), [live.edges]);
+  return <Whole mesh={live.mesh} edges={edges} live={live} parameters={parameters} range={range} waiting="Waiting for the control plane…" />;
+}
+
+/** The mesh as it was at a moment. */
+function Then({ parameters, range, until }: MeshPageProps & { until: number }) {
+  const live = useLive();
+  const { data, fault } = useResource<Mesh>(`v1/mesh?until=${until}`, "mesh", true);
+  return <Whole mesh={data} edges={data?.edges ?? []} live={live} parameters={parameters} range={range} waiting={fault ?? "Loading…"} />;
+}
+
+interface WholeProps extends MeshPageProps {
+  mesh: Mesh | null;
+  edges: MeshEdge[];
+  live: Live;
+  waiting: string;
+}
+
+function Whole({ mesh, edges, live, parameters, range, waiting }: WholeProps) {
+  const { view } = parameters;
+  const graph = useMemo(() => graphOf(mesh?.services ?? [], edges), [mesh, edges]);
   // Renewals are routine, and with many workloads there are enough of them to hide the rest.
   const latest = live.events.filter((event) => event.kind !== "certificate-renewed").slice(0, LATEST_EVENTS);
-  if (mesh === null) return <p class="waiting">Waiting for the control plane…</p>;
+  if (mesh === null) return <p class="waiting">{waiting}</p>;
 
   return (
     <>
@@ -31,23 +62,24 @@ export function MeshPage({ view }: { view: "map" | "table" }) {
         <h1>
           Mesh <span class="subject">{mesh.trustDomain}</span>
         </h1>
+        <RangeControl range={range} to={(wanted) => meshHref(parameters, wanted)} spans={false} />
         <div class="switch" role="group" aria-label="View">
-          <a href={href({ page: "mesh", view: "map" })} aria-current={view === "map" ? "true" : undefined}>
+          <a href={meshHref({ ...parameters, view: "map" })} aria-current={view === "map" ? "true" : undefined}>
             Map
           </a>
-          <a href={href({ page: "mesh", view: "table" })} aria-current={view === "table" ? "true" : undefined}>
+          <a href={meshHref({ ...parameters, view: "table" })} aria-current={view === "table" ? "true" : undefined}>
             Table
           </a>
         </div>
       </div>
       <Faults faults={mesh.faults ?? []} />
-      {graph.nodes.length === 0 ? <NothingYet /> : <Overview live={live} graph={graph} view={view} />}
+      {graph.nodes.length === 0 ? <NothingYet /> : <Overview mesh={mesh} rates={live.rates} graph={graph} parameters={parameters} />}
       <section class="latest" aria-labelledby="latest-title">
         <div class="section-head">
           <h2 id="latest-title">
             Latest events <span class="note">without certificate renewals</span>
           </h2>
-          <a href={href({ page: "events" })}>All events</a>
+          <a href="#/events">All events</a>
         </div>
         {latest.length === 0 ? (
           <p class="quiet">Nothing happened since the control plane started.</p>
@@ -59,18 +91,27 @@ export function MeshPage({ view }: { view: "map" | "table" }) {
   );
 }
 
-function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map" | "table" }) {
+interface OverviewProps {
+  mesh: Mesh;
+  rates: Live["rates"];
+  graph: Graph;
+  parameters: MeshParameters;
+}
+
+function Overview({ mesh, rates, graph, parameters }: OverviewProps) {
   const calls = graph.edges.filter((edge) => edge.kind === "call");
   const all = merge(calls.map((edge) => edge.figures));
   const secured = calls.filter((edge) => edge.mtls === "all").length;
   // Endpoints can't be added up: one may belong to a service and to a backend of it.
   const manned = graph.nodes.filter((node) => node.instances > 0);
-  const faulty = new Set(live.mesh?.faults?.map((fault) => fault.service));
+  const faulty = new Set(mesh.faults?.map((fault) => fault.service));
   const ready = manned.filter((node) => node.ready === node.instances).length;
+  const shown = useMemo(() => shownOf(graph, parameters), [graph, JSON.stringify(parameters)]);
+  const namespaces = namespacesOf(graph);
   return (
     <>
       <dl class="tiles">
-        <Tile label="Requests between services" note={`last ${live.mesh?.window.seconds ?? 10} s`}>
+        <Tile label="Requests between services" note={`last ${mesh.window.seconds} s`}>
           {rate(all.rps)}
         </Tile>
         <Tile label="Success">
@@ -86,14 +127,22 @@ function Overview({ live, graph, view }: { live: Live; graph: Graph; view: "map"
           {manned.length === 0 ? NOTHING : `${ready} of ${count(manned.length, "service")}`}
         </Tile>
       </dl>
-      <Unattributed edges={live.mesh?.edges ?? []} />
-      {view === "map" ? (
+      <Unattributed edges={mesh.edges} />
+      <Toolbar parameters={parameters} graph={graph} shown={shown} namespaces={namespaces} />
+      {parameters.view === "map" ? (
         <>
-          <TopologyMap graph={graph} rates={live.rates} faulty={faulty} />
+          <TopologyMap
+            shown={shown}
+            namespaces={namespaces}
+            rates={rates}
+            faulty={faulty}
+            focus={parameters.focus}
+            leave={() => go(meshHref({ ...parameters, focus: "", search: "" }), true)}
+          />
           <MapKey />
         </>
       ) : (
-        <TopologyTable graph={graph} faulty={faulty} />
+        <TopologyTable graph={listed(shown)} faulty={faulty} />
       )}
     </>
   );
@@ -117,6 +166,7 @@ function troubled(nodes: GraphNode[]): GraphNode[] {
 /** Who needs attention, or what else is to be known. */
 function attention(nodes: GraphNode[]): string {
   const named = troubled(nodes).map((node) => node.name);
+  if (named.length > NAMED) return `${named.slice(0, NAMED).join(", ")} and ${named.length - NAMED} more`;
   if (named.length > 0) return named.join(", ");
   const unmanned = nodes.filter((node) => node.kind === "service" && node.instances === 0).length;
   return unmanned > 0 ? `${unmanned} without endpoints` : "all well";

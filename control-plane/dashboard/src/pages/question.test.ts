@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
 import { inWords } from "../components/faults";
 import { parted } from "../components/policy";
-import { href, parse } from "../route";
 import { body } from "./question";
 
 const question = { from: "web.demo", to: "pay.demo:80", method: "POST", path: "/a?b=1", headers: "x-beta: 1\n\n x-time: 1:2 " };
@@ -15,13 +14,6 @@ test("headers are read line by line", () => {
     },
   });
   expect(body({ ...question, headers: "nonsense" })).toEqual({ fault: '"nonsense" is no header: it must be "name: value".' });
-});
-
-test("a question survives its address", () => {
-  expect(parse(href({ page: "explain", question }))).toEqual({ page: "explain", question });
-  const empty = { from: "", to: "", method: "GET", path: "/", headers: "" };
-  expect(href({ page: "explain", question: empty })).toBe("#/explain");
-  expect(parse("#/explain")).toEqual({ page: "explain", question: empty });
 });
 
 test("values that somebody has written are kept apart from defaults", () => {

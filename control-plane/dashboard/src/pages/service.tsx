@@ -1,34 +1,34 @@
-// One service: its golden figures over time, its endpoints as each caller's breaker sees them, callers and callees.
-import type { Endpoint, MeshEdge, ServiceDetail } from "../api/types";
-import { repeatsInWords } from "../activity";
-import { type BreakerGroup, groupBreakers } from "../breakers";
-import { Chart } from "../components/chart";
+// One service: its figures over time, its endpoints as each caller's breaker sees them, callers and callees.
+import type { ServiceDetail } from "../api/types";
+import { EdgeTable } from "../components/edges";
+import { EndpointTable } from "../components/endpoints";
 import { EventList } from "../components/events";
 import { Faults } from "../components/faults";
+import { Golden } from "../components/golden";
 import { HopsSection } from "../components/hops";
 import { PolicySection } from "../components/policy";
+import { RangeControl } from "../components/range";
 import { Routes } from "../components/routes";
-import { Empty, HealthBadge, Success, Tile, Transport } from "../components/parts";
+import { Empty, HealthBadge, Success, Tile } from "../components/parts";
 import { count, latency, percent, rate, serviceName } from "../format";
 import { serviceHealth } from "../health";
-import { SPANS_MINUTES, href, serviceHref } from "../route";
+import { type Range, explainHref, go, meshHref, rangeParameters, serviceHref } from "../route";
 import { useResource } from "../state/resource";
 import { useLive } from "../state/store";
-import { isNode } from "../topology/graph";
-import { refused } from "../topology/table";
 
 export interface ServicePageProps {
   namespace: string;
   name: string;
-  minutes: number;
+  range: Range;
 }
 
-export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
+export function ServicePage({ namespace, name, range }: ServicePageProps) {
   const path = `${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
-  const { data, fault, absent } = useResource<ServiceDetail>(`v1/mesh/services/${path}?minutes=${minutes}`);
+  const { data, fault, absent } = useResource<ServiceDetail>(`v1/mesh/services/${path}?${rangeParameters(range)}`, path, range.until !== null);
   const { events, mesh } = useLive();
   const full = `${name}.${namespace}`;
-  const about = events.filter((event) => event.service === full).slice(0, 8);
+  // Renewals are routine, and there are enough of them to hide the rest.
+  const about = events.filter((event) => event.service === full && event.kind !== "certificate-renewed").slice(0, 8);
   return (
     <>
       <div class="page-head">
@@ -36,20 +36,13 @@ export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
           {name} <span class="subject">{namespace}</span>
           {data && <HealthBadge health={serviceHealth(data)} />}
         </h1>
-        <a class="ask" href={href({ page: "explain", question: { from: "", to: full, method: "GET", path: "/", headers: "" } })}>
-          Explain a request
-        </a>
-        <div class="switch" role="group" aria-label="Time span">
-          {SPANS_MINUTES.map((span) => (
-            <a
-              key={span}
-              href={href({ page: "service", namespace, name, minutes: span })}
-              aria-current={span === minutes ? "true" : undefined}
-            >
-              {span} min
-            </a>
-          ))}
-        </div>
+        <span class="ways">
+          <a href={meshHref({ focus: full })}>On the map</a>
+          <a class="ask" href={explainHref({ to: full })}>
+            Explain a request
+          </a>
+        </span>
+        <RangeControl range={range} to={(wanted) => serviceHref(full, wanted)} />
       </div>
       <Faults faults={(mesh?.faults ?? []).filter((active) => active.service === full)} />
       {fault && !absent && <p class="fault">{fault} What is shown is the last good answer.</p>}
@@ -63,11 +56,13 @@ export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
       ) : data === null ? (
         <p class="waiting">Loading…</p>
       ) : (
-        <Detail detail={data} full={full} />
+        <Detail detail={data} full={full} range={range} />
       )}
-      {about.length > 0 && (
+      {data !== null && about.length > 0 && (
         <section aria-labelledby="events-title">
-          <h2 id="events-title">Events</h2>
+          <h2 id="events-title">
+            Events <span class="note">without certificate renewals</span>
+          </h2>
           <EventList events={about} />
         </section>
       )}
@@ -75,13 +70,12 @@ export function ServicePage({ namespace, name, minutes }: ServicePageProps) {
   );
 }
 
-function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
-  const { series } = detail;
+function Detail({ detail, full, range }: { detail: ServiceDetail; full: string; range: Range }) {
   const seconds = useLive().mesh?.window.seconds ?? 10;
   return (
     <>
       <dl class="tiles">
-        <Tile label="Requests" note={`last ${seconds} s`}>
+        <Tile label="Requests" note={`${range.until === null ? "last" : "the last"} ${seconds} s`}>
           {rate(detail.rps)}
         </Tile>
         <Tile label="Success">
@@ -94,31 +88,7 @@ function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
         </Tile>
       </dl>
 
-      <section class="charts" aria-label="Golden figures">
-        <Chart
-          title="Requests"
-          timesMs={series.timesMs}
-          format={rate}
-          lines={[{ label: "rate", values: series.rps, colour: "--line-1", fill: true }]}
-        />
-        <Chart
-          title="Success"
-          timesMs={series.timesMs}
-          format={percent}
-          range={successRange}
-          lines={[{ label: "success", values: series.successRate, colour: "--line-2" }]}
-        />
-        <Chart
-          title="Latency"
-          timesMs={series.timesMs}
-          format={latency}
-          lines={[
-            { label: "p50", values: series.p50Ms, colour: "--line-1" },
-            { label: "p90", values: series.p90Ms, colour: "--line-3", dash: [8, 4] },
-            { label: "p99", values: series.p99Ms, colour: "--line-4", dash: [3, 3] },
-          ]}
-        />
-      </section>
+      <Golden series={detail.series} range={range} zoom={(wanted) => go(serviceHref(full, wanted))} />
 
       <HopsSection full={full} hops={detail.hops ?? null} edges={detail.edgeHops ?? []} />
 
@@ -138,12 +108,6 @@ function Detail({ detail, full }: { detail: ServiceDetail; full: string }) {
       )}
     </>
   );
-}
-
-/** From a little under the worst (at 99 % or lower) to 100 %, so that small dips show and calm looks calm. */
-function successRange(least: number): [number, number] {
-  const floor = Math.min(least, 0.99);
-  return [Math.max(0, floor - (1 - floor) * 0.15), 1];
 }
 
 function Backends({ detail }: { detail: ServiceDetail }) {
@@ -172,137 +136,16 @@ function Backends({ detail }: { detail: ServiceDetail }) {
 function Endpoints({ detail, full }: { detail: ServiceDetail; full: string }) {
   return (
     <section aria-labelledby="endpoints-title">
-      <h2 id="endpoints-title">Endpoints</h2>
+      <h2 id="endpoints-title">
+        Endpoints <span class="note">now</span>
+      </h2>
       {detail.endpoints.length === 0 ? (
         <p class="quiet">
-          No workload {detail.kind === "workload" ? "answers" : "is selected by this service"}. See{" "}
-          <a href={href({ page: "workloads" })}>workloads</a> for what has joined, and{" "}
-          <code>pillion describe service {serviceName(full).name}</code> for its selector.
+          No workload {detail.kind === "workload" ? "answers" : "is selected by this service"}. See <a href="#/workloads">workloads</a> for what has
+          joined, and <code>pillion describe service {serviceName(full).name}</code> for its selector.
         </p>
       ) : (
-        <div class="table-frame" role="region" aria-labelledby="endpoints-title" tabIndex={0}>
-          <table class="endpoints">
-            <thead>
-              <tr>
-                <th scope="col">Workload</th>
-                <th scope="col">State</th>
-                <th scope="col">Breakers and shares, by caller</th>
-                <th scope="col">Zone</th>
-                <th scope="col" class="number">Weight</th>
-                <th scope="col" class="number">Requests</th>
-                <th scope="col" class="number">Success</th>
-                <th scope="col" class="number">p50</th>
-                <th scope="col" class="number">p99</th>
-                <th scope="col">Address</th>
-              </tr>
-            </thead>
-            <tbody>
-              {detail.endpoints.map((endpoint) => (
-                <EndpointRow key={endpoint.uid} endpoint={endpoint} full={full} />
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
-    </section>
-  );
-}
-
-function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
-  const groups = groupBreakers(endpoint.breakers);
-  return (
-    <tr data-workload={endpoint.workload}>
-      <th scope="row" title={`${endpoint.spiffeId}\n${endpoint.uid}`}>
-        {endpoint.workload}
-      </th>
-      <td>
-        <HealthBadge health={endpoint.ready ? "good" : "failing"} word={endpoint.ready ? "ready" : "not ready"} />
-        {!endpoint.ready && endpoint.reason && <div class="note">{endpoint.reason}</div>}
-      </td>
-      <td>
-        {groups.length === 0 ? (
-          <span class="note">no caller</span>
-        ) : (
-          <ul class="breakers">
-            {groups.map((group) => (
-              <BreakerLine key={`${group.from} ${group.service} ${group.state}`} group={group} full={full} />
-            ))}
-          </ul>
-        )}
-      </td>
-      <td>{endpoint.zone || <span class="note">none</span>}</td>
-      <td class="number">{endpoint.weight} %</td>
-      <td class="number">{rate(endpoint.rps)}</td>
-      <td class="number">
-        <Success {...endpoint} />
-      </td>
-      <td class="number">{latency(endpoint.p50Ms)}</td>
-      <td class="number">{latency(endpoint.p99Ms)}</td>
-      <td class="address">{endpoint.address}</td>
-    </tr>
-  );
-}
-
-function BreakerLine({ group, full }: { group: BreakerGroup; full: string }) {
-  const health = group.state === "open" ? "failing" : group.state === "half-open" ? "degraded" : "good";
-  const facts = [`share ${percent(group.share)}`, `${group.inFlight} in flight`, `estimate ${latency(group.latencyMs)}`];
-  if (group.openMs > 0) facts.unshift(`for ${latency(group.openMs)} more`);
-  if (group.opened > 0) facts.push(`opened ${group.opened}×${group.openedReason ? `: ${group.openedReason}` : ""}`);
-  return (
-    <li data-breaker={group.state}>
-      <HealthBadge health={health} word={group.state} />
-      <a href={serviceHref(group.from)} title={group.workloads.join(", ")}>
-        {group.workloads.length === 1 ? group.workloads[0] : `${serviceName(group.from).name} ×${group.workloads.length}`}
-      </a>
-      {group.service !== full && <span class="note">as {serviceName(group.service).name}</span>}
-      <span class="note">{facts.join(", ")}</span>
-    </li>
-  );
-}
-
-function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEdge[]; end: "from" | "to"; nobody: string }) {
-  const id = `${end}-title`;
-  return (
-    <section aria-labelledby={id}>
-      <h2 id={id}>{title}</h2>
-      {edges.length === 0 ? (
-        <p class="quiet">{nobody}</p>
-      ) : (
-        <div class="table-frame" role="region" aria-labelledby={id} tabIndex={0}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Service</th>
-                <th scope="col">Transport</th>
-                <th scope="col" class="number">Requests</th>
-                <th scope="col" class="number">Success</th>
-                <th scope="col" class="number">p99</th>
-                <th scope="col">Repeated</th>
-                <th scope="col">Refused</th>
-              </tr>
-            </thead>
-            <tbody>
-              {edges.map((edge) => (
-                <tr key={`${edge.from} ${edge.to} ${edge.backend ?? ""}`}>
-                  <th scope="row">
-                    {isNode(edge[end]) ? <a href={serviceHref(edge[end])}>{serviceName(edge[end]).name}</a> : edge[end]}
-                    {edge.backend && edge.backend !== edge.to && <span class="namespace"> via {serviceName(edge.backend).name}</span>}
-                  </th>
-                  <td>
-                    {isNode(edge[end]) ? <Transport edge={edge} /> : <span class="note">none</span>}
-                  </td>
-                  <td class="number">{rate(edge.rps)}</td>
-                  <td class="number">
-                    <Success {...edge} />
-                  </td>
-                  <td class="number">{latency(edge.p99Ms)}</td>
-                  <td class="repeated">{repeatsInWords(edge.repeats) || <span class="note">none</span>}</td>
-                  <td>{refused(edge.refusals) || <span class="note">none</span>}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <EndpointTable endpoints={detail.endpoints} full={full} />
       )}
     </section>
   );

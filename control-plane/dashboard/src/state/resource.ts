@@ -1,5 +1,5 @@
 // One answer of the REST API, kept fresh while it is shown.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 /** How often a shown resource is asked for again. */
 const REFRESH_MS = 2_000;
@@ -15,20 +15,22 @@ export interface Resource<T> {
   absent: boolean;
 }
 
-/** Fetches `url` now and again every two seconds while the page is visible. A new `url` starts from nothing. */
-export function useResource<T>(url: string): Resource<T> {
+/**
+ * Fetches `url` now and, unless it `stands` still, again every two seconds while the page is visible. A new `url` of the same
+ * `subject` (another range of the same service) leaves what is shown until the answer is there; another subject starts from nothing.
+ */
+export function useResource<T>(url: string, subject = url, stands = false): Resource<T> {
   const empty: Resource<T> = { data: null, fault: null, absent: false };
-  const [state, setState] = useState<{ url: string; resource: Resource<T> }>({ url, resource: empty });
-  const latest = useRef(url);
-  latest.current = url;
+  const [state, setState] = useState<{ subject: string; resource: Resource<T> }>({ subject, resource: empty });
 
   useEffect(() => {
     const ended = new AbortController();
     let timer: ReturnType<typeof setTimeout>;
     const update = (change: (known: Resource<T>) => Resource<T>) =>
-      setState((known) => ({ url, resource: change(known.url === url ? known.resource : empty) }));
+      setState((known) => ({ subject, resource: change(known.subject === subject ? known.resource : empty) }));
 
     const refresh = async () => {
+      let settled = false;
       if (document.visibilityState === "visible") {
         try {
           const response = await fetch(url, {
@@ -38,6 +40,7 @@ export function useResource<T>(url: string): Resource<T> {
           if (response.ok) {
             const data = (await response.json()) as T;
             update(() => ({ data, fault: null, absent: false }));
+            settled = stands;
           } else {
             const fault = await problem(response);
             update((known) => ({ data: known.data, fault, absent: response.status === 404 }));
@@ -47,16 +50,16 @@ export function useResource<T>(url: string): Resource<T> {
           update((known) => ({ ...known, fault: "The control plane does not answer." }));
         }
       }
-      if (!ended.signal.aborted) timer = setTimeout(() => void refresh(), REFRESH_MS);
+      if (!ended.signal.aborted && !settled) timer = setTimeout(() => void refresh(), REFRESH_MS);
     };
     void refresh();
     return () => {
       ended.abort();
       clearTimeout(timer);
     };
-  }, [url]);
+  }, [url, subject, stands]);
 
-  return state.url === url ? state.resource : empty;
+  return state.subject === subject ? state.resource : empty;
 }
 
 /** What a problem document (RFC 9457) says, or at least the status. */

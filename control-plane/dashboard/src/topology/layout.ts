@@ -1,6 +1,8 @@
-// Where each node and edge of the map goes: layers by dagre, left to right, or top to bottom on narrow screens. Depends
-// on the graph's shape only, so numbers that change move nothing.
+// Where each node and edge of the map goes: layers, left to right, or top to bottom on narrow screens. Few services are arranged
+// by dagre, with room for every edge's figures; many are small boxes. Depends on the graph's shape only, so numbers that change
+// move nothing.
 import { Graph as Dagre, layout as arrange } from "@dagrejs/dagre";
+import { CHIP, COLUMN_GAP, type Head, placeDense } from "./dense";
 import type { Graph } from "./graph";
 
 export type Orientation = "right" | "down";
@@ -20,6 +22,22 @@ export interface Placed {
   /** Centres. */
   nodes: Map<string, Point>;
   edges: Map<string, { path: string; label: Point }>;
+  /** Of each node. */
+  box: { width: number; height: number };
+  /** Names of namespaces above their services, where there are several. */
+  heads: Head[];
+  /** Many services: small boxes, and figures of an edge only where somebody looks. */
+  dense: boolean;
+}
+
+/** More than this are placed as small boxes. */
+const MOST_NODES = 28;
+const MOST_EDGES = 40;
+
+/** `width`: of what it is shown in. */
+export function layoutOf(graph: Graph, orientation: Orientation, width: number): Placed {
+  if (graph.nodes.length <= MOST_NODES && graph.edges.length <= MOST_EDGES) return place(graph, orientation);
+  return placeDense(graph, orientation, Math.max(2, Math.floor((width - 48 + COLUMN_GAP) / (CHIP.down.width + COLUMN_GAP))));
 }
 
 const MARGIN = 6;
@@ -29,10 +47,11 @@ const ROW_LEAST = { right: 5, down: 2 } as const;
 
 export function place(graph: Graph, orientation: Orientation): Placed {
   // Of nothing, dagre makes a picture of infinite size.
-  if (graph.nodes.length === 0) return { width: 0, height: 0, nodes: new Map(), edges: new Map() };
+  const box = NODE[orientation];
+  const fixed = { box, heads: [], dense: false };
+  if (graph.nodes.length === 0) return { width: 0, height: 0, nodes: new Map(), edges: new Map(), ...fixed };
   const dagre = new Dagre();
   const right = orientation === "right";
-  const box = NODE[orientation];
   dagre.setGraph({
     rankdir: right ? "LR" : "TB",
     // A label is a rank of its own between two layers, with this much on either side.
@@ -69,7 +88,7 @@ export function place(graph: Graph, orientation: Orientation): Placed {
   const size = dagre.graph();
   const drawn = linked.size > 0 ? { width: Math.ceil(size.width ?? 0), height: Math.ceil(size.height ?? 0) } : { width: 0, height: 0 };
   const alone = graph.nodes.map(({ id }) => id).filter((id) => !linked.has(id));
-  return { ...inRows(alone, orientation, drawn, nodes), nodes, edges };
+  return { ...inRows(alone, orientation, drawn, nodes), nodes, edges, ...fixed };
 }
 
 /** Puts those that nobody calls and that call nobody in rows beneath the others; gives the size of the whole. */

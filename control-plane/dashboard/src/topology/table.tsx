@@ -1,14 +1,20 @@
 // The map's figures as two tables: services, and the calls between them.
+import { useState } from "preact/hooks";
 import { repeatsInWords } from "../activity";
 import { FaultMark } from "../components/faults";
 import { HealthBadge, Success } from "../components/parts";
 import { Lock } from "../components/icons";
-import { latency, percent, rate } from "../format";
-import { serviceHref } from "../route";
+import { count, latency, percent, rate } from "../format";
+import { edgeHref, serviceHref } from "../route";
 import type { Graph, MergedFigures } from "./graph";
-import { transportInWords } from "./map";
+import { transportInWords } from "./words";
+
+/** Rows that are drawn unasked: each second all of them are drawn anew. */
+const ROWS = 150;
 
 export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: ReadonlySet<string> }) {
+  const [all, setAll] = useState(false);
+  const edges = all ? graph.edges : graph.edges.slice(0, ROWS);
   return (
     <>
       <div class="table-frame" role="region" aria-label="Services" tabIndex={0}>
@@ -57,10 +63,13 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
               <th scope="col" class="number">p99</th>
               <th scope="col">Repeated</th>
               <th scope="col">Refused by sidecars</th>
+              <th scope="col">
+                <span class="unseen">Page of the edge</span>
+              </th>
             </tr>
           </thead>
           <tbody>
-            {graph.edges.map((edge) => (
+            {edges.map((edge) => (
               <tr key={edge.id} data-edge={edge.id}>
                 <td>
                   <a href={serviceHref(edge.from)}>{edge.from}</a>
@@ -78,11 +87,25 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
                 <FigureCells figures={edge.figures} />
                 <td class="repeated">{repeatsInWords(edge.repeats)}</td>
                 <td>{refused(edge.refusals)}</td>
+                <td>
+                  {edge.kind === "call" && (
+                    <a href={edgeHref(edge.from, edge.to)} aria-label={`Edge from ${edge.from} to ${edge.to}`}>
+                      Edge
+                    </a>
+                  )}
+                </td>
               </tr>
             ))}
           </tbody>
         </table>
       </div>
+      {graph.edges.length > ROWS && (
+        <p class="quiet under">
+          <button type="button" class="plain" onClick={() => setAll(!all)}>
+            {all ? `Only the first ${ROWS}` : `All ${count(graph.edges.length, "call")}`}
+          </button>
+        </p>
+      )}
     </>
   );
 }

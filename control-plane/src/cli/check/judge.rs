@@ -116,6 +116,11 @@ pub(super) struct Workload {
     pub connected: bool,
     pub ready: bool,
     pub reason: String,
+    /// Null: it need not be, or is not known.
+    #[serde(default)]
+    pub redirected: Option<bool>,
+    #[serde(default)]
+    pub certificate_not_before_ms: Option<i64>,
     pub certificate_not_after_ms: Option<i64>,
     #[serde(default)]
     pub clock_skew_ms: Option<i64>,
@@ -251,11 +256,13 @@ fn certificates(found: &mut Found, facts: &Facts) {
             ),
         }
     }
-    let life = facts.control_plane.leaf_ttl_seconds.unwrap_or(24 * 3600) * SECOND_MS;
     for workload in &facts.workloads {
-        let Some(left) = workload.certificate_not_after_ms.map(|not_after| not_after - server_ms) else {
-            continue;
-        };
+        let Some(not_after) = workload.certificate_not_after_ms else { continue };
+        let left = not_after - server_ms;
+        // Of sidecars that do not say when it began, as the authority makes them now.
+        let usual = facts.control_plane.leaf_ttl_seconds.unwrap_or(24 * 3600) * SECOND_MS;
+        let own = workload.certificate_not_before_ms.map(|not_before| not_after - not_before - BACKDATED_MS);
+        let life = own.unwrap_or(usual);
         let severity = of_leaf(left, life);
         if severity > Severity::Ok {
             found.add(
@@ -334,9 +341,7 @@ fn configuration(found: &mut Found, facts: &Facts) {
 fn sidecars(found: &mut Found, facts: &Facts) {
     for workload in &facts.workloads {
         let name = workload.name();
-        // As the sidecar says it of itself where it tests that.
-        let bypassed = !workload.ready && workload.reason.contains("is not redirected to");
-        if bypassed {
+        if workload.redirected == Some(false) {
             let cure =
                 "until then nobody is sent to it, since what goes past the sidecar goes past its policies";
             found.add(Topic::Redirection, Severity::Error, format!("{name}: {}", workload.reason), cure);

@@ -133,7 +133,7 @@ fn where_all_is_well_each_topic_says_so() {
 #[test]
 fn each_fault_is_found_with_its_cure() {
     type Spoil = fn(&mut Facts);
-    let table: [(Spoil, Topic, Severity, &str); 11] = [
+    let table: [(Spoil, Topic, Severity, &str); 13] = [
         (|it| it.workloads.clear(), Topic::Installation, Severity::Warning, "no sidecar has registered"),
         (|it| it.version = "0.9.0".into(), Topic::Versions, Severity::Warning, "this program is 0.9.0"),
         (
@@ -175,14 +175,36 @@ fn each_fault_is_found_with_its_cure() {
         (|it| it.workloads[0].connected = false, Topic::Sidecars, Severity::Warning, "has lost its stream"),
         (
             |it| {
-                (it.workloads[0].ready, it.workloads[0].reason) = (
-                    false,
-                    "traffic is not redirected to this sidecar (IPv4): run `pillion-proxy redirect`".into(),
-                );
+                let reason = "traffic is not redirected to this sidecar (IPv4): run `pillion-proxy redirect`";
+                let workload = &mut it.workloads[0];
+                (workload.ready, workload.redirected) = (false, Some(false));
+                workload.reason = reason.into();
             },
             Topic::Redirection,
             Severity::Error,
             "pay-1.demo: traffic is not redirected",
+        ),
+        (
+            // What an application says of itself is no word of its sidecar's.
+            |it| {
+                let workload = &mut it.workloads[0];
+                (workload.ready, workload.redirected) = (false, Some(true));
+                workload.reason = "/ready says: a request is not redirected to the new version".into();
+            },
+            Topic::Sidecars,
+            Severity::Warning,
+            "pay-1.demo is not ready",
+        ),
+        (
+            // Of an hour's certificate, made before the authority's were to live longer.
+            |it| {
+                it.workloads[0].certificate_not_before_ms = Some(NOW - 55 * 60_000 - BACKDATED_MS);
+                it.workloads[0].certificate_not_after_ms = Some(NOW + 5 * 60_000);
+                it.control_plane.leaf_ttl_seconds = Some(600);
+            },
+            Topic::Certificates,
+            Severity::Error,
+            "the certificate of pay-1.demo ends in 5 min",
         ),
         (
             |it| it.mesh.edges[0].mtls = false,

@@ -189,7 +189,7 @@ impl Shown {
         match key {
             b'q' | b'Q' | CTRL_C | CTRL_D => Step::Quit,
             b'\t' => {
-                self.wanted.what = match self.wanted.what {
+                self.wanted.subject.what = match self.wanted.subject.what {
                     What::Services if self.wanted.is_narrowed() => What::Edges,
                     What::Services => What::Workloads,
                     What::Workloads => What::Edges,
@@ -237,7 +237,7 @@ impl Shown {
         let order = if self.reversed { ", reversed" } else { "" };
         let title = format!(
             "pillion top {} · last {} s · by {}{order}",
-            self.wanted.what.word(),
+            self.wanted.subject.what.word(),
             self.window.0,
             self.sort.word()
         );

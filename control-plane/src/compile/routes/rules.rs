@@ -16,7 +16,7 @@ use pillion_api::{
 use crate::resource::{
     Key, Kind,
     duration::{given_ms, wire_ms},
-    route::filters_of,
+    route::{Changes, filters_of},
 };
 
 /// A rule for requests yet to be filled in.
@@ -70,26 +70,24 @@ fn number(number: Option<i32>) -> u32 {
 
 /// What is done to headers of requests, and of responses.
 fn modifiers(filters: &[Filter]) -> (Option<wire::HeaderModifier>, Option<wire::HeaderModifier>) {
-    let lower = |names: &Option<Vec<String>>| {
-        names.iter().flatten().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>()
-    };
     let request = filters.iter().find_map(|filter| filter.request_header_modifier.as_ref());
-    let request = request.map(|modifier| wire::HeaderModifier {
-        set: modifier.set.iter().flatten().map(|it| header(&it.name, &it.value)).collect(),
-        add: modifier.add.iter().flatten().map(|it| header(&it.name, &it.value)).collect(),
-        remove: lower(&modifier.remove),
-    });
     let response = filters.iter().find_map(|filter| filter.response_header_modifier.as_ref());
-    let response = response.map(|modifier| wire::HeaderModifier {
-        set: modifier.set.iter().flatten().map(|it| header(&it.name, &it.value)).collect(),
-        add: modifier.add.iter().flatten().map(|it| header(&it.name, &it.value)).collect(),
-        remove: lower(&modifier.remove),
-    });
-    (request, response)
+    (request.map(|it| modifier(it.into())), response.map(|it| modifier(it.into())))
 }
 
-fn header(name: &str, value: &str) -> wire::Header {
-    wire::Header { name: name.to_ascii_lowercase(), value: value.to_owned() }
+fn modifier(Changes { set, add, remove }: Changes<'_>) -> wire::HeaderModifier {
+    let headers = |changes: Vec<(&str, &str)>| {
+        let header = |(name, value): (&str, &str)| wire::Header {
+            name: name.to_ascii_lowercase(),
+            value: value.to_owned(),
+        };
+        changes.into_iter().map(header).collect()
+    };
+    wire::HeaderModifier {
+        set: headers(set),
+        add: headers(add),
+        remove: remove.into_iter().map(str::to_ascii_lowercase).collect(),
+    }
 }
 
 fn redirect(redirect: &Redirect) -> wire::Redirect {

@@ -9,7 +9,8 @@ use crate::resource::{
     fault::{Faults, Path},
 };
 
-/// Per endpoint: closed, then open, then half-open.
+/// Per endpoint: closed, then open, then half-open. A policy that changes keeps what is known of endpoints: a breaker that is open
+/// stays so for the time that it had, and is judged by the new values from then on; only another `window` begins empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {
@@ -26,7 +27,8 @@ pub struct CircuitBreaker {
     /// Requests let through at a time to try an endpoint again. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_open_requests: Option<u32>,
-    /// Opens when too large a part of a window's calls were slow to answer.
+    /// Opens when too large a part of the calls in the window of `failureRatio` were slow to answer, of at least its
+    /// `minimumRequests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_calls: Option<SlowCalls>,
     /// Opens after so many attempts to connect (TCP, TLS, the peer's identity) that failed in a row: they may be the caller's
@@ -65,8 +67,8 @@ pub struct FailureRatio {
     pub minimum_requests: Option<u32>,
 }
 
-/// Calls whose answer takes too long to begin, judged over the window of `failureRatio` as that is. They count as failed for
-/// the breaker only.
+/// Calls whose answer takes too long to begin, judged as `failureRatio` is: over its `window` and the latest part of that, and not
+/// before there have been its `minimumRequests`. They count as failed for the breaker only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlowCalls {

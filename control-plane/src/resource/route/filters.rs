@@ -91,18 +91,12 @@ fn check_one(filter: &Filter, place: Place<'_>, at: &Path, faults: &mut Faults) 
     let at = at.field(field);
     match filter.r#type {
         FilterType::RequestHeaderModifier => {
-            if let Some(modifier) = &filter.request_header_modifier {
-                let set = modifier.set.iter().flatten().map(|it| (&it.name, &it.value));
-                let add = modifier.add.iter().flatten().map(|it| (&it.name, &it.value));
-                headers::check_changes(set, add, modifier.remove.iter().flatten(), &at, faults);
-            }
+            let changes = filter.request_header_modifier.iter();
+            changes.for_each(|it| headers::check_changes(it.into(), &at, faults));
         }
         FilterType::ResponseHeaderModifier => {
-            if let Some(modifier) = &filter.response_header_modifier {
-                let set = modifier.set.iter().flatten().map(|it| (&it.name, &it.value));
-                let add = modifier.add.iter().flatten().map(|it| (&it.name, &it.value));
-                headers::check_changes(set, add, modifier.remove.iter().flatten(), &at, faults);
-            }
+            let changes = filter.response_header_modifier.iter();
+            changes.for_each(|it| headers::check_changes(it.into(), &at, faults));
         }
         FilterType::RequestMirror => {
             filter.request_mirror.iter().for_each(|it| check_mirror(it, &at, faults))

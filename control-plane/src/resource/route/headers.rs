@@ -2,7 +2,36 @@
 
 use std::collections::BTreeSet;
 
+use gateway_api::experimental::httproutes::{
+    HttpRouteRulesFiltersRequestHeaderModifier as RequestModifier,
+    HttpRouteRulesFiltersResponseHeaderModifier as ResponseModifier,
+};
+
 use super::super::fault::{Faults, Path};
+
+/// Changes to headers, names with values. The Gateway API's crate has a type for requests and one for responses, which say the same.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes<'filter> {
+    pub(crate) set: Vec<(&'filter str, &'filter str)>,
+    pub(crate) add: Vec<(&'filter str, &'filter str)>,
+    pub(crate) remove: Vec<&'filter str>,
+}
+
+macro_rules! changes_of {
+    ($($modifier:ty),+) => {
+        $(impl<'filter> From<&'filter $modifier> for Changes<'filter> {
+            fn from(modifier: &'filter $modifier) -> Self {
+                Self {
+                    set: modifier.set.iter().flatten().map(|it| (&*it.name, &*it.value)).collect(),
+                    add: modifier.add.iter().flatten().map(|it| (&*it.name, &*it.value)).collect(),
+                    remove: modifier.remove.iter().flatten().map(String::as_str).collect(),
+                }
+            }
+        })+
+    };
+}
+
+changes_of!(RequestModifier, ResponseModifier);
 
 /// What frames a message, concerns one connection, or is the mesh's own: nothing that a route may change.
 const NEVER: [&str; 11] = [
@@ -19,17 +48,9 @@ const NEVER: [&str; 11] = [
     "x_forwarded_client_cert",
 ];
 
-pub(super) fn check_changes<'filter>(
-    set: impl Iterator<Item = (&'filter String, &'filter String)>,
-    add: impl Iterator<Item = (&'filter String, &'filter String)>,
-    remove: impl Iterator<Item = &'filter String>,
-    at: &Path,
-    faults: &mut Faults,
-) {
+pub(super) fn check_changes(Changes { set, add, remove }: Changes<'_>, at: &Path, faults: &mut Faults) {
     // One name in two of the lists has no defined order of effects.
     let mut names = BTreeSet::new();
-    let set: Vec<_> = set.collect();
-    let add: Vec<_> = add.collect();
     for (list, items) in [("set", set), ("add", add)] {
         faults.check_length(&at.field(list), items.len(), 16);
         for (index, (name, value)) in items.into_iter().enumerate() {
@@ -40,12 +61,10 @@ pub(super) fn check_changes<'filter>(
             }
         }
     }
-    let mut removed = 0;
-    for (index, name) in remove.enumerate() {
-        removed += 1;
+    faults.check_length(&at.field("remove"), remove.len(), 16);
+    for (index, name) in remove.into_iter().enumerate() {
         check_changed(name, &mut names, &at.field("remove").index(index), faults);
     }
-    faults.check_length(&at.field("remove"), removed, 16);
 }
 
 fn check_changed(name: &str, seen: &mut BTreeSet<String>, at: &Path, faults: &mut Faults) {

@@ -22,7 +22,7 @@ mod targets;
 mod timing;
 
 pub(super) use self::matches::check_plain;
-pub(crate) use self::targets::filters_of;
+pub(crate) use self::{headers::Changes, targets::filters_of};
 
 /// What a route of either kind says, as an `HTTPRoute` says it. A `GRPCRoute`'s matches are left out.
 pub fn of(document: &Document) -> Option<Cow<'_, HttpRouteSpec>> {

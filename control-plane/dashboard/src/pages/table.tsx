@@ -1,0 +1,88 @@
+// Which page each address means: the one place to put a new page in. What has a label stands in the navigation, in this order.
+import type { ComponentChildren } from "preact";
+import { type Address, address, meshHref, meshParameters, questionOf, rangeOf } from "../route";
+import { DocumentPage } from "./document";
+import { EdgePage } from "./edge";
+import { EventsPage } from "./events";
+import { ExplainPage } from "./explain";
+import { MeshPage } from "./mesh";
+import { ServicePage } from "./service";
+import { WorkloadsPage } from "./workloads";
+
+export interface PageEntry {
+  id: string;
+  /** Of its link in the navigation. Without one it is reached from other pages. */
+  label?: string;
+  /** The entry of the navigation that is marked while this one is shown, if not its own. */
+  under?: string;
+  /** Where the link leads. */
+  href: () => string;
+  /** The page if the address is one of this entry's, else `null`. */
+  open: (address: Address) => Page | null;
+}
+
+export interface Page {
+  title: string;
+  view: ComponentChildren;
+}
+
+export const PAGES: readonly PageEntry[] = [
+  {
+    id: "mesh",
+    label: "Mesh",
+    href: () => meshHref(),
+    open: (address) => (address.parts.length === 0 ? { title: "Mesh", view: <MeshPage parameters={meshParameters(address)} range={rangeOf(address)} /> } : null),
+  },
+  {
+    id: "service",
+    under: "mesh",
+    href: () => meshHref(),
+    open: (address) => {
+      const [page, namespace, name] = address.parts;
+      if (page !== "services" || !namespace || !name || address.parts.length !== 3) return null;
+      return { title: `${name}.${namespace}`, view: <ServicePage namespace={namespace} name={name} range={rangeOf(address)} /> };
+    },
+  },
+  {
+    id: "edge",
+    under: "mesh",
+    href: () => meshHref(),
+    open: (address) => {
+      const [page, from, to] = address.parts;
+      if (page !== "edges" || !from || !to || address.parts.length !== 3) return null;
+      return { title: `${from} → ${to}`, view: <EdgePage from={from} to={to} range={rangeOf(address)} /> };
+    },
+  },
+  {
+    id: "document",
+    under: "mesh",
+    href: () => meshHref(),
+    open: (address) => {
+      const [page, plural, namespace, name] = address.parts;
+      if (page !== "documents" || !plural || !namespace || !name || address.parts.length !== 4) return null;
+      return { title: `${namespace}/${name}`, view: <DocumentPage plural={plural} namespace={namespace} name={name} /> };
+    },
+  },
+  simple("workloads", "Workloads", () => <WorkloadsPage />),
+  simple("events", "Events", () => <EventsPage />),
+  simple("explain", "Explain", (address) => <ExplainPage question={questionOf(address)} />),
+];
+
+/** A page of one word: "#/workloads". */
+function simple(id: string, label: string, view: (address: Address) => ComponentChildren): PageEntry {
+  return {
+    id,
+    label,
+    href: () => address([id]),
+    open: (asked) => (asked.parts[0] === id && asked.parts.length === 1 ? { title: label, view: view(asked) } : null),
+  };
+}
+
+/** The entry of an address and its page; `null` where there is none. */
+export function pageAt(asked: Address): { entry: PageEntry; page: Page } | null {
+  for (const entry of PAGES) {
+    const page = entry.open(asked);
+    if (page !== null) return { entry, page };
+  }
+  return null;
+}
