@@ -97,8 +97,8 @@ describe("two hundred services", { retry: 2 }, () => {
       for (let round = 0; round < ROUNDS; round++) {
         await page.evaluate(() => ((window as unknown as { slowest: number }).slowest = 0));
         await deed(round);
-        // Two frames: the browser tells of an event once it has painted what came of it.
-        await page.waitForTimeout(120);
+        // The browser tells of an event once it has painted what came of it.
+        await page.waitForTimeout(250);
         times.push(await page.evaluate(() => (window as unknown as { slowest: number }).slowest));
       }
       found[name] = median(times);
@@ -130,6 +130,7 @@ describe("finding one's way", () => {
     await page.waitForFunction(() => document.querySelectorAll(".node:not(.faded)").length === 8);
     expect(await page.locator(".toolbar [role=status]").innerText()).toBe("8 services found; Enter looks at the first");
     expect(page.url()).toContain("search=ledger");
+    expect(await page.getByLabel("Find a service").inputValue()).toBe("ledger");
     await page.keyboard.press("Enter");
     const focus = page.locator(".toolbar .focus a");
     await focus.waitFor();

@@ -11,7 +11,7 @@ const GAP = 5;
 export const COLUMN_GAP = 12;
 const LAYER_GAP = { right: 84, down: 46 } as const;
 /** A namespace's name above its services. */
-const HEAD = 19;
+export const HEAD = 19;
 const MARGIN = 10;
 /** Width to height: as screens have it, or higher, as what is wider than the window is harder to find than what is below. */
 const ASPECT = 1.4;

@@ -3,6 +3,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { FitAll, HealthShape, Lock, Minus, Plus } from "../components/icons";
 import { DEGRADED_BELOW, FAILING_BELOW, type Health } from "../health";
+import { HEAD } from "./dense";
 import { Edges } from "./edges";
 import { type Shown, namespacesOf, neighbours } from "./filter";
 import { signature } from "./graph";
@@ -114,19 +115,23 @@ export function TopologyMap({ shown, namespaces, rates, faulty, focus, leave }: 
           {width > 0 && (
             <>
               <Edges graph={graph} placed={placed} hidden={hidden} lit={lit} down={orientation === "down"} />
-              {placed.heads.map(
-                ({ namespace, ids, x, y }) =>
-                  ids.some(stays) && (
-                    <span
-                      key={`${namespace} ${x} ${y}`}
-                      class={`head namespace-${hueOf(namespaces, namespace)} ${lit !== null && !ids.some((id) => lit.has(id)) ? "faded" : ""}`}
-                      style={{ transform: `translate(${x}px, ${y}px)` }}
-                      aria-hidden="true"
-                    >
-                      {namespace}
-                    </span>
-                  ),
-              )}
+              {placed.heads.map(({ namespace, ids, x }) => {
+                // Above the first that is shown: where many are hidden, their places stay empty.
+                const first = ids.find(stays);
+                const at = first === undefined ? undefined : placed.nodes.get(first);
+                if (at === undefined) return null;
+                const faded = lit !== null && !ids.some((id) => lit.has(id));
+                return (
+                  <span
+                    key={`${namespace} ${x} ${ids[0]}`}
+                    class={`head namespace-${hueOf(namespaces, namespace)} ${faded ? "faded" : ""}`}
+                    style={{ transform: `translate(${x}px, ${at.y - placed.box.height / 2 - HEAD}px)` }}
+                    aria-hidden="true"
+                  >
+                    {namespace}
+                  </span>
+                );
+              })}
               <ul class="nodes">
                 {graph.nodes.map(
                   (node) =>

@@ -1,6 +1,6 @@
 // Above the map and the table: what is searched for, which namespace, and whether the healthy are left out. All of it stands in the
 // address.
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { count, serviceName } from "../format";
 import { type MeshParameters, go, meshHref, serviceHref } from "../route";
 import { type Shown, listed, matches } from "./filter";
@@ -19,6 +19,11 @@ export function Toolbar({ parameters, graph, shown, namespaces }: ToolbarProps) 
   const input = useRef<HTMLInputElement>(null);
   const change = (wanted: Partial<MeshParameters>, quietly = false) => go(meshHref({ ...parameters, ...wanted }), quietly);
   const found = matches(shown.graph.nodes, search);
+  // The address follows a moment after each key: what is being typed must not be overwritten by what it still says.
+  const [text, setText] = useState(search);
+  useEffect(() => {
+    if (document.activeElement !== input.current) setText(search);
+  }, [search]);
 
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
@@ -36,15 +41,21 @@ export function Toolbar({ parameters, graph, shown, namespaces }: ToolbarProps) 
       <input
         ref={input}
         type="search"
-        value={search}
+        value={text}
         placeholder="Find a service  /"
         aria-label="Find a service"
         autocomplete="off"
         spellcheck={false}
-        onInput={(event) => change({ search: event.currentTarget.value }, true)}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+          change({ search: event.currentTarget.value }, true);
+        }}
         onKeyDown={(event) => {
-          if (event.key === "Enter" && found[0]) change({ search: "", focus: found[0].id });
-          if (event.key === "Escape") change({ search: "", focus: "", isolated: false }, true);
+          const first = matches(shown.graph.nodes, text)[0];
+          if (event.key === "Enter" ? first === undefined : event.key !== "Escape") return;
+          setText("");
+          if (event.key === "Enter") change({ search: "", focus: first!.id });
+          else change({ search: "", focus: "", isolated: false }, true);
         }}
       />
       {namespaces.length > 1 && (
