@@ -119,10 +119,11 @@ setup-build: ## What building needs: Rust, a C compiler, Node
 # PostgreSQL's programs are not on the PATH.
 POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) /usr/lib/postgresql/bin/postgres)
 
-setup-tests: $(TARGET)/tools/bin/envoy ## What testing needs on top: curl, Chromium, for network namespaces and images ip, nft, iptables, busybox, tcpdump, for clients databases, for framing Envoy, HAProxy, and Prometheus with its tool
+setup-tests: $(TARGET)/tools/bin/envoy ## What testing needs on top: curl, Chromium, for network namespaces and images ip, nft, iptables, busybox, tcpdump, for clients databases, for framing Envoy, HAProxy, Prometheus with its tool, and for traces a receiver
 	@deploy/setup/debian curl:curl chromium:chromium ip:iproute2 /usr/sbin/nft:nftables /usr/sbin/iptables:iptables \
 		/usr/sbin/haproxy:haproxy strip:binutils busybox:busybox tcpdump:tcpdump setpriv:util-linux redis-server:redis-server \
 		redis-cli:redis-tools $(POSTGRES):postgresql psql:postgresql-client prometheus:prometheus promtool:prometheus /usr/sbin/mariadbd:mariadb-server mariadb:mariadb-client
+	@deploy/setup/otlp $(TARGET)/tools
 
 setup-dashboard: $(DASHBOARD)/dist/index.html ## Builds the dashboard, which the pillion program carries
 

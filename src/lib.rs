@@ -5,7 +5,8 @@
 //! [`outbound`] (the tail) → [`balance`] → [`tls::connect`] → [`http::client`], and back up the same list.
 //!
 //! A worker thread owns its connections from accept to close, and everything it needs to serve them: nothing of that
-//! is shared or locked. The main thread runs the rest: [`control`], [`admin`], [`dns`], and gathering [`telemetry`].
+//! is shared or locked. The main thread runs the rest: [`control`], [`admin`], [`dns`], gathering [`telemetry`], and sending
+//! spans ([`otlp`]).
 
 pub mod admin;
 pub mod app;
@@ -20,6 +21,7 @@ pub mod http;
 pub mod inbound;
 pub mod middleware;
 pub mod net;
+pub mod otlp;
 pub mod outbound;
 pub mod redirect;
 pub mod run;

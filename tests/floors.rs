@@ -16,7 +16,7 @@ const CRATES: [(&str, Floors); 4] = [
             &["config", "net"],
             &["redirect", "tls"],
             &["http"],
-            &["control"],
+            &["control", "otlp"],
             &["balance", "middleware"],
             &["admin", "dns", "inbound", "outbound"],
             &["app"],

@@ -53,5 +53,6 @@ mod tap;
 mod tcp;
 mod timeouts;
 mod told;
+mod traces;
 mod troubleshooting;
 mod websocket;

@@ -6,6 +6,7 @@ mod memory;
 mod process;
 mod redirection;
 mod shutdown;
+mod spans;
 mod worker;
 
 use std::{
@@ -37,9 +38,10 @@ use crate::{
     drain,
     inbound::policies::Shared,
     net::{nameservers::Sources, resolve::Resolver, self_test::SelfTest},
+    otlp::Exporter,
     outbound::connections,
     run::{Application, Endings},
-    telemetry::{access_log::Sink, gather::Gathered, names::Metric, prometheus::Registry, tap::Taps},
+    telemetry::{access_log::Sink, gather::Gathered, names::Metric, prometheus::Registry, tap::Taps, trace},
 };
 
 /// Between rounds of asking the workers what they have counted.
@@ -106,6 +108,18 @@ async fn main_thread(
     let names = Sources { own: addresses.dns, ..Sources::default() };
 
     let taps = Taps::new(registry.clone());
+    let (queue, waiting) = trace::queue::queue();
+    let (target_sender, target) = watch::channel(None);
+    tokio::task::spawn_local(spans::follow(config.clone(), mesh.clone(), target_sender));
+    let sending = spans::Sending::start(|ending| Exporter {
+        target: target.clone(),
+        waiting,
+        ending,
+        registry: registry.clone(),
+        resolver: Resolver::from_sources(names.clone()),
+        own: addresses.all().into(),
+    });
+
     let connections = connections::Shared::default();
     let mut workers = Vec::new();
     for index in 0..config.workers {
@@ -118,6 +132,7 @@ async fn main_thread(
             registry: registry.clone(),
             access_log: access_log.clone(),
             watched: taps.follow(),
+            spans: (target.clone(), queue.clone()),
             connections: connections.clone(),
             drain: drain.clone(),
             own: addresses.all().into(),
@@ -143,7 +158,7 @@ async fn main_thread(
     let workers = Rc::new(workers);
     let (refresh, refreshes) = mpsc::channel(16);
     let (shut_down, asked) = watch::channel(false);
-    let shown = Shown { registry: registry.clone(), shared, access_log, started };
+    let shown = Shown { registry: registry.clone(), shared, access_log, spans: queue, started };
     tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), shown, refreshes));
     tokio::task::spawn_local(health::check(
         config.health.clone(),
@@ -216,7 +231,9 @@ async fn main_thread(
         serves: !config.ports.is_empty(),
         application: application.as_ref(),
     };
-    shutdown::run(reasons, trigger, served, config.drain_timeout).await
+    let ended = shutdown::run(reasons, trigger, served, config.drain_timeout).await;
+    sending.end().await;
+    ended
 }
 
 /// Waits until what the application says is carried: one that says it before would bypass the mesh.
@@ -238,6 +255,7 @@ struct Shown {
     registry: Arc<Registry>,
     shared: Arc<Shared>,
     access_log: Arc<Sink>,
+    spans: trace::queue::Queue,
     started: SystemTime,
 }
 
@@ -245,7 +263,7 @@ struct Shown {
 async fn gather(
     workers: Rc<Vec<Worker>>,
     gathered: Rc<RefCell<Gathered>>,
-    Shown { registry, shared, access_log, started }: Shown,
+    Shown { registry, shared, access_log, spans, started }: Shown,
     mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let mut spare = memory::Spare::default();
@@ -265,6 +283,7 @@ async fn gather(
         let concurrency = shared.show(&registry);
         gathered.borrow_mut().see(concurrency);
         access_log.show(&registry);
+        spans.show(&registry);
         registry.upkeep();
         if let Some(asked) = asked {
             let _ = asked.send(());

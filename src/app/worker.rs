@@ -21,6 +21,7 @@ use crate::{
         resolve::Resolver,
         self_test::SelfTest,
     },
+    otlp::Target,
     outbound::{self, Outbound, connections},
     telemetry::{
         access_log::{AccessLog, Choice, Sink},
@@ -30,6 +31,7 @@ use crate::{
         report::WorkerReport,
         stalls::Stalls,
         tap::{Watched, Watching},
+        trace::{Spans, queue::Queue},
     },
 };
 
@@ -47,6 +49,8 @@ pub(super) struct Needs {
     pub(super) registry: Arc<Registry>,
     pub(super) access_log: Arc<Sink>,
     pub(super) watched: watch::Receiver<Watched>,
+    /// Where spans go, and where they wait for that.
+    pub(super) spans: (watch::Receiver<Option<Arc<Target>>>, Queue),
     pub(super) connections: connections::Shared,
     pub(super) drain: Drain,
     pub(super) own: Arc<[std::net::SocketAddr]>,
@@ -147,6 +151,7 @@ async fn serve(
         listeners.clone(),
         (needs.mesh.clone(), needs.watched),
         (config.access_log, needs.access_log),
+        needs.spans,
         workload.clone(),
     ));
     let edges = Rc::new(Edges::new(config.split_latency, listeners));
@@ -266,6 +271,7 @@ async fn hear(
     listeners: Rc<Hearing>,
     (mut mesh, mut watched): (watch::Receiver<Option<Mesh>>, watch::Receiver<Watched>),
     (choice, sink): (Option<Choice>, Arc<Sink>),
+    (mut target, queue): (watch::Receiver<Option<Arc<Target>>>, Queue),
     workload: Arc<str>,
 ) {
     let mut heard = None;
@@ -274,18 +280,21 @@ async fn hear(
             let mesh = mesh.borrow_and_update();
             Choice::in_force(choice, mesh.as_ref().and_then(|mesh| mesh.settings.access_log.as_ref()))
         };
+        let sampling = target.borrow_and_update().as_ref().map(|target| target.tracing.sampling);
         let taps = watched.borrow_and_update().clone();
         // Much else changes besides. Taps are others when the list is another.
-        let now = (log.clone(), taps.as_ref().map(|taps| Arc::as_ptr(taps).addr()));
+        let now = (log.clone(), sampling, taps.as_ref().map(|taps| Arc::as_ptr(taps).addr()));
         if heard.as_ref() != Some(&now) {
             listeners.set(Heard {
                 log: log.map(|log| AccessLog::new(log, sink.clone())),
+                spans: sampling.map(|sampling| Spans { sampling, queue: queue.clone() }),
                 watching: taps.map(|taps| Watching { taps, workload: workload.clone() }),
             });
             heard = Some(now);
         }
         let changed = tokio::select! {
             changed = mesh.changed() => changed,
+            changed = target.changed() => changed,
             changed = watched.changed() => changed,
         };
         if changed.is_err() {

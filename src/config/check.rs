@@ -14,7 +14,7 @@ use pillion_api::{
     name::{is_label, is_label_key, is_label_value, is_port_name},
 };
 
-use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw};
+use super::{AppPort, Config, HealthCheck, JoinToken, Listener, Probe, raw::Raw, tracing::OwnTracing};
 use crate::telemetry::{
     access_log::Choice,
     log::{self, Format},
@@ -60,6 +60,7 @@ pub fn read(file: Option<&Path>) -> Result<Raw, String> {
 /// All faults together.
 pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
     let mut c = Checker::default();
+    let tracing = OwnTracing::check(&mut c, &raw);
     let workload =
         raw.workload.unwrap_or_else(|| host.split('.').next().unwrap_or(host).to_ascii_lowercase());
     if !is_label(&workload) {
@@ -163,6 +164,7 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
             weight,
             access_log,
             access_log_file: raw.access_log_file,
+            tracing,
             log_format,
             log_level,
         }),
@@ -171,10 +173,10 @@ pub fn check(raw: Raw, host: &str) -> Result<Config, Faults> {
 }
 
 #[derive(Default)]
-struct Checker(Vec<String>);
+pub(super) struct Checker(Vec<String>);
 
 impl Checker {
-    fn say(&mut self, field: &str, what: impl Display) {
+    pub(super) fn say(&mut self, field: &str, what: impl Display) {
         self.0.push(format!("{field}: {what}"));
     }
 

@@ -3,11 +3,13 @@
 
 pub mod check;
 pub mod raw;
+pub mod tracing;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use pillion_api::name::ServiceName;
 
+use self::tracing::OwnTracing;
 use crate::telemetry::{access_log::Choice, log::Format};
 
 /// Complete and checked.
@@ -65,6 +67,8 @@ pub struct Config {
     pub access_log: Option<Choice>,
     /// Where that is written. `None`: to standard output.
     pub access_log_file: Option<PathBuf>,
+    /// Traces, as far as they are not as the mesh says.
+    pub tracing: OwnTracing,
     /// Log lines' form.
     pub log_format: Format,
     /// Log filter.

@@ -122,6 +122,22 @@ pub struct Raw {
     #[arg(long, env = "PILLION_ACCESS_LOG_FILE", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log_file: Option<PathBuf>,
+    /// Who takes spans by OTLP: http(s)://HOST:PORT, or none; goes before the mesh's (`tracing` of its MeshConfig) [default: the mesh's]
+    #[arg(long, env = "PILLION_TRACING_ENDPOINT", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing_endpoint: Option<String>,
+    /// How spans are sent to the tracing endpoint: grpc or http/protobuf [default: grpc]
+    #[arg(long, env = "PILLION_TRACING_PROTOCOL", value_name = "PROTOCOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing_protocol: Option<String>,
+    /// Of requests that come without a trace, so many percent are recorded [default: the mesh's, else 1]
+    #[arg(long, env = "PILLION_TRACING_SAMPLING", value_name = "PERCENT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing_sampling: Option<String>,
+    /// A file with header fields that spans are sent with, such as a key: NAME: VALUE, one a line
+    #[arg(long, env = "PILLION_TRACING_HEADERS_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing_headers_file: Option<PathBuf>,
     /// Log lines as text or json [default: text]
     #[arg(long, env = "PILLION_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +179,10 @@ impl Raw {
             split_latency: self.split_latency.or(under.split_latency),
             access_log: self.access_log.or(under.access_log),
             access_log_file: self.access_log_file.or(under.access_log_file),
+            tracing_endpoint: self.tracing_endpoint.or(under.tracing_endpoint),
+            tracing_protocol: self.tracing_protocol.or(under.tracing_protocol),
+            tracing_sampling: self.tracing_sampling.or(under.tracing_sampling),
+            tracing_headers_file: self.tracing_headers_file.or(under.tracing_headers_file),
             log_format: self.log_format.or(under.log_format),
             log_level: self.log_level.or(under.log_level),
         }
@@ -198,7 +218,7 @@ impl From<&Config> for Raw {
             JoinToken::Text(text) => (Some(text.clone()), None),
             JoinToken::File(path) => (None, Some(path.clone())),
         };
-        Self {
+        let mut raw = Self {
             workload: Some(config.workload.clone()),
             labels: list(config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()),
             ports: list((config.ports.iter()).map(AppPort::to_string).collect()),
@@ -231,6 +251,9 @@ impl From<&Config> for Raw {
                 Format::Json => "json".into(),
             }),
             log_level: Some(config.log_level.clone()),
-        }
+            ..Self::default()
+        };
+        config.tracing.show(&mut raw);
+        raw
     }
 }

@@ -24,7 +24,9 @@ use crate::{
 
 /// Asks whether anybody wants to hear of a request. As it came from its caller.
 pub(super) fn begin(request: &mut Request<Body>, policy: &Policy<'_>, grpc: bool) {
-    let Some(mut exchange) = policy.edge.listeners().begin(request) else { return };
+    let listeners = policy.edge.listeners();
+    let trace = listeners.trace(request.headers_mut());
+    let Some(mut exchange) = listeners.begin(request, trace) else { return };
     exchange.grpc = grpc;
     if let Some(caller) = policy.caller {
         exchange.peer.clone_from(&caller.identity);

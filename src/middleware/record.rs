@@ -254,7 +254,8 @@ impl<E: End> Drop for Recording<E> {
         if let Some(split) = &split {
             self.edge.split(split);
         }
-        if let Some(exchange) = self.timeline.notes().take() {
+        if let Some(mut exchange) = self.timeline.notes().take() {
+            exchange.moments = self.timeline.moments();
             self.edge.tell(exchange, outcome, took, split, self.received);
         }
         if let (Some(end), Some(outcome)) = (self.end.take(), self.outcome) {

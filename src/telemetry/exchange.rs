@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use super::{
     edge::{EdgeKey, Outcome},
     listeners::Wanted,
+    trace::Trace,
 };
 
 /// The most of a text that comes from a caller, bytes: nobody may fill the memory of who listens.
@@ -69,17 +70,21 @@ pub struct Exchange {
     pub took_us: u64,
     /// Where that went. `None`: it is not looked at.
     pub split: Option<Split>,
+    /// When what happened on the way.
+    pub moments: Moments,
     /// When it ended.
     pub ended: Option<SystemTime>,
     /// The trace that it is part of.
     pub trace: Option<Box<Trace>>,
 }
 
-/// What ties requests together that come of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trace {
-    /// The whole trace's (W3C Trace Context).
-    pub id: u128,
+/// When what happened to a request, microseconds since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moments {
+    /// Its last try was sent.
+    pub sent_us: Option<u32>,
+    /// The answer's head was there.
+    pub answered_us: Option<u32>,
 }
 
 /// One of the times that a request was sent, or that a connection was made.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     edge::Outcome,
-    exchange::{Callee, Exchange, Notes},
+    exchange::{Callee, Exchange, Moments, Notes},
 };
 
 /// What is noted of a request on its way, microseconds since its head came. Cells, because the tail notes while the request's
@@ -183,6 +183,12 @@ impl Timeline {
             body: body.into(),
             whole,
         }
+    }
+
+    /// For listeners.
+    pub fn moments(&self) -> Moments {
+        let short = |mark: &Mark| mark.moment().map(|us| us as u32);
+        Moments { sent_us: short(&self.sent), answered_us: short(&self.head) }
     }
 
     /// What is told to the caller's sidecar with the response's head; `stalled`: see [`Report`].

@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderName, Request, header::HOST};
+use http::{HeaderMap, HeaderName, Request, header::HOST};
 use pillion_api::{hops::Split, model::Percent};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use super::{
     edge::{EdgeKey, Outcome},
     exchange::{Caller, Exchange, put},
     tap::Watching,
+    trace::{Spans, Trace},
 };
 use crate::error::Refusal;
 
@@ -44,6 +45,8 @@ impl Wanted {
     pub const LOG_SUCCESS: Self = Self(1 << 1);
     /// To be told live.
     pub const TAP: Self = Self(1 << 2);
+    /// Its spans.
+    pub const SPANS: Self = Self(1 << 3);
 
     /// Whether nobody wants anything.
     pub fn is_nothing(self) -> bool {
@@ -71,6 +74,8 @@ pub struct Heard {
     pub log: Option<AccessLog>,
     /// Tells those who watch.
     pub watching: Option<Watching>,
+    /// Takes spans.
+    pub spans: Option<Spans>,
 }
 
 impl Heard {
@@ -87,7 +92,7 @@ impl Heard {
     }
 
     fn is_nobody(&self) -> bool {
-        self.log.is_none() && self.watching.is_none()
+        self.log.is_none() && self.spans.is_none() && self.watching.is_none()
     }
 }
 
@@ -141,10 +146,18 @@ impl Listeners {
         self.any.get()
     }
 
+    /// Where requests are traced, finds out which trace one is of that begins, and has its fields say so from now on.
+    pub fn trace(&self, headers: &mut HeaderMap) -> Option<Trace> {
+        let heard = self.heard.borrow();
+        heard.spans.as_ref().map(|spans| spans.begin(headers, &mut self.random.borrow_mut()))
+    }
+
     /// A request begins. `None`: nobody wants to hear of it.
-    pub fn begin<B>(&self, request: &Request<B>) -> Option<Box<Exchange>> {
+    pub fn begin<B>(&self, request: &Request<B>, trace: Option<Trace>) -> Option<Box<Exchange>> {
+        let recorded = trace.as_ref().is_some_and(Trace::is_recorded);
+        let mut exchange = self.wanted(if recorded { Wanted::SPANS } else { Wanted::default() })?;
         let (uri, headers) = (request.uri(), request.headers());
-        let mut exchange = self.wanted()?;
+        exchange.trace = trace.or_else(|| Trace::of_others(headers)).map(Box::new);
         exchange.version = Some(request.version());
         exchange.method.clone_from(request.method());
         put(&mut exchange.path, uri.path_and_query().map_or("", |path| path.as_str()));
@@ -165,11 +178,12 @@ impl Listeners {
 
     /// A connection begins that is carried as bytes, or refused. `None`: nobody wants to hear of it.
     pub fn connection(&self) -> Option<Box<Exchange>> {
-        if self.any() { self.wanted() } else { None }
+        if self.any() { self.wanted(Wanted::default()) } else { None }
     }
 
-    fn wanted(&self) -> Option<Box<Exchange>> {
-        let wanted = self.heard.borrow().wants(|| self.random.borrow_mut().random_range(0..Percent::OF));
+    fn wanted(&self, already: Wanted) -> Option<Box<Exchange>> {
+        let wants = self.heard.borrow().wants(|| self.random.borrow_mut().random_range(0..Percent::OF));
+        let wanted = already | wants;
         if wanted.is_nothing() {
             return None;
         }
@@ -188,9 +202,16 @@ impl Listeners {
         if let Some(watching) = heard.watching.as_ref().filter(|_| exchange.wanted.has(Wanted::TAP)) {
             watching.tell(&exchange, end);
         }
-        if let Some(log) = heard.log.as_ref().filter(|_| AccessLog::takes(&exchange)) {
+        let spans = heard.spans.as_ref().filter(|_| exchange.wanted.has(Wanted::SPANS));
+        let log = heard.log.as_ref().filter(|_| AccessLog::takes(&exchange));
+        if spans.is_some() || log.is_some() {
             exchange.edge = Some(end.edge.clone());
             exchange.ended = Some(SystemTime::now());
+        }
+        if let Some(spans) = spans {
+            spans.ended(&exchange);
+        }
+        if let Some(log) = log {
             log.write(exchange);
             return;
         }

@@ -20,3 +20,4 @@ pub mod stalls;
 pub mod tallies;
 pub mod tap;
 mod told;
+pub mod trace;

@@ -43,6 +43,9 @@ pillion_api::metrics! {
     ConcurrencyShed = "pillion_concurrency_shed_total", Counter, ["service", "port", "priority"], "Requests refused as more than the workload can work on, by priority.";
     FaultsInjected = "pillion_faults_injected_total", Counter, ["target", "fault", "kind"], "Requests that were made to see a fault: delay or abort.";
     AccessLogLines = "pillion_access_log_lines_total", Counter, ["result"], "Lines of the access log by what became of them: written, or dropped because the log was not taken in time.";
+    SpansExported = "pillion_trace_spans_exported_total", Counter, [], "Spans that the receiver of traces has taken.";
+    SpansDropped = "pillion_trace_spans_dropped_total", Counter, [], "Spans left out because as many were waiting to be sent as may.";
+    SpansFailed = "pillion_trace_spans_failed_total", Counter, ["reason"], "Spans given up: refused by the receiver, or unavailable (not taken within half a minute, or until the process ended).";
     CertificateExpiry = "pillion_certificate_expiry_timestamp_seconds", Gauge, [], "When this workload's certificate ends, seconds since the Unix epoch.";
     CertificateRenewals = "pillion_certificate_renewals_total", Counter, ["result"], "Renewals of this workload's certificate.";
     ControlPlaneConnected = "pillion_control_plane_connected", Gauge, [], "1 while the control plane's stream is up.";

@@ -173,7 +173,10 @@ impl Mesh {
 
     /// Starts any program with its log in the test's folder.
     pub(crate) fn child(&self, name: &str, program: PathBuf, arguments: Vec<OsString>) -> Child {
-        let spec = Spec { name: name.into(), program, arguments, environment: Vec::new() };
+        self.start_child(Spec { name: name.into(), program, arguments, environment: Vec::new() })
+    }
+
+    fn start_child(&self, spec: Spec) -> Child {
         Child::start(spec, self.folder.path(), &self.guard).expect("the program starts")
     }
 
@@ -223,7 +226,12 @@ impl Mesh {
             arguments.push("--".into());
             arguments.extend(spec.command.iter().map(OsString::from));
         }
-        let mut process = self.child(&spec.workload, pillion_proxy(), arguments);
+        let mut process = self.start_child(Spec {
+            name: spec.workload.clone(),
+            program: pillion_proxy(),
+            arguments,
+            environment: spec.environment,
+        });
         let addresses = process.until_file(&addresses_file, PATIENCE).await.expect("the sidecar listens");
         Sidecar { workload: spec.workload, process, addresses, api: self.api.clone() }
     }
@@ -279,6 +287,7 @@ pub(crate) struct SidecarSpec {
     listeners: Vec<String>,
     health: Option<String>,
     further: Vec<String>,
+    environment: Vec<(String, OsString)>,
     command: Vec<String>,
 }
 
@@ -294,6 +303,7 @@ impl SidecarSpec {
             listeners: Vec::new(),
             health: Some("none".into()),
             further: Vec::new(),
+            environment: Vec::new(),
             command: Vec::new(),
         }
     }
@@ -337,6 +347,12 @@ impl SidecarSpec {
     /// It is started as one with this program.
     pub(crate) fn running(mut self, command: &[&str]) -> Self {
         self.command = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 

@@ -10,6 +10,7 @@ use super::{
     fault::{Faults, Path},
     metadata::Metadata,
     tap::Tap,
+    tracing::Tracing,
 };
 
 /// The one name that it may have.
@@ -41,6 +42,10 @@ pub struct MeshConfigSpec {
     /// Live requests: whether they are shown, and what of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tap: Option<Tap>,
+    /// Has sidecars record the ways of requests, or of a share of them, and send that to a receiver of traces. Default: nothing is
+    /// recorded, and what requests say of traces is left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 /// What becomes of destinations that the mesh does not know.
@@ -89,6 +94,9 @@ impl MeshConfigSpec {
         if let Some(tap) = &self.tap {
             tap.check(&Path::root().field("spec").field("tap"), faults);
         }
+        if let Some(tracing) = &self.tracing {
+            tracing.check(faults, &Path::root().field("spec").field("tracing"));
+        }
     }
 
     /// Out of which services get their addresses.
@@ -104,6 +112,7 @@ impl MeshConfigSpec {
             service_cidr: Some(self.service_cidr().to_string()),
             access_log: self.access_log.as_ref().map(AccessLog::in_force),
             tap: Some(self.tap().in_force()),
+            tracing: self.tracing.as_ref().map(Tracing::in_force),
         }
     }
 
@@ -128,6 +137,7 @@ impl MeshConfigSpec {
             inbound: inbound.into(),
             service_cidr: self.service_cidr().to_string(),
             access_log: self.access_log.as_ref().map(AccessLog::to_wire),
+            tracing: self.tracing.as_ref().map(Tracing::to_wire),
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod standing;
 pub mod status;
 pub mod tap;
 pub mod text;
+pub mod tracing;
 pub mod transitions;
 
 pub use fault::{Fault, Faults, Path};

@@ -276,8 +276,13 @@ impl Outbound {
         };
         drop(whom.failed.and_then(Cell::take));
         whom.timeline.attempt(now);
-        // What goes along with each try, such as the context of a trace, is put on the request here.
         let noted = sending.plan.timeline.try_began(pick.endpoint().callee(), whom.beside, now);
+        // What goes along with each try is put on the request here.
+        sending.plan.timeline.note(|exchange| {
+            if let Some(trace) = &mut exchange.trace {
+                trace.attempt(request.headers_mut());
+            }
+        });
         let splits = edge.splits() && !sending.outside;
         if splits {
             headers::ask_hops(request.headers_mut());

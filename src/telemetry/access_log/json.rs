@@ -104,7 +104,7 @@ pub(super) fn line(exchange: &Exchange, log: &model::AccessLog, out: &mut Vec<u8
         shares.end();
     }
     if let Some(trace) = &exchange.trace {
-        it.text("traceId", &format!("{:032x}", trace.id));
+        it.text("traceId", &trace.id().to_string());
     }
     let mut headers = exchange.headers.iter().filter(|(name, _)| log.headers.contains(name)).peekable();
     if headers.peek().is_some() {

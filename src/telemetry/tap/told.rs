@@ -255,7 +255,7 @@ mod tests {
         taps.start(StartTap { id: 1, lease_ms: 1000, ..StartTap::default() }, Instant::now());
         let watching = taps.follow().borrow().clone().map(|taps| Watching { taps, workload: "web-1".into() });
         listeners.set(Heard { watching, ..Heard::default() });
-        let exchange = listeners.begin(&request).expect("somebody watches");
+        let exchange = listeners.begin(&request, None).expect("somebody watches");
         let edge = edge(Hop::Inbound);
         let outcome = Some(Outcome::Status(StatusCode::OK));
         listeners.ended(exchange, &End { edge: &edge, outcome, took_us: 1, split: None, received: 0 });

@@ -166,6 +166,9 @@ pub struct MeshSettings {
     /// What sidecars write of requests and connections that have ended. Absent: nothing.
     #[prost(message, optional, tag = "10")]
     pub access_log: ::core::option::Option<AccessLog>,
+    /// Where sidecars send the traces of requests, and of which. Absent: requests are not traced.
+    #[prost(message, optional, tag = "11")]
+    pub tracing: ::core::option::Option<Tracing>,
 }
 /// Nested message and enum types in `MeshSettings`.
 pub mod mesh_settings {
@@ -241,6 +244,58 @@ pub mod mesh_settings {
             match value {
                 "PERMISSIVE" => Some(Self::Permissive),
                 "STRICT" => Some(Self::Strict),
+                _ => None,
+            }
+        }
+    }
+}
+/// Where sidecars send the traces of requests, by OTLP.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tracing {
+    /// "<http://HOST:PORT"> or "<https://HOST:PORT",> over HTTP perhaps with a path.
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
+    #[prost(enumeration = "tracing::Protocol", tag = "2")]
+    pub protocol: i32,
+    /// Of requests that are of no trace yet, so many of a million are recorded.
+    #[prost(uint32, tag = "3")]
+    pub sampling_per_million: u32,
+}
+/// Nested message and enum types in `Tracing`.
+pub mod tracing {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Protocol {
+        Grpc = 0,
+        /// OTLP/HTTP in protobuf.
+        HttpProtobuf = 1,
+    }
+    impl Protocol {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Grpc => "GRPC",
+                Self::HttpProtobuf => "HTTP_PROTOBUF",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "GRPC" => Some(Self::Grpc),
+                "HTTP_PROTOBUF" => Some(Self::HttpProtobuf),
                 _ => None,
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AccessLog, Faults, Refused};
+use super::{AccessLog, Faults, Refused, Tracing};
 use crate::wire;
 
 /// What holds for the whole mesh.
@@ -16,6 +16,8 @@ pub struct MeshSettings {
     pub service_cidr: Option<(std::net::IpAddr, u8)>,
     /// What sidecars write of requests. `None`: nothing.
     pub access_log: Option<Arc<AccessLog>>,
+    /// How requests are traced. `None`: they are not.
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 /// What becomes of destinations that the mesh does not know.
@@ -43,6 +45,7 @@ impl MeshSettings {
         inbound: InboundMode::Strict,
         service_cidr: None,
         access_log: None,
+        tracing: None,
     };
 
     /// Whether an address is one that only the mesh gives.
@@ -95,8 +98,9 @@ impl TryFrom<wire::MeshSettings> for MeshSettings {
             },
         };
         let access_log = settings.access_log.map(|it| Arc::new(faults.access_log(it)));
+        let tracing = settings.tracing.and_then(|it| faults.tracing(&it)).map(Arc::new);
         if faults.0.is_empty() {
-            Ok(Self { outbound, inbound, service_cidr, access_log })
+            Ok(Self { outbound, inbound, service_cidr, access_log, tracing })
         } else {
             Err(Refused(faults.0))
         }

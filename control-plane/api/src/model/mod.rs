@@ -13,12 +13,13 @@ mod policy;
 mod retry;
 mod route;
 mod session;
+mod tracing;
 
 use std::{fmt, time::Duration};
 
 pub use self::{
     access_log::*, balancer::*, fallback::*, filters::*, health::*, injected::*, limits::*, mesh::*,
-    policy::*, retry::*, route::*, session::*,
+    policy::*, retry::*, route::*, session::*, tracing::*,
 };
 /// How a port's application speaks.
 pub use crate::wire::Protocol;

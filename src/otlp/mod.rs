@@ -1,0 +1,176 @@
+//! Sends spans to whoever takes them, by OTLP (<https://opentelemetry.io/docs/specs/otlp/>), on the main thread. Nobody waits for
+//! that but at the very end, and then not for long.
+
+mod answer;
+mod message;
+mod receiver;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use pillion_api::model::Tracing;
+use prost::Message;
+use rand::Rng;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+pub use self::message::Workload;
+use self::{answer::Answer, message::ExportRequest, receiver::Sender};
+use crate::{
+    net::resolve::Resolver,
+    telemetry::{names::Metric, prometheus::Registry, trace::queue::Waiting},
+};
+
+/// The longest that a span waits for others.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Before a batch is sent again: the first wait, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+/// After so long a batch is given up: newer ones wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where spans go, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// As the mesh has it, or this sidecar's own settings.
+    pub tracing: Tracing,
+    /// What the receiver is to be sent besides.
+    pub headers_file: Option<PathBuf>,
+    /// Whose they are.
+    pub workload: Workload,
+}
+
+/// Sends what waits in the queue.
+pub struct Exporter {
+    /// `None`: tracing is off.
+    pub target: watch::Receiver<Option<Arc<Target>>>,
+    /// What the workers have left.
+    pub waiting: Waiting,
+    /// The process is about to end.
+    pub ending: watch::Receiver<bool>,
+    /// Where it counts.
+    pub registry: Arc<Registry>,
+    /// How the receiver's name is looked up.
+    pub resolver: Resolver,
+    /// Addresses of ours, which are no receiver's.
+    pub own: Arc<[SocketAddr]>,
+}
+
+/// What became of the last batch, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Well,
+    Failing,
+}
+
+impl Exporter {
+    /// Until the process ends, and everything has been sent that could be.
+    pub async fn run(mut self) {
+        let mut state = State::Well;
+        loop {
+            let target = self.target.borrow_and_update().clone();
+            match target {
+                Some(target) => self.serve(&target, &mut state).await,
+                None => {
+                    // Those of before it was turned off.
+                    while !self.waiting.take().is_empty() {}
+                    tokio::select! {
+                        _ = self.target.changed() => {}
+                        _ = self.ending.wait_for(|ending| *ending) => {}
+                    }
+                }
+            }
+            if *self.ending.borrow() || self.target.has_changed().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Until there is another target, or an end.
+    async fn serve(&mut self, target: &Target, state: &mut State) {
+        let sender = Sender::new(
+            target.tracing.clone(),
+            target.headers_file.clone(),
+            self.resolver.clone(),
+            self.own.clone(),
+        );
+        loop {
+            tokio::select! {
+                () = self.waiting.due(INTERVAL) => {}
+                _ = self.ending.wait_for(|ending| *ending) => {}
+                _ = self.target.changed() => return,
+            }
+            let batch = self.waiting.take();
+            if batch.is_empty() {
+                if *self.ending.borrow() {
+                    return;
+                }
+                sender.sweep();
+                continue;
+            }
+            let spans = batch.len() as u64;
+            let batch = ExportRequest::of(&target.workload, batch).encode_to_vec().into();
+            self.deliver(&sender, batch, spans, target, state).await;
+        }
+    }
+
+    /// Sends a batch, again where that may help and there is time.
+    async fn deliver(
+        &mut self,
+        sender: &Sender,
+        batch: Bytes,
+        spans: u64,
+        target: &Target,
+        state: &mut State,
+    ) {
+        let began = Instant::now();
+        let mut backoff = BACKOFF.0;
+        let (failed, words) = loop {
+            match sender.send(batch.clone()).await {
+                Answer::Taken(rejected, words) => {
+                    let rejected = rejected.min(spans);
+                    self.registry.counter(Metric::SpansExported, &[]).increment(spans - rejected);
+                    if *state == State::Failing {
+                        *state = State::Well;
+                        tracing::info!(receiver = %target.tracing.endpoint, "spans are taken again");
+                    }
+                    if rejected == 0 {
+                        return;
+                    }
+                    break (("refused", rejected), words);
+                }
+                Answer::Refused(words) => break (("refused", spans), words),
+                Answer::Again(after, words) => {
+                    let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
+                    let pause = after.unwrap_or(jittered);
+                    let hurried = *self.ending.borrow() || self.target.has_changed().unwrap_or(true);
+                    if hurried || began.elapsed() + pause > PATIENCE {
+                        break (("unavailable", spans), words);
+                    }
+                    if *state == State::Well {
+                        *state = State::Failing;
+                        let receiver = &target.tracing.endpoint;
+                        tracing::warn!(%receiver, why = words, "spans are not taken; they are sent again, as long as there is room");
+                    }
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        // Once more, at once.
+                        _ = self.ending.wait_for(|ending| *ending) => {}
+                        _ = self.target.changed() => self.target.mark_changed(),
+                    }
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        };
+        let (reason, count) = failed;
+        self.registry.counter(Metric::SpansFailed, &[reason]).increment(count);
+        if reason == "refused" || *state == State::Well {
+            *state = State::Failing;
+            tracing::warn!(receiver = %target.tracing.endpoint, spans = count, why = words, "spans are lost");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

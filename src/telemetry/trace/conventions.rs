@@ -1,0 +1,495 @@
+//! What a request's spans say, by OpenTelemetry's semantic conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
+//! and <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>. What those have no name for begins with `pillion.`.
+//!
+//! A path's query is left out: it is where secrets are.
+
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode, Version};
+use pillion_api::hops::Segment;
+
+use super::{
+    Trace,
+    context::SpanId,
+    span::{Event, Kind, Span},
+};
+use crate::{
+    error::{Hop, Reason},
+    telemetry::{
+        edge::{EdgeKey, Outcome},
+        exchange::{Exchange, Try},
+    },
+};
+
+/// The spans of a request that has ended: its own, and one for each of its tries where there was more than one. None, where it
+/// is not recorded.
+pub(super) fn spans(exchange: &Exchange) -> Vec<Span> {
+    let about = Option::zip(exchange.trace.as_deref(), exchange.edge.as_deref());
+    match (about, exchange.began()) {
+        (Some((trace, edge)), Some(began)) if trace.is_recorded() => {
+            let path = exchange.path.split('?').next().unwrap_or_default();
+            let rpc = path.strip_prefix('/').filter(|_| exchange.grpc).and_then(|path| path.rsplit_once('/'));
+            About { exchange, trace, edge, began, path, rpc }.spans()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A request that has ended.
+struct About<'a> {
+    exchange: &'a Exchange,
+    trace: &'a Trace,
+    edge: &'a EdgeKey,
+    began: SystemTime,
+    path: &'a str,
+    /// gRPC's service and method.
+    rpc: Option<(&'a str, &'a str)>,
+}
+
+impl About<'_> {
+    fn spans(&self) -> Vec<Span> {
+        let tries = &self.exchange.tries;
+        let several = tries.len() > 1;
+        let mut whole = self.span(self.trace.span(), self.trace.parent);
+        whole.remote = whole.parent.is_some();
+        whole.kind = match self.edge.direction {
+            Hop::Inbound => Kind::Server,
+            // Those that went out are its tries.
+            Hop::Outbound if several => Kind::Internal,
+            Hop::Outbound => Kind::Client,
+        };
+        self.describe(&mut whole);
+        self.tell_mesh(&mut whole);
+        if let [only] = tries.as_slice() {
+            tell_callee(&mut whole, only);
+        }
+        self.tell_end(&mut whole);
+        self.tell_hops(&mut whole);
+        let mut spans = vec![whole];
+        if several {
+            spans[0].say("pillion.attempts", tries.len() as u64);
+            let own = tries.iter().zip(&self.trace.tries).enumerate();
+            spans.extend(own.map(|(place, (it, id))| self.of_try(place, it, *id)));
+        }
+        spans
+    }
+
+    /// As long as the request.
+    fn span(&self, id: SpanId, parent: Option<SpanId>) -> Span {
+        let mut span = Span::new(self.trace.id(), id);
+        (span.parent, span.random) = (parent, self.trace.context.random);
+        span.state.clone_from(&self.trace.state);
+        span.name = self.name();
+        span.start = self.began;
+        span.end = self.at(self.exchange.took_us);
+        span
+    }
+
+    fn of_try(&self, place: usize, it: &Try, id: SpanId) -> Span {
+        let mut span = self.span(id, Some(self.trace.span()));
+        span.kind = Kind::Client;
+        span.start = self.at(it.began_us.into());
+        self.describe(&mut span);
+        if place > 0 {
+            span.say("http.request.resend_count", place as u64);
+        }
+        if it.hedge {
+            span.say("pillion.hedge", "true");
+        }
+        tell_callee(&mut span, it);
+        let last = self.exchange.tries.iter().filter_map(|it| Some(it.ended?.0)).max();
+        match it.ended {
+            // Its answer went on after its head, and how it ended is how the request did.
+            Some((at, Some(Outcome::Status(_) | Outcome::Grpc(_)))) if Some(at) == last => {
+                self.tell_end(&mut span)
+            }
+            Some((at, Some(outcome))) => {
+                span.end = self.at(at.into());
+                self.tell_outcome(&mut span, outcome, None, Hop::Outbound);
+            }
+            // It was given up.
+            _ => self.tell_outcome(&mut span, Outcome::Cancelled, None, Hop::Outbound),
+        }
+        span.end = span.end.max(span.start);
+        span
+    }
+
+    fn at(&self, us: u64) -> SystemTime {
+        self.began + Duration::from_micros(us)
+    }
+
+    /// Of few different ones: what clients make up stays out.
+    fn name(&self) -> String {
+        match self.rpc {
+            Some((service, method)) => format!("{service}/{method}"),
+            None => known(&self.exchange.method).unwrap_or("HTTP").to_owned(),
+        }
+    }
+
+    fn describe(&self, span: &mut Span) {
+        let Exchange { method, authority, version, .. } = self.exchange;
+        match self.rpc {
+            Some((service, method)) => {
+                span.say("rpc.system", "grpc");
+                span.say("rpc.service", service);
+                span.say("rpc.method", method);
+            }
+            None => {
+                span.say("http.request.method", known(method).unwrap_or("_OTHER"));
+                if known(method).is_none() {
+                    span.say("http.request.method_original", method.as_str());
+                }
+                span.say("url.scheme", "http");
+                span.say("url.path", self.path);
+                if span.kind != Kind::Server {
+                    span.say("url.full", format!("http://{authority}{}", self.path));
+                }
+            }
+        }
+        if !authority.is_empty() {
+            let (host, port) = match authority.rsplit_once(':') {
+                Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()),
+                _ => (authority.as_str(), None),
+            };
+            span.say("server.address", host.trim_matches(['[', ']']));
+            span.say("server.port", port.unwrap_or(80));
+        }
+        let version = match *version {
+            Some(Version::HTTP_10) => "1.0",
+            Some(Version::HTTP_2) => "2",
+            _ => "1.1",
+        };
+        span.say("network.protocol.version", version);
+    }
+
+    fn tell_mesh(&self, span: &mut Span) {
+        let EdgeKey { direction, source, target, backend, .. } = self.edge;
+        span.say("pillion.source", source.clone());
+        span.say("pillion.target", target.clone());
+        if *direction == Hop::Outbound && backend != target {
+            span.say("pillion.backend", backend.clone());
+        }
+        if !self.exchange.route.is_empty() {
+            span.say("pillion.route", self.exchange.route.as_str());
+            span.say("pillion.rule", self.exchange.rule.as_str());
+        }
+        if let Some(peer) = &self.exchange.peer {
+            span.say("pillion.peer.id", peer.clone());
+        }
+        if let Some(address) = self.exchange.peer_address {
+            span.say("client.address", address.ip().to_string());
+        }
+    }
+
+    fn tell_end(&self, span: &mut Span) {
+        let Exchange { outcome, status, .. } = self.exchange;
+        self.tell_outcome(span, outcome.unwrap_or(Outcome::Cancelled), *status, self.edge.direction);
+        if let Some(told) = self.exchange.told.as_ref().and_then(|told| told.to_str().ok()) {
+            span.say("pillion.error", told);
+        }
+    }
+
+    /// How it ended, and whether that is a failure, as seen from one side.
+    fn tell_outcome(&self, span: &mut Span, outcome: Outcome, status: Option<StatusCode>, side: Hop) {
+        let refused = match outcome {
+            Outcome::Refused(reason) => Some(reason),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            span.say("pillion.refusal", reason.as_str());
+        }
+        let grpc = match outcome {
+            Outcome::Grpc(code) => Some(code),
+            Outcome::Refused(reason) if self.exchange.grpc => Some(reason.grpc() as u8),
+            Outcome::Cancelled if self.exchange.grpc => Some(1),
+            _ => None,
+        };
+        let status = match outcome {
+            Outcome::Status(status) => Some(status),
+            Outcome::Cancelled => None,
+            _ => status.or(refused.map(Reason::status)),
+        };
+        match (grpc, status) {
+            (Some(code), _) => span.say("rpc.grpc.status_code", u32::from(code)),
+            (None, Some(status)) => span.say("http.response.status_code", status.as_u16()),
+            (None, None) => {}
+        }
+        let client = side == Hop::Outbound;
+        let failed = match (grpc, status) {
+            (Some(code), _) => grpc_failed(code, client),
+            (None, Some(status)) => status.is_server_error() || client && status.is_client_error(),
+            (None, None) => client,
+        };
+        if failed {
+            let kind = match (refused, grpc, status) {
+                (Some(reason), ..) => reason.as_str().to_owned(),
+                (None, Some(code), _) => code.to_string(),
+                (None, None, Some(status)) => status.as_str().to_owned(),
+                (None, None, None) => "cancelled".to_owned(),
+            };
+            span.say("error.type", kind);
+            span.error = Some(refused.map(|reason| reason.text().to_owned()).unwrap_or_default());
+        }
+    }
+
+    /// When what happened, and where the time went: microseconds by segment.
+    fn tell_hops(&self, span: &mut Span) {
+        let moments = self.exchange.moments;
+        for (moment, name) in [(moments.sent_us, "pillion.sent"), (moments.answered_us, "pillion.answered")] {
+            if let Some(us) = moment.filter(|us| u64::from(*us) <= self.exchange.took_us) {
+                span.events.push(Event { at: self.at(us.into()), name, attributes: Vec::new() });
+            }
+        }
+        if let Some(split) = &self.exchange.split {
+            let attributes = split.shares().map(|(segment, us)| (hop(segment), us.into())).collect();
+            span.events.push(Event { at: span.end, name: "pillion.hops", attributes });
+        }
+    }
+}
+
+/// Whom it was sent to.
+fn tell_callee(span: &mut Span, it: &Try) {
+    let callee = &it.callee;
+    span.say("pillion.workload", callee.workload.clone());
+    if let Some(identity) = &callee.identity {
+        span.say("pillion.peer.id", &**identity);
+    }
+    span.say("network.peer.address", callee.address.ip().to_string());
+    span.say("network.peer.port", callee.address.port());
+}
+
+/// The methods that the conventions know (RFC 9110 and 5789).
+fn known(method: &Method) -> Option<&'static str> {
+    const KNOWN: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == method.as_str())
+}
+
+/// Of what callers have asked for wrongly, a server is not to blame.
+fn grpc_failed(code: u8, client: bool) -> bool {
+    match code {
+        0 => false,
+        2 | 4 | 12 | 13 | 14 | 15 => true,
+        _ => client,
+    }
+}
+
+/// As an attribute.
+fn hop(segment: Segment) -> &'static str {
+    match segment {
+        Segment::Caller => "pillion.hop.caller",
+        Segment::Client => "pillion.hop.client-sidecar",
+        Segment::Retries => "pillion.hop.retries",
+        Segment::Network => "pillion.hop.network",
+        Segment::Server => "pillion.hop.server-sidecar",
+        Segment::Application => "pillion.hop.application",
+        Segment::Body => "pillion.hop.application-body",
+        Segment::Upstream => "pillion.hop.upstream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::UNIX_EPOCH};
+
+    use http::{HeaderMap, HeaderValue};
+    use pillion_api::{
+        hops::{Course, Side},
+        model::Percent,
+    };
+
+    use super::{
+        super::{Chance, context::TRACEPARENT, span::Value},
+        *,
+    };
+    use crate::telemetry::exchange::{Callee, Moments};
+
+    const START: Duration = Duration::from_secs(1_700_000_000);
+
+    fn status(code: u16) -> Outcome {
+        Outcome::Status(StatusCode::from_u16(code).expect("a status"))
+    }
+
+    /// From the caller's side, as long as nothing else is said.
+    fn exchange(outcome: Outcome) -> Exchange {
+        let parent = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let chance = Chance { trace: 1, span: 2, share: 0 };
+        let mut headers: HeaderMap = [(TRACEPARENT, parent)].into_iter().collect();
+        let trace = Trace::find(Percent::per_million(0).expect("none"), &mut headers, chance);
+        let course = Course { sent: Some(100), head: Some(900), whole: 1000, ..Course::default() };
+        let edge = EdgeKey {
+            direction: Hop::Outbound,
+            source: "web.demo".into(),
+            target: "pay.demo".into(),
+            backend: "pay-v2.demo".into(),
+            workload: "pay-1".into(),
+            mtls: true,
+        };
+        Exchange {
+            version: Some(Version::HTTP_11),
+            method: Method::GET,
+            path: "/a/b?secret=1".into(),
+            authority: "pay.demo:8080".into(),
+            edge: Some(Arc::new(edge)),
+            route: "demo/split".into(),
+            rule: "0".into(),
+            outcome: Some(outcome),
+            took_us: 1000,
+            split: Some(course.split(Side::Client)),
+            moments: Moments { sent_us: Some(100), answered_us: Some(900) },
+            ended: Some(UNIX_EPOCH + START + Duration::from_micros(1000)),
+            trace: Some(Box::new(trace)),
+            ..Exchange::default()
+        }
+    }
+
+    fn inbound(exchange: Exchange) -> Exchange {
+        let edge = EdgeKey::clone(exchange.edge.as_ref().expect("it has one"));
+        Exchange { edge: Some(Arc::new(EdgeKey { direction: Hop::Inbound, ..edge })), ..exchange }
+    }
+
+    fn again(exchange: &mut Exchange, began_us: u32, ended: Option<(u32, Outcome)>) {
+        let place = exchange.tries.len();
+        let callee = Callee {
+            uid: format!("pay-{place}-0a").into(),
+            workload: format!("pay-{place}").into(),
+            address: ([10, 0, 0, 7], 15006).into(),
+            identity: Some("spiffe://mesh.local/ns/demo/sa/pay".into()),
+        };
+        let ended = ended.map(|(at, outcome)| (at, Some(outcome)));
+        exchange.tries.push(Try { callee: Arc::new(callee), hedge: place > 0, began_us, ended });
+        exchange.trace.as_mut().expect("it has one").attempt(&mut HeaderMap::new());
+    }
+
+    fn says(span: &Span, name: &str) -> String {
+        let mut found = span.attributes.iter().filter(|(known, _)| *known == name).map(|(_, value)| value);
+        let said = match found.next() {
+            None => String::new(),
+            Some(Value::Text(text)) => text.to_string(),
+            Some(Value::Number(number)) => number.to_string(),
+        };
+        assert!(found.next().is_none(), "{name} twice: {span:#?}");
+        said
+    }
+
+    #[test]
+    fn how_it_ended_is_told_by_side() {
+        let refused = Outcome::Refused;
+        for (outcome, grpc, client, server) in [
+            (status(200), false, ("200", "", ""), ("200", "", "")),
+            (status(404), false, ("404", "", "404"), ("404", "", "")),
+            (status(503), false, ("503", "", "503"), ("503", "", "503")),
+            (Outcome::Grpc(0), true, ("", "0", ""), ("", "0", "")),
+            (Outcome::Grpc(5), true, ("", "5", "5"), ("", "5", "")),
+            (Outcome::Grpc(14), true, ("", "14", "14"), ("", "14", "14")),
+            (status(502), true, ("502", "", "502"), ("502", "", "502")),
+            (refused(Reason::RateLimited), false, ("429", "", "rate-limited"), ("429", "", "")),
+            (
+                refused(Reason::BreakersOpen),
+                false,
+                ("503", "", "breakers-open"),
+                ("503", "", "breakers-open"),
+            ),
+            (refused(Reason::BreakersOpen), true, ("", "14", "breakers-open"), ("", "14", "breakers-open")),
+            (Outcome::Cancelled, false, ("", "", "cancelled"), ("", "", "")),
+            (Outcome::Cancelled, true, ("", "1", "1"), ("", "1", "")),
+        ] {
+            let exchange = Exchange { grpc, ..exchange(outcome) };
+            for (exchange, expected, kind) in
+                [(exchange.clone(), client, Kind::Client), (inbound(exchange), server, Kind::Server)]
+            {
+                let spans = spans(&exchange);
+                let [span] = spans.as_slice() else { panic!("one span: {spans:#?}") };
+                let said = ["http.response.status_code", "rpc.grpc.status_code", "error.type"]
+                    .map(|name| says(span, name));
+                assert_eq!(said, [expected.0, expected.1, expected.2], "{outcome:?} {kind:?}");
+                assert_eq!((span.kind, span.error.is_some()), (kind, !expected.2.is_empty()), "{outcome:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_was_about() {
+        let mut exchange = exchange(status(200));
+        again(&mut exchange, 50, Some((900, status(200))));
+        let spans = spans(&exchange);
+        let [span] = spans.as_slice() else { panic!("one span: {spans:#?}") };
+        for (name, value) in [
+            ("http.request.method", "GET"),
+            ("url.path", "/a/b"),
+            ("url.full", "http://pay.demo:8080/a/b"),
+            ("server.address", "pay.demo"),
+            ("server.port", "8080"),
+            ("network.protocol.version", "1.1"),
+            ("network.peer.address", "10.0.0.7"),
+            ("network.peer.port", "15006"),
+            ("pillion.source", "web.demo"),
+            ("pillion.target", "pay.demo"),
+            ("pillion.backend", "pay-v2.demo"),
+            ("pillion.route", "demo/split"),
+            ("pillion.rule", "0"),
+            ("pillion.workload", "pay-0"),
+            ("pillion.peer.id", "spiffe://mesh.local/ns/demo/sa/pay"),
+            ("http.request.resend_count", ""),
+        ] {
+            assert_eq!(says(span, name), value, "{name}");
+        }
+        assert!(!format!("{span:?}").contains("secret"));
+        assert_eq!((span.name.as_str(), span.remote), ("GET", true));
+        let since = |at: SystemTime| at.duration_since(UNIX_EPOCH + START).expect("later").as_micros();
+        assert_eq!((since(span.start), since(span.end)), (0, 1000));
+        let events: Vec<_> = span.events.iter().map(|event| (event.name, since(event.at))).collect();
+        assert_eq!(events, [("pillion.sent", 100), ("pillion.answered", 900), ("pillion.hops", 1000)]);
+        let hops = [
+            ("pillion.hop.caller", Value::Number(100)),
+            ("pillion.hop.client-sidecar", Value::Number(100)),
+            ("pillion.hop.upstream", Value::Number(800)),
+        ];
+        assert_eq!(span.events[2].attributes, hops);
+
+        let odd = Exchange { method: "BREW".parse().expect("a method"), ..exchange.clone() };
+        let span = &super::spans(&odd)[0];
+        assert_eq!(span.name, "HTTP");
+        let said = ["http.request.method", "http.request.method_original"].map(|name| says(span, name));
+        assert_eq!(said, ["_OTHER", "BREW"]);
+        let call = Exchange {
+            grpc: true,
+            path: "/shop.Pay/Charge".into(),
+            authority: "[::1]:80".into(),
+            ..exchange
+        };
+        let span = &super::spans(&call)[0];
+        let said = ["rpc.system", "rpc.service", "rpc.method", "url.path", "server.address"]
+            .map(|name| says(span, name));
+        assert_eq!(said, ["grpc", "shop.Pay", "Charge", "", "::1"]);
+        assert_eq!(span.name, "shop.Pay/Charge");
+    }
+
+    #[test]
+    fn of_several_tries_each_has_its_own() {
+        let mut exchange = exchange(status(200));
+        again(&mut exchange, 50, None);
+        again(&mut exchange, 300, Some((500, Outcome::Refused(Reason::Reset))));
+        again(&mut exchange, 600, Some((900, status(200))));
+        let spans = spans(&exchange);
+        let [whole, given_up, reset, won] = spans.as_slice() else { panic!("four spans: {spans:#?}") };
+        assert_eq!((whole.kind, says(whole, "pillion.attempts")), (Kind::Internal, "3".to_owned()));
+        let since = |at: SystemTime| at.duration_since(UNIX_EPOCH + START).expect("later").as_micros();
+        for (span, again, from, to, error) in [
+            (given_up, "", 50, 1000, "cancelled"),
+            (reset, "1", 300, 500, "reset"),
+            (won, "2", 600, 1000, ""),
+        ] {
+            assert_eq!((span.kind, span.parent), (Kind::Client, Some(whole.id)), "{span:#?}");
+            assert_eq!((since(span.start), since(span.end)), (from, to), "{span:#?}");
+            let said = ["http.request.resend_count", "error.type"].map(|name| says(span, name));
+            assert_eq!(said, [again, error], "{span:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_recorded_has_none() {
+        let mut exchange = exchange(status(200));
+        exchange.trace = None;
+        assert_eq!(spans(&exchange), []);
+    }
+}
