@@ -43,14 +43,15 @@ impl Handler for FromApplication {
         if let Some((authority, target)) = self.known(&request) {
             return self.outbound.call(request, authority, &target, interim).await;
         }
+        let since = Instant::now();
         let authority = match headers::authority(&request) {
             Ok(authority) => authority,
-            Err(refusal) => return Box::pin(self.refuse(request, refusal)).await,
+            Err(refusal) => return Box::pin(self.refuse(request, refusal, since)).await,
         };
         if request.method() == Method::CONNECT {
             if self.target.is_some() {
                 let refusal = Refusal::new(Reason::UpgradeFailed, "CONNECT is for the proxy port");
-                return Box::pin(self.refuse(request, refusal)).await;
+                return Box::pin(self.refuse(request, refusal, since)).await;
             }
             return Box::pin(self.connect(&mut request, authority)).await;
         }
@@ -65,7 +66,7 @@ impl Handler for FromApplication {
                 let Outbound { outside, voice, open, .. } = &*self.outbound;
                 Box::pin(outside.call(request, voice, open, authority, interim)).await
             }
-            Err(refusal) => Box::pin(self.refuse(request, refusal)).await,
+            Err(refusal) => Box::pin(self.refuse(request, refusal, since)).await,
         }
     }
 
@@ -175,6 +176,7 @@ impl FromApplication {
         request: &mut Request<Body>,
         authority: Option<Authority>,
     ) -> Response<Recorded<Held>> {
+        let since = Instant::now();
         let outbound = self.outbound.clone();
         let destination = match self.destination(authority.as_ref(), 443).await {
             Ok(Destination::Service(target)) => {
@@ -188,12 +190,12 @@ impl FromApplication {
         let destination = match destination {
             Ok(destination) => destination,
             Err(refusal) => {
-                return self.refuse(head(request), refusal).await;
+                return self.refuse(head(request), refusal, since).await;
             }
         };
         if request.version() == ::http::Version::HTTP_2 {
             let refusal = Refusal::new(Reason::UpgradeFailed, "CONNECT is taken over HTTP/1 only");
-            return self.refuse(head(request), refusal).await;
+            return self.refuse(head(request), refusal, since).await;
         }
         let host = authority.as_ref().map(ToString::to_string).unwrap_or_default();
         let tunnel: Result<Tunnel, Refusal> = match destination {
@@ -203,7 +205,7 @@ impl FromApplication {
         match tunnel {
             Err(refusal) => {
                 let edge = outbound.edge("outside", false);
-                self.outbound.refuse(head(request), edge, refusal).await
+                self.outbound.refuse(head(request), edge, refusal, since).await
             }
             Ok(tunnel) => {
                 let pending = upgrade::Pending::of(request);
@@ -230,20 +232,26 @@ impl FromApplication {
     }
 
     /// Before it is known whom the request is for.
-    async fn refuse(&self, request: Request<Body>, refusal: Refusal) -> Response<Recorded<Held>> {
-        self.outbound.refuse(request, self.outbound.refused_edge(), refusal).await
+    async fn refuse(
+        &self,
+        request: Request<Body>,
+        refusal: Refusal,
+        since: Instant,
+    ) -> Response<Recorded<Held>> {
+        self.outbound.refuse(request, self.outbound.refused_edge(), refusal, since).await
     }
 }
 
 impl Outbound {
-    /// Answers a request with a refusal, counted on `edge`.
+    /// Answers a request that came at `since` with a refusal, counted on `edge`.
     pub(super) async fn refuse(
         &self,
         request: Request<Body>,
         edge: Rc<Edge>,
         refusal: Refusal,
+        since: Instant,
     ) -> Response<Recorded<Held>> {
-        let timeline = Timeline::new(Instant::now());
+        let timeline = Timeline::new(since);
         let policy = Policy::bare(&self.voice, &timeline, edge, &self.open);
         middleware::run(request, policy, |_| async { Served::refused(refusal) }).await
     }

@@ -60,11 +60,11 @@ impl Outbound {
             let (service, config) = match found {
                 Ok(found) => found,
                 Err(refusal) => {
-                    return Box::pin(self.refuse(request, self.refused_edge(), refusal)).await;
+                    return Box::pin(self.refuse(request, self.refused_edge(), refusal, now)).await;
                 }
             };
             if let Err(refusal) = path::normalise(&mut request) {
-                return Box::pin(self.refuse(request, service.edge.clone(), refusal)).await;
+                return Box::pin(self.refuse(request, service.edge.clone(), refusal, now)).await;
             }
             // Routes are for the service; whoever names an endpoint means that one.
             let decision = match target.endpoint {
