@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 /// Of a SHA-256, the file's last bytes: a digest of all before.
 const DIGEST: usize = 32;
 const HEADER: usize = MAGIC.len() + size_of::<u32>();
-/// A file is never larger. 200 services with 1,000 edges, all busy for half an hour, need about half of it.
+/// A file is never larger. 200 services with 1,000 edges, all busy for half an hour, need three quarters of it.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Writes and reads the file.
