@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
@@ -25,7 +25,7 @@ use crate::{
     clock::{unix_ms, unix_ms_of},
     config::ServerConfig,
     error::Error,
-    history::{EventKind, History},
+    history::{EventKind, History, Snapshots},
     mesh_api::{self, MeshState, Ticker, mesh_router},
     publish::Compiler,
     registry::{Member, Registry},
@@ -42,7 +42,7 @@ use crate::{
 /// Where tools of this machine find a running server.
 pub const SERVER_FILE: &str = "server.json";
 
-/// How often idle series are looked for.
+/// How often idle series are looked for, and the figures written to disk.
 const HISTORY_SWEEP: Duration = Duration::from_secs(60);
 /// Both listeners have this long to finish at shutdown.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(4);
@@ -57,6 +57,7 @@ pub struct Server {
     identity: Identity,
     mesh: Arc<Mesh>,
     state: Arc<MeshState>,
+    snapshots: Arc<Snapshots>,
     ticker: Arc<Ticker>,
     shutdown: Trigger,
     ending: Shutdown,
@@ -138,7 +139,10 @@ impl Server {
         let (grpc_socket, grpc_address) = bind(config.grpc_listen, "sidecars")?;
         let (http_socket, http_address) = bind(config.http_listen, "the API and the dashboard")?;
         let (shutdown, ending) = shutdown::channel();
-        let history = Arc::new(History::default());
+        let snapshots = Arc::new(Snapshots::new(&config.data_dir));
+        let kept = Arc::clone(&snapshots);
+        let history = tokio::task::spawn_blocking(move || Arc::new(kept.load(unix_ms()))).await;
+        let history = history.expect("reading the figures does not panic, and the runtime outlives it");
         let taps = Arc::new(Taps::new(Arc::clone(&telemetry)));
         let mesh = Arc::new(Mesh {
             authority: Arc::clone(&authority),
@@ -203,6 +207,7 @@ impl Server {
             identity,
             mesh,
             state,
+            snapshots,
             ticker,
             shutdown,
             ending,
@@ -251,7 +256,7 @@ impl Server {
         let fault_state = Arc::clone(&state);
         upkeep.spawn(async move { mesh_api::tell(&fault_state).await });
         upkeep.spawn(async move { ticker.run(&state).await });
-        upkeep.spawn(sweep(Arc::clone(&mesh.history)));
+        upkeep.spawn(keep_history(Arc::clone(&mesh.history), Arc::clone(&self.snapshots)));
 
         let mut listeners = JoinSet::new();
         listeners.spawn(self.listener.run());
@@ -280,6 +285,7 @@ impl Server {
         if let Err(error) = mesh.registry.save().await {
             error!(%error, "the last changes of the registry were not stored");
         }
+        save_history(&mesh.history, &self.snapshots).await;
         if let Err(error) = fs::remove_file(&file) {
             warn!(%error, file = %file.display(), "cannot be removed");
         }
@@ -352,12 +358,21 @@ fn expired(mesh: &Mesh, member: &Member) {
     mesh.history.happened(EventKind::WorkloadLeft, service, name, text, unix_ms());
 }
 
-async fn sweep(history: Arc<History>) {
-    let mut ticks = interval(HISTORY_SWEEP);
+async fn keep_history(history: Arc<History>, snapshots: Arc<Snapshots>) {
+    let mut ticks = interval_at(Instant::now() + HISTORY_SWEEP, HISTORY_SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         history.forget_idle(unix_ms());
+        save_history(&history, &snapshots).await;
+    }
+}
+
+/// On a thread that may block. One that was begun is finished, also when nobody waits for it any more.
+async fn save_history(history: &Arc<History>, snapshots: &Arc<Snapshots>) {
+    let (history, snapshots) = (Arc::clone(history), Arc::clone(snapshots));
+    if let Err(error) = tokio::task::spawn_blocking(move || snapshots.save(&history)).await {
+        error!(%error, "the figures were not written");
     }
 }
 

@@ -11,7 +11,7 @@ const MAX_KINDS: usize = 48;
 /// Of what an action was about: two names with a dot between them.
 const MAX_ABOUT: usize = 127;
 
-/// One thing that a policy does.
+/// One thing that a policy does. What is new comes last: the snapshot on disk names them by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// An attempt beyond a request's first.
@@ -51,6 +51,27 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every one, by its number.
+    pub(super) const ALL: [Self; 17] = [
+        Self::Retry,
+        Self::Recovered,
+        Self::RetryOverBudget,
+        Self::Hedge,
+        Self::HedgeWon,
+        Self::HedgeOverBudget,
+        Self::FallbackServed,
+        Self::FallbackFailed,
+        Self::Mirrored,
+        Self::PanicPick,
+        Self::BreakerSpared,
+        Self::FaultDelayed,
+        Self::FaultAborted,
+        Self::RateAdmitted,
+        Self::RateLimited,
+        Self::RateLimitedClient,
+        Self::Shed,
+    ];
+
     /// `None` for what only newer sidecars know.
     pub(super) fn of(told: policy_count::Action) -> Option<Self> {
         use policy_count::Action as Told;
@@ -73,7 +94,7 @@ impl Action {
 
 /// Counts by action. What did not happen takes no room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Actions(BTreeMap<(Action, String), u64>);
+pub struct Actions(pub(super) BTreeMap<(Action, String), u64>);
 
 impl Actions {
     /// What a sidecar says of an edge.

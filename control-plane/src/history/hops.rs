@@ -12,10 +12,10 @@ use super::series::{COARSE_STEP_S, Ring, SPAN_S, Sparse, Tally, bump};
 /// What was counted in some span of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spent {
-    requests: u64,
-    sums_us: [u64; SEGMENTS],
+    pub(super) requests: u64,
+    pub(super) sums_us: [u64; SEGMENTS],
     /// By segment and latency bucket, ascending.
-    counts: Sparse<(u8, u8)>,
+    pub(super) counts: Sparse<(u8, u8)>,
 }
 
 impl Spent {
@@ -81,9 +81,9 @@ impl Tally for Spent {
 /// The same without the spread: sums are enough for a picture over time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SpentSums {
-    requests: u32,
+    pub(super) requests: u32,
     /// Microseconds. A picture needs no more digits than these have.
-    sums_us: [f32; SEGMENTS],
+    pub(super) sums_us: [f32; SEGMENTS],
 }
 
 impl SpentSums {
@@ -115,11 +115,11 @@ impl Tally for SpentSums {
 }
 
 /// One thing's, over the last thirty minutes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct HopSeries {
-    fine: Ring<Spent>,
-    coarse: Ring<Spent>,
-    sums: Ring<SpentSums>,
+    pub(super) fine: Ring<Spent>,
+    pub(super) coarse: Ring<Spent>,
+    pub(super) sums: Ring<SpentSums>,
 }
 
 /// Spans that the finer buckets reach, seconds.
@@ -132,6 +132,17 @@ impl HopSeries {
             coarse: Ring::new(60, SPAN_S / 60 + 1),
             sums: Ring::new(COARSE_STEP_S, SPAN_S / COARSE_STEP_S + 1),
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fine.is_empty() && self.coarse.is_empty() && self.sums.is_empty()
+    }
+
+    /// Takes what another has of the same thing and this one does not.
+    pub(super) fn take_missing(&mut self, other: Self) {
+        self.fine.take_missing(other.fine);
+        self.coarse.take_missing(other.coarse);
+        self.sums.take_missing(other.sums);
     }
 
     pub(super) fn add(&mut self, now_s: i64, spent: &Spent) {

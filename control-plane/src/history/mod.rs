@@ -1,13 +1,16 @@
 //! What sidecars measured, kept for thirty minutes in bounded memory: figures by edge, by service and by instance, the state of
 //! breakers, and what happened lately.
 //!
-//! Everything is in memory. After a restart of the server sidecars go on reporting and the page fills again.
+//! Figures are written to disk now and then ([`Snapshots`]), so that they outlive a restart. Breakers and certificates need not be: sidecars say
+//! all of that again in their next report.
 
 mod actions;
 mod breakers;
 mod events;
 mod hops;
 mod series;
+mod snapshot;
+mod snapshot_file;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +26,7 @@ pub use self::{
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
     hops::{Spent, SpentSums},
     series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series, Tally},
+    snapshot_file::Snapshots,
 };
 use crate::compile::Name;
 

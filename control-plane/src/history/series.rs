@@ -33,7 +33,7 @@ pub struct Counts {
     /// What policies did.
     pub actions: Actions,
     /// Counts by latency bucket, ascending; only those that are not zero.
-    latency: Sparse<u8>,
+    pub(super) latency: Sparse<u8>,
 }
 
 /// Counts by key, ascending. Where there are few, this is a fraction of what a map takes.
@@ -168,7 +168,7 @@ impl Tally for Counts {
 }
 
 /// Buckets of one width over a span that moves with the clock. Times are whole seconds since the Unix epoch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ring<T> {
     width: i64,
     length: i64,
@@ -195,6 +195,34 @@ impl<T: Tally> Ring<T> {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    /// Takes another's buckets if it has none itself.
+    pub(super) fn take_missing(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+        }
+    }
+
+    /// Everything kept, ascending.
+    pub(super) fn all(&self) -> impl Iterator<Item = &(i64, T)> {
+        self.buckets.iter()
+    }
+
+    /// Puts back what was kept before a restart and is not too old at `now`. Nothing from later than that, as after a clock was set back: it would
+    /// push out what is counted next.
+    pub(super) fn restore(&mut self, now: i64, kept: impl IntoIterator<Item = (i64, T)>) {
+        let oldest = now - now.rem_euclid(self.width) - self.width * self.length;
+        for (start, counts) in kept {
+            let follows = self.buckets.back().is_none_or(|(newest, _)| *newest < start);
+            if follows && start > oldest && start <= now && start.rem_euclid(self.width) == 0 {
+                self.buckets.push_back((start, counts));
+            }
+        }
+    }
+
     fn forget(&mut self, now: i64) {
         let oldest = now - self.width * self.length;
         while self.buckets.front().is_some_and(|(start, _)| *start <= oldest) {
@@ -214,13 +242,13 @@ impl<T: Tally> Ring<T> {
 }
 
 /// One thing's figures over the last thirty minutes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    fine: Ring<Counts>,
-    coarse: Ring<Counts>,
+    pub(super) fine: Ring<Counts>,
+    pub(super) coarse: Ring<Counts>,
     /// `None`: nobody has split anything.
-    hops: Option<Box<HopSeries>>,
-    first_s: i64,
+    pub(super) hops: Option<Box<HopSeries>>,
+    pub(super) first_s: i64,
 }
 
 /// The finer buckets' span, seconds.
@@ -313,6 +341,26 @@ impl Series {
                 None => (start, Counts::default()),
             })
             .collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fine.is_empty() && self.coarse.is_empty() && self.hops.is_none()
+    }
+
+    /// Takes what another has of the same thing and this one does not.
+    pub(super) fn take_missing(&mut self, other: Self) {
+        self.fine.take_missing(other.fine);
+        self.coarse.take_missing(other.coarse);
+        match (&mut self.hops, other.hops) {
+            (Some(hops), Some(other)) => hops.take_missing(*other),
+            (hops @ None, other) => *hops = other,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// When something was last counted, to about ten seconds.
+    pub(super) fn last_s(&self) -> i64 {
+        self.coarse.buckets.back().map_or(self.first_s, |(start, _)| *start)
     }
 
     /// Whether nothing was counted for `seconds`; then it can be forgotten.

@@ -11,7 +11,10 @@ use pillion_api::{
 };
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Sidecar, TestServer, eventually};
+use crate::{
+    streams::restart,
+    support::{PATIENCE, Sidecar, TestServer, eventually},
+};
 
 /// What a sidecar of `web` says of 20 requests to `payments`, five of them failed, about 10 ms each.
 fn outbound() -> Telemetry {
@@ -190,6 +193,34 @@ async fn a_services_page_has_series_endpoints_breakers_and_shares() {
             {"service": "payments.demo", "weightPercent": 10.0, "sharePercent": 0.0},
         ])
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn figures_outlive_a_restart() {
+    let (folder, server, sidecars) = mesh().await;
+    async fn shown(server: &TestServer) -> [serde_json::Value; 3] {
+        let page = server.json("/v1/mesh/services/demo/payments?minutes=1").await;
+        let rates = page["series"]["rps"].as_array().expect("a list");
+        let total: f64 = rates.iter().filter_map(|rate| rate.as_f64()).sum();
+        [total.into(), page["callers"][0]["repeats"].clone(), page["activity"]["fallbacksServed"].clone()]
+    }
+    let expected = [
+        20.0.into(),
+        serde_json::json!({"retries": 4, "recovered": 3}),
+        serde_json::json!({"no-endpoints": 2}),
+    ];
+    eventually("requests are counted, on both sides", async || shown(&server).await == expected).await;
+    drop(sidecars);
+    server.stop().await;
+    let server = restart(folder.path()).await;
+    eventually("the same is shown, and no sidecar says it again", async || shown(&server).await == expected)
+        .await;
+    server.stop().await;
+
+    std::fs::write(folder.path().join("history"), "not a history").expect("written");
+    let server = restart(folder.path()).await;
+    assert_eq!(shown(&server).await[0], 0.0);
     server.stop().await;
 }
 

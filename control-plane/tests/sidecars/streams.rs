@@ -153,7 +153,7 @@ async fn a_crash_of_the_server_empties_no_list() {
 }
 
 /// The store's file is free only when the last task of the crashed server is gone.
-async fn restart(folder: &std::path::Path) -> TestServer {
+pub(crate) async fn restart(folder: &std::path::Path) -> TestServer {
     eventually("the store is free", || async {
         pillion::store::embedded::EmbeddedStore::open(folder).is_ok()
     })
