@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use crate::error::Error;
+use crate::leaf::system_time;
 use crate::spiffe::TrustDomain;
 
 /// The SHA-256 of a certificate's DER, shown as 64 hexadecimal digits.
@@ -127,6 +129,15 @@ impl TrustBundle {
     /// The SHA-256 of each root.
     pub fn fingerprints(&self) -> impl ExactSizeIterator<Item = Fingerprint> {
         self.roots_der().map(Fingerprint::of)
+    }
+
+    /// When each root ends, in the same order.
+    pub fn not_after(&self) -> impl Iterator<Item = SystemTime> {
+        self.roots.iter().map(|root| {
+            let (_, certificate) =
+                x509_parser::parse_x509_certificate(root).expect("checked when it was made");
+            system_time(certificate.validity().not_after)
+        })
     }
 
     /// These roots and those of `other` (of the same trust domain), as is needed while a root is being replaced.

@@ -26,7 +26,7 @@ use crate::{
     config::ServerConfig,
     error::Error,
     history::{EventKind, History, Snapshots},
-    mesh_api::{self, MeshState, Ticker, mesh_router},
+    mesh_api::{self, MeshState, Ticker, mesh_router, view::TrustAnchor},
     publish::Compiler,
     registry::{Member, Registry},
     resource::{Kind, cache::DocumentCache, claims},
@@ -167,6 +167,7 @@ impl Server {
             trust_domain: config.trust_domain.to_string(),
             started_ms: unix_ms(),
             authority_not_after_ms: unix_ms_of(mesh.authority.not_after()),
+            trust_anchors: trust_anchors(&mesh.authority),
             leaf_ttl: config.leaf_ttl,
             compiler: Arc::clone(&mesh.compiler),
         });
@@ -380,6 +381,16 @@ async fn save_history(history: &Arc<History>, snapshots: &Arc<Snapshots>) {
 fn root_fingerprint(authority: &Authority) -> String {
     let bundle = authority.trust_bundle();
     bundle.fingerprints().next().expect("an authority has a root").to_string()
+}
+
+fn trust_anchors(authority: &Authority) -> Vec<TrustAnchor> {
+    let bundle = authority.trust_bundle();
+    let ends = bundle.not_after().map(unix_ms_of);
+    bundle
+        .fingerprints()
+        .zip(ends)
+        .map(|(fingerprint, not_after_ms)| TrustAnchor { fingerprint: fingerprint.to_string(), not_after_ms })
+        .collect()
 }
 
 /// Tells the mesh's page of every change that people make.

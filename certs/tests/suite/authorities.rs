@@ -154,5 +154,7 @@ fn bundles_name_every_bad_root_and_take_no_workload_for_one() {
     let other = authority().trust_bundle();
     let (one, two) = (good.merged(&other).unwrap(), other.merged(&good).unwrap());
     assert_eq!(one, two, "order does not count");
+    assert_eq!(good.not_after().collect::<Vec<_>>(), [ours.not_after()]);
+    assert_eq!(one.not_after().count(), 2);
     assert_eq!(one.merged(&good).unwrap(), one, "nor do repetitions");
 }

@@ -253,10 +253,26 @@ function workloads() {
     return {
       uid: `${workload}-6f2c9e`, workload, service: `${account}.demo`, namespace: "demo", spiffeId: `spiffe://mesh.local/ns/demo/sa/${account}`,
       address: `127.0.0.1:${41000 + index}`, version: "0.1.0", connected: workload !== "catalog-2", connectedMs: startedMs + 1000, ready: true, reason: null,
-      certificateNotAfterMs: startedMs + 86_400_000, certificatesRenewed: index % 2, subscriptions: index % 3,
-      refusedUpdates: workload === "cart-1" ? [{ service: "payments.demo", kind: "config", reason: "route demo/payments: regular expression is too large" }] : [],
+      leaseEndsMs: workload === "catalog-2" ? startedMs + 90_000 : null, waitingSinceMs: workload === "web-2" ? startedMs : null,
+      clockSkewMs: [3, -12, 45_000, null][index % 4], certificateNotBeforeMs: startedMs - 120_000 - index * 2_800_000,
+      certificateNotAfterMs: startedMs + 86_400_000 - index * 2_800_000 - (workload === "payments-1" ? 62_000_000 : 0), certificatesRenewed: index % 2, subscriptions: index % 3,
+      refusedUpdates: workload === "cart-1" ? [{ ...REFUSED, uid: "cart-1-6f2c9e" }] : [],
     };
   });
+}
+
+const REFUSED = { service: "payments.demo", kind: "config", reason: "route demo/payments: regular expression is too large", timeMs: Date.now() };
+
+function controlPlane() {
+  const all = workloads();
+  return {
+    version: "0.1.0", serverTimeMs: Date.now(), startedMs, trustDomain: "mesh.local", workloads: all.length,
+    connected: all.filter(({ connected }) => connected).length, storeRevision: 42, compileMs: 1.25, leafTtlSeconds: 86_400,
+    authorityNotAfterMs: startedMs + 20 * 86_400_000,
+    trustAnchors: [{ fingerprint: "9f2c41d07be85a36".repeat(4), notAfterMs: startedMs + 20 * 86_400_000 }, { fingerprint: "41d07be85a369f2c".repeat(4), notAfterMs: startedMs + 3650 * 86_400_000 }].slice(0, option("plaintext") ? 2 : 1),
+    compileFaults: option("empty") ? [] : ["Service demo/cart: spec.ports[0].targetPort: no workload has a port named \"web\""],
+    refusedUpdates: all.flatMap(({ refusedUpdates }) => refusedUpdates),
+  };
 }
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
@@ -274,6 +290,7 @@ const server = createServer((request, response) => {
   }
   if (url.pathname === "/v1/mesh") return json(200, mesh());
   if (url.pathname === "/v1/mesh/workloads") return json(200, workloads());
+  if (url.pathname === "/v1/mesh/control-plane") return json(200, controlPlane());
   if (service) {
     const found = detail(`${service[2]}.${service[1]}`, minutes);
     return found ? json(200, found) : problem(404, "Not found", `The mesh knows no ${service[2]}.${service[1]}.`);

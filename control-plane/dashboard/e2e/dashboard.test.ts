@@ -400,6 +400,62 @@ test("the workloads page shows identities and certificates", async () => {
   expect(await row.locator("time").first().getAttribute("title")).toMatch(/\d{4}.*\d\d:\d\d:\d\d/);
 });
 
+describe("the identities page", () => {
+  test("shows what ends soonest first, who issued it and when, and the root", async () => {
+    const { page, errors } = await look("#/identities");
+    const rows = page.locator("tr[data-identity]");
+    await page.locator('tr[data-identity="payments-3"] time').first().waitFor();
+    const ends = await rows.locator("td:nth-child(2) time").evaluateAll((times) => times.map((time) => Date.parse((time as HTMLTimeElement).dateTime)));
+    expect(ends.length).toBeGreaterThan(5);
+    expect(ends).toEqual([...ends].sort((a, b) => a - b));
+    const root = (await page.locator("tr[data-anchor]").getAttribute("data-anchor")) ?? "";
+    expect(root).toMatch(/^[0-9a-f]{64}$/);
+    const text = await page.locator('tr[data-identity="payments-3"]').innerText();
+    expect(text).toMatch(/spiffe:\/\/[^/]+\/ns\/demo\/sa\/payments/);
+    expect(text).toMatch(/first of its sidecar|renewed \d+×/);
+    expect(text).toContain(root.slice(0, 4));
+    expect(await page.locator("tr[data-anchor]").innerText()).toMatch(/\d+ (d|days)\b/);
+    expect(errors).toEqual([]);
+  });
+
+  test("calls out edges without mutual TLS, each with its page, and says where there are none", async () => {
+    const { page } = await look("#/identities");
+    await page.getByText("All calls of the last minutes were mutual TLS").waitFor({ timeout: TRAFFIC_MS });
+    interface Seen {
+      edges: { from: string; to: string; mtls: boolean }[];
+    }
+    const called = ({ from, to }: Seen["edges"][number]) => from === "cart.demo" && to === "payments.demo";
+    const seen = async () => (await (await fetch(new URL("v1/mesh", url))).json()) as Seen;
+    await expect.poll(async () => (await seen()).edges.some(called), { timeout: TRAFFIC_MS }).toBe(true);
+    // All of the demo is encrypted: the page is told otherwise of one edge.
+    const mesh = await seen();
+    for (const edge of mesh.edges.filter(called)) edge.mtls = false;
+    const told = { contentType: "text/event-stream", body: `event: mesh\ndata: ${JSON.stringify(mesh)}\n\n` };
+    await page.route("**/v1/mesh/events", (route) => route.fulfill(told));
+    await page.reload();
+    await page.getByText("1 edge into the mesh in plaintext").waitFor();
+    await page.locator('section[data-open-edges="1"]').getByRole("link", { name: "cart.demo → payments.demo" }).click();
+    await page.waitForURL(/#\/edges\/cart\.demo\/payments\.demo/);
+  });
+});
+
+test("the control plane's page shows how it and every sidecar stand", async () => {
+  const { page, errors } = await look("#/control-plane");
+  const sidecar = page.locator('tr[data-sidecar="payments-3"]');
+  await sidecar.waitFor();
+  await sidecar.getByText("acknowledged").waitFor();
+  const shown = (await (await fetch(new URL("v1/mesh/control-plane", url))).json()) as { version: string; connected: number };
+  const tiles = await page.locator(".tiles").innerText();
+  expect(tiles).toContain(shown.version);
+  expect(tiles).toMatch(/Up for\s+\d+ (s|min|h|d)/);
+  expect(tiles).toMatch(new RegExp(`Sidecars connected\\s+${shown.connected}`));
+  expect(await page.locator("tr[data-sidecar]").count()).toBe(shown.connected);
+  expect(await sidecar.innerText()).toMatch(/ago|just now/);
+  await page.getByText("No document is wrong, and no sidecar refuses what it is sent").waitFor();
+  await page.getByText("Every registered workload has its stream").waitFor();
+  expect(errors).toEqual([]);
+});
+
 test("the events page tells of the breaker in plain words, politely", async () => {
   const { page } = await look("#/events");
   await page.getByRole("button", { name: "Breakers" }).click();
@@ -434,10 +490,10 @@ describe("the theme", () => {
 
 describe("everyone can use", () => {
   const pages = { map: "#/", table: "#/?view=table", service: "#/services/demo/payments-v1", workloads: "#/workloads", events: "#/events",
-    explain: "#/explain?from=cart.demo&to=payments.demo", edge: "#/edges/cart.demo/payments.demo", document: "#/documents/httproutes/demo/payments-canary" };
+    identities: "#/identities", "control plane": "#/control-plane", explain: "#/explain?from=cart.demo&to=payments.demo", edge: "#/edges/cart.demo/payments.demo", document: "#/documents/httproutes/demo/payments-canary" };
   const ready: Record<keyof typeof pages, string> = {
     map: ".node a", table: "tr[data-service]", service: ".chart canvas", workloads: "tr[data-workload]", events: ".events li",
-    explain: ".steps", edge: ".chart canvas", document: ".document",
+    identities: "tr[data-anchor]", "control plane": "tr[data-sidecar]", explain: ".steps", edge: ".chart canvas", document: ".document",
   };
 
   for (const name of Object.keys(pages) as (keyof typeof pages)[]) {

@@ -7,6 +7,7 @@ use pillion_api::{
     wire::{self, EndpointGauge, endpoint_gauge::Breaker, health::Redirection, update::Kind},
 };
 use prost::Message;
+use tokio::time::Instant;
 
 use super::{
     MeshState,
@@ -23,7 +24,7 @@ use crate::{
     explain,
     history::{self, EdgeKey, FINE_SPAN_S, Series},
     publish::Refusal,
-    registry::Member,
+    registry::{Member, Presence},
     resource::Documents,
 };
 
@@ -187,7 +188,7 @@ pub(super) fn config(state: &MeshState, name: &str) -> Option<wire::ServiceConfi
     Some(decoded.expect("the compiler encodes what it can decode"))
 }
 
-pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
+pub(super) fn workloads(state: &MeshState, now_ms: i64, now: Instant) -> Vec<WorkloadView> {
     let memberships = state.publisher.memberships();
     let members = state.registry.members();
     state.history.read(|history| {
@@ -204,6 +205,14 @@ pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
                 version: hello.version.clone(),
                 connected: member.connected(),
                 connected_ms: member.since_ms,
+                lease_ends_ms: match member.presence {
+                    Presence::Connected(_) => None,
+                    Presence::Lost { expires } => {
+                        let left = expires.saturating_duration_since(now).as_millis();
+                        Some(now_ms.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)))
+                    }
+                },
+                waiting_since_ms: member.waiting.since_ms().filter(|_| member.connected()),
                 redirected: match health.redirection() {
                     Redirection::Untold => None,
                     Redirection::Redirected => Some(true),
@@ -239,6 +248,7 @@ pub(super) fn control_plane(state: &MeshState, now_ms: i64) -> ControlPlaneView 
         store_revision: last.revision,
         compile_ms: rounded(last.took.as_secs_f64() * 1000.0),
         authority_not_after_ms: state.authority_not_after_ms,
+        trust_anchors: state.trust_anchors.clone(),
         leaf_ttl_seconds: state.leaf_ttl.as_secs(),
         compile_faults: last.faults,
         refused_updates: state.publisher.refusals.list().iter().map(refused).collect(),

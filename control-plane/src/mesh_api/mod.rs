@@ -22,6 +22,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{events::Ticker, faults::tell, sidecars::from_sidecars};
@@ -52,6 +53,8 @@ pub struct MeshState {
     pub started_ms: i64,
     /// When the first certificate of the authority's chain ends, milliseconds since the Unix epoch.
     pub authority_not_after_ms: i64,
+    /// The roots that workloads are given to trust.
+    pub trust_anchors: Vec<view::TrustAnchor>,
     /// How long a workload's certificate lives.
     pub leaf_ttl: std::time::Duration,
     /// For its documents.
@@ -86,7 +89,7 @@ pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> OpenApiRouter 
     responses((status = 200, description = "The workloads", body = Vec<view::WorkloadView>)),
 )]
 async fn workloads(State(handlers): State<Handlers>) -> Response {
-    fresh(build::workloads(&handlers.state))
+    fresh(build::workloads(&handlers.state, unix_ms(), Instant::now()))
 }
 
 /// The server itself: its release, clock and last compile, and what sidecars could not use

@@ -424,6 +424,10 @@ pub struct WorkloadView {
     pub connected: bool,
     /// When its stream was opened, or lost; milliseconds since the Unix epoch.
     pub connected_ms: i64,
+    /// When its lease ends unless it comes back, milliseconds since the Unix epoch; null while it is connected.
+    pub lease_ends_ms: Option<i64>,
+    /// Since when its answer to an update is waited for, milliseconds since the Unix epoch; null: for none.
+    pub waiting_since_ms: Option<i64>,
     /// Whether its application is ready.
     pub ready: bool,
     /// Why not; empty when it is.
@@ -484,12 +488,24 @@ pub struct ControlPlaneView {
     pub compile_ms: f64,
     /// When the first certificate of the authority's chain ends, milliseconds since the Unix epoch.
     pub authority_not_after_ms: i64,
+    /// The roots that workloads are given to trust; several while one takes another's place.
+    pub trust_anchors: Vec<TrustAnchor>,
     /// How long a workload's certificate lives; its sidecar renews it at half of that.
     pub leaf_ttl_seconds: u64,
     /// What could not be compiled as written.
     pub compile_faults: Vec<String>,
     /// What sidecars could not use.
     pub refused_updates: Vec<RefusedUpdate>,
+}
+
+/// A root that workloads trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustAnchor {
+    /// The SHA-256 of its certificate.
+    pub fingerprint: String,
+    /// When it ends, milliseconds since the Unix epoch.
+    pub not_after_ms: i64,
 }
 
 /// To a millionth: three nines and more must not look like all.

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::warn;
 
-pub use self::state::{Connection, Member, Presence, Refused, Registered, Room, State};
+pub use self::state::{Connection, Member, Presence, Refused, Registered, Room, State, Waiting};
 use crate::{
     clock::unix_ms,
     compile::{self, Workload},
@@ -101,11 +101,15 @@ impl Registry {
         let workload = workload.into();
         let connection = self.connection();
         let uid = workload.hello.instance_uid.clone();
-        let registered = self.state().connect(workload, connection, unix_ms())?;
+        let (registered, waiting) = {
+            let mut state = self.state();
+            let registered = state.connect(workload, connection, unix_ms())?;
+            (registered, state.member(&uid).map(|member| member.waiting.clone()).unwrap_or_default())
+        };
         if registered != (Registered::Resumed { changed: false }) {
             self.changed(&uid);
         }
-        Ok((Registration { registry: Arc::clone(self), uid, connection }, registered))
+        Ok((Registration { registry: Arc::clone(self), uid, connection, waiting }, registered))
     }
 
     /// Everybody, by UID.
@@ -218,9 +222,17 @@ pub struct Registration {
     registry: Arc<Registry>,
     uid: String,
     connection: Connection,
+    waiting: Waiting,
 }
 
 impl Registration {
+    /// The sidecar's answer to an update is waited for, or is not any more.
+    pub fn waits(&self, waits: bool) {
+        if waits != self.waiting.since_ms().is_some() {
+            self.waiting.set(waits.then(unix_ms));
+        }
+    }
+
     /// The workload's UID.
     pub fn uid(&self) -> &str {
         &self.uid

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,24 @@ pub struct Member {
     pub presence: Presence,
     /// When its stream was opened, or lost; milliseconds since the Unix epoch.
     pub since_ms: i64,
+    /// Shared with its stream, which writes it without the registry's lock.
+    pub waiting: Waiting,
+}
+
+/// Since when a sidecar's answer to an update is waited for.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting(Arc<AtomicI64>);
+
+impl Waiting {
+    /// Milliseconds since the Unix epoch; `None`: it has answered what it was sent.
+    pub fn since_ms(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|since| *since > 0)
+    }
+
+    /// From now on that is so.
+    pub fn set(&self, since_ms: Option<i64>) {
+        self.0.store(since_ms.unwrap_or_default(), Ordering::Relaxed);
+    }
 }
 
 impl Member {
@@ -128,8 +149,12 @@ impl State {
 
     /// Takes back a workload that an earlier run of the server knew, until `expires`.
     pub fn restore(&mut self, workload: Workload, expires: Instant, now_ms: i64) {
-        let member =
-            Member { presence: Presence::Lost { expires }, since_ms: now_ms, workload: Arc::new(workload) };
+        let member = Member {
+            presence: Presence::Lost { expires },
+            since_ms: now_ms,
+            workload: Arc::new(workload),
+            waiting: Waiting::default(),
+        };
         self.count(&member);
         self.leases.insert((expires, member.uid().to_owned()));
         self.members.insert(member.uid().to_owned(), member);
@@ -156,7 +181,12 @@ impl State {
             }
             None => Registered::Joined,
         };
-        let member = Member { workload, presence: Presence::Connected(connection), since_ms: now_ms };
+        let member = Member {
+            workload,
+            presence: Presence::Connected(connection),
+            since_ms: now_ms,
+            waiting: Waiting::default(),
+        };
         if registered == Registered::Joined {
             self.count(&member);
         }

@@ -51,6 +51,11 @@ impl Lag {
         Some(now.saturating_duration_since(awaited.since))
     }
 
+    /// Whether an answer is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The sidecar does not want the service any more.
     pub(super) fn unsubscribed(&mut self, service: &str) {
         self.0.take_if(|awaited| awaited.service == service);
@@ -72,11 +77,13 @@ mod tests {
         lag.sent(&update("a.x", Kind::Config, "1"), start);
         lag.sent(&update("b.x", Kind::Config, "1"), after(1));
         assert_eq!(lag.answered("b.x", Kind::Config, "1", after(2)), None);
+        assert!(lag.waits());
         // A newer version in its place: the sidecar has been behind since the first.
         lag.sent(&update("a.x", Kind::Config, "2"), after(3));
         assert_eq!(lag.answered("a.x", Kind::Config, "1", after(4)), None);
         assert_eq!(lag.answered("a.x", Kind::Config, "2", after(5)), Some(Duration::from_millis(5)));
         assert_eq!(lag.answered("a.x", Kind::Config, "2", after(6)), None);
+        assert!(!lag.waits());
     }
 
     #[test]
@@ -87,6 +94,7 @@ mod tests {
         }] {
             lag.sent(&update("a.x", Kind::Endpoints, "1"), now);
             end(&mut lag, "a.x");
+            assert!(!lag.waits());
             lag.sent(&update("b.x", Kind::Config, "1"), now);
             assert_eq!(lag.answered("b.x", Kind::Config, "1", now), Some(Duration::ZERO));
         }

@@ -267,6 +267,7 @@ impl Stream {
             Some(Update(update)) => {
                 telemetry.updates_sent.increment(1);
                 self.lag.sent(update, Instant::now());
+                self.registration.waits(self.lag.waits());
             }
             Some(Resolved(answer)) if answer.service.is_empty() => telemetry.questions_unknown.increment(1),
             Some(Resolved(_)) => telemetry.questions_resolved.increment(1),
@@ -283,6 +284,7 @@ impl Stream {
             Some(Message::Unsubscribe(unsubscribe)) => {
                 self.session.subscriber.unsubscribe(&unsubscribe.service);
                 self.lag.unsubscribed(&unsubscribe.service);
+                self.registration.waits(self.lag.waits());
                 self.subscriptions.set(self.session.subscriber.len());
                 self.review_taps();
                 self.mesh.publisher.refusals.unsubscribed(self.registration.uid(), &unsubscribe.service);
@@ -359,6 +361,7 @@ impl Stream {
         let Acknowledge { service, version, refusal, .. } = acknowledge;
         if let Some(took) = self.lag.answered(&service, kind, &version, Instant::now()) {
             self.mesh.telemetry.acknowledged(took);
+            self.registration.waits(false);
         }
         if kind == Kind::Unspecified || !self.session.subscriber.subscribes(&service) {
             return;

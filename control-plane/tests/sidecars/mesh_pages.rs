@@ -331,6 +331,14 @@ async fn workloads_are_listed_with_certificate_and_subscriptions() {
     assert_eq!((&payments["service"], &web["service"]), (&"payments.demo".into(), &serde_json::Value::Null));
     assert_eq!((&web["connected"], &web["ready"]), (&true.into(), &true.into()));
     assert_eq!(web["certificateNotAfterMs"], 2_000_000_000_000_i64);
+    assert_eq!((&web["leaseEndsMs"], payments["leaseEndsMs"].is_null()), (&serde_json::Value::Null, true));
+    let told = server.json("/v1/mesh/control-plane").await;
+    let anchor = &told["trustAnchors"][0];
+    assert_eq!(
+        (anchor["fingerprint"].as_str().map(str::len), told["trustAnchors"].as_array().map(Vec::len)),
+        (Some(64), Some(1))
+    );
+    assert_eq!(anchor["notAfterMs"], told["authorityNotAfterMs"], "the root signs by itself");
     // Prometheus is told where to find them: at the address that their streams come from.
     let targets = server.json("/v1/mesh/prometheus-targets").await;
     let expected = serde_json::json!({

@@ -43,10 +43,13 @@ async fn a_subscriber_is_sent_configuration_and_endpoints_and_what_it_refuses_is
     assert_eq!(decoded.endpoints[0].address, "127.0.0.1:15006", "unspecified became the stream's own");
     assert_eq!(decoded.endpoints[0].spiffe_id, "spiffe://mesh.local/ns/demo/sa/payments");
 
+    let waiting = async || server.json("/v1/mesh/workloads").await[1]["waitingSinceMs"].is_i64();
+    assert!(waiting().await, "it has not answered yet");
     web.acknowledge(&config, "no such protocol").await;
     let refusals = async || server.json("/v1/mesh/control-plane").await["refusedUpdates"].clone();
     eventually("the refusal is shown", async || refusals().await[0]["reason"] == "no such protocol").await;
     assert_eq!(refusals().await[0]["service"], "payments.demo");
+    assert!(!waiting().await, "a refusal is an answer as well");
     let status = async || server.json("/v1/namespaces/demo/services/payments").await["status"].clone();
     let usable = &status().await["conditions"][0];
     assert_eq!((&usable["type"], &usable["status"]), (&"pillion.dev/Usable".into(), &"False".into()));

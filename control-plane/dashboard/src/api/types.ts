@@ -312,6 +312,9 @@ export interface ExplainedBackend {
 }
 
 export interface RefusedUpdate {
+  /** Whose sidecar refused it. */
+  uid: string;
+  timeMs?: number;
   service: string;
   kind: string;
   reason: string;
@@ -331,10 +334,41 @@ export interface Workload {
   connectedMs?: number | null;
   ready: boolean;
   reason?: string | null;
+  /** When its lease ends unless it comes back; `null` while it is connected. */
+  leaseEndsMs?: number | null;
+  /** Since when its answer to an update is waited for; `null`: for none. */
+  waitingSinceMs?: number | null;
+  certificateNotBeforeMs?: number | null;
   certificateNotAfterMs?: number | null;
+  /** The control plane's clock minus its host's. */
+  clockSkewMs?: number | null;
   certificatesRenewed: number;
   subscriptions: number;
   refusedUpdates: RefusedUpdate[];
+}
+
+/** GET /v1/mesh/control-plane. */
+export interface ControlPlane {
+  version: string;
+  serverTimeMs: number;
+  startedMs: number;
+  trustDomain: string;
+  workloads: number;
+  connected: number;
+  storeRevision: number;
+  compileMs: number;
+  /** The first end of a certificate of the authority's chain: nothing that it signs outlives it. */
+  authorityNotAfterMs: number;
+  trustAnchors: TrustAnchor[];
+  leafTtlSeconds: number;
+  compileFaults: string[];
+  refusedUpdates: RefusedUpdate[];
+}
+
+export interface TrustAnchor {
+  /** SHA-256, hexadecimal. */
+  fingerprint: string;
+  notAfterMs: number;
 }
 
 /** Where requests' time went, within the last minute. */

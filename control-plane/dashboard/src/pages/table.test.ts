@@ -15,6 +15,8 @@ test.each([
   [documentHref("services", "demo", "web"), "document", "demo/web"],
   ["#/workloads", "workloads", "Workloads"],
   ["#/events", "events", "Events"],
+  ["#/identities", "identities", "Identities"],
+  ["#/control-plane", "control-plane", "Control plane"],
   [explainHref(), "explain", "Explain"],
 ])("%s is the page %s", (href, id, title) => {
   const found = pageAt(parse(href));

@@ -1,10 +1,12 @@
 // Which page each address means: the one place to put a new page in. What has a label stands in the navigation, in this order.
 import type { ComponentChildren } from "preact";
 import { type Address, address, meshHref, meshParameters, questionOf, rangeOf } from "../route";
+import { ControlPlanePage } from "./control-plane";
 import { DocumentPage } from "./document";
 import { EdgePage } from "./edge";
 import { EventsPage } from "./events";
 import { ExplainPage } from "./explain";
+import { IdentitiesPage } from "./identities";
 import { LivePage } from "./live/live";
 import { watchOf } from "./live/watch";
 import { MeshPage } from "./mesh";
@@ -68,6 +70,8 @@ export const PAGES: readonly PageEntry[] = [
   simple("workloads", "Workloads", () => <WorkloadsPage />),
   simple("events", "Events", () => <EventsPage />),
   simple("live", "Live", ({ query }) => <LivePage watch={watchOf(query)} />),
+  simple("identities", "Identities", () => <IdentitiesPage />),
+  simple("control-plane", "Control plane", () => <ControlPlanePage />),
   simple("explain", "Explain", (address) => <ExplainPage question={questionOf(address)} />),
 ];
 
