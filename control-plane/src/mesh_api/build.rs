@@ -188,8 +188,11 @@ pub(super) fn config(state: &MeshState, name: &str) -> Option<wire::ServiceConfi
 }
 
 pub(super) fn workloads(state: &MeshState) -> Vec<WorkloadView> {
+    listed(state, &state.registry.members())
+}
+
+pub(super) fn listed(state: &MeshState, members: &[Member]) -> Vec<WorkloadView> {
     let memberships = state.publisher.memberships();
-    let members = state.registry.members();
     state.history.read(|history| {
         let view = |member: &Member| {
             let (uid, hello, health) = (member.uid(), &member.workload.hello, member.health());
