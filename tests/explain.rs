@@ -351,6 +351,7 @@ async fn all_of_the_api_is_described() {
         "/v1/mesh/stat",
         "/v1/mesh/tap",
         "/v1/mesh/workloads",
+        "/v1/mesh/workloads/{uid}",
         "/v1/namespaces/{namespace}/{kind}",
         "/v1/namespaces/{namespace}/{kind}/{name}",
         "/v1/tokens",

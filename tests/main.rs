@@ -13,6 +13,7 @@ mod chaos;
 mod check;
 mod compose;
 mod demo;
+mod diagnose;
 mod dns;
 mod drain;
 mod egress;

@@ -21,7 +21,7 @@ async fn of_the_command_line() {
     let mut page = String::from(
         "# The command line\n\nMade from the programs' own help by `make reference`.\n\n## pillion\n",
     );
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["server"],
         &["apply"],
@@ -29,6 +29,7 @@ async fn of_the_command_line() {
         &["delete"],
         &["describe"],
         &["check"],
+        &["diagnose"],
         &["explain"],
         &["stat"],
         &["top"],

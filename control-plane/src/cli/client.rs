@@ -61,6 +61,11 @@ impl Client {
         Ok(Self { http, server, token })
     }
 
+    /// The token in use, which must not be told.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_ref().ok()?.as_deref()
+    }
+
     /// The path of a kind's documents, of one document where a name is given.
     pub(super) fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> Vec<String> {
         let mut path = vec!["v1".to_owned()];

@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod delete;
 mod describe;
+mod diagnose;
 mod endpoints;
 mod explain;
 mod failure;
@@ -81,6 +82,8 @@ enum Command {
     Describe(describe::DescribeArgs),
     /// Look for what is wrong in the mesh, or soon will be
     Check(check::CheckArgs),
+    /// Write all that is known of one workload into one file, for a bug report
+    Diagnose(diagnose::DiagnoseArgs),
     /// Tell what becomes of a request, and why, by the code that sidecars run
     Explain(explain::ExplainArgs),
     /// Show how services, workloads or edges fared: success, requests, latency
@@ -148,6 +151,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Delete(args) => delete::run(&args, &client()?).await,
             Command::Describe(args) => describe::run(&args, &client()?).await,
             Command::Check(args) => check::run(&args, &client()?).await,
+            Command::Diagnose(args) => diagnose::run(&args, &client()?).await,
             Command::Explain(args) => explain::run(&args, &client()?).await,
             Command::Stat(args) => stat::run(&args, &client()?).await,
             Command::Top(args) => top::run(&args, &client()?).await,

@@ -189,8 +189,11 @@ pub(super) fn config(state: &MeshState, name: &str) -> Option<wire::ServiceConfi
 }
 
 pub(super) fn workloads(state: &MeshState, now_ms: i64, now: Instant) -> Vec<WorkloadView> {
+    listed(state, &state.registry.members(), now_ms, now)
+}
+
+pub(super) fn listed(state: &MeshState, members: &[Member], now_ms: i64, now: Instant) -> Vec<WorkloadView> {
     let memberships = state.publisher.memberships();
-    let members = state.registry.members();
     state.history.read(|history| {
         let view = |member: &Member| {
             let (uid, hello, health) = (member.uid(), &member.workload.hello, member.health());

@@ -13,6 +13,7 @@ mod sidecars;
 mod stat;
 mod targets;
 pub mod view;
+mod workload;
 
 use std::sync::Arc;
 
@@ -75,6 +76,7 @@ pub fn mesh_router(state: Arc<MeshState>, ticker: Arc<Ticker>) -> OpenApiRouter 
         .routes(routes!(pages::edge))
         .routes(routes!(stat::stat))
         .routes(routes!(workloads))
+        .routes(routes!(workload::workload))
         .routes(routes!(targets::targets))
         .routes(routes!(control_plane))
         .routes(routes!(listen))

@@ -226,6 +226,16 @@ impl Publisher {
         self.state().subscriptions.get(uid).copied().unwrap_or_default()
     }
 
+    /// Those services, by name. It looks through all that anybody subscribes to.
+    pub fn subscribed(&self, uid: &str) -> Vec<Name> {
+        let state = self.state();
+        let Some(mailbox) = state.mailboxes.get(uid) else { return Vec::new() };
+        let of_it = |mailboxes: &BTreeMap<u64, Arc<Mailbox>>| {
+            mailboxes.values().any(|other| Arc::ptr_eq(other, mailbox))
+        };
+        state.subscribers.iter().filter(|(_, of)| of_it(of)).map(|(name, _)| Name::clone(name)).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

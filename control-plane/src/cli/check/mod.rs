@@ -3,6 +3,8 @@
 mod facts;
 mod judge;
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -45,6 +47,24 @@ impl From<Severity> for super::Exit {
             Severity::Critical => Self::Critical,
         }
     }
+}
+
+/// What is not well about one workload, or about the services that it serves.
+pub(super) async fn of_workload(
+    client: &Client,
+    name: &str,
+    namespace: &str,
+    services: &BTreeSet<&str>,
+) -> Result<Value, Failure> {
+    let mut facts = collect(client).await?;
+    facts.workloads.retain(|workload| workload.workload == name && workload.namespace == namespace);
+    let own = format!("{name}.{namespace}");
+    let is_its = |node: &str| node == own || services.contains(node);
+    facts.mesh.services.retain(|node| is_its(&node.name));
+    facts.mesh.edges.retain(|edge| is_its(&edge.from) || is_its(&edge.to));
+    let mut found = findings(&facts);
+    found.retain(|finding| finding.severity != Severity::Ok);
+    Ok(json!(found))
 }
 
 async fn collect(client: &Client) -> Result<Facts, Failure> {
