@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::{Body, BodyError, Progress};
 
@@ -21,7 +21,8 @@ use super::body::{Body, BodyError, Progress};
 pub const USUAL: usize = 64 * 1024;
 /// What a frame counts for at least: keeping many small ones costs, too.
 const LEAST: usize = 64;
-/// Whoever is ahead waits for a reader that is behind, since no more is kept than may be; but not for one that does not move.
+/// Whoever is ahead waits for readers that are behind, since no more is kept than may be; but no longer than this in all, or one
+/// that is slow would slow down the others to the end.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Room for all the bodies that one thread keeps, bytes.
@@ -131,8 +132,8 @@ impl Drop for Replay {
 /// What a reader gets.
 enum Polled {
     Frame(Poll<Option<Result<Frame<Bytes>, BodyError>>>),
-    /// Another one has to go on first. With how far the last one is.
-    HeldBack(usize),
+    /// Another one has to go on first.
+    HeldBack,
 }
 
 impl State {
@@ -246,9 +247,9 @@ impl State {
             return Polled::Frame(Poll::Ready(None));
         }
         let full = self.size >= self.most || self.kept.back().is_some_and(|kept| kept.size == 0);
-        if full && let Some(last) = self.last().filter(|last| *last < read) {
+        if full && self.last().is_some_and(|last| last < read) {
             self.wait(cx);
-            return Polled::HeldBack(last);
+            return Polled::HeldBack;
         }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) else {
             self.wait(cx);
@@ -299,8 +300,10 @@ pub struct Reader {
     state: Rc<RefCell<State>>,
     /// Which of them.
     number: usize,
-    /// Since it waits for another one, which has read so far.
-    held_back: Option<(usize, Pin<Box<Sleep>>)>,
+    /// For how long it still waits for others.
+    patience: Duration,
+    /// Since when it waits for one, and until when.
+    held_back: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Told when it fails since others did not wait for it.
     overtaken: Option<Rc<Cell<bool>>>,
 }
@@ -308,7 +311,7 @@ pub struct Reader {
 impl Reader {
     fn of(state: &Rc<RefCell<State>>) -> Self {
         let number = state.borrow_mut().enter();
-        Self { state: state.clone(), number, held_back: None, overtaken: None }
+        Self { state: state.clone(), number, patience: PATIENCE, held_back: None, overtaken: None }
     }
 
     fn place(&self) -> Place {
@@ -348,9 +351,11 @@ impl http_body::Body for Reader {
         let this = self.get_mut();
         let mut state = this.state.borrow_mut();
         loop {
-            let last = match state.poll(this.number, cx) {
+            match state.poll(this.number, cx) {
                 Polled::Frame(frame) => {
-                    this.held_back = None;
+                    if let Some((since, _)) = this.held_back.take() {
+                        this.patience = this.patience.saturating_sub(since.elapsed());
+                    }
                     if state.readers[this.number] == Place::Overtaken
                         && let Some(overtaken) = &this.overtaken
                     {
@@ -358,13 +363,12 @@ impl http_body::Body for Reader {
                     }
                     return frame;
                 }
-                Polled::HeldBack(last) => last,
-            };
-            if this.held_back.as_ref().is_none_or(|(before, _)| *before != last) {
-                this.held_back = Some((last, Box::pin(sleep(PATIENCE))));
+                Polled::HeldBack => {}
             }
-            let (_, patience) = this.held_back.as_mut().expect("it was set");
-            if patience.as_mut().poll(cx).is_pending() {
+            let patience = this.patience;
+            let (_, until) =
+                this.held_back.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+            if until.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             state.overtake();
