@@ -132,13 +132,14 @@ async fn nobody_waits_for_who_does_not_move() {
     let room = Room::new(1000);
     let (first, replay) = Replay::of(slowly(&[BIG, BIG, BIG]), 300, &room);
     let Some(Body::Kept(mut behind)) = replay.reader() else { panic!("it is whole") };
-    let (overtaken, began) = (behind.overtaken(), tokio::time::Instant::now());
+    let Body::Kept(ahead) = &first else { panic!("it can be sent again") };
+    let (overtaken, never) = (behind.overtaken(), ahead.overtaken());
+    let began = tokio::time::Instant::now();
     behind.frame().await.expect("a frame").expect("data");
     assert_eq!(all(first).await.expect("whole").len(), 600);
     assert!(began.elapsed() >= PATIENCE && began.elapsed() < 2 * PATIENCE);
-    assert!(!overtaken.get());
+    assert!(overtaken.get() && !never.get(), "it is known before it asks for more");
     assert!(all(Body::Kept(behind)).await.is_err(), "half a body is none");
-    assert!(overtaken.get());
     assert_eq!(room.0.get(), 1000, "nothing is kept any more");
 }
 

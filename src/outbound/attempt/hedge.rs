@@ -1,6 +1,11 @@
 //! An attempt that takes long gets company: the first good answer is taken, and whoever is slower is given up.
 
-use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+};
 
 use ::http::Request;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -18,14 +23,14 @@ use crate::{
     telemetry::{edge::Edge, hops::Timeline, repeats::Repeat},
 };
 
-/// Its number, what was noted of it where it was not the first, whether its body was there, and what it came to.
-type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, bool, Result<Tried, Refused>)> + 'a>>;
+/// Its number, what was noted of it where it was not the first, and what it came to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, Watch, Result<Tried, Refused>)> + 'a>>;
 
 impl Outbound {
     /// Like [`Self::attempt`], with others beside it when it takes long.
     pub(super) async fn hedged(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         outgoing: &Outgoing,
         sending: &Sending<'_>,
         hedge: &Hedge,
@@ -48,10 +53,10 @@ impl Outbound {
         let began = now;
         let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
         let first = Whom { chosen: Some(&chosen), ..whom };
-        let overtaken = watch(&mut request);
+        let watch = Watch::of(&request);
         running.push(Box::pin(async move {
             let tried = self.attempt(request, sending, now, first).await;
-            (0, None, !overtaken(), tried)
+            (0, None, watch, tried)
         }));
         let (mut beside, mut met, mut failed) = (0, 0, None::<Tried>);
         let mut next = Some(now + patience);
@@ -64,7 +69,14 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, timeline, whole, mut tried)) = running.next() => {
+                Some((number, timeline, watch, mut tried)) = running.next() => {
+                    if let Ok(tried) = &mut tried
+                        && tried.may_tell_more(sending)
+                    {
+                        tried.look_ahead().await;
+                        tried.note(sending.plan.timeline, Instant::now());
+                    }
+                    let whole = watch.whole();
                     if let Ok(tried) = &mut tried
                         && tried.ended == Ended::Reset
                         && !whole
@@ -72,17 +84,12 @@ impl Outbound {
                         // It is we who have ended that one: it was too slow to get what is not kept.
                         tried.counts = false;
                     }
-                    if let Ok(tried) = &mut tried
-                        && tried.may_tell_more(sending)
-                    {
-                        tried.look_ahead().await;
-                        tried.note(sending.plan.timeline, Instant::now());
-                    }
                     if number > 0 && tried.is_err() {
                         first_edge(sending, &chosen, whom).repeat(Repeat::HedgeEndpoint);
                         met -= 1;
                     }
-                    let good = tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
+                    // To half a request there is half an answer, at most.
+                    let good = whole && tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
                     if good || running.is_empty() {
                         if let (Some(timeline), Ok(_)) = (timeline, &tried) {
                             sending.plan.timeline.take_over(&timeline);
@@ -130,7 +137,7 @@ impl Outbound {
                     }
                     let late = sending.plan.times.whole.is_some_and(|(end, _)| now >= end);
                     let request = if late { None } else { outgoing.next(beside + 2) };
-                    let Some(mut request) = request else {
+                    let Some(request) = request else {
                         next = None;
                         continue;
                     };
@@ -148,7 +155,7 @@ impl Outbound {
                     met += 1;
                     next = (beside < hedge.attempts).then(|| now + patience);
                     let number = beside;
-                    let (chosen, overtaken) = (&chosen, watch(&mut request));
+                    let (chosen, watch) = (&chosen, Watch::of(&request));
                     running.push(Box::pin(async move {
                         let timeline = Timeline::new(now);
                         let whom = Whom {
@@ -159,7 +166,7 @@ impl Outbound {
                             ..whom
                         };
                         let tried = self.attempt(request, sending, now, whom).await;
-                        (number, Some(timeline), !overtaken(), tried)
+                        (number, Some(timeline), watch, tried)
                     }));
                 }
             }
@@ -167,13 +174,20 @@ impl Outbound {
     }
 }
 
-/// Tells whether an attempt could not have the whole body, as another one beside it was too far ahead.
-fn watch(request: &mut Request<Body>) -> impl Fn() -> bool + 'static {
-    let overtaken = match request.body_mut() {
-        Body::Kept(reader) => Some(reader.overtaken()),
-        _ => None,
-    };
-    move || overtaken.as_ref().is_some_and(|it| it.get())
+/// Tells whether an attempt cannot have the whole body, as another one beside it is too far ahead.
+struct Watch(Option<Rc<Cell<bool>>>);
+
+impl Watch {
+    fn of(request: &Request<Body>) -> Self {
+        Self(match request.body() {
+            Body::Kept(reader) => Some(reader.overtaken()),
+            _ => None,
+        })
+    }
+
+    fn whole(&self) -> bool {
+        self.0.as_ref().is_none_or(|overtaken| !overtaken.get())
+    }
 }
 
 /// Takes in how long an answer was waited for since the first attempt began, or a wait in vain.
