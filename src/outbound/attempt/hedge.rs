@@ -23,8 +23,15 @@ use crate::{
     telemetry::{edge::Edge, hops::Timeline, repeats::Repeat},
 };
 
-/// Its number, what was noted of it where it was not the first, and what it came to.
-type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, Watch, Result<Tried, Refused>)> + 'a>>;
+/// What was noted of it where it was not the first, and what it came to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (Option<Beside>, Watch, Result<Tried, Refused>)> + 'a>>;
+
+/// What is known of an attempt that goes beside another one.
+struct Beside {
+    timeline: Timeline,
+    /// When the budget had something left for it.
+    taken: Instant,
+}
 
 impl Outbound {
     /// Like [`Self::attempt`], with others beside it when it takes long.
@@ -56,7 +63,7 @@ impl Outbound {
         let watch = Watch::of(&request);
         running.push(Box::pin(async move {
             let tried = self.attempt(request, sending, now, first).await;
-            (0, None, watch, tried)
+            (None, watch, tried)
         }));
         let (mut beside, mut met, mut failed) = (0, 0, None::<Tried>);
         let mut next = Some(now + patience);
@@ -69,7 +76,7 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, timeline, watch, mut tried)) = running.next() => {
+                Some((hedged, watch, mut tried)) = running.next() => {
                     if let Ok(tried) = &mut tried
                         && tried.may_tell_more(sending)
                     {
@@ -84,17 +91,18 @@ impl Outbound {
                         // It is we who have ended that one: it was too slow to get what is not kept.
                         tried.counts = false;
                     }
-                    if number > 0 && tried.is_err() {
+                    if let (Some(Beside { taken, .. }), Err(_)) = (&hedged, &tried) {
+                        service.budgets.give_back(Kind::Hedge, *taken);
                         first_edge(sending, &chosen, whom).repeat(Repeat::HedgeEndpoint);
                         met -= 1;
                     }
                     // To half a request there is half an answer, at most.
                     let good = whole && tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
                     if good || running.is_empty() {
-                        if let (Some(timeline), Ok(_)) = (timeline, &tried) {
-                            sending.plan.timeline.take_over(&timeline);
+                        if let (Some(Beside { timeline, .. }), Ok(_)) = (&hedged, &tried) {
+                            sending.plan.timeline.take_over(timeline);
                         }
-                        let won = u32::from(number > 0 && tried.is_ok());
+                        let won = u32::from(hedged.is_some() && tried.is_ok());
                         if met > 0 {
                             // Where the request itself is counted.
                             let edge = match &tried {
@@ -109,7 +117,7 @@ impl Outbound {
                         }
                         if let Ok(tried) = &tried {
                             // Of the others it is known that they take longer than so.
-                            learn(sending, hedge, tried, if number == 0 { tried.pick.began() } else { began });
+                            learn(sending, hedge, tried, if hedged.is_none() { tried.pick.began() } else { began });
                         }
                         return match (tried, failed) {
                             // That there was no other endpoint, or one that we have ended, says less than how another has failed.
@@ -154,7 +162,6 @@ impl Outbound {
                     beside += 1;
                     met += 1;
                     next = (beside < hedge.attempts).then(|| now + patience);
-                    let number = beside;
                     let (chosen, watch) = (&chosen, Watch::of(&request));
                     running.push(Box::pin(async move {
                         let timeline = Timeline::new(now);
@@ -166,7 +173,7 @@ impl Outbound {
                             ..whom
                         };
                         let tried = self.attempt(request, sending, now, whom).await;
-                        (number, Some(timeline), watch, tried)
+                        (Some(Beside { timeline, taken: now }), watch, tried)
                     }));
                 }
             }
