@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::{Body, BodyError, Progress};
 
@@ -21,7 +21,8 @@ use super::body::{Body, BodyError, Progress};
 pub const USUAL: usize = 64 * 1024;
 /// What a frame counts for at least: keeping many small ones costs, too.
 const LEAST: usize = 64;
-/// Whoever is ahead waits for a reader that is behind, since no more is kept than may be; but not for one that does not move.
+/// Whoever is ahead waits for readers that are behind, since no more is kept than may be; but no longer than this in all, or one
+/// that is slow would slow down the others to the end.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Room for all the bodies that one thread keeps, bytes.
@@ -61,12 +62,19 @@ struct State {
     room: Rc<Room>,
     /// Who may want another reader.
     replays: usize,
-    readers: Vec<Place>,
+    readers: Vec<Seat>,
     /// Frames that the source has given.
     passed: usize,
     ended: bool,
     /// Readers that wait for the source, which wakes only whoever asked last, or for one another.
     waiting: Vec<Waker>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    place: Place,
+    /// Told when others do not wait for that reader any longer.
+    overtaken: Option<Rc<Cell<bool>>>,
 }
 
 /// Where a reader is.
@@ -131,8 +139,8 @@ impl Drop for Replay {
 /// What a reader gets.
 enum Polled {
     Frame(Poll<Option<Result<Frame<Bytes>, BodyError>>>),
-    /// Another one has to go on first. With how far the last one is.
-    HeldBack(usize),
+    /// Another one has to go on first.
+    HeldBack,
 }
 
 impl State {
@@ -154,19 +162,20 @@ impl State {
     }
 
     fn enter(&mut self) -> usize {
-        let free = self.readers.iter().position(|place| *place == Place::Free);
+        let free = self.readers.iter().position(|seat| seat.place == Place::Free);
         let reader = free.unwrap_or(self.readers.len());
+        let seat = Seat { place: Place::At(0), overtaken: None };
         match free {
-            Some(free) => self.readers[free] = Place::At(0),
-            None => self.readers.push(Place::At(0)),
+            Some(free) => self.readers[free] = seat,
+            None => self.readers.push(seat),
         }
         reader
     }
 
     /// How far the last reader is. `None`: there is none.
     fn last(&self) -> Option<usize> {
-        let places = self.readers.iter().filter_map(|place| match place {
-            Place::At(read) => Some(*read),
+        let places = self.readers.iter().filter_map(|seat| match seat.place {
+            Place::At(read) => Some(read),
             Place::Overtaken | Place::Free => None,
         });
         places.min()
@@ -191,9 +200,12 @@ impl State {
     fn overtake(&mut self) {
         self.keeping = false;
         let passed = self.passed;
-        for place in &mut self.readers {
-            if matches!(place, Place::At(read) if *read < passed) {
-                *place = Place::Overtaken;
+        for seat in &mut self.readers {
+            if matches!(seat.place, Place::At(read) if read < passed) {
+                seat.place = Place::Overtaken;
+                if let Some(overtaken) = &seat.overtaken {
+                    overtaken.set(true);
+                }
             }
         }
         self.trim();
@@ -210,7 +222,7 @@ impl State {
             Part::Data(data) => data.len().max(LEAST),
             Part::Trailers(trailers) => LEAST * (trailers.len() + 1),
         };
-        let alone = self.readers.iter().filter(|place| matches!(place, Place::At(_))).count() == 1;
+        let alone = self.readers.iter().filter(|seat| matches!(seat.place, Place::At(_))).count() == 1;
         if alone && !self.keeping {
             return;
         }
@@ -226,7 +238,7 @@ impl State {
     }
 
     fn poll(&mut self, reader: usize, cx: &mut Context<'_>) -> Polled {
-        let Place::At(read) = self.readers[reader] else {
+        let Place::At(read) = self.readers[reader].place else {
             return Polled::Frame(Poll::Ready(Some(Err(
                 "what was sent of the body is no longer kept".into()
             ))));
@@ -236,7 +248,7 @@ impl State {
                 Part::Data(data) => Frame::data(data),
                 Part::Trailers(trailers) => Frame::trailers(trailers),
             };
-            self.readers[reader] = Place::At(read + 1);
+            self.readers[reader].place = Place::At(read + 1);
             self.trim();
             self.wake();
             return Polled::Frame(Poll::Ready(Some(Ok(frame))));
@@ -246,9 +258,9 @@ impl State {
             return Polled::Frame(Poll::Ready(None));
         }
         let full = self.size >= self.most || self.kept.back().is_some_and(|kept| kept.size == 0);
-        if full && let Some(last) = self.last().filter(|last| *last < read) {
+        if full && self.last().is_some_and(|last| last < read) {
             self.wait(cx);
-            return Polled::HeldBack(last);
+            return Polled::HeldBack;
         }
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) else {
             self.wait(cx);
@@ -257,7 +269,7 @@ impl State {
         self.wake();
         match &frame {
             Some(Ok(frame)) => {
-                self.readers[reader] = Place::At(read + 1);
+                self.readers[reader].place = Place::At(read + 1);
                 self.keep(frame);
                 self.passed += 1;
                 self.gone = self.passed - self.kept.len();
@@ -265,7 +277,7 @@ impl State {
             }
             Some(Err(_)) => {
                 self.passed += 1;
-                self.readers[reader] = Place::At(self.passed);
+                self.readers[reader].place = Place::At(self.passed);
                 self.overtake();
                 self.gone = self.passed;
             }
@@ -299,32 +311,32 @@ pub struct Reader {
     state: Rc<RefCell<State>>,
     /// Which of them.
     number: usize,
-    /// Since it waits for another one, which has read so far.
-    held_back: Option<(usize, Pin<Box<Sleep>>)>,
-    /// Told when it fails since others did not wait for it.
-    overtaken: Option<Rc<Cell<bool>>>,
+    /// For how long it still waits for others.
+    patience: Duration,
+    /// Since when it waits for one, and until when.
+    held_back: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Reader {
     fn of(state: &Rc<RefCell<State>>) -> Self {
         let number = state.borrow_mut().enter();
-        Self { state: state.clone(), number, held_back: None, overtaken: None }
+        Self { state: state.clone(), number, patience: PATIENCE, held_back: None }
     }
 
     fn place(&self) -> Place {
-        self.state.borrow().readers[self.number]
+        self.state.borrow().readers[self.number].place
     }
 
-    /// Whether it has failed since others did not wait for it, which is the fault of nobody who got it.
-    pub fn overtaken(&mut self) -> Rc<Cell<bool>> {
-        self.overtaken.get_or_insert_default().clone()
+    /// Whether others have not waited for it, so that it ends too soon, which is the fault of nobody who got it.
+    pub fn overtaken(&self) -> Rc<Cell<bool>> {
+        self.state.borrow_mut().readers[self.number].overtaken.get_or_insert_default().clone()
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.state.borrow_mut();
-        state.readers[self.number] = Place::Free;
+        state.readers[self.number] = Seat { place: Place::Free, overtaken: None };
         state.trim();
         // It may have been the one that the source would wake, or that others wait for.
         state.wake();
@@ -348,23 +360,19 @@ impl http_body::Body for Reader {
         let this = self.get_mut();
         let mut state = this.state.borrow_mut();
         loop {
-            let last = match state.poll(this.number, cx) {
+            match state.poll(this.number, cx) {
                 Polled::Frame(frame) => {
-                    this.held_back = None;
-                    if state.readers[this.number] == Place::Overtaken
-                        && let Some(overtaken) = &this.overtaken
-                    {
-                        overtaken.set(true);
+                    if let Some((since, _)) = this.held_back.take() {
+                        this.patience = this.patience.saturating_sub(since.elapsed());
                     }
                     return frame;
                 }
-                Polled::HeldBack(last) => last,
-            };
-            if this.held_back.as_ref().is_none_or(|(before, _)| *before != last) {
-                this.held_back = Some((last, Box::pin(sleep(PATIENCE))));
+                Polled::HeldBack => {}
             }
-            let (_, patience) = this.held_back.as_mut().expect("it was set");
-            if patience.as_mut().poll(cx).is_pending() {
+            let patience = this.patience;
+            let (_, until) =
+                this.held_back.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+            if until.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             state.overtake();
@@ -374,7 +382,7 @@ impl http_body::Body for Reader {
 
     fn is_end_stream(&self) -> bool {
         let state = self.state.borrow();
-        state.ended && state.readers[self.number] == Place::At(state.passed)
+        state.ended && state.readers[self.number].place == Place::At(state.passed)
     }
 
     fn size_hint(&self) -> SizeHint {

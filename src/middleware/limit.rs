@@ -57,11 +57,6 @@ impl Limit {
         self.most.set(most);
     }
 
-    /// Why there is no place left; `None`: there is one.
-    pub fn full(&self) -> Option<Refusal> {
-        (self.now() >= self.most.get()).then(|| self.refusal())
-    }
-
     /// Takes a place.
     ///
     /// # Errors
@@ -103,9 +98,9 @@ mod tests {
             let refused = limit.enter().expect_err("no third");
             assert_eq!((refused.reason, limit.now()), (Reason::TooManyRequests, 2));
             drop(held.0);
-            assert!(limit.full().is_none() && limit.enter().is_ok());
+            assert!(limit.enter().is_ok());
             limit.set(0);
-            assert!(limit.full().is_some() && limit.enter().is_err());
+            assert!(limit.enter().is_err());
             drop(held.1);
             assert_eq!(limit.now(), 0);
         }

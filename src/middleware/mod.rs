@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use self::{
     guard::{Admitted, Guard},
     idle::Idle,
-    limit::Limit,
+    limit::Place,
     record::{End, Ends, Recorded, Recording, UnderWay},
 };
 use crate::{
@@ -63,8 +63,8 @@ pub struct Policy<'a> {
     pub timeline: &'a Timeline,
     /// Where the request is counted, until the tail knows better.
     pub edge: Rc<Edge>,
-    /// On requests under way.
-    pub limit: Option<&'a Limit>,
+    /// Its place among the requests that may be under way, or why there is none left; `None`: it needs none.
+    pub place: Result<Option<Place>, Refusal>,
     /// The workload's own policies, on its inbound side.
     pub guard: Option<&'a Guard>,
     /// For the whole request.
@@ -92,7 +92,7 @@ impl<'a> Policy<'a> {
             voice,
             timeline,
             edge,
-            limit: None,
+            place: Ok(None),
             guard: None,
             timeout: None,
             idle: None,
@@ -159,7 +159,7 @@ where
     let deadline = policy.timeout.map(|timeout| (started + timeout.after, timeout.reason));
     let head = request.method() == Method::HEAD;
     let mut upgrade = None;
-    let served = match policy.limit.map(Limit::enter).transpose() {
+    let served = match policy.place {
         Err(refusal) => Served::refused(refusal),
         Ok(place) => {
             recording.hold(place);

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Reason, Refusal},
     http::{Body, InterimSink, deadline, path},
-    middleware::{self, Policy, Served, Timeout, idle::Idle, record::Recorded},
+    middleware::{self, Policy, Served, Timeout, idle::Idle, limit::Place, record::Recorded},
     telemetry::hops::Timeline,
 };
 
@@ -77,8 +77,7 @@ impl Outbound {
             }
             let called = Policies { called: &config.policy, serving: &config.policy };
             let timeout = Timeout::of(called.request_timeout(rule), deadline::asked(request.headers()));
-            // As many requests as may be are under way, but a fallback is there for that.
-            let limited = if target.endpoint.is_none() { instead_of_limit(&service) } else { None };
+            let (place, limited) = enter(&service, target);
             let changes =
                 |changes: fn(&RouteRule) -> &HeaderModifier| rule.map(changes).filter(|it| !it.is_empty());
             let timeline = Timeline::new(now);
@@ -86,7 +85,7 @@ impl Outbound {
                 voice: &self.voice,
                 timeline: &timeline,
                 edge: service.edge.clone(),
-                limit: limited.is_none().then_some(&service.requests),
+                place,
                 guard: None,
                 report: None,
                 caller: None,
@@ -375,10 +374,18 @@ struct Instead {
     refusal: Refusal,
 }
 
-fn instead_of_limit(service: &Service) -> Option<Box<Instead>> {
-    let refusal = service.requests.full()?;
-    let fallback = service.fallback().filter(|fallback| covers(fallback, refusal.reason))?;
-    Some(Box::new(Instead { fallback, refusal }))
+/// A place among a service's requests. Where there is none, but a fallback is there for that, it needs none.
+fn enter(service: &Service, target: &Target) -> (Result<Option<Place>, Refusal>, Option<Box<Instead>>) {
+    // Asked once only: whoever asks before whether there is one may find that another worker has taken it since.
+    let refusal = match service.requests.enter() {
+        Ok(place) => return (Ok(Some(place)), None),
+        Err(refusal) => refusal,
+    };
+    let fallback = if target.endpoint.is_none() { service.fallback() } else { None };
+    match fallback.filter(|fallback| covers(fallback, refusal.reason)) {
+        Some(fallback) => (Ok(None), Some(Box::new(Instead { fallback, refusal }))),
+        None => (Err(refusal), None),
+    }
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Case for Chain {
             voice: &self.voice,
             timeline: &timeline,
             edge: self.edge.clone(),
-            limit: self.limit.as_ref(),
+            place: self.limit.as_ref().map(Limit::enter).transpose(),
             guard: None,
             report: None,
             caller: None,

@@ -20,6 +20,9 @@ const TOGETHER: usize = 64;
 const KEPT: usize = 64 * 1024;
 /// At the end, what waits may take so long.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// Between attempts to write to what takes nothing at the moment and does not let its writer wait: standard output is so once
+/// somebody who shares it has made it so.
+const AGAIN: Duration = Duration::from_millis(10);
 /// Of the thread, bytes: it only formats and writes.
 const STACK: usize = 128 * 1024;
 
@@ -38,9 +41,55 @@ pub trait Format<T>: Send + 'static {
     /// Adds an item's line, with its end.
     fn line(&mut self, item: T, text: &mut Vec<u8>);
 
-    /// Adds what else there is to say after some lines were written.
+    /// Hears how many items' lines were written, and how many could not be.
+    fn written(&mut self, lines: u64, lost: u64) {
+        let _ = (lines, lost);
+    }
+
+    /// Adds what else there is to say after that.
     fn after(&mut self, text: &mut Vec<u8>) {
         let _ = text;
+    }
+
+    /// Hears that this was written.
+    fn said(&mut self) {}
+}
+
+/// Writes texts of whole lines, whole where that is possible.
+struct Pen<W> {
+    to: W,
+    /// Whether a line was begun that could not be ended.
+    within: bool,
+}
+
+impl<W: Write> Pen<W> {
+    /// Nothing yet, or what ends the line before.
+    fn begin(&self, text: &mut Vec<u8>) {
+        text.clear();
+        if self.within {
+            text.push(b'\n');
+        }
+    }
+
+    /// Gives how many bytes were written; fewer where it has failed.
+    fn write(&mut self, text: &[u8]) -> usize {
+        let mut written = 0;
+        while written < text.len() {
+            match self.to.write(&text[written..]) {
+                Ok(0) => break,
+                Ok(more) => written += more,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    // As with a writer that is made to wait: what comes meanwhile is bounded by the queue.
+                    io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
+                    _ => break,
+                },
+            }
+        }
+        if let Some(last) = text[..written].last() {
+            self.within = *last != b'\n';
+        }
+        written
     }
 }
 
@@ -58,33 +107,43 @@ impl<T: Send + 'static> Queue<T> {
     /// When there can be no thread.
     pub fn to(
         thread: &str,
-        mut writer: impl Write + Send + 'static,
+        writer: impl Write + Send + 'static,
         mut format: impl Format<T>,
     ) -> io::Result<(Self, Ending<T>)> {
         let (queue, waiting) = mpsc::sync_channel::<Option<T>>(WAITING);
-        let (ends, over) = mpsc::channel();
+        let (done, over) = mpsc::channel();
         thread::Builder::new().name(thread.into()).stack_size(STACK).spawn(move || {
-            let (mut text, mut over) = (Vec::new(), false);
-            // Ends with the last sender, or with the word for the end. Who could be told that it cannot be written?
+            let mut pen = Pen { to: writer, within: false };
+            let (mut text, mut ends, mut over) = (Vec::new(), Vec::with_capacity(TOGETHER), false);
+            // Ends with the last sender, or with the word for the end.
             while !over && let Ok(Some(first)) = waiting.recv() {
-                format.line(first, &mut text);
+                pen.begin(&mut text);
+                let mut line = |item, text: &mut Vec<u8>| {
+                    format.line(item, text);
+                    ends.push(text.len());
+                };
+                line(first, &mut text);
                 for next in waiting.try_iter().take(TOGETHER - 1) {
                     match next {
-                        Some(next) => format.line(next, &mut text),
+                        Some(next) => line(next, &mut text),
                         None => over = true,
                     }
                 }
-                let _ = writer.write_all(&text);
-                text.clear();
+                let written = pen.write(&text);
+                let whole = ends.partition_point(|end| *end <= written);
+                format.written(whole as u64, (ends.len() - whole) as u64);
+                ends.clear();
+
+                pen.begin(&mut text);
+                let nothing = text.len();
                 format.after(&mut text);
-                if !text.is_empty() {
-                    let _ = writer.write_all(&text);
+                if text.len() > nothing && pen.write(&text) == text.len() {
+                    format.said();
                 }
-                text.clear();
                 text.shrink_to(KEPT);
             }
-            let _ = writer.flush();
-            drop(ends);
+            let _ = pen.to.flush();
+            drop(done);
         })?;
         let queue = Self(queue);
         Ok((queue.clone(), Ending { queue: Some(queue), over }))
@@ -119,6 +178,8 @@ pub struct Lines {
 struct AsTheyCome<F> {
     told: F,
     lost: Arc<AtomicU64>,
+    /// Of which word is being given.
+    telling: u64,
 }
 
 impl<F: Fn(u64) -> String + Send + 'static> Format<Vec<u8>> for AsTheyCome<F> {
@@ -126,11 +187,19 @@ impl<F: Fn(u64) -> String + Send + 'static> Format<Vec<u8>> for AsTheyCome<F> {
         text.extend_from_slice(&line);
     }
 
+    fn written(&mut self, _: u64, lost: u64) {
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+
     fn after(&mut self, text: &mut Vec<u8>) {
-        match self.lost.swap(0, Ordering::Relaxed) {
-            0 => {}
-            lost => text.extend_from_slice((self.told)(lost).as_bytes()),
+        self.telling = self.lost.load(Ordering::Relaxed);
+        if self.telling > 0 {
+            text.extend_from_slice((self.told)(self.telling).as_bytes());
         }
+    }
+
+    fn said(&mut self) {
+        self.lost.fetch_sub(self.telling, Ordering::Relaxed);
     }
 }
 
@@ -144,7 +213,8 @@ impl Lines {
         told: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<(Self, Ending<Vec<u8>>)> {
         let lost = Arc::new(AtomicU64::new(0));
-        let (queue, ending) = Queue::to("log", writer, AsTheyCome { told, lost: Arc::clone(&lost) })?;
+        let format = AsTheyCome { told, lost: Arc::clone(&lost), telling: 0 };
+        let (queue, ending) = Queue::to("log", writer, format)?;
         Ok((Self { queue, lost }, ending))
     }
 }
@@ -224,5 +294,65 @@ mod tests {
             text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<usize>().ok()).sum();
         assert!(lost >= 100 - TOGETHER, "no more are in the writer's hands: {lost}");
         assert_eq!(written + lost, WAITING + 100);
+    }
+
+    /// Takes a few bytes at a time, and in between says what it is told to.
+    struct Faulty(Page, std::vec::IntoIter<Option<io::ErrorKind>>);
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.1.next() {
+                Some(Some(fault)) => Err(fault.into()),
+                Some(None) => self.0.write(&bytes[..bytes.len().min(3)]),
+                None => self.0.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of some lines, one after another, and the number that were left out at last.
+    fn with_faults(faults: Vec<Option<io::ErrorKind>>, lines: &[&str]) -> (String, u64) {
+        let page = Page::default();
+        let mut pen = Pen { to: Faulty(page.clone(), faults.into_iter()), within: false };
+        let (mut text, mut lost) = (Vec::new(), 0);
+        for line in lines {
+            pen.begin(&mut text);
+            text.extend_from_slice(line.as_bytes());
+            lost += u64::from(pen.write(&text) < text.len());
+        }
+        (page.text(), lost)
+    }
+
+    #[test]
+    fn what_takes_nothing_for_the_moment_gets_the_rest_later() {
+        use io::ErrorKind::{Interrupted, WouldBlock};
+        let faults =
+            vec![Some(WouldBlock), None, Some(WouldBlock), Some(Interrupted), None, Some(WouldBlock)];
+        assert_eq!(with_faults(faults, &["first\n", "second\n"]), ("first\nsecond\n".into(), 0));
+    }
+
+    #[test]
+    fn a_line_that_was_torn_spoils_no_other() {
+        let full = Some(io::ErrorKind::StorageFull);
+        let (text, lost) = with_faults(vec![None, full, full], &["first\n", "second\n", "third\n"]);
+        assert_eq!((text.as_str(), lost), ("fir\nthird\n", 2));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_as_soon_as_that_can_be_written() {
+        let full = Some(io::ErrorKind::StorageFull);
+        let page = Page::default();
+        let (mut lines, ending) =
+            Lines::to(Faulty(page.clone(), vec![full, full].into_iter()), told).expect("a thread");
+        lines.write_all(b"first\n").expect("it never fails");
+        while lines.lost.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        lines.write_all(b"second\n").expect("it never fails");
+        drop(ending);
+        assert_eq!(page.text(), "second\nlost 1\n");
     }
 }

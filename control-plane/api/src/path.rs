@@ -28,21 +28,26 @@ pub fn normal(path: &str) -> Result<Option<String>, Nul> {
     Ok((normal != path).then_some(normal))
 }
 
-/// A path in normal form as the most careless application would read it: decoded, also slashes, and these merged. `None`: there
-/// is nothing that could be read otherwise.
+/// A path in normal form as the most careless application would read it: decoded, also slashes, and these merged, without the
+/// parameters that segments may have (`/a;x=1/b`; RFC 3986 3.3), which Java's servers cut off. `None`: there is nothing that could
+/// be read otherwise.
 pub fn loose(path: &str) -> Option<String> {
-    if !path.starts_with('/') || !path.contains('%') && !path.contains("//") {
+    if !path.starts_with('/') || !path.contains(['%', ';']) && !path.contains("//") {
         return None;
     }
     let bytes = path.as_bytes();
     let (mut read, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let (byte, length) = escape(bytes, at).map_or((byte, 1), |escaped| (escaped, 3));
+    // What begins parameters ends with the segment: as it is spelled, or as it is read where that is how they begin.
+    let (mut cut, mut cut_read) = (false, false);
+    while let Some(&spelled) = bytes.get(at) {
+        let (byte, length) = escape(bytes, at).map_or((spelled, 1), |escaped| (escaped, 3));
         let byte = if byte == b'\\' { b'/' } else { byte };
-        if byte != b'/' || read.last() != Some(&b'/') {
+        at += length;
+        cut = spelled != b'/' && (cut || spelled == b';');
+        cut_read = !cut && byte != b'/' && (cut_read || byte == b';');
+        if !cut && !cut_read && (byte != b'/' || read.last() != Some(&b'/')) {
             read.push(byte);
         }
-        at += length;
     }
     let loose = String::from_utf8_lossy(&without_dots(&read)).into_owned();
     (loose != path).then_some(loose)
@@ -209,7 +214,18 @@ mod tests {
             ("/v1/x%3Acancel", Some("/v1/x:cancel")),
             ("/100%", None),
             ("/a%252F", Some("/a%2F")),
+            ("/login;x=1", Some("/login")),
+            ("/login;", Some("/login")),
+            ("/a;x=1;y/login;z", Some("/a/login")),
+            ("/login%3Bx=1", Some("/login")),
+            ("/a%3Bx%2Flogin", Some("/a/login")),
+            ("/a;x%2Fy/login", Some("/a/login")),
+            ("/a;x%2F/login", Some("/a/login")),
+            ("/;x/login", Some("/login")),
+            ("/a/..;x/login", Some("/login")),
+            ("/a/.;/%2e%2e%3B/login", Some("/login")),
             ("*", None),
+            ("*;", None),
         ] {
             assert_eq!(loose(path).as_deref(), expected, "{path}");
         }
@@ -217,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_normal_path_stays_as_it_is(path in "/([a4./%\\\\é]|%[0-9a-fA-F]{1,2}|%2[eE]|\\.\\.|/){0,12}") {
+        fn a_normal_path_stays_as_it_is(path in "/([a4.;/%\\\\é]|%[0-9a-fA-F]{1,2}|%2[eE]|\\.\\.|/){0,12}") {
             if let Ok(normal) = normal(&path) {
                 let normal = normal.unwrap_or(path);
                 prop_assert!(normal.starts_with('/') && normal.is_ascii(), "{}", normal);
@@ -226,6 +242,23 @@ mod tests {
                     prop_assert!(loose.starts_with('/') && !loose.contains("//"), "{}", loose);
                 }
             }
+        }
+
+        /// Wherever it has parameters, and however these are begun.
+        #[test]
+        fn no_parameters_lead_around_a_match(
+            segments in proptest::collection::vec("[a-z]{1,3}", 1..5),
+            parameters in proptest::collection::vec("(;|%3B)([a-z=,;.]|%3B|%20){0,6}", 5),
+            chosen in proptest::collection::vec(any::<bool>(), 5),
+        ) {
+            let (mut plain, mut odd) = (String::new(), String::new());
+            for (segment, (parameter, chosen)) in segments.iter().zip(parameters.iter().zip(&chosen)) {
+                plain += &format!("/{segment}");
+                odd += &format!("/{segment}{}", if *chosen { parameter } else { "" });
+            }
+            let odd = normalised(&odd);
+            let read = loose(&odd).unwrap_or_else(|| odd.clone());
+            prop_assert_eq!(read, plain, "{}", odd);
         }
 
         /// However its letters and dots are written, and wherever dots lead astray and back.

@@ -80,6 +80,16 @@ async fn beyond_a_bound_it_is_sent_once_only() {
     }
 }
 
+/// Reads all that there is, with a pause before each frame.
+async fn read(body: &mut Body, pause: Duration) -> Result<usize, BodyError> {
+    let mut length = 0;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(frame) = body.frame().await else { return Ok(length) };
+        length += frame?.into_data().expect("data").len();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn beyond_a_bound_who_is_ahead_waits_for_who_is_behind() {
     for (most, room) in [(300, 10_000), (10_000, 300), (0, 10_000), (10_000, 0)] {
@@ -88,26 +98,32 @@ async fn beyond_a_bound_who_is_ahead_waits_for_who_is_behind() {
         let frames = [BIG; 20];
         let (mut first, replay) = Replay::of(slowly(&frames), most, &room);
         let mut second = replay.reader().expect("whole");
-        let ahead = async {
-            let mut length = 0;
-            while let Some(frame) = first.frame().await {
-                length += frame.expect("data").into_data().expect("data").len();
-            }
-            length
-        };
-        let behind = async {
-            let mut length = 0;
-            loop {
-                // Slower than the source, but it moves.
-                tokio::time::sleep(PATIENCE / 2).await;
-                let Some(frame) = second.frame().await else { return length };
-                length += frame.expect("data").into_data().expect("data").len();
-            }
-        };
-        assert_eq!(tokio::join!(ahead, behind), (4000, 4000), "{most} {}", room.0.get());
+        // Slower than the source, but not by much.
+        let (ahead, behind) =
+            tokio::join!(read(&mut first, Duration::ZERO), read(&mut second, PATIENCE / 25));
+        let lengths = (ahead.expect("whole"), behind.expect("whole"));
+        assert_eq!(lengths, (4000, 4000), "{most} {}", room.0.get());
         drop((first, second));
         assert_eq!(room.0.get(), whole, "nothing is kept any more");
         assert!(replay.reader().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_ahead_waits_only_so_long_in_all_for_one_that_moves() {
+    for (most, room) in [(300, 10_000), (0, 10_000), (10_000, 0)] {
+        let frames = [BIG; 20];
+        let (mut first, replay) = Replay::of(slowly(&frames), most, &Room::new(room));
+        let mut second = replay.reader().expect("whole");
+        let began = tokio::time::Instant::now();
+        let ahead = async {
+            let length = read(&mut first, Duration::ZERO).await.expect("whole");
+            (length, began.elapsed())
+        };
+        let ((length, took), behind) = tokio::join!(ahead, read(&mut second, PATIENCE / 3));
+        assert_eq!(length, 4000);
+        assert!(took >= PATIENCE && took < PATIENCE * 2, "{took:?}");
+        assert!(behind.is_err(), "half a body is none");
     }
 }
 
@@ -116,13 +132,14 @@ async fn nobody_waits_for_who_does_not_move() {
     let room = Room::new(1000);
     let (first, replay) = Replay::of(slowly(&[BIG, BIG, BIG]), 300, &room);
     let Some(Body::Kept(mut behind)) = replay.reader() else { panic!("it is whole") };
-    let (overtaken, began) = (behind.overtaken(), tokio::time::Instant::now());
+    let Body::Kept(ahead) = &first else { panic!("it can be sent again") };
+    let (overtaken, never) = (behind.overtaken(), ahead.overtaken());
+    let began = tokio::time::Instant::now();
     behind.frame().await.expect("a frame").expect("data");
     assert_eq!(all(first).await.expect("whole").len(), 600);
     assert!(began.elapsed() >= PATIENCE && began.elapsed() < 2 * PATIENCE);
-    assert!(!overtaken.get());
+    assert!(overtaken.get() && !never.get(), "it is known before it asks for more");
     assert!(all(Body::Kept(behind)).await.is_err(), "half a body is none");
-    assert!(overtaken.get());
     assert_eq!(room.0.get(), 1000, "nothing is kept any more");
 }
 

@@ -85,6 +85,20 @@ impl Budgets {
         allowed
     }
 
+    /// Gives back an attempt that was taken then and not sent.
+    pub fn give_back(&self, kind: Kind, taken: Instant) {
+        let (part, second) = self.ticks(taken);
+        let mut recent = self.recent.borrow_mut();
+        let Recent { parts, seconds } = &mut **recent;
+        for slot in [parts.known(part), seconds.known(second)].into_iter().flatten() {
+            let beyond = &mut slot.beyond[kind as usize];
+            *beyond = beyond.saturating_sub(1);
+        }
+        let pace = &self.paces[kind as usize];
+        let Pace { seen, saved } = pace.get();
+        pace.set(Pace { seen, saved: saved + ATTEMPT });
+    }
+
     /// How many attempts a budget allows at this moment.
     pub fn left(&self, kind: Kind, budget: &Budget, now: Instant) -> u64 {
         self.room(kind, budget, now, self.pace(kind, budget))
@@ -159,6 +173,11 @@ impl<const SLOTS: usize> Ring<SLOTS> {
         slot
     }
 
+    /// Where it is not too long ago.
+    fn known(&mut self, tick: u32) -> Option<&mut Slot> {
+        Some(&mut self.0[tick as usize % SLOTS]).filter(|slot| slot.tick == tick)
+    }
+
     /// Of so many stretches up to this one.
     fn sum(&self, tick: u32, stretches: u32, of: impl Fn(&Slot) -> u32) -> u64 {
         let ticks = (tick + 1).saturating_sub(stretches)..=tick;
@@ -187,6 +206,28 @@ mod tests {
     /// Of as many as are wanted.
     fn taken(budgets: &Budgets, kind: Kind, budget: &Budget, at: Instant) -> usize {
         (0..1000).take_while(|_| budgets.take(kind, budget, at)).count()
+    }
+
+    #[test]
+    fn what_was_not_sent_is_there_again() {
+        let start = Instant::now();
+        let budgets = Budgets::new(1, start);
+        for _ in 0..100 {
+            budgets.request(start);
+        }
+        for _ in 0..1000 {
+            assert!(budgets.take(Kind::Hedge, &RETRIES, start));
+            budgets.give_back(Kind::Hedge, start);
+        }
+        assert_eq!(taken(&budgets, Kind::Hedge, &RETRIES, start), 20);
+        // Not at the cost of what was taken since.
+        let later = start + milliseconds(64_000);
+        for _ in 0..100 {
+            budgets.request(later);
+        }
+        assert_eq!(taken(&budgets, Kind::Hedge, &RETRIES, later), 20);
+        budgets.give_back(Kind::Hedge, start);
+        assert_eq!(budgets.left(Kind::Hedge, &RETRIES, later), 0);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! An attempt that takes long gets company: the first good answer is taken, and whoever is slower is given up.
 
-use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+};
 
 use ::http::Request;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -18,14 +23,21 @@ use crate::{
     telemetry::{edge::Edge, hops::Timeline, repeats::Repeat},
 };
 
-/// Its number, what was noted of it where it was not the first, whether its body was there, and what it came to.
-type Attempt<'a> = Pin<Box<dyn Future<Output = (u32, Option<Timeline>, bool, Result<Tried, Refused>)> + 'a>>;
+/// What was noted of it where it was not the first, and what it came to.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (Option<Beside>, Watch, Result<Tried, Refused>)> + 'a>>;
+
+/// What is known of an attempt that goes beside another one.
+struct Beside {
+    timeline: Timeline,
+    /// When the budget had something left for it.
+    taken: Instant,
+}
 
 impl Outbound {
     /// Like [`Self::attempt`], with others beside it when it takes long.
     pub(super) async fn hedged(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         outgoing: &Outgoing,
         sending: &Sending<'_>,
         hedge: &Hedge,
@@ -48,10 +60,10 @@ impl Outbound {
         let began = now;
         let mut running: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
         let first = Whom { chosen: Some(&chosen), ..whom };
-        let overtaken = watch(&mut request);
+        let watch = Watch::of(&request);
         running.push(Box::pin(async move {
             let tried = self.attempt(request, sending, now, first).await;
-            (0, None, !overtaken(), tried)
+            (None, watch, tried)
         }));
         let (mut beside, mut met, mut failed) = (0, 0, None::<Tried>);
         let mut next = Some(now + patience);
@@ -64,7 +76,14 @@ impl Outbound {
             };
             tokio::select! {
                 biased;
-                Some((number, timeline, whole, mut tried)) = running.next() => {
+                Some((hedged, watch, mut tried)) = running.next() => {
+                    if let Ok(tried) = &mut tried
+                        && tried.may_tell_more(sending)
+                    {
+                        tried.look_ahead().await;
+                        tried.note(sending.plan.timeline, Instant::now());
+                    }
+                    let whole = watch.whole();
                     if let Ok(tried) = &mut tried
                         && tried.ended == Ended::Reset
                         && !whole
@@ -72,22 +91,18 @@ impl Outbound {
                         // It is we who have ended that one: it was too slow to get what is not kept.
                         tried.counts = false;
                     }
-                    if let Ok(tried) = &mut tried
-                        && tried.may_tell_more(sending)
-                    {
-                        tried.look_ahead().await;
-                        tried.note(sending.plan.timeline, Instant::now());
-                    }
-                    if number > 0 && tried.is_err() {
+                    if let (Some(Beside { taken, .. }), Err(_)) = (&hedged, &tried) {
+                        service.budgets.give_back(Kind::Hedge, *taken);
                         first_edge(sending, &chosen, whom).repeat(Repeat::HedgeEndpoint);
                         met -= 1;
                     }
-                    let good = tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
+                    // To half a request there is half an answer, at most.
+                    let good = whole && tried.as_ref().is_ok_and(|tried| !failed_well(sending, tried));
                     if good || running.is_empty() {
-                        if let (Some(timeline), Ok(_)) = (timeline, &tried) {
-                            sending.plan.timeline.take_over(&timeline);
+                        if let (Some(Beside { timeline, .. }), Ok(_)) = (&hedged, &tried) {
+                            sending.plan.timeline.take_over(timeline);
                         }
-                        let won = u32::from(number > 0 && tried.is_ok());
+                        let won = u32::from(hedged.is_some() && tried.is_ok());
                         if met > 0 {
                             // Where the request itself is counted.
                             let edge = match &tried {
@@ -102,7 +117,7 @@ impl Outbound {
                         }
                         if let Ok(tried) = &tried {
                             // Of the others it is known that they take longer than so.
-                            learn(sending, hedge, tried, if number == 0 { tried.pick.began() } else { began });
+                            learn(sending, hedge, tried, if hedged.is_none() { tried.pick.began() } else { began });
                         }
                         return match (tried, failed) {
                             // That there was no other endpoint, or one that we have ended, says less than how another has failed.
@@ -130,7 +145,7 @@ impl Outbound {
                     }
                     let late = sending.plan.times.whole.is_some_and(|(end, _)| now >= end);
                     let request = if late { None } else { outgoing.next(beside + 2) };
-                    let Some(mut request) = request else {
+                    let Some(request) = request else {
                         next = None;
                         continue;
                     };
@@ -147,8 +162,7 @@ impl Outbound {
                     beside += 1;
                     met += 1;
                     next = (beside < hedge.attempts).then(|| now + patience);
-                    let number = beside;
-                    let (chosen, overtaken) = (&chosen, watch(&mut request));
+                    let (chosen, watch) = (&chosen, Watch::of(&request));
                     running.push(Box::pin(async move {
                         let timeline = Timeline::new(now);
                         let whom = Whom {
@@ -159,7 +173,7 @@ impl Outbound {
                             ..whom
                         };
                         let tried = self.attempt(request, sending, now, whom).await;
-                        (number, Some(timeline), !overtaken(), tried)
+                        (Some(Beside { timeline, taken: now }), watch, tried)
                     }));
                 }
             }
@@ -167,13 +181,20 @@ impl Outbound {
     }
 }
 
-/// Tells whether an attempt could not have the whole body, as another one beside it was too far ahead.
-fn watch(request: &mut Request<Body>) -> impl Fn() -> bool + 'static {
-    let overtaken = match request.body_mut() {
-        Body::Kept(reader) => Some(reader.overtaken()),
-        _ => None,
-    };
-    move || overtaken.as_ref().is_some_and(|it| it.get())
+/// Tells whether an attempt cannot have the whole body, as another one beside it is too far ahead.
+struct Watch(Option<Rc<Cell<bool>>>);
+
+impl Watch {
+    fn of(request: &Request<Body>) -> Self {
+        Self(match request.body() {
+            Body::Kept(reader) => Some(reader.overtaken()),
+            _ => None,
+        })
+    }
+
+    fn whole(&self) -> bool {
+        self.0.as_ref().is_none_or(|overtaken| !overtaken.get())
+    }
 }
 
 /// Takes in how long an answer was waited for since the first attempt began, or a wait in vain.

@@ -85,6 +85,12 @@ type Line = (Box<Exchange>, Arc<model::AccessLog>);
 #[derive(Debug)]
 pub struct Sink {
     state: Mutex<State>,
+    counts: Arc<Counts>,
+}
+
+/// Lines by what has become of them, since they were shown last.
+#[derive(Debug, Default)]
+struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
 }
@@ -111,8 +117,9 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Formats lines on the log's thread.
-struct Formatter;
+/// Formats lines on the log's thread, and counts them there.
+#[derive(Default)]
+struct Formatter(Arc<Counts>);
 
 impl Format<Line> for Formatter {
     fn line(&mut self, (exchange, log): Line, text: &mut Vec<u8>) {
@@ -120,6 +127,11 @@ impl Format<Line> for Formatter {
             LineFormat::Json => json::line(&exchange, &log, text),
             LineFormat::Text => text::line(&exchange, &log, text),
         }
+    }
+
+    fn written(&mut self, lines: u64, lost: u64) {
+        self.0.written.fetch_add(lines, Ordering::Relaxed);
+        self.0.dropped.fetch_add(lost, Ordering::Relaxed);
     }
 }
 
@@ -135,7 +147,7 @@ impl Sink {
             None => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         };
         let state = Mutex::new(State::Unused(to));
-        Ok(Self { state, written: AtomicU64::default(), dropped: AtomicU64::default() })
+        Ok(Self { state, counts: Arc::default() })
     }
 
     fn queue(&self) -> Option<Queue<Line>> {
@@ -143,7 +155,7 @@ impl Sink {
         if let State::Unused(_) = *state
             && let State::Unused(to) = std::mem::replace(&mut *state, State::Over)
         {
-            match Queue::to("access-log", to, Formatter) {
+            match Queue::to("access-log", to, Formatter(self.counts.clone())) {
                 Ok((queue, ending)) => *state = State::Started { queue, _ending: ending },
                 Err(error) => tracing::error!(%error, "there is no thread for the access log"),
             }
@@ -156,7 +168,7 @@ impl Sink {
 
     /// Shows how many lines there were. To be called about once a second.
     pub fn show(&self, registry: &Registry) {
-        for (result, count) in [("written", &self.written), ("dropped", &self.dropped)] {
+        for (result, count) in [("written", &self.counts.written), ("dropped", &self.counts.dropped)] {
             let count = count.swap(0, Ordering::Relaxed);
             if count > 0 {
                 registry.counter(Metric::AccessLogLines, &[result]).increment(count);
@@ -212,8 +224,9 @@ impl AccessLog {
                 .unwrap_or(HeaderValue::from_static(""));
         }
         let taken = self.queue.as_ref().is_some_and(|queue| queue.offer((exchange, self.log.clone())));
-        let count = if taken { &self.sink.written } else { &self.sink.dropped };
-        count.fetch_add(1, Ordering::Relaxed);
+        if !taken {
+            self.sink.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
