@@ -64,13 +64,18 @@ impl Sources {
         self.0.iter().map(|source| &source.written)
     }
 
-    /// The server's faults with the files and lines they are in.
+    /// The server's faults with the files and lines they are in, and in that order; first those that are of none.
     pub(super) fn place(&self, faults: &[Fault]) -> Vec<String> {
         let place = |fault: &Fault| match fault.index.and_then(|index| self.0.get(index)) {
-            Some(source) => placed(&source.file, source.written.position(&fault.field).unzip(), fault),
-            None => fault.to_string(),
+            Some(source) => {
+                let place = source.written.position(&fault.field);
+                ((fault.index, place), placed(&source.file, place.unzip(), fault))
+            }
+            None => ((None, None), fault.to_string()),
         };
-        faults.iter().map(place).collect()
+        let mut faults: Vec<_> = faults.iter().map(place).collect();
+        faults.sort_by_key(|(place, _)| *place);
+        faults.into_iter().map(|(_, text)| text).collect()
     }
 }
 
@@ -107,4 +112,33 @@ fn read(file: &Path) -> std::io::Result<String> {
         return Ok(text);
     }
     std::fs::read_to_string(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_in_the_order_of_the_files() {
+        let text = "spec:\n  b: 1\n  a: 2\n---\nspec:\n  c: 3\n";
+        let written = text::read(text, Format::Yaml).expect("it is YAML");
+        let sources = written.into_iter().map(|written| Source { file: "x.yaml".into(), written });
+        let sources = Sources(sources.collect());
+        let fault = |index, field: &str| Fault { index, ..Fault::new(field, "is wrong") };
+        let faults = [
+            fault(Some(1), "spec.c"),
+            fault(Some(0), "spec.a"),
+            fault(None, "spec.d"),
+            fault(Some(0), "spec.b"),
+        ];
+        assert_eq!(
+            sources.place(&faults),
+            [
+                "spec.d: is wrong",
+                "x.yaml:2:6: spec.b: is wrong",
+                "x.yaml:3:6: spec.a: is wrong",
+                "x.yaml:6:6: spec.c: is wrong"
+            ]
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! `pillion get`.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -64,12 +64,34 @@ pub(super) async fn run(args: &GetArgs, client: &Client) -> Result<(), Failure> 
             documents.join("---\n")
         }
         Output::Table if items.is_empty() => match namespace {
-            Some(namespace) => format!("no {} in namespace {namespace}\n", args.kind.plural()),
+            Some(namespace) => {
+                let elsewhere = elsewhere(args, client).await;
+                format!("no {} in namespace {namespace}{elsewhere}\n", args.kind.plural())
+            }
             None => format!("no {} in any namespace\n", args.kind.plural()),
         },
         Output::Table => table(args.kind, items, SystemTime::now()),
     };
     print(&text)
+}
+
+/// Where there are some, for whoever did not say where to look. Nothing, too, where the token does not show it.
+async fn elsewhere(args: &GetArgs, client: &Client) -> String {
+    if args.namespace.is_some() {
+        return String::new();
+    }
+    let answer = client.get(&Client::path(args.kind, None, None)).await.unwrap_or_default();
+    let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let namespaces = items.iter().filter_map(|item| item["metadata"]["namespace"].as_str());
+    let namespaces: Vec<&str> = namespaces.collect::<BTreeSet<_>>().into_iter().collect();
+    match namespaces.as_slice() {
+        [] => String::new(),
+        [only] => format!("; there are some in {only} (-n {only}, or -A)"),
+        [first, second] => format!("; there are some in {first} and {second} (-n {first}, or -A)"),
+        [first, others @ ..] => {
+            format!("; there are some in {first} and {} more (-n {first}, or -A)", others.len())
+        }
+    }
 }
 
 fn pretty_json(value: &Value) -> String {

@@ -179,6 +179,18 @@ fn heading(kind: StatKind) -> Vec<&'static str> {
     [own, &FIGURES].concat()
 }
 
+/// How many of all requests some are. Nothing, where they cannot be some of them: connections are refused, too.
+fn share_of(count: u64, requests: u64) -> String {
+    match requests {
+        0 => String::new(),
+        _ if count > requests => String::new(),
+        _ => match (100 * count + requests / 2) / requests {
+            0 => " (< 1 %)".to_owned(),
+            percent => format!(" ({percent} %)"),
+        },
+    }
+}
+
 fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let count = |count: Option<usize>| count.unwrap_or_default().to_string();
@@ -199,7 +211,9 @@ fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
             vec![or_dash(&row.from), row.name.clone(), or_dash(&row.backend), secured.to_owned()]
         }
     };
-    let refused = row.refusals.iter().map(|(reason, count)| format!("{reason}: {count}"));
+    let refused = row.refusals.iter();
+    let refused =
+        refused.map(|(reason, &count)| format!("{reason}: {count}{}", share_of(count, row.requests)));
     let callee = row.backend.as_ref().unwrap_or(&row.name);
     let by_callee = row.refusals_by_callee.iter();
     let by_callee = by_callee.map(|(reason, count)| format!("{reason}: {count} (by {callee}'s sidecar)"));
@@ -214,4 +228,18 @@ fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
         if refused.is_empty() { "-".to_owned() } else { refused.join(", ") },
     ]);
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_of_requests() {
+        for (count, requests, expected) in
+            [(815, 1698, " (48 %)"), (1, 1000, " (< 1 %)"), (5, 5, " (100 %)"), (6, 5, ""), (1, 0, "")]
+        {
+            assert_eq!(share_of(count, requests), expected, "{count} of {requests}");
+        }
+    }
 }

@@ -223,10 +223,11 @@ fn introduce(mesh: &Mesh, programs: &Programs, folder: &Path, console: &Console)
 The dashboard: {base}/
 
 To try in another terminal:
+  export PILLION_SERVER={base} PILLION_TOKEN_FILE={token}
   {how} http://catalog.demo.mesh/products
-  {pillion} --server {base} describe service payments -n demo
-  {pillion} --server {base} --token-file {token} tap svc/payments.demo --callers
-  {pillion} --server {base} --token-file {token} apply -f {half}
+  {pillion} describe service payments -n demo
+  {pillion} tap svc/payments.demo --callers
+  {pillion} apply -f {half}
 
 What each sidecar knows (/config, /endpoints, /metrics), such as curl http://{cart}/endpoints:
 {admin}

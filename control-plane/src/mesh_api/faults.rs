@@ -61,7 +61,7 @@ pub async fn tell(state: &MeshState) {
         ] {
             for fault in faults.iter().filter(|fault| !others.contains(fault)) {
                 let FaultView { service, policy, name, .. } = fault;
-                let text = format!("fault {name} of policy {policy} {verb}: {}", words(fault));
+                let text = format!("fault {name} of policy {policy} {verb}: {}", words(fault, kind));
                 state.history.happened(kind, Some(service.clone()), None, text, now_ms);
             }
         }
@@ -73,14 +73,43 @@ fn percent(per_million: u32) -> f64 {
     f64::from(per_million) / f64::from(Percent::OF / 100)
 }
 
-/// `50 % of requests to payments.shop wait for 200 ms, 10 % are answered with 503`.
-fn words(fault: &FaultView) -> String {
-    let delay = (fault.delay_ms > 0).then(|| format!("wait for {} ms", fault.delay_ms));
-    let abort = (fault.abort_status > 0).then(|| format!("are answered with {}", fault.abort_status));
+/// `50 % of requests to payments.shop wait for 200 ms, 10 % are answered with 503`; of one that is over: `waited`, `were`.
+fn words(fault: &FaultView, kind: EventKind) -> String {
+    let (wait, are) = match kind {
+        EventKind::FaultOver => ("waited", "were"),
+        _ => ("wait", "are"),
+    };
+    let delay = (fault.delay_ms > 0).then(|| format!("{wait} for {} ms", fault.delay_ms));
+    let abort = (fault.abort_status > 0).then(|| format!("{are} answered with {}", fault.abort_status));
     let parts = [(delay, fault.delay_percent), (abort, fault.abort_percent)];
     let parts: Vec<String> = parts
         .into_iter()
         .filter_map(|(what, percent)| Some(format!("{percent} % of requests to {} {}", fault.service, what?)))
         .collect();
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_is_of_the_past() {
+        let fault = FaultView {
+            service: "pay.demo".into(),
+            delay_ms: 200,
+            delay_percent: 50.0,
+            abort_status: 503,
+            abort_percent: 20.0,
+            ..FaultView::default()
+        };
+        assert_eq!(
+            words(&fault, EventKind::FaultInjected),
+            "50 % of requests to pay.demo wait for 200 ms, 20 % of requests to pay.demo are answered with 503"
+        );
+        assert_eq!(
+            words(&fault, EventKind::FaultOver),
+            "50 % of requests to pay.demo waited for 200 ms, 20 % of requests to pay.demo were answered with 503"
+        );
+    }
 }

@@ -1,9 +1,13 @@
 //! What sidecars say that matters to documents: it shows in their status, and whoever changes them is warned of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use pillion_api::wire::update;
 
+use super::build;
 use crate::{
     publish::{Publisher, Refusal},
     registry::Registry,
@@ -18,6 +22,12 @@ pub fn from_sidecars(
     Arc::new(move || FromSidecars {
         refused: refused(&publisher, &registry),
         own_checks: own_checks(&publisher, &registry),
+        callers: callers(&publisher, &registry),
+        accounts: registry
+            .members()
+            .iter()
+            .filter_map(|member| account(&member.workload.spiffe_id))
+            .collect(),
     })
 }
 
@@ -39,6 +49,26 @@ fn refused(publisher: &Publisher, registry: &Registry) -> BTreeMap<String, Strin
         Some((service, why))
     });
     told.collect()
+}
+
+/// What others see as the source of requests.
+fn callers(publisher: &Publisher, registry: &Registry) -> BTreeSet<String> {
+    let memberships = publisher.memberships();
+    let mut callers = BTreeSet::new();
+    for member in registry.members() {
+        match memberships.get(member.uid()).filter(|services| !services.is_empty()) {
+            Some(services) => callers.extend(services.iter().map(ToString::to_string)),
+            None => drop(callers.insert(build::lone_name(&member))),
+        }
+    }
+    callers
+}
+
+/// `<namespace>/<service account>` of an identity.
+fn account(spiffe_id: &str) -> Option<String> {
+    let (_, path) = spiffe_id.split_once("/ns/")?;
+    let (namespace, account) = path.split_once("/sa/")?;
+    Some(format!("{namespace}/{account}"))
 }
 
 /// The workloads of each service whose own settings say how their health is checked.

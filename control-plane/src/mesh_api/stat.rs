@@ -198,6 +198,7 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
         service: None,
         ready: None,
         instances: None,
+        requests: sum.requests,
         rps: rounded(sum.requests as f64 / existed),
         success_rate: sum.success_rate().map(rounded_share),
         p50_ms: sum.quantile_ms(0.5).map(rounded),

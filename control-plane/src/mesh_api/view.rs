@@ -66,7 +66,7 @@ pub struct MeshView {
 }
 
 /// A fault that callers of a service are made to see.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// `<name>.<namespace>`.
@@ -217,6 +217,9 @@ pub struct StatRow {
     pub ready: Option<usize>,
     /// Workloads; not of edges.
     pub instances: Option<usize>,
+    /// Requests within the window, also those that were refused.
+    #[serde(default)]
+    pub requests: u64,
     /// Requests per second.
     pub rps: f64,
     /// Share of requests that did not fail; null without requests.

@@ -42,8 +42,7 @@ pub(super) fn check(
 ) -> Option<Duration> {
     match parse(text?) {
         Ok(duration) if duration < minimum || duration > maximum => {
-            let (minimum, maximum) =
-                (humantime::format_duration(minimum), humantime::format_duration(maximum));
+            let (minimum, maximum) = (written(minimum), written(maximum));
             faults.add(at, format!("must be between {minimum} and {maximum}, is {:?}", text?));
             None
         }
@@ -55,9 +54,29 @@ pub(super) fn check(
     }
 }
 
+/// As it may be written here: without days.
+fn written(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds >= 3600 && duration == Duration::from_secs(seconds / 3600 * 3600) => {
+            format!("{}h", seconds / 3600)
+        }
+        _ => humantime::format_duration(duration).to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_written_as_they_may_be_used() {
+        for (ms, expected) in
+            [(1, "1ms"), (1000, "1s"), (60_000, "1m"), (3_600_000, "1h"), (86_400_000, "24h")]
+        {
+            let text = written(Duration::from_millis(ms));
+            assert_eq!((text.as_str(), parse(expected)), (expected, Ok(Duration::from_millis(ms))));
+        }
+    }
 
     #[test]
     fn reads_what_gep_2257_allows() {

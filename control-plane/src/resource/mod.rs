@@ -25,6 +25,7 @@ pub mod duration;
 pub mod external;
 mod fault;
 pub mod hint;
+mod idle;
 pub mod mesh_config;
 mod metadata;
 pub mod percent;

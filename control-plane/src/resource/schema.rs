@@ -177,7 +177,15 @@ fn sentences(kind: Kind, shape: &Shape, error: &ValidationError<'_>) -> Vec<Faul
             vec![Fault::new(at.field(property.as_str().unwrap_or_default()), "is required")]
         }
         ValidationErrorKind::Type { kind } => {
-            let types = types(kind).into_iter().map(with_article).collect::<Vec<_>>().join(" or ");
+            let types = types(kind);
+            if types == ["string"]
+                && let Some(number) = instance.as_number()
+                && is_duration(at.as_str())
+            {
+                let number = number.as_u64().filter(|number| *number > 0).unwrap_or(5);
+                return one(format!("must be a duration such as \"{number}s\", {}", describe(instance)));
+            }
+            let types = types.into_iter().map(with_article).collect::<Vec<_>>().join(" or ");
             one(format!("must be {types}, {}", describe(instance)))
         }
         ValidationErrorKind::Enum { options } => {
@@ -190,10 +198,41 @@ fn sentences(kind: Kind, shape: &Shape, error: &ValidationError<'_>) -> Vec<Faul
                 }
             }
         }
+        // The least there is of its type: the bound of what it means is another, and not told here.
+        ValidationErrorKind::Minimum { limit } if limit.as_u64() == Some(0) => {
+            one(format!("must not be negative, {}", is(instance)))
+        }
         ValidationErrorKind::Minimum { limit } => one(format!("must be at least {limit}, {}", is(instance))),
         ValidationErrorKind::Maximum { limit } => one(format!("must be at most {limit}, {}", is(instance))),
         _ => one(error.to_string()),
     }
+}
+
+/// Whether a field, which is a text, is a duration; told by its name.
+fn is_duration(field: &str) -> bool {
+    const NAMES: [&str; 20] = [
+        "after",
+        "attempt",
+        "backendRequest",
+        "backoff",
+        "base",
+        "connectTimeout",
+        "decay",
+        "duration",
+        "for",
+        "idle",
+        "idleTimeout",
+        "initialDelay",
+        "interval",
+        "max",
+        "minRttInterval",
+        "per",
+        "queueTimeout",
+        "request",
+        "timeout",
+        "window",
+    ];
+    NAMES.contains(&field.rsplit('.').next().unwrap_or_default())
 }
 
 fn unknown_field(kind: Kind, at: &Path, name: &str, known: &[&str]) -> String {

@@ -1,10 +1,15 @@
 //! How documents stand beside the others: what of them is in force, and what whoever changes something should be warned of.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+    time::SystemTime,
+};
 
 use super::{
     Document, Documents, Fault, Key, Resource,
     attachments::{self, Attached, Attachments},
+    idle::{self, Beside},
     policy::TrafficPolicySpec,
     references, route,
 };
@@ -21,6 +26,10 @@ pub struct FromSidecars {
     pub refused: BTreeMap<String, String>,
     /// The workloads of it whose own settings say how their health is checked.
     pub own_checks: BTreeMap<String, Vec<String>>,
+    /// What others see as the source of requests: services, and workloads that belong to none.
+    pub callers: BTreeSet<String>,
+    /// Of their certificates: `<namespace>/<service account>`.
+    pub accounts: BTreeSet<String>,
 }
 
 /// One condition of a status.
@@ -54,17 +63,22 @@ pub(super) struct Standing<'documents> {
     documents: &'documents Documents,
     policies: BTreeMap<Key, references::Policy<'documents>>,
     attachments: Attachments,
+    /// Only for warnings, which few ask for.
+    beside: OnceLock<Beside<'documents>>,
     sidecars: FromSidecars,
+    now: SystemTime,
 }
 
 impl<'documents> Standing<'documents> {
     /// Works out what is shared.
-    pub(super) fn new(documents: &'documents Documents, sidecars: FromSidecars) -> Self {
+    pub(super) fn new(documents: &'documents Documents, sidecars: FromSidecars, now: SystemTime) -> Self {
         Self {
             documents,
             policies: references::policies(documents).0,
             attachments: attachments::attachments(documents),
+            beside: OnceLock::new(),
             sidecars,
+            now,
         }
     }
 
@@ -117,7 +131,8 @@ impl<'documents> Standing<'documents> {
     fn warnings(&self, document: &Document) -> Vec<Fault> {
         let mut warnings: Vec<Fault> = Vec::new();
         let label = document.key().to_string();
-        for warning in self.conditions(document).into_iter().flatten().flat_map(|it| it.warnings) {
+        let conditions = self.conditions(document).into_iter().flatten().flat_map(|it| it.warnings);
+        for warning in conditions.chain(self.idle(document)) {
             // What is the same for each of its targets is said once.
             let warning = Fault { document: Some(label.clone()), ..warning };
             if !warnings.contains(&warning) {
@@ -125,6 +140,22 @@ impl<'documents> Standing<'documents> {
             }
         }
         warnings
+    }
+
+    /// What of it does nothing although nothing is wrong with it.
+    fn idle(&self, document: &Document) -> Vec<Fault> {
+        let beside = self.beside.get_or_init(|| Beside::new(self.documents, &self.attachments, self.now));
+        let mut idle = beside.of(document, &self.sidecars);
+        if let Document::TrafficPolicy(policy) = document {
+            let own = document.key();
+            for target in &policy.spec.target_refs {
+                let service = target.key(&own.namespace);
+                if self.policies.get(&service).is_some_and(|holder| *holder.0 == own) {
+                    idle.extend(beside.elsewhere(policy, &service, &self.policies));
+                }
+            }
+        }
+        idle
     }
 
     /// A service's configuration is made of all documents that are for it, so each of them says what became of it. Nobody is
@@ -163,7 +194,8 @@ impl<'documents> Standing<'documents> {
         match self.policies.get(service) {
             Some(holder) if holder.0 != own => {
                 let why = references::goes_before(*holder, policy, service);
-                let warning = Fault::new(field, format!("has no effect on {service}: {why}"));
+                let over = idle::is_over(&holder.1.spec, self.now).unwrap_or_default();
+                let warning = Fault::new(field, format!("has no effect on {service}: {why}{over}"));
                 Condition::bad("Accepted", "Conflicted", why, vec![warning])
             }
             _ => Condition::good("Accepted", "Accepted"),
@@ -229,9 +261,10 @@ pub fn warnings(
     after: &Documents,
     changed: &[Key],
     sidecars: FromSidecars,
+    now: SystemTime,
 ) -> Vec<Fault> {
-    let was = Standing::new(before, sidecars.clone());
-    let is = Standing::new(after, sidecars);
+    let was = Standing::new(before, sidecars.clone(), now);
+    let is = Standing::new(after, sidecars, now);
     let of_the_change = changed.iter().enumerate().filter_map(|(index, key)| Some((index, after.get(key)?)));
     let mut warnings: Vec<Fault> = of_the_change
         .flat_map(|(index, document)| {
@@ -286,8 +319,14 @@ mod tests {
     fn warned(before: &str, after: &str, changed: &[&Key]) -> Vec<String> {
         let changed: Vec<Key> = changed.iter().map(|key| (*key).clone()).collect();
         let own_checks = [("checked.default".to_owned(), vec!["checked-1".to_owned()])].into();
-        let sidecars = FromSidecars { own_checks, ..FromSidecars::default() };
-        let warnings = warnings(&documents(before), &documents(after), &changed, sidecars);
+        let sidecars = FromSidecars {
+            own_checks,
+            callers: ["job-1.default".to_owned()].into(),
+            accounts: ["default/web".to_owned()].into(),
+            ..FromSidecars::default()
+        };
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        let warnings = warnings(&documents(before), &documents(after), &changed, sidecars, now);
         warnings
             .iter()
             .map(|it| format!("{}{it}", it.index.map(|at| format!("{at}: ")).unwrap_or_default()))
@@ -347,6 +386,118 @@ mod tests {
                 "0: TrafficPolicy default/a: spec.healthCheck: is not for checked-1, of Service default/checked: --health of \
                  their own goes before it"
             ]
+        );
+    }
+
+    #[test]
+    fn what_a_policy_says_of_requests_that_routes_lead_elsewhere_is_told_with_where_it_belongs() {
+        let more = ", fallback: {response: {}}, circuitBreaker: {}, retry: {attempts: 2}, timeouts: {request: 5s}, \
+                    connections: {maxRequests: 5}, rateLimits: [{total: {requests: 5}}]";
+        let before = service("web", 80) + &service("back", 80) + &policy("a", "web", more);
+        let after = before.clone() + &route("HTTPRoute", "r", "back");
+        let expected = |field: &str, more: &str| {
+            format!(
+                "TrafficPolicy default/a: spec.{field}: has no effect on calls of web: HTTPRoute default/r sends them to \
+                 back{more}"
+            )
+        };
+        let put = ["circuitBreaker", "fallback"].map(|field| expected(field, "; put it on that one"));
+        assert_eq!(warned(&before, &after, &[&key("httproute", "r")]), put);
+        // Its own policy says it, too.
+        let both = after.clone() + &policy("b", "back", ", retry: {attempts: 3}");
+        let told = warned(&after, &both, &[&key("policy", "b")]);
+        assert_eq!(told, [expected("retry", ", whose policy says it itself")]);
+        // It serves some of them.
+        let own = after.clone()
+            + &service("web", 80)
+            + &route("HTTPRoute", "s", "web").replace("rules: [{", "rules: [{matches: [{method: GET}], ");
+        assert_eq!(warned(&before, &own, &[&key("policy", "a")]), [""; 0]);
+        // Nor is it said of a port that no route is for.
+        let port = "---\n{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{name: a, port: 80}, {name: b, \
+                    port: 81, appProtocol: tcp}]}}\n";
+        assert_eq!(warned(&before, &(after + port), &[&key("policy", "a")]), [""; 0]);
+    }
+
+    #[test]
+    fn faults_that_are_over_and_timeouts_that_never_come_are_told() {
+        let fault = |more: &str| format!(", faults: [{{name: outage, abort: {{}}, {more}}}]");
+        let past = "2020-01-01T00:00:00Z";
+        let again = fault(&format!("for: 10m, until: '{past}'"));
+        let before = service("web", 80);
+        let after = before.clone() + &policy("a", "web", &again);
+        let expected = format!(
+            "0: TrafficPolicy default/a: spec.faults[0]: fault outage is over since {past}, and is not begun anew; delete the \
+             policy first"
+        );
+        assert_eq!(warned(&after, &after, &[&key("policy", "a")]), [expected]);
+        // It has the place of another one.
+        let other = after.clone() + &policy("b", "web", ", timeouts: {request: 1s, attempt: 1s}");
+        let [told, timeout] =
+            warned(&after, &other, &[&key("policy", "b")]).try_into().expect("two warnings");
+        assert!(told.ends_with("first in the alphabet; its only fault is over, delete it"), "{told}");
+        assert_eq!(
+            timeout,
+            "0: TrafficPolicy default/b: spec.timeouts.attempt: has no effect: 1s is not less than timeouts.request, 1s"
+        );
+        let after = before.clone() + &policy("a", "web", &fault(&format!("until: '{past}'")));
+        let [told] = warned(&before, &after, &[&key("policy", "a")]).try_into().expect("one warning");
+        assert!(
+            told.ends_with(&format!("spec.faults[0].until: is over, {past}: nothing is injected")),
+            "{told}"
+        );
+        let after = before.clone() + &policy("a", "web", &fault("until: '2025-01-01T00:00:00Z'"));
+        assert_eq!(warned(&before, &after, &[&key("policy", "a")]), [""; 0]);
+    }
+
+    #[test]
+    fn rules_that_nothing_comes_to_or_that_lead_nowhere_are_told() {
+        let services = service("web", 80) + &service("back", 80);
+        let before = services.clone() + &route("HTTPRoute", "a", "back");
+        let after = before.clone() + &route("HTTPRoute", "b", "back");
+        assert_eq!(
+            warned(&before, &after, &[&key("httproute", "b")]),
+            [
+                "0: HTTPRoute default/b: spec.rules[0]: is never used: HTTPRoute default/a goes before it and matches the same \
+                 requests"
+            ]
+        );
+        let rules = |rules: &str| {
+            route("HTTPRoute", "b", "back").replace("{backendRefs: [{name: back, port: 80}]}", rules)
+        };
+        let path =
+            "{matches: [{path: {type: PathPrefix, value: /a}}], backendRefs: [{name: back, port: 80}]}";
+        let one = before.clone() + &rules(path);
+        assert_eq!(warned(&before, &one, &[&key("httproute", "b")]), [""; 0]);
+        let twice = services.clone() + &rules(&format!("{path}, {path}"));
+        let [told] = warned(&services, &twice, &[&key("httproute", "b")]).try_into().expect("one warning");
+        assert!(
+            told.ends_with("spec.rules[1]: is never used: rules before it match the same requests"),
+            "{told}"
+        );
+        let zero = services.clone() + &rules("{backendRefs: [{name: back, port: 80, weight: 0}]}");
+        let [told] = warned(&services, &zero, &[&key("httproute", "b")]).try_into().expect("one warning");
+        assert!(told.contains("spec.rules[0].backendRefs: have weight 0, all of them"), "{told}");
+    }
+
+    #[test]
+    fn callers_and_clients_that_nobody_knows_are_told() {
+        let more = ", faults: [{abort: {}, until: '2025-01-01T00:00:00Z', callers: [{service: web}, {service: job-1}, \
+                    {service: wbe}, {namespace: default}, {namespace: other}]}], rateLimits: [{total: {requests: 5}, overrides: \
+                    [{client: {serviceAccount: web}, rate: {requests: 1}}, {client: {serviceAccount: wbe}, rate: {requests: 1}}, \
+                    {client: {namespace: other}, rate: {requests: 1}}]}]";
+        let before = service("web", 80);
+        let after = before.clone() + &policy("a", "web", more);
+        let own = "0: TrafficPolicy default/a: spec.";
+        assert_eq!(
+            warned(&before, &after, &[&key("policy", "a")]),
+            [
+                "faults[0].callers[2]: is nobody known now: there is neither a Service nor a workload wbe.default",
+                "faults[0].callers[4]: is nobody known now: there is nothing in namespace other",
+                "rateLimits[0].overrides[1].client: is nobody known now: no sidecar has service account wbe in namespace \
+                 default",
+                "rateLimits[0].overrides[2].client: is nobody known now: no sidecar is in namespace other",
+            ]
+            .map(|it| format!("{own}{it}"))
         );
     }
 }

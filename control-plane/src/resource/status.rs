@@ -36,7 +36,7 @@ impl<'documents> Shown<'documents> {
         transitions.keep(documents);
         Self {
             documents,
-            standing: Standing::new(documents, sidecars),
+            standing: Standing::new(documents, sidecars, now),
             transitions,
             now: humantime::format_rfc3339_seconds(now).to_string(),
         }

@@ -327,7 +327,6 @@ async fn admitted(
         return Ok(read.into_iter().filter_map(|read| read.document).collect());
     }
     faults.extend(state.editor.faults_beside_others(&whole).await?);
-    faults.sort_by_key(|fault| fault.index);
     Err(placed(Problem::invalid(faults), written))
 }
 
@@ -342,12 +341,13 @@ async fn absent(state: &WebState, headers: &HeaderMap, key: &Key, documents: &Do
     Problem::not_found(format!("there is no {key}{}", hint::question(elsewhere)))
 }
 
-/// Adds lines to faults that were found after the text was left behind.
+/// Adds lines to faults that were found after the text was left behind, and puts them in the order of the text.
 fn placed(mut problem: Problem, written: &[Written]) -> Problem {
     for fault in &mut problem.faults {
         let place = fault.index.and_then(|index| written.get(index)).and_then(|it| it.position(&fault.field));
         (fault.line, fault.column) = place.unzip();
     }
+    problem.faults.sort_by_key(|fault| (fault.index, fault.line, fault.column));
     problem
 }
 

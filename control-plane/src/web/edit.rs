@@ -57,7 +57,7 @@ impl Edits {
     /// What whoever makes the change should know.
     pub(super) fn warnings(&self, sidecars: FromSidecars) -> Vec<Fault> {
         let changed: Vec<Key> = self.edited.iter().map(|edit| edit.document.key()).collect();
-        standing::warnings(&self.before, &self.after, &changed, sidecars)
+        standing::warnings(&self.before, &self.after, &changed, sidecars, clock::now())
     }
 }
 

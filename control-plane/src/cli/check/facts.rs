@@ -60,6 +60,18 @@ pub(super) struct RefusedUpdate {
 pub(super) struct Mesh {
     pub services: Vec<Node>,
     pub edges: Vec<Edge>,
+    #[serde(default)]
+    pub faults: Vec<InjectedFault>,
+}
+
+/// A fault that callers are made to see now.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InjectedFault {
+    pub service: String,
+    pub policy: String,
+    pub name: String,
+    pub until_ms: i64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

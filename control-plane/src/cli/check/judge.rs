@@ -1,10 +1,13 @@
 //! What a check makes of what it has collected. Pure: time is an argument.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 
-use super::facts::{Edge, Facts, Mesh, RefusedUpdate};
+use super::facts::{Edge, Facts, InjectedFault, Mesh, RefusedUpdate};
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 3600 * SECOND_MS;
@@ -52,6 +55,7 @@ pub(super) enum Topic {
     Certificates,
     Clocks,
     Configuration,
+    Faults,
     Sidecars,
     Redirection,
     Unmeshed,
@@ -65,6 +69,7 @@ impl Topic {
             Self::Certificates => "certificates",
             Self::Clocks => "clocks",
             Self::Configuration => "configuration",
+            Self::Faults => "faults",
             Self::Sidecars => "sidecars",
             Self::Redirection => "redirection",
             Self::Unmeshed => "unmeshed",
@@ -91,6 +96,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     certificates(&mut found, facts);
     clocks(&mut found, facts);
     configuration(&mut found, facts);
+    faults(&mut found, facts);
     sidecars(&mut found, facts);
     unmeshed(&mut found, facts);
     found.0.sort_by_key(|finding| (finding.topic, std::cmp::Reverse(finding.severity)));
@@ -264,6 +270,23 @@ fn configuration(found: &mut Found, facts: &Facts) {
     found.unless(Topic::Configuration, "no document is wrong, and no sidecar refuses what it is sent");
 }
 
+fn faults(found: &mut Found, facts: &Facts) {
+    for fault in &facts.mesh.faults {
+        let InjectedFault { service, policy, name, until_ms } = fault;
+        let left = (until_ms - facts.control_plane.server_time_ms).max(0) / SECOND_MS;
+        let left = humantime::format_duration(Duration::from_secs(left.unsigned_abs()));
+        found.add(
+            Topic::Faults,
+            Severity::Warning,
+            format!(
+                "callers of {service} are made to see fault {name} of policy {policy}, for another {left}"
+            ),
+            "it ends by itself; if it is not on purpose, delete the policy, or the fault in it",
+        );
+    }
+    found.unless(Topic::Faults, "none is injected");
+}
+
 fn sidecars(found: &mut Found, facts: &Facts) {
     for workload in &facts.workloads {
         let name = workload.name();
@@ -293,7 +316,7 @@ fn sidecars(found: &mut Found, facts: &Facts) {
 }
 
 fn unmeshed(found: &mut Found, facts: &Facts) {
-    let Mesh { services, edges } = &facts.mesh;
+    let Mesh { services, edges, .. } = &facts.mesh;
     let in_mesh: BTreeSet<&str> =
         services.iter().filter(|node| node.in_mesh).map(|node| node.name.as_str()).collect();
     for Edge { from, to, .. } in edges.iter().filter(|edge| !edge.mtls && in_mesh.contains(edge.to.as_str()))

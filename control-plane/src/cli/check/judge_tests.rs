@@ -28,6 +28,7 @@ fn facts() -> Facts {
                 in_mesh: true,
             }],
             edges: vec![Edge { from: "web.demo".into(), to: "pay.demo".into(), mtls: true }],
+            faults: Vec::new(),
         },
     }
 }
@@ -124,6 +125,7 @@ fn where_all_is_well_each_topic_says_so() {
         Topic::Certificates,
         Topic::Clocks,
         Topic::Configuration,
+        Topic::Faults,
         Topic::Sidecars,
         Topic::Redirection,
         Topic::Unmeshed,
@@ -136,7 +138,7 @@ fn where_all_is_well_each_topic_says_so() {
 #[test]
 fn each_fault_is_found_with_its_cure() {
     type Spoil = fn(&mut Facts);
-    let table: [(Spoil, Topic, Severity, &str); 13] = [
+    let table: [(Spoil, Topic, Severity, &str); 14] = [
         (|it| it.workloads.clear(), Topic::Installation, Severity::Warning, "no sidecar has registered"),
         (|it| it.version = "0.9.0".into(), Topic::Versions, Severity::Warning, "this program is 0.9.0"),
         (
@@ -226,6 +228,19 @@ fn each_fault_is_found_with_its_cure() {
             Topic::Unmeshed,
             Severity::Warning,
             "no workload serves gone.demo",
+        ),
+        (
+            |it| {
+                it.mesh.faults.push(InjectedFault {
+                    service: "pay.demo".into(),
+                    policy: "demo/drill".into(),
+                    name: "outage".into(),
+                    until_ms: NOW + 90_500,
+                });
+            },
+            Topic::Faults,
+            Severity::Warning,
+            "callers of pay.demo are made to see fault outage of policy demo/drill, for another 1m 30s",
         ),
     ];
     for (spoil, topic, severity, words) in table {

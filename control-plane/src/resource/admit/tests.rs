@@ -286,7 +286,7 @@ fn routes_are_checked() {
             route("{timeouts: {request: 10}, backendRefs: [{name: v1, port: 80, namespace: other, filters: [{type: \
                    CORS}]}]}"),
             &[
-                "spec.rules[0].timeouts.request: must be a string, is 10",
+                "spec.rules[0].timeouts.request: must be a duration such as \"10s\", is 10",
                 "spec.rules[0].backendRefs[0].filters[0].type: CORS is not supported: browsers do not call through \
                  sidecars, and services do not ask",
             ],
@@ -464,7 +464,7 @@ fn retries_and_sessions_are_checked() {
             ),
             &[
                 "spec.rules[0].sessionPersistence.sessionName: is not a cookie's name (RFC 6265): \"a b\"",
-                "spec.rules[0].sessionPersistence.idleTimeout: must be between 1ms and 24days, is \"0s\"",
+                "spec.rules[0].sessionPersistence.idleTimeout: must be between 1ms and 576h, is \"0s\"",
                 "spec.rules[0].sessionPersistence.absoluteTimeout: is required where cookieConfig.lifetimeType is \
                  \"Permanent\"",
             ],
@@ -497,7 +497,7 @@ fn traffic_policies_are_checked() {
                  {percent: 101}, openTime: {base: 5s, max: 1s}}, connections: {connectTimeout: 2m, maxRequests: -1}",
             ),
             &[
-                "spec.connections.maxRequests: must be at least 0, is -1",
+                "spec.connections.maxRequests: must not be negative, is -1",
                 "spec.loadBalancer.type: must be \"PeakEwma\", \"LeastRequest\", \"RoundRobin\", \"Random\", \"RingHash\" or \
                  \"Maglev\", is \"Fastest\"",
                 "spec.loadBalancer.decay: must be a duration such as \"10s\", \"250ms\" or \"1h30m\", is \"soon\"",
