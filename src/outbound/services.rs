@@ -95,8 +95,10 @@ impl Services {
         self.count();
         self.known.borrow_mut().retain(|_, service| {
             let idle = if service.config.borrow().is_some() { IDLE } else { ABSENT_IDLE };
-            // Only this worker's: what others have under way is theirs.
-            service.used.get().elapsed() < idle || service.balancer.in_flight() > 0
+            // A called service whose routes lead elsewhere has nothing at its own endpoints, but places of its limit are held:
+            // one that began anew would count them no more.
+            let busy = service.balancer.in_flight() > 0 || service.requests.now() > 0;
+            service.used.get().elapsed() < idle || busy
         });
         for service in self.known.borrow().values() {
             for endpoint in service.balancer.endpoints() {
