@@ -155,7 +155,8 @@ impl FromPeer {
             let detail = format_args!(
                 "{} {} is no health probe of port {}",
                 request.method(),
-                request.uri(),
+                // Its query is nothing for logs.
+                request.uri().path(),
                 self.port
             );
             return Served::refused(Refusal::new(Reason::PlaintextRefused, detail));

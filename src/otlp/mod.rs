@@ -131,27 +131,27 @@ impl Exporter {
                 Answer::Taken(rejected, words) => {
                     let rejected = rejected.min(spans);
                     self.registry.counter(Metric::SpansExported, &[]).increment(spans - rejected);
+                    if rejected > 0 {
+                        break (("refused", rejected), words);
+                    }
                     if *state == State::Failing {
                         *state = State::Well;
                         tracing::info!(receiver = %target.tracing.endpoint, "spans are taken again");
                     }
-                    if rejected == 0 {
-                        return;
-                    }
-                    break (("refused", rejected), words);
+                    return;
                 }
                 Answer::Refused(words) => break (("refused", spans), words),
                 Answer::Again(after, words) => {
                     let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
                     let pause = after.unwrap_or(jittered);
                     let hurried = *self.ending.borrow() || self.target.has_changed().unwrap_or(true);
-                    if hurried || began.elapsed() + pause > PATIENCE {
+                    if hurried || pause > PATIENCE.saturating_sub(began.elapsed()) {
                         break (("unavailable", spans), words);
                     }
                     if *state == State::Well {
                         *state = State::Failing;
                         let receiver = &target.tracing.endpoint;
-                        tracing::warn!(%receiver, why = words, "spans are not taken; they are sent again, as long as there is room");
+                        tracing::warn!(%receiver, why = cut(&words), "spans are not taken; they are sent again, as long as there is room");
                     }
                     tokio::select! {
                         () = sleep(pause) => {}
@@ -165,11 +165,17 @@ impl Exporter {
         };
         let (reason, count) = failed;
         self.registry.counter(Metric::SpansFailed, &[reason]).increment(count);
-        if reason == "refused" || *state == State::Well {
+        // Once, until they are taken again: what is lost after that is counted.
+        if *state == State::Well {
             *state = State::Failing;
-            tracing::warn!(receiver = %target.tracing.endpoint, spans = count, why = words, "spans are lost");
+            tracing::warn!(receiver = %target.tracing.endpoint, spans = count, why = cut(&words), "spans are lost");
         }
     }
+}
+
+/// A receiver may say a lot.
+fn cut(words: &str) -> &str {
+    &words[..words.floor_char_boundary(200)]
 }
 
 #[cfg(test)]

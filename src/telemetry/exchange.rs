@@ -34,7 +34,7 @@ pub struct Exchange {
     pub version: Option<Version>,
     /// The request's.
     pub method: Method,
-    /// Path and query as the caller sent them, cut off after [`LONGEST`].
+    /// Path and query, the path in the spelling in which it is matched and sent on; cut off after [`LONGEST`].
     pub path: String,
     /// Whom the caller has named, likewise.
     pub authority: String,
@@ -142,7 +142,7 @@ impl Exchange {
         if self.peer.is_some() {
             return self.peer.as_deref();
         }
-        let last = self.tries.last()?;
+        let last = self.last()?;
         let (_, outcome) = last.ended?;
         let answered = matches!(outcome, None | Some(Outcome::Status(_) | Outcome::Grpc(_)));
         last.callee.identity.as_deref().filter(|_| answered)
@@ -150,7 +150,13 @@ impl Exchange {
 
     /// The endpoint that it ended with.
     pub fn callee(&self) -> Option<&Callee> {
-        self.tries.last().map(|last| &*last.callee)
+        self.last().map(|last| &*last.callee)
+    }
+
+    /// The try that it ended with. Of those beside each other the others were given up, also if they began later.
+    fn last(&self) -> Option<&Try> {
+        let ended = self.tries.iter().filter(|it| it.ended.is_some());
+        ended.max_by_key(|it| it.ended.map(|(at, _)| at)).or(self.tries.last())
     }
 
     /// Bytes from the caller.
@@ -239,6 +245,30 @@ mod tests {
         };
         exchange.clear();
         assert_eq!(format!("{exchange:?}"), format!("{:?}", Exchange::default()));
+    }
+
+    #[test]
+    fn who_has_answered_is_not_who_was_asked_last() {
+        let callee = |identity: &str| {
+            Arc::new(Callee {
+                uid: identity.into(),
+                workload: identity.into(),
+                address: ([127, 0, 0, 1], 1).into(),
+                identity: Some(identity.into()),
+            })
+        };
+        let tried = |identity, ended| Try { callee: callee(identity), hedge: false, began_us: 0, ended };
+        let answer = Some(Outcome::Status(StatusCode::OK));
+        for (tries, expected, peer) in [
+            ([tried("a", Some((9, answer))), tried("b", None)], "a", Some("a")),
+            ([tried("a", None), tried("b", Some((9, answer)))], "b", Some("b")),
+            ([tried("a", Some((5, answer))), tried("b", Some((9, answer)))], "b", Some("b")),
+            ([tried("a", None), tried("b", None)], "b", None),
+        ] {
+            let exchange = Exchange { tries: tries.into_iter().collect(), ..Exchange::default() };
+            assert_eq!(exchange.callee().map(|callee| &*callee.workload), Some(expected));
+            assert_eq!(exchange.peer(), peer);
+        }
     }
 
     #[test]

@@ -204,7 +204,8 @@ impl AccessLog {
 
     /// Never waits.
     pub(super) fn write(&self, mut exchange: Box<Exchange>) {
-        for (_, value) in &mut exchange.headers {
+        let fields = exchange.headers.iter_mut().map(|(_, value)| value);
+        for value in fields.chain(&mut exchange.told) {
             // A copy: it is a part of the buffer that the whole head was read into.
             let bytes = value.as_bytes();
             *value = HeaderValue::from_bytes(&bytes[..bytes.len().min(LONGEST)])

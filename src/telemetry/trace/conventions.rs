@@ -46,6 +46,15 @@ struct About<'a> {
     rpc: Option<(&'a str, &'a str)>,
 }
 
+/// Whether they are names as protocol buffers have them, and no longer than those are.
+fn is_rpc(service: &str, method: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    service.len() + method.len() <= 128 && service.split('.').all(is_name) && is_name(method)
+}
+
 impl About<'_> {
     fn spans(&self) -> Vec<Span> {
         let tries = &self.exchange.tries;
@@ -121,7 +130,8 @@ impl About<'_> {
     /// Of few different ones: what clients make up stays out.
     fn name(&self) -> String {
         match self.rpc {
-            Some((service, method)) => format!("{service}/{method}"),
+            Some((service, method)) if is_rpc(service, method) => format!("{service}/{method}"),
+            Some(_) => "grpc".to_owned(),
             None => known(&self.exchange.method).unwrap_or("HTTP").to_owned(),
         }
     }

@@ -108,8 +108,11 @@ impl Trace {
         if sampled || told.is_none() {
             context::write(headers, &context);
         }
-        if sampled && let Some(form) = b3 {
-            b3::write(headers, form, &context, parent);
+        let left_open = by_b3.is_some_and(|said| said.sampled.is_none());
+        if (sampled || left_open)
+            && let Some(form) = b3
+        {
+            b3::write(headers, form, &context, parent.filter(|_| sampled));
         }
         Self { context, parent, b3, state, tries: SmallVec::new(), whole: None }
     }

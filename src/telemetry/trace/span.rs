@@ -4,6 +4,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::context::{SpanId, TraceId};
 
+/// The most of a text from outside, bytes: receivers take few megabytes at once.
+const LONGEST: usize = 512;
+
 /// One that is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
@@ -97,13 +100,13 @@ impl Span {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.into())
+        Self::Text(text[..text.floor_char_boundary(LONGEST)].into())
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(text.into())
+        text.as_str().into()
     }
 }
 

@@ -62,6 +62,12 @@ fn a_parent_decides_else_chance() {
         ),
         (
             vec![("b3", format!("{TRACE}-{SPAN}"))],
+            5000,
+            false,
+            vec![("b3", format!("{TRACE}-{SPAN}-0")), ("traceparent", format!("00-{TRACE}-{SPAN}-00"))],
+        ),
+        (
+            vec![("b3", format!("{TRACE}-{SPAN}"))],
             5001,
             true,
             vec![("b3", format!("{TRACE}-{MINE}-1-{SPAN}")), ("traceparent", onward("01"))],
