@@ -1,6 +1,7 @@
 // A headless Chromium that asks nobody outside for anything.
 import { existsSync, readFileSync } from "node:fs";
 import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
+import { afterAll, afterEach } from "vitest";
 
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 
@@ -17,11 +18,16 @@ export async function dashboardUrl(): Promise<string> {
   return withSlash(url);
 }
 
-/** Applies a TrafficPolicy of the demo's namespace, or deletes it where there is no `spec`. */
-export async function trafficPolicy(url: string, name: string, spec: object | null): Promise<void> {
+/** The token that may change things, and watch requests. */
+export function token(): string {
   const file = process.env["PILLION_TOKEN_FILE"];
   if (!file) throw new Error("PILLION_TOKEN_FILE is not set: the file with the token that may change things; `deploy/setup/with-demo` sets it.");
-  const headers = { authorization: `Bearer ${readFileSync(file, "utf8").trim()}`, "content-type": "application/json" };
+  return readFileSync(file, "utf8").trim();
+}
+
+/** Applies a TrafficPolicy of the demo's namespace, or deletes it where there is no `spec`. */
+export async function trafficPolicy(url: string, name: string, spec: object | null): Promise<void> {
+  const headers = { authorization: `Bearer ${token()}`, "content-type": "application/json" };
   const signal = AbortSignal.timeout(10_000);
   const document = { apiVersion: "pillion.dev/v1alpha1", kind: "TrafficPolicy", metadata: { name, namespace: "demo" }, spec };
   const answer = await (spec === null
@@ -78,14 +84,25 @@ async function started(): Promise<Browser> {
   return browser;
 }
 
-/** Once no test needs it any more. */
-export async function closeBrowser(): Promise<void> {
-  await browser?.close();
-  browser = null;
+/** For one file of tests: what opens pages, each of which is closed at the end of its test, and the browser at the end of all. */
+export function visits(): typeof visit {
+  const open: Visit[] = [];
+  afterEach(async () => {
+    await Promise.all(open.splice(0).map((visited) => visited.end()));
+  });
+  afterAll(async () => {
+    await browser?.close();
+    browser = null;
+  });
+  return async (address, look) => {
+    const visited = await visit(address, look);
+    open.push(visited);
+    return visited;
+  };
 }
 
 /** Opens one page, with cookies and storage of its own, and collects what goes wrong in it. */
-export async function visit(address: string, look: Look = {}): Promise<Visit> {
+async function visit(address: string, look: Look = {}): Promise<Visit> {
   const context: BrowserContext = await (await started()).newContext({
     viewport: { width: look.width ?? 1280, height: look.height ?? 900 },
     colorScheme: look.theme ?? "light",

@@ -1,9 +1,9 @@
 // What a person sees of the mesh that `pillion demo` runs, at PILLION_DASHBOARD_URL, in headless Chromium.
 import type { Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { violations } from "./axe";
 import { relay } from "./relay";
-import { type Look, type Visit, closeBrowser, dashboardUrl, trafficPolicy, visit } from "./browser";
+import { type Look, type Visit, dashboardUrl, trafficPolicy, visits } from "./browser";
 
 const SERVICES = ["traffic", "web", "catalog", "cart", "payments", "payments-v1", "payments-v2"];
 const CALLS = ["traffic→web", "web→catalog", "web→cart", "cart→payments"].map(full);
@@ -18,23 +18,13 @@ function full(edge: string): string {
 }
 
 let url: string;
-const open: Visit[] = [];
+const visit = visits();
 
 beforeAll(async () => {
   url = await dashboardUrl();
 });
 
-afterAll(closeBrowser);
-
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((visited) => visited.end()));
-});
-
-async function look(fragment = "", how: Look = {}, at = url): Promise<Visit> {
-  const visited = await visit(`${at}${fragment}`, how);
-  open.push(visited);
-  return visited;
-}
+const look = (fragment = "", how: Look = {}, at = url): Promise<Visit> => visit(`${at}${fragment}`, how);
 
 /** The number at the start of a text such as "38.2 rps". */
 function leading(text: string): number {

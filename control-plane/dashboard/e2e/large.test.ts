@@ -1,8 +1,8 @@
 // The dashboard of a busy mesh of 200 services and 1,000 edges (`pillion-scale busy`): readable, and quick under the hand.
 import type { Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { violations } from "./axe";
-import { type Look, type Visit, closeBrowser, dashboardUrl, visit } from "./browser";
+import { type Look, type Visit, dashboardUrl, visits } from "./browser";
 
 const SERVICES = 200;
 const EDGES = 1000;
@@ -16,23 +16,13 @@ const SHIFT = 0.02;
 const ROUNDS = 5;
 
 let url: string;
-const open: Visit[] = [];
+const visit = visits();
 
 beforeAll(async () => {
   url = await dashboardUrl();
 });
 
-afterAll(closeBrowser);
-
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((visited) => visited.end()));
-});
-
-async function look(fragment = "", how: Look = {}): Promise<Visit> {
-  const visited = await visit(`${url}${fragment}`, how);
-  open.push(visited);
-  return visited;
-}
+const look = (fragment = "", how: Look = {}): Promise<Visit> => visit(`${url}${fragment}`, how);
 
 async function whole(page: Page): Promise<void> {
   await page.waitForFunction((many) => document.querySelectorAll(".node").length >= many, SERVICES);
@@ -46,11 +36,11 @@ describe("two hundred services", { retry: 2 }, () => {
   test("are there within a second", async () => {
     const times: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
-      const { page, errors } = await look();
+      const { page, errors, end } = await look();
       await whole(page);
       times.push(await page.evaluate(() => performance.now()));
       expect(errors).toEqual([]);
-      await open.pop()!.end();
+      await end();
     }
     console.log(`loaded within ${times.map((time) => Math.round(time)).join(", ")} ms`);
     // The best of them: what else runs here makes it longer, nothing makes it shorter.

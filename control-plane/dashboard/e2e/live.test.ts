@@ -1,37 +1,24 @@
 // The page of live requests on the mesh that `pillion demo` runs: a token first, then what is asked for and nothing else.
-import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Page } from "playwright-core";
-import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Look, type Visit, dashboardUrl, visit } from "./browser";
+import { beforeAll, describe, expect, test } from "vitest";
+import { type Look, type Visit, dashboardUrl, token, visits } from "./browser";
 
 /** A demo that has just started still has to make its first requests. */
 const TRAFFIC_MS = 30_000;
 
 let url: string;
-let token: string;
-const open: Visit[] = [];
+const visit = visits();
 
 beforeAll(async () => {
   url = await dashboardUrl();
-  const file = process.env["PILLION_TOKEN_FILE"];
-  if (!file) throw new Error("PILLION_TOKEN_FILE is not set: `deploy/setup/with-demo` sets it.");
-  token = readFileSync(file, "utf8").trim();
 });
 
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((visited) => visited.end()));
-});
-
-async function look(fragment: string, how: Look = {}): Promise<Visit> {
-  const visited = await visit(`${url}${fragment}`, how);
-  open.push(visited);
-  return visited;
-}
+const look = (fragment: string, how: Look = {}): Promise<Visit> => visit(`${url}${fragment}`, how);
 
 async function watching(fragment: string, how: Look = {}): Promise<Visit> {
   const visited = await look(fragment, how);
-  await visited.page.getByLabel("Token", { exact: true }).fill(token);
+  await visited.page.getByLabel("Token", { exact: true }).fill(token());
   await visited.page.keyboard.press("Enter");
   await rows(visited.page).first().waitFor({ timeout: TRAFFIC_MS });
   return visited;
@@ -48,7 +35,7 @@ describe("live requests", () => {
     await page.getByLabel("Token", { exact: true }).fill("plt_wrong");
     await page.getByRole("button", { name: "Use this token" }).click();
     await page.getByRole("alert").waitFor();
-    await page.getByLabel("Token", { exact: true }).fill(token);
+    await page.getByLabel("Token", { exact: true }).fill(token());
     await page.getByRole("button", { name: "Use this token" }).click();
     await rows(page).first().waitFor({ timeout: TRAFFIC_MS });
     await page.getByRole("button", { name: "Forget the token" }).click();

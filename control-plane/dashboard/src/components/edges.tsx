@@ -2,10 +2,10 @@
 import type { MeshEdge } from "../api/types";
 import { repeatsInWords } from "../activity";
 import { latency, rate, serviceName } from "../format";
-import { edgeHref, serviceHref } from "../route";
+import { serviceHref } from "../route";
 import { isNode } from "../topology/graph";
 import { refused } from "../topology/table";
-import { Success, Transport } from "./parts";
+import { EdgeLink, Success, Transport } from "./parts";
 
 export function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEdge[]; end: "from" | "to"; nobody: string }) {
   const id = `${end}-title`;
@@ -49,11 +49,7 @@ export function EdgeTable({ title, edges, end, nobody }: { title: string; edges:
                   <td class="repeated">{repeatsInWords(edge.repeats) || <span class="note">none</span>}</td>
                   <td>{refused(edge.refusals) || <span class="note">none</span>}</td>
                   <td>
-                    {isNode(edge.from) && isNode(edge.to) && (
-                      <a href={edgeHref(edge.from, edge.to)} aria-label={`Edge from ${edge.from} to ${edge.to}`}>
-                        Edge
-                      </a>
-                    )}
+                    {isNode(edge.from) && isNode(edge.to) && <EdgeLink edge={edge}>Edge</EdgeLink>}
                   </td>
                 </tr>
               ))}

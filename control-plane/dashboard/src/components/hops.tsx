@@ -2,7 +2,8 @@
 import type { EdgeHops, Hops, HopSegment } from "../api/types";
 import { count, latency, percent, serviceName } from "../format";
 import { inWords, segmentWords, verdict } from "../hops";
-import { edgeHref, serviceHref } from "../route";
+import { serviceHref } from "../route";
+import { EdgeLink } from "./parts";
 
 export interface HopsProps {
   full: string;
@@ -34,9 +35,9 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
               <li key={`${edge.from} ${edge.to} ${edge.backend ?? ""}`} data-edge={`${edge.from}→${edge.to}`} data-most={mostOf(edge)}>
                 <span class="who">
                   <End name={edge.from} full={full} /> → <End name={edge.to} full={full} />{" "}
-                  <a class="note" href={edgeHref(edge.from, edge.to)} aria-label={`Edge from ${edge.from} to ${edge.to}`}>
+                  <EdgeLink class="note" edge={edge}>
                     edge
-                  </a>
+                  </EdgeLink>
                   {edge.backend && <span class="note"> served by {serviceName(edge.backend).name}</span>}
                 </span>
                 <HopBar hops={edge} />

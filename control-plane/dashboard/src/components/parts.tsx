@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import type { MeshEdge } from "../api/types";
 import { exact, percent, relative } from "../format";
 import { HEALTH_WORDS, type Health, healthOf } from "../health";
+import { edgeHref } from "../route";
 import { useLive, useNow } from "../state/store";
 import { HealthShape, Lock } from "./icons";
 
@@ -66,6 +67,15 @@ export function Transport({ edge }: { edge: Pick<MeshEdge, "mtls" | "tlsVersion"
       <Lock closed={edge.mtls} />
       {edge.mtls ? `mTLS${edge.tlsVersion ? `, ${edge.tlsVersion}` : ""}` : "plaintext"}
     </span>
+  );
+}
+
+/** To the page of all that goes from one to another; its few words say which to those who only hear them. */
+export function EdgeLink({ edge: { from, to }, children, ...more }: { edge: Pick<MeshEdge, "from" | "to">; class?: string; children: string }) {
+  return (
+    <a {...more} href={edgeHref(from, to)} aria-label={`Edge from ${from} to ${to}`}>
+      {children}
+    </a>
   );
 }
 

@@ -2,10 +2,10 @@
 import { useState } from "preact/hooks";
 import { repeatsInWords } from "../activity";
 import { FaultMark } from "../components/faults";
-import { HealthBadge, Success } from "../components/parts";
+import { EdgeLink, HealthBadge, Success } from "../components/parts";
 import { Lock } from "../components/icons";
 import { count, latency, percent, rate } from "../format";
-import { edgeHref, serviceHref } from "../route";
+import { serviceHref } from "../route";
 import type { Graph, MergedFigures } from "./graph";
 import { transportInWords } from "./words";
 
@@ -88,11 +88,7 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
                 <td class="repeated">{repeatsInWords(edge.repeats)}</td>
                 <td>{refused(edge.refusals)}</td>
                 <td>
-                  {edge.kind === "call" && (
-                    <a href={edgeHref(edge.from, edge.to)} aria-label={`Edge from ${edge.from} to ${edge.to}`}>
-                      Edge
-                    </a>
-                  )}
+                  {edge.kind === "call" && <EdgeLink edge={edge}>Edge</EdgeLink>}
                 </td>
               </tr>
             ))}
