@@ -37,7 +37,7 @@ async fn a_mesh_is_well_until_it_is_not() {
     assert_eq!(said["severity"], "ok");
     let topics: Vec<&str> =
         said["findings"].as_array().expect("a list").iter().filter_map(|it| it["topic"].as_str()).collect();
-    assert_eq!(topics.len(), 8, "{topics:?}");
+    assert_eq!(topics.len(), 9, "{topics:?}");
 
     // A service that nobody serves, and a workload that is not well.
     mesh.apply(&service("gone", "http")).await;

@@ -133,7 +133,7 @@ async fn demo() -> (tokio::process::Child, String, PathBuf) {
             if let Some((_, address)) = line.split_once("The dashboard: ") {
                 url = address.trim_end_matches('/').to_owned();
             }
-            if let Some((_, rest)) = line.split_once("--token-file ") {
+            if let Some((_, rest)) = line.split_once("PILLION_TOKEN_FILE=") {
                 return PathBuf::from(rest.split(' ').next().expect("a name"));
             }
             said.push(line);
