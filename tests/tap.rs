@@ -6,6 +6,7 @@ use std::time::Instant;
 use pillion::tap::{TapEnded, TapEvent, TapStatus};
 use reqwest::Response;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncBufReadExt;
 use tokio::process::Command;
 
 use crate::support::apps::{HttpApp, Version};
@@ -281,18 +282,25 @@ async fn the_command_line_shows_a_line_or_an_object_each_and_ends_when_it_has_se
 async fn the_command_line_ends_well_when_it_is_interrupted_and_says_why_nothing_came() {
     let pair = pair().await;
     pair.mesh.apply_service("lonely", "http").await;
-    let watching = tap(&pair.mesh, &["svc/app.demo"]);
+    let mut watching = tap(&pair.mesh, &["svc/app.demo"]);
+    let mut said = tokio::io::BufReader::new(watching.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    soon("it says who tells", said.read_line(&mut line)).await.expect("a line");
+    assert_eq!(line, "1 sidecar tells; what fits is shown as it ends\n");
     until_taps(&pair.callee, 1.0).await;
     let pid = watching.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
     kill_process(pid, Signal::INT).expect("it is our child");
     let ended = soon("it ends", watching.wait_with_output()).await.expect("its output");
     assert!(ended.status.success(), "{ended:?}");
+    line.clear();
+    soon("it says how much that was", said.read_line(&mut line)).await.expect("a line");
+    assert!(line.starts_with("0 requests in "), "{line}");
     until_taps(&pair.callee, 0.0).await;
 
     let mut lonely = tap(&pair.mesh, &["svc/lonely.demo"]);
     let mut said = tokio::io::BufReader::new(lonely.stderr.take().expect("it is piped"));
     let mut line = String::new();
-    soon("it says why", tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line)).await.expect("a line");
+    soon("it says why", said.read_line(&mut line)).await.expect("a line");
     assert_eq!(line, "no workload belongs to lonely.demo\n");
 
     for (arguments, says) in [

@@ -400,6 +400,7 @@ fn beyond_loopback_goes_over_tls_with_a_token_for_reading_too() {
     for (arguments, expected) in [
         (&["stat"][..], Ok("no services")),
         (&["stat", "-o", "json"], Ok("\"rows\": []")),
+        (&["stat", "-o", "wide"], Ok("no services")),
         (&["top", "--once"], Ok("no services")),
         (&["endpoints", "web.demo"], Err("neither a Service nor a workload web")),
         (&["explain", "--from", "web.demo", "--to", "pay.demo"], Err("neither a Service nor a workload web")),

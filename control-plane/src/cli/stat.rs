@@ -3,13 +3,18 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Client, Failure, get::LiveOutput, hops, print, table};
+use super::{Client, Failure, hops, print, table};
 use crate::{
-    mesh_api::view::{StatKind, StatRow, StatView},
+    mesh_api::{
+        activity::RepeatsView,
+        view::{StatKind, StatRow, StatView},
+    },
     resource::duration,
 };
 
-/// Show how services, workloads or edges fared.
+/// Show how services, workloads or edges fared
+///
+/// P50 to P99 are of all requests, also of those that a sidecar refused at once.
 #[derive(Debug, Args)]
 pub(super) struct StatArgs {
     #[command(flatten)]
@@ -21,8 +26,18 @@ pub(super) struct StatArgs {
     #[arg(long)]
     hops: bool,
     /// How
-    #[arg(short, long, value_enum, default_value_t = LiveOutput::Table)]
-    output: LiveOutput,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// The same, with what callers' sidecars repeated: how many retries and hedges, and how many requests ended well by them
+    Wide,
+    /// For programs
+    Json,
 }
 
 /// Of what.
@@ -125,7 +140,7 @@ pub(super) async fn run(args: &StatArgs, client: &Client) -> Result<(), Failure>
             Some(Wanted { subject, ..args.wanted.clone() }.figures(client, args.window).await?)
         }
     };
-    if args.output == LiveOutput::Json {
+    if args.output == Output::Json {
         return print(&match edges {
             None => format!("{answer:#}\n"),
             Some(edges) => format!("{:#}\n", json!({ "service": answer, "edges": edges })),
@@ -136,7 +151,7 @@ pub(super) async fn run(args: &StatArgs, client: &Client) -> Result<(), Failure>
         Ok(match view.rows.is_empty() {
             true => nothing(view.kind),
             false if args.hops => hops::render(&view),
-            false => render(&view),
+            false => tabulate(&view, args.output == Output::Wide),
         })
     };
     let mut text = table(answer)?;
@@ -163,20 +178,37 @@ pub(super) fn nothing(kind: StatKind) -> String {
 
 /// The table of it.
 pub(super) fn render(view: &StatView) -> String {
-    let rows: Vec<Vec<String>> = view.rows.iter().map(|row| cells(view.kind, row)).collect();
-    table::render(&heading(view.kind), &rows)
+    tabulate(view, false)
 }
 
-/// The columns that every kind ends with.
-const FIGURES: [&str; 7] = ["SUCCESS", "RPS", "P50", "P95", "P99", "TCP-CONN", "REFUSED"];
+fn tabulate(view: &StatView, wide: bool) -> String {
+    let rows: Vec<Vec<String>> = view.rows.iter().map(|row| cells(view.kind, row, wide)).collect();
+    table::render(&heading(view.kind, wide), &rows)
+}
 
-fn heading(kind: StatKind) -> Vec<&'static str> {
+/// The columns that every kind has after its own, and the last; between them, those of the wide table.
+const FIGURES: [&str; 6] = ["SUCCESS", "RPS", "P50", "P95", "P99", "TCP-CONN"];
+const REPEATS: [&str; 2] = ["RETRIES", "HEDGES"];
+const LAST: &str = "REFUSED";
+
+fn heading(kind: StatKind, wide: bool) -> Vec<&'static str> {
     let own: &[&str] = match kind {
         StatKind::Services => &["SERVICE", "READY"],
         StatKind::Workloads => &["WORKLOAD", "SERVICE", "READY"],
         StatKind::Edges => &["FROM", "TO", "SERVED-BY", "SECURED"],
     };
-    [own, &FIGURES].concat()
+    let repeats: &[&str] = if wide { &REPEATS } else { &[] };
+    [own, &FIGURES, repeats, &[LAST]].concat()
+}
+
+/// How often something was repeated, and for how many requests that was what made them end well.
+fn repeats(row: &StatRow) -> [String; 2] {
+    let told = |count: u64, well: u64| match count {
+        0 => "-".to_owned(),
+        _ => format!("{count} ({well} well)"),
+    };
+    let RepeatsView { retries, recovered, hedges, hedges_won, .. } = row.repeats.clone().unwrap_or_default();
+    [told(retries, recovered), told(hedges, hedges_won)]
 }
 
 /// How many of all requests some are. Nothing, where they cannot be some of them: connections are refused, too.
@@ -191,7 +223,7 @@ fn share_of(count: u64, requests: u64) -> String {
     }
 }
 
-fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
+fn cells(kind: StatKind, row: &StatRow, wide: bool) -> Vec<String> {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let count = |count: Option<usize>| count.unwrap_or_default().to_string();
     let ready = match kind {
@@ -225,8 +257,11 @@ fn cells(kind: StatKind, row: &StatRow) -> Vec<String> {
         table::milliseconds(row.p95_ms),
         table::milliseconds(row.p99_ms),
         row.connections.to_string(),
-        if refused.is_empty() { "-".to_owned() } else { refused.join(", ") },
     ]);
+    if wide {
+        cells.extend(repeats(row));
+    }
+    cells.push(if refused.is_empty() { "-".to_owned() } else { refused.join(", ") });
     cells
 }
 
@@ -241,5 +276,19 @@ mod tests {
         {
             assert_eq!(share_of(count, requests), expected, "{count} of {requests}");
         }
+    }
+
+    #[test]
+    fn what_was_repeated_is_in_the_wide_table() {
+        let repeats = RepeatsView { retries: 12, recovered: 9, ..RepeatsView::default() };
+        let row = StatRow { name: "pay.demo".to_owned(), repeats: Some(repeats), ..StatRow::default() };
+        let view =
+            StatView { server_time_ms: 0, kind: StatKind::Services, window_seconds: 60, rows: vec![row] };
+        assert_eq!(
+            tabulate(&view, true),
+            "SERVICE   READY  SUCCESS  RPS  P50  P95  P99  TCP-CONN  RETRIES      HEDGES  REFUSED\n\
+             pay.demo  0/0    -        0.0  -    -    -    0         12 (9 well)  -       -\n"
+        );
+        assert!(!tabulate(&view, false).contains("RETRIES"));
     }
 }

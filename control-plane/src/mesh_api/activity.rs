@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pillion_api::model::{Budget, TrafficPolicy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::view::rounded;
@@ -13,8 +13,8 @@ use crate::history::{self, Action, Actions, Counts, EdgeKey, Tally};
 const CLIENTS: usize = 5;
 
 /// Retries and hedges. What is zero is not sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct RepeatsView {
     /// Attempts beyond the first of a request.
     #[serde(skip_serializing_if = "is_zero")]

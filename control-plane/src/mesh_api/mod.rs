@@ -1,6 +1,6 @@
 //! `/v1/mesh`: what the dashboard and `pillion get` show of the living mesh.
 
-mod activity;
+pub mod activity;
 mod build;
 mod edge;
 mod events;

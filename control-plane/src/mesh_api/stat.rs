@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use super::{
     Handlers, MeshState,
+    activity::RepeatsView,
     build::{self, Nodes},
     fresh, hops, problem,
     series::summed,
@@ -115,6 +116,7 @@ fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
         let mut row = row(name, &nodes.measured(name, history), wanted.window, now_ms);
         (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
         row.hops = hops::of_node(nodes, name, history, wanted.window, now_ms);
+        row.repeats = repeats(name, history, wanted.window, now_ms);
         row
     };
     let is_wanted = |name: &str| match &wanted.of {
@@ -209,7 +211,15 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
         refusals: some(sum.refusals),
         refusals_by_callee: some(sum.refusals_by_callee),
         hops: hops::of_all(measured.iter().copied(), window, now_ms),
+        repeats: RepeatsView::of(&sum.actions).some(),
     }
+}
+
+/// Those of requests to a service, which its callers' sidecars repeat.
+fn repeats(name: &str, history: &history::State, window: i64, now_ms: i64) -> Option<RepeatsView> {
+    let called = |key: &EdgeKey| key.to == name || key.backend == name;
+    let edges = history.edges().iter().filter(|(key, _)| called(key)).map(|(_, series)| series);
+    RepeatsView::of(&summed(edges, window, now_ms).0.actions).some()
 }
 
 fn some(refusals: BTreeMap<String, u64>) -> BTreeMap<String, u64> {

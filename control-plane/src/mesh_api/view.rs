@@ -242,6 +242,9 @@ pub struct StatRow {
     /// Where the time of the requests went; null where it was not split. Of a service as its callers see it, where they do.
     #[serde(default)]
     pub hops: Option<HopsView>,
+    /// Retries and hedges within the window, by callers' sidecars; null where there were none, and of workloads.
+    #[serde(default)]
+    pub repeats: Option<RepeatsView>,
 }
 
 /// One service in full.

@@ -155,6 +155,7 @@ async fn watch(args: &TapArgs, client: &Client, shown: &mut Shown<'_>) -> Result
             continue;
         };
         heard = Instant::now();
+        shown.quiet();
         let chunk = chunk.map_err(|error| client.silent(&error.to_string()))?;
         let Some(chunk) = chunk else { return Err(client.silent("the stream was cut")) };
         for event in reader.take(&chunk) {
@@ -188,6 +189,7 @@ struct Shown<'a> {
     notes: Vec<String>,
     /// What was said of what is left out, and when.
     left_out: (TapDropped, Option<Instant>),
+    introduced: bool,
     quiet: bool,
 }
 
@@ -200,6 +202,7 @@ impl<'a> Shown<'a> {
             status: TapStatus::default(),
             notes: Vec::new(),
             left_out: (TapDropped::default(), None),
+            introduced: false,
             quiet: false,
         }
     }
@@ -228,6 +231,7 @@ impl<'a> Shown<'a> {
                         self.notes.push(note);
                     }
                 }
+                self.introduce();
                 if self.left_out.1.is_none_or(|last| last.elapsed() >= LEFT_OUT) {
                     self.say_left_out();
                 }
@@ -250,20 +254,35 @@ impl<'a> Shown<'a> {
         say(&line::left_out(self.status.dropped));
     }
 
+    /// All who are asked have answered: silence means from now on that nothing has fit.
+    fn introduce(&mut self) {
+        let TapStatus { listening, waiting, .. } = self.status;
+        if !self.introduced && waiting == 0 && listening > 0 {
+            self.introduced = true;
+            say(&format!("{}; what fits is shown as it ends", tell(listening)));
+        }
+    }
+
     /// Nothing has come for a while.
     fn quiet(&mut self) {
         let listening = self.status.listening;
         if !self.quiet && self.requests == 0 && listening > 0 && self.began.elapsed() >= QUIET {
             self.quiet = true;
-            let sidecars =
-                if listening == 1 { "1 sidecar tells" } else { &format!("{listening} sidecars tell") };
-            say(&format!("no request has fit so far; {sidecars}"));
+            say(&format!("no request has fit so far; {}", tell(listening)));
         }
     }
 
     fn conclude(&mut self) {
         self.say_left_out();
+        if self.introduced {
+            let requests = if self.requests == 1 { "request" } else { "requests" };
+            say(&format!("{} {requests} in {}s", self.requests, self.began.elapsed().as_secs()));
+        }
     }
+}
+
+fn tell(sidecars: usize) -> String {
+    if sidecars == 1 { "1 sidecar tells".to_owned() } else { format!("{sidecars} sidecars tell") }
 }
 
 /// To people, beside what programs read.
