@@ -41,11 +41,7 @@ def main() -> int:
         return 64
     target, host = Path(sys.argv[1]).resolve(), sys.argv[2]
     names = [scenario.name for scenario in scenarios.SCENARIOS] + FURTHER
-    try:
-        wanted = settings.read(target, host, PAIRS, names)
-    except ValueError as faults:
-        print(faults, file=sys.stderr)
-        return 78
+    wanted = settings.read(target, host, PAIRS, names)
     if (os.cpu_count() or 1) < 2:
         print("needs two cores: one for the proxies, one for load and backend", file=sys.stderr)
         return 69

@@ -1,9 +1,9 @@
-"""What a run is made of, from the environment: `BENCH_*`. Every fault is reported at once."""
+"""What a run is made of, from the environment: `BENCH_*`."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from environment import Environment
 
 NAMES = {
     "BENCH_ROUNDS": "how often everything is measured; medians are taken over rounds",
@@ -42,51 +42,26 @@ class Settings:
 
 
 def read(target: Path, host: str, pairs: list[str], scenarios: list[str]) -> Settings:
-    """`host` is what the programs that are shipped were built for. Raises `ValueError` with all that is wrong."""
-    faults: list[str] = []
-
-    def number(name: str, default: float, least: float) -> float:
-        text = os.environ.get(name, "")
-        try:
-            value = float(text) if text else default
-        except ValueError:
-            value = least - 1
-        if value < least:
-            faults.append(f"{name} must be a number from {least:g}, is {text!r}")
-        return value
-
-    def chosen(name: str, known: list[str]) -> list[str]:
-        names = [word for word in os.environ.get(name, "").split(",") if word]
-        faults.extend(f"{name}: there is no {word!r}, only {', '.join(known)}" for word in names if word not in known)
-        return [word for word in known if word in names] or known
-
-    def program(path: Path | str) -> Path:
-        found = shutil.which(str(path), path=os.environ.get("PATH", "") + ":/usr/sbin")
-        if not found:
-            faults.append(f"{path} is missing: `make bench` installs or builds it")
-        return Path(found or path)
-
-    unknown = [name for name in os.environ if name.startswith("BENCH_") and name not in NAMES]
-    faults.extend(f"{name} means nothing; there are {', '.join(NAMES)}" for name in unknown)
+    """`host` is what the programs that are shipped were built for. Ends the program where anything is wrong."""
+    told = Environment("BENCH_", NAMES)
     settings = Settings(
-        rounds=int(number("BENCH_ROUNDS", 3, 1)),
-        seconds=number("BENCH_SECONDS", 10, 0.1),
-        settle=number("BENCH_SETTLE", 30, 0),
-        pairs=chosen("BENCH_PAIRS", pairs),
-        scenarios=chosen("BENCH_SCENARIOS", scenarios),
+        rounds=told.whole("BENCH_ROUNDS", 3, 1),
+        seconds=told.number("BENCH_SECONDS", 10, 0.1),
+        settle=told.number("BENCH_SETTLE", 30, 0),
+        pairs=told.chosen("BENCH_PAIRS", pairs),
+        scenarios=told.chosen("BENCH_SCENARIOS", scenarios),
         output=target / "bench",
         programs=Programs(
-            proxy=program(target / "dist/pillion-proxy"),
-            proxy_built=program(target / host / "release/pillion-proxy"),
-            control_plane=program(target / "dist/pillion"),
-            load=program(target / "release/pillion-load"),
-            envoy=program(target / "tools/bin/envoy"),
-            haproxy=program("haproxy"),
-            nginx=program("nginx"),
-            h2load=program("h2load"),
-            strace=program("strace"),
+            proxy=told.program(target / "dist/pillion-proxy"),
+            proxy_built=told.program(target / host / "release/pillion-proxy"),
+            control_plane=told.program(target / "dist/pillion"),
+            load=told.program(target / "release/pillion-load"),
+            envoy=told.program(target / "tools/bin/envoy"),
+            haproxy=told.program("haproxy"),
+            nginx=told.program("nginx"),
+            h2load=told.program("h2load"),
+            strace=told.program("strace"),
         ),
     )
-    if faults:
-        raise ValueError("\n".join(faults))
+    told.check()
     return settings

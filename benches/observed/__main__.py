@@ -1,7 +1,6 @@
 """`make bench-observed`: what it costs a pair of sidecars to be looked at. benches/README.md says what is measured, and how."""
 
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -14,6 +13,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "mesh"))
 import backend
 import certificates
 import scenarios
+from environment import Environment
 from load import Load
 from looks import LOOKS, Looked
 from pairs.pillion import ControlPlane
@@ -32,20 +32,15 @@ MEASURED = ("saturation", "rate-2000")
 
 def main() -> int:
     target = Path(sys.argv[1]).resolve()
-    faults = [f"{name} means nothing" for name in os.environ if name.startswith("OBSERVED_") and name not in NAMES]
-    try:
-        rounds = int(os.environ.get("OBSERVED_ROUNDS", "7"))
-        seconds = float(os.environ.get("OBSERVED_SECONDS", "10"))
-    except ValueError as error:
-        faults.append(str(error))
-    if faults:
-        known = ", ".join(f"{name}: {what}" for name, what in NAMES.items())
-        print(f"{', '.join(faults)}: there are {known}", file=sys.stderr)
-        return 78
+    environment = Environment("OBSERVED_", NAMES)
+    rounds = environment.whole("OBSERVED_ROUNDS", 7, 1)
+    seconds = environment.number("OBSERVED_SECONDS", 10, 0.1)
+    used = programs(target, environment)
+    environment.check()
     prepare_this_process()
     folder = Path(tempfile.mkdtemp(prefix="pillion-observed-"))
     with Group(folder) as group:
-        measurements = run(group, programs(target), rounds, seconds)
+        measurements = run(group, used, rounds, seconds)
     output = target / "bench"
     output.mkdir(parents=True, exist_ok=True)
     (output / "observed.json").write_text(json.dumps([measured.to_json() for measured in measurements], indent=1))
@@ -57,13 +52,21 @@ def main() -> int:
     return 0 if told(measurements) else 1
 
 
-def programs(target: Path) -> Programs:
+def programs(target: Path, environment: Environment) -> Programs:
     """Those that are used; the others of `make bench` are not."""
-    built = Path(os.environ.get("OBSERVED_PROGRAMS") or target / "dist")
-    proxy, none = built / "pillion-proxy", Path("/nonexistent")
-    nginx = Path(shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin") or "nginx")
-    load = target / "release/pillion-load"
-    return Programs(proxy, proxy, built / "pillion", load, none, none, nginx, none, none)
+    built = environment.folder("OBSERVED_PROGRAMS", target / "dist")
+    proxy, none = environment.program(built / "pillion-proxy"), Path("/nonexistent")
+    return Programs(
+        proxy=proxy,
+        proxy_built=proxy,
+        control_plane=environment.program(built / "pillion"),
+        load=environment.program(target / "release/pillion-load"),
+        envoy=none,
+        haproxy=none,
+        nginx=environment.program("nginx"),
+        h2load=none,
+        strace=none,
+    )
 
 
 def run(group: Group, used: Programs, rounds: int, seconds: float) -> list[scenarios.Measurement]:

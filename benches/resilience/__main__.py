@@ -1,7 +1,6 @@
 """`make bench-resilience`: what callers notice when a replica is slow, a replica fails, or all do; pillion, Envoy, round robin."""
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -12,6 +11,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "mesh"))
 
 import certificates
 import figures
+from environment import Environment
 from meshes import RECOMMENDED, ROUND_ROBIN, Envoy, Pillion
 from pairs.pillion import ControlPlane
 from processes import FAILURES, Group, prepare_this_process
@@ -26,17 +26,11 @@ NAMES = {
 
 def main() -> int:
     target = Path(sys.argv[1]).resolve()
-    unknown = [name for name in os.environ if name.startswith("RESILIENCE_") and name not in NAMES]
-    try:
-        rounds = int(os.environ.get("RESILIENCE_ROUNDS", "2"))
-        scale = float(os.environ.get("RESILIENCE_SCALE", "1"))
-    except ValueError as error:
-        unknown.append(str(error))
-    if unknown:
-        known = ", ".join(f"{name}: {what}" for name, what in NAMES.items())
-        print(f"{', '.join(unknown)}: there are {known}", file=sys.stderr)
-        return 78
-    programs = Path(os.environ.get("RESILIENCE_PROGRAMS") or target / "dist")
+    told = Environment("RESILIENCE_", NAMES)
+    rounds = told.whole("RESILIENCE_ROUNDS", 2, 1)
+    scale = told.number("RESILIENCE_SCALE", 1, 0.01)
+    programs = told.folder("RESILIENCE_PROGRAMS", target / "dist")
+    told.check()
     prepare_this_process()
     folder = Path(tempfile.mkdtemp(prefix="pillion-resilience-"))
     results = {story.name: {} for story in STORIES}
@@ -61,13 +55,13 @@ def main() -> int:
                     try:
                         with Group(own) as processes:
                             service = Service(processes, seed=round)
-                            told = play(story, service, mesh.start(processes, service.ports), scale, processes)
+                            answers = play(story, service, mesh.start(processes, service.ports), scale, processes)
                     except FAILURES as failure:
                         wrong.append(f"{story.name}, {mesh.name}: {failure}")
                         print(wrong[-1], flush=True)
                         continue
-                    wrong += [f"{story.name}, {mesh.name}: {fault}" for fault in figures.faults(told)]
-                    found = figures.of(story, told)
+                    wrong += [f"{story.name}, {mesh.name}: {fault}" for fault in figures.faults(answers)]
+                    found = figures.of(story, answers)
                     results[story.name].setdefault(mesh.name, []).append(found)
                     shown = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
                     print(f"round {round} {story.name} {mesh.name}: {shown}", flush=True)

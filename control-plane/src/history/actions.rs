@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use pillion_api::wire::{EdgeDelta, policy_count};
 
-use super::OVERFLOW;
+use super::{OVERFLOW, packed};
 
 /// Counts kept apart in one span; more are kept by action only.
 const MAX_KINDS: usize = 48;
 /// Of what an action was about: two names with a dot between them.
 const MAX_ABOUT: usize = 127;
 
-/// One thing that a policy does. What is new comes last: the snapshot on disk names them by their numbers.
+/// One thing that a policy does. What is new comes last: what is kept, also on disk, has their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// An attempt beyond a request's first.
@@ -120,13 +120,35 @@ impl Actions {
         }
         let about = if about.len() <= MAX_ABOUT { about } else { OVERFLOW };
         let key = (action, about.to_owned());
-        let key = if self.0.len() < MAX_KINDS || self.0.contains_key(&key) {
-            key
-        } else {
-            (action, OVERFLOW.to_owned())
-        };
+        let key =
+            if self.has_room() || self.0.contains_key(&key) { key } else { (action, OVERFLOW.to_owned()) };
         let count = self.0.entry(key).or_default();
         *count = count.saturating_add(more);
+    }
+
+    /// There always is for what has none, so that what was packed comes back as it was.
+    fn has_room(&self) -> bool {
+        let apart = || self.0.keys().filter(|(_, about)| about != OVERFLOW).count();
+        self.0.len() < MAX_KINDS || apart() < MAX_KINDS
+    }
+
+    /// As one part of what [`packed::Packed`] counts write.
+    pub(super) fn pack(&self, to: &mut Vec<u8>) {
+        packed::put(to, self.0.len() as u64);
+        for ((action, about), &count) in &self.0 {
+            packed::put(to, *action as u64);
+            packed::put_word(to, about);
+            packed::put(to, count);
+        }
+    }
+
+    /// Adds what was packed.
+    pub(super) fn add_packed(&mut self, from: &mut &[u8]) -> Option<()> {
+        for _ in 0..packed::take(from)? {
+            let action = Action::ALL.get(usize::try_from(packed::take(from)?).ok()?)?;
+            self.count(*action, packed::take_word(from)?, packed::take(from)?);
+        }
+        Some(())
     }
 
     /// Adds another span's.
@@ -189,6 +211,20 @@ mod tests {
             actions.count(Action::Shed, &"x".repeat(index), 1);
         }
         assert!(actions.0.len() <= MAX_KINDS + 2, "{}", actions.0.len());
+        let mut packed = Vec::new();
+        actions.pack(&mut packed);
+        let mut again = Actions::default();
+        assert_eq!(again.add_packed(&mut &packed[..]), Some(()));
+        assert_eq!(again, actions);
         assert_eq!((actions.total(Action::RateLimitedClient), actions.total(Action::Shed)), (1000, 1000));
+    }
+
+    #[test]
+    fn every_action_is_found_by_its_number() {
+        for (index, action) in Action::ALL.into_iter().enumerate() {
+            assert_eq!(action as usize, index);
+        }
+        // The last one: whoever adds another puts it behind, and here.
+        assert_eq!(Action::ALL.last(), Some(&Action::Shed));
     }
 }

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::packed;
+
 /// How many events are kept.
 pub const KEPT: usize = 500;
 
-/// What kind of thing happened.
+/// What kind of thing happened. What is new comes last: the file on disk has their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
@@ -38,6 +40,25 @@ pub enum EventKind {
     DocumentApplied,
     /// Somebody deleted a document.
     DocumentDeleted,
+}
+
+impl EventKind {
+    /// Every one, by its number.
+    const ALL: [Self; 13] = [
+        Self::BreakerOpened,
+        Self::BreakerHalfOpened,
+        Self::BreakerClosed,
+        Self::WorkloadJoined,
+        Self::WorkloadLeft,
+        Self::WorkloadHealthy,
+        Self::WorkloadUnhealthy,
+        Self::CertificateRenewed,
+        Self::ConfigurationRefused,
+        Self::FaultInjected,
+        Self::FaultOver,
+        Self::DocumentApplied,
+        Self::DocumentDeleted,
+    ];
 }
 
 /// One thing that happened.
@@ -77,8 +98,93 @@ impl Events {
         self.kept.push_back(event);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     /// The newest first.
     pub(super) fn latest(&self, count: usize) -> Vec<Event> {
         self.kept.iter().rev().take(count).cloned().collect()
+    }
+
+    /// Writes all, the oldest first.
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        packed::put(to, self.kept.len() as u64);
+        for event in &self.kept {
+            packed::put(to, event.id);
+            packed::put(to, event.time_ms.unsigned_abs());
+            packed::put(to, event.kind as u64);
+            for name in [&event.service, &event.workload] {
+                packed::put_bytes(to, name.as_deref().unwrap_or_default().as_bytes());
+            }
+            packed::put_bytes(to, event.text.as_bytes());
+        }
+    }
+
+    /// What was written before a restart; numbers go on from there.
+    pub(super) fn read(from: &mut &[u8]) -> Option<Self> {
+        let mut events = Self::default();
+        for _ in 0..packed::take(from)? {
+            events.last_id = packed::take(from)?;
+            let event = Event {
+                id: events.last_id,
+                time_ms: i64::try_from(packed::take(from)?).ok()?,
+                kind: *EventKind::ALL.get(usize::try_from(packed::take(from)?).ok()?)?,
+                service: take_name(from)?,
+                workload: take_name(from)?,
+                text: packed::take_text(from)?.to_owned(),
+            };
+            events.kept.push_back(event);
+        }
+        Some(events)
+    }
+}
+
+fn take_name(from: &mut &[u8]) -> Option<Option<String>> {
+    let name = packed::take_text(from)?;
+    Some((!name.is_empty()).then(|| name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_number() {
+        for (index, kind) in EventKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+        }
+        // The last one: whoever adds another puts it behind, and here.
+        assert_eq!(EventKind::ALL.last(), Some(&EventKind::DocumentDeleted));
+    }
+
+    #[test]
+    fn events_come_back_as_they_were_and_numbers_go_on() {
+        let mut events = Events::default();
+        for kind in EventKind::ALL {
+            let service = (kind as usize).is_multiple_of(2).then(|| "payments.demo".to_owned());
+            events.add(Event {
+                id: 0,
+                time_ms: 1_000_000,
+                kind,
+                service,
+                workload: None,
+                text: format!("{kind:?}"),
+            });
+        }
+        let mut written = Vec::new();
+        events.write(&mut written);
+        let mut read = Events::read(&mut &written[..]).expect("as written");
+        assert_eq!(read.latest(usize::MAX), events.latest(usize::MAX));
+        let event = events.latest(1).remove(0);
+        read.add(event);
+        assert_eq!(read.latest(1)[0].id, 14);
+        for end in 0..written.len() {
+            assert!(Events::read(&mut &written[..end]).is_none(), "cut at {end}");
+        }
     }
 }

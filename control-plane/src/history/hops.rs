@@ -1,5 +1,5 @@
-//! Where requests' time went, kept in ten-second and one-minute buckets: a few hundred bytes each, 15 KB for an edge that is
-//! always busy; and for the picture over time sums alone in ten-second ones, 8 KB.
+//! Where requests' time went, kept in ten-second and one-minute buckets, and for the picture over time as sums alone in
+//! ten-second ones.
 
 use pillion_api::{
     hops::{SEGMENTS, Segment},
@@ -7,7 +7,12 @@ use pillion_api::{
     wire::EdgeDelta,
 };
 
-use super::series::{COARSE_STEP_S, Ring, SPAN_S, Sparse, Tally, bump};
+use super::{
+    counts::{Sparse, Tally, bump},
+    packed::{self, Packed},
+    ring::Ring,
+    series::{COARSE_STEP_S, SPAN_S},
+};
 
 /// What was counted in some span of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +54,7 @@ impl Spent {
 
     /// The mean over all requests, milliseconds: those of all segments add up to the whole requests'.
     pub fn mean_ms(&self, segment: Segment) -> f64 {
-        self.sums_us[segment as usize] as f64 / self.requests.max(1) as f64 / 1000.0
+        mean_ms(self.sums_us[segment as usize], self.requests)
     }
 
     /// A quantile over all requests, those included that spent no time there; milliseconds.
@@ -78,20 +83,41 @@ impl Tally for Spent {
     }
 }
 
+impl Packed for Spent {
+    fn pack(&self, to: &mut Vec<u8>) {
+        packed::put(to, self.requests);
+        for (segment, &sum) in self.sums_us.iter().enumerate() {
+            let of_segment = self.counts.iter().filter(move |((of, _), _)| usize::from(*of) == segment);
+            packed::put(to, sum);
+            packed::put_histogram(to, of_segment.map(|((_, bucket), count)| (*bucket, *count)));
+        }
+    }
+
+    fn add_packed(&mut self, from: &mut &[u8]) -> Option<()> {
+        self.requests = self.requests.saturating_add(packed::take(from)?);
+        for segment in 0..SEGMENTS {
+            let sum = &mut self.sums_us[segment];
+            *sum = sum.saturating_add(packed::take(from)?);
+            let counts = &mut self.counts;
+            packed::take_histogram(from, latency::BUCKETS, |bucket, count| {
+                bump(counts, (segment as u8, bucket), count);
+            })?;
+        }
+        Some(())
+    }
+}
+
 /// The same without the spread: sums are enough for a picture over time.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpentSums {
-    pub(super) requests: u32,
-    /// Microseconds. A picture needs no more digits than these have.
-    pub(super) sums_us: [f32; SEGMENTS],
+    requests: u32,
+    sums_us: [u64; SEGMENTS],
 }
 
 impl SpentSums {
     fn of(spent: &Spent) -> Self {
-        Self {
-            requests: u32::try_from(spent.requests).unwrap_or(u32::MAX),
-            sums_us: spent.sums_us.map(|us| us as f32),
-        }
+        let requests = u32::try_from(spent.requests).unwrap_or(u32::MAX);
+        Self { requests, sums_us: spent.sums_us }
     }
 
     /// Requests whose time was split.
@@ -101,7 +127,7 @@ impl SpentSums {
 
     /// The mean over all requests, milliseconds.
     pub fn mean_ms(&self, segment: Segment) -> f64 {
-        f64::from(self.sums_us[segment as usize]) / f64::from(self.requests.max(1)) / 1000.0
+        mean_ms(self.sums_us[segment as usize], self.requests.into())
     }
 }
 
@@ -109,9 +135,30 @@ impl Tally for SpentSums {
     fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         for (sum, more) in self.sums_us.iter_mut().zip(other.sums_us) {
-            *sum += more;
+            *sum = sum.saturating_add(more);
         }
     }
+}
+
+impl Packed for SpentSums {
+    fn pack(&self, to: &mut Vec<u8>) {
+        packed::put(to, self.requests.into());
+        self.sums_us.iter().for_each(|sum| packed::put(to, *sum));
+    }
+
+    fn add_packed(&mut self, from: &mut &[u8]) -> Option<()> {
+        let requests = u32::try_from(packed::take(from)?).ok()?;
+        let mut more = Self { requests, ..Self::default() };
+        for sum in &mut more.sums_us {
+            *sum = packed::take(from)?;
+        }
+        self.add(&more);
+        Some(())
+    }
+}
+
+fn mean_ms(sum_us: u64, requests: u64) -> f64 {
+    sum_us as f64 / requests.max(1) as f64 / 1000.0
 }
 
 /// One thing's, over the last thirty minutes.
@@ -157,15 +204,13 @@ impl HopSeries {
         let from = |width: i64| at_s - seconds - width + 1;
         let fine = seconds <= FINE_SPAN_S && self.fine.reaches(from(10));
         let (ring, from) = if fine { (&self.fine, from(10)) } else { (&self.coarse, from(60)) };
-        let mut sum = Spent::default();
-        ring.between(from, at_s + 1).for_each(|(_, spent)| sum.add(spent));
-        sum
+        ring.sum(from, at_s + 1)
     }
 
     /// Of so many ten seconds each, the last ones that were complete at `at_s`; only where there are any.
     pub(super) fn points(&self, at_s: i64, points: i64) -> Vec<(i64, SpentSums)> {
         let until = at_s - at_s.rem_euclid(COARSE_STEP_S);
-        self.sums.between(until - points * COARSE_STEP_S, until).cloned().collect()
+        self.sums.between(until - points * COARSE_STEP_S, until).collect()
     }
 }
 

@@ -1,13 +1,16 @@
 //! What sidecars measured, kept for thirty minutes in bounded memory: figures by edge, by service and by instance, the state of
 //! breakers, and what happened lately.
 //!
-//! Figures are written to disk now and then ([`Snapshots`]), so that they outlive a restart. Breakers and certificates need not be: sidecars say
-//! all of that again in their next report.
+//! Figures and events are written to disk now and then ([`Snapshots`]), so that they outlive a restart. Breakers and certificates need not be:
+//! sidecars say all of that again in their next report.
 
 mod actions;
 mod breakers;
+mod counts;
 mod events;
 mod hops;
+mod packed;
+mod ring;
 mod series;
 mod snapshot;
 mod snapshot_file;
@@ -23,9 +26,10 @@ use pillion_api::wire::{
 
 pub use self::{
     actions::{Action, Actions},
+    counts::{Counts, Tally},
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
     hops::{Spent, SpentSums},
-    series::{COARSE_STEP_S, Counts, FINE_SPAN_S, SPAN_S, Series, Tally},
+    series::{COARSE_STEP_S, FINE_SPAN_S, SPAN_S, Series},
     snapshot_file::Snapshots,
 };
 use crate::compile::Name;
@@ -323,176 +327,4 @@ fn breaker_event(
 }
 
 #[cfg(test)]
-mod tests {
-    use pillion_api::wire::endpoint_gauge::Breaker;
-
-    use super::*;
-
-    const NOW_MS: i64 = 1_000_000_000_000;
-
-    fn reporter<'a>(services: &'a [Name]) -> Reporter<'a> {
-        Reporter { uid: "uid-web", workload: "web-1", source: "web.demo", services, registered: true }
-    }
-
-    fn outbound(peer: &str) -> Telemetry {
-        let delta = EdgeDelta { peer: peer.to_owned(), requests: 10, mtls: true, ..EdgeDelta::default() };
-        Telemetry { interval_ms: 1000, edges: vec![delta], ..Telemetry::default() }
-    }
-
-    fn names(uid: &str) -> Option<String> {
-        (uid == "p3").then(|| "payments-3".to_owned())
-    }
-
-    #[test]
-    fn outbound_reports_make_edges_and_inbound_ones_golden_figures() {
-        let history = History::default();
-        let services = ["payments.demo".into(), "payments-v1.demo".into()];
-        history.record(reporter(&[]), &outbound("payments.demo"), NOW_MS, names);
-        let mut inbound = outbound("spiffe://mesh.local/ns/demo/sa/web");
-        inbound.edges[0].direction = Direction::Inbound.into();
-        history.record(reporter(&services), &inbound, NOW_MS, names);
-        history.read(|state| {
-            let requests =
-                |series: Option<&Series>| series.map(|series| series.recent(NOW_MS + 1000, 10).0.requests);
-            assert_eq!(state.edges().len(), 1);
-            assert_eq!(requests(state.edges().values().next()), Some(10));
-            assert_eq!(requests(state.service("payments.demo")), Some(10));
-            assert_eq!(requests(state.service("payments-v1.demo")), Some(10));
-            assert_eq!(requests(state.instance("uid-web")), Some(10));
-            assert_eq!(requests(state.service("web.demo")), None);
-        });
-    }
-
-    #[test]
-    fn what_policies_did_is_kept_by_service_and_edge() {
-        use pillion_api::wire::policy_count::Action as Told;
-        let history = History::default();
-        let mut telemetry = outbound("payments.demo");
-        telemetry.edges[0].retries = 4;
-        let count = |service: &str, action: Told, about: &str, count| PolicyCount {
-            service: service.into(),
-            action: action.into(),
-            about: about.into(),
-            count,
-        };
-        telemetry.policies = vec![
-            count("payments.demo", Told::FallbackServed, "no-endpoints", 3),
-            count("payments.demo", Told::PanicPick, "", 2),
-            count("web.demo", Told::Shed, "low", 1),
-            count("web.demo", Told::Unspecified, "", 9),
-        ];
-        telemetry.concurrency = vec![ConcurrencyGauge { limit: 20, ..ConcurrencyGauge::default() }; 100];
-        history.record(reporter(&[]), &telemetry, NOW_MS, names);
-        history.read(|state| {
-            let lately =
-                |series: Option<&Series>| series.map(|series| series.recent(NOW_MS + 1000, 60).0.actions);
-            let edge = lately(state.edges().values().next()).expect("an edge");
-            assert_eq!(edge.total(Action::Retry), 4);
-            let payments = lately(state.policies("payments.demo")).expect("its policies did something");
-            assert_eq!(payments.by(Action::FallbackServed).collect::<Vec<_>>(), [("no-endpoints", 3)]);
-            assert_eq!((payments.total(Action::PanicPick), payments.total(Action::Shed)), (2, 0));
-            let web = lately(state.policies("web.demo")).expect("its policies did something");
-            assert_eq!(web.total(Action::Shed), 1);
-            let sidecar = &state.sidecars()["uid-web"];
-            assert_eq!((sidecar.concurrency.len(), sidecar.concurrency[0].limit), (MAX_CONCURRENCY, 20));
-        });
-        history.forget_idle(NOW_MS + 2 * SPAN_S * 1000);
-        history.read(|state| assert!(state.policies.is_empty()));
-    }
-
-    #[test]
-    fn edges_are_bounded_and_the_rest_counts_together() {
-        let history = History::default();
-        for index in 0..MAX_SERIES + 100 {
-            history.record(reporter(&[]), &outbound(&format!("s{index}.x")), NOW_MS, names);
-        }
-        history.read(|state| {
-            assert_eq!(state.edges().len(), MAX_SERIES + 1);
-            let key = EdgeKey { from: OVERFLOW.into(), to: OVERFLOW.into(), backend: String::new() };
-            assert_eq!(state.edges()[&key].recent(NOW_MS + 1000, 10).0.requests, 1000);
-        });
-        history.forget_idle(NOW_MS + 2 * SPAN_S * 1000);
-        history.read(|state| assert!(state.edges().is_empty()));
-    }
-
-    #[test]
-    fn breakers_and_renewals_become_events_in_plain_words() {
-        let history = History::default();
-        let mut telemetry = Telemetry {
-            certificates_renewed: 1,
-            endpoints: vec![EndpointGauge {
-                service: "payments.demo".into(),
-                uid: "p3".into(),
-                breaker: Breaker::Open.into(),
-                opened: 1,
-                opened_reason: "5 failures in a row".into(),
-                ..EndpointGauge::default()
-            }],
-            ..Telemetry::default()
-        };
-        history.record(reporter(&[]), &telemetry, NOW_MS, names);
-        telemetry.certificates_renewed = 2;
-        telemetry.endpoints[0].breaker = Breaker::Closed.into();
-        history.record(reporter(&[]), &telemetry, NOW_MS, names);
-        let texts: Vec<String> =
-            history.read(|state| state.events(10)).into_iter().rev().map(|event| event.text).collect();
-        assert_eq!(
-            texts,
-            [
-                "web-1 stopped sending to payments-3 of payments.demo: 5 failures in a row",
-                "web-1 has a new certificate; no connection was closed for it",
-                "web-1 sends to payments-3 of payments.demo as usual again",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_last_reports_of_one_that_left_count_and_leave_nothing_of_itself() {
-        let history = History::default();
-        history.record(reporter(&[]), &outbound("payments.demo"), NOW_MS, names);
-        history.workload_left("uid-web");
-        let leaving = Reporter { registered: false, ..reporter(&[]) };
-        let mut telemetry = outbound("payments.demo");
-        let open = EndpointGauge { breaker: Breaker::Open.into(), opened: 1, ..EndpointGauge::default() };
-        telemetry.endpoints.push(open);
-        history.record(leaving, &telemetry, NOW_MS, names);
-        history.read(|state| {
-            let edge = state.edges().values().next().expect("an edge");
-            assert_eq!(edge.recent(NOW_MS + 1000, 10).0.requests, 20);
-            assert!(state.sidecars().is_empty() && state.events(1).is_empty());
-        });
-    }
-
-    #[test]
-    fn what_a_sidecar_says_is_kept_at_bounded_length() {
-        let history = History::default();
-        let gauge = |service: String, reason: String| EndpointGauge {
-            service,
-            uid: "p3".into(),
-            breaker: Breaker::Open.into(),
-            opened: 1,
-            opened_reason: reason,
-            ..EndpointGauge::default()
-        };
-        let long = "x".repeat(1 << 20);
-        let endpoints = vec![gauge(long.clone(), String::new()), gauge("payments.demo".into(), long)];
-        history.record(reporter(&[]), &Telemetry { endpoints, ..Telemetry::default() }, NOW_MS, names);
-        history.read(|state| {
-            assert_eq!(state.events(10).len(), 1, "what has no possible name is left out");
-            assert!(state.events(1)[0].text.len() < 1000);
-            let gauges: Vec<_> = state.sidecars()["uid-web"].gauges_of("p3").collect();
-            assert!(gauges.len() == 1 && gauges[0].opened_reason.len() < 1000);
-        });
-    }
-
-    #[test]
-    fn events_are_bounded_and_numbered() {
-        let history = History::default();
-        for index in 0..EVENTS_KEPT + 3 {
-            history.happened(EventKind::WorkloadJoined, None, None, format!("{index}"), NOW_MS);
-        }
-        let events = history.read(|state| state.events(usize::MAX));
-        assert_eq!(events.len(), EVENTS_KEPT);
-        assert_eq!((events[0].id, events[EVENTS_KEPT - 1].id), (EVENTS_KEPT as u64 + 3, 4));
-    }
-}
+mod tests;

@@ -12,24 +12,24 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use prost::Message as _;
 use tracing::{info, warn};
 
 use super::{
-    History, State,
-    snapshot::{Key, Part, Record},
+    History, State, packed,
+    snapshot::{self, Key, Part},
 };
 
 /// Beside the store.
 const FILE_NAME: &str = "history";
 /// What comes before everything else.
 const MAGIC: &[u8; 8] = b"pillhist";
-/// Of what follows. A file of another one is not read.
-const VERSION: u32 = 1;
+/// Of what follows. A file of another one is not read: whoever goes to another release, or back, loses what was shown of the last half hour.
+const VERSION: u32 = 2;
 /// Of a SHA-256, the file's last bytes: a digest of all before.
 const DIGEST: usize = 32;
 const HEADER: usize = MAGIC.len() + size_of::<u32>();
-/// A file is never larger. 200 services with 1,000 edges, all busy for half an hour, need three quarters of it.
+/// A file is never larger. 200 services with 1,000 edges, all busy and refused now and then for half an hour, need
+/// 25 MB.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Writes and reads the file.
@@ -52,7 +52,7 @@ enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Written {
     bytes: usize,
-    /// Records that there was no room for.
+    /// Blocks that there was no room for.
     left_out: usize,
 }
 
@@ -68,7 +68,8 @@ impl Snapshots {
         match self.read(now_ms) {
             Ok(None) => History::default(),
             Ok(Some(state)) => {
-                info!(services = state.services.len(), edges = state.edges.len(), %file, "figures read");
+                let (services, edges, events) = (state.services.len(), state.edges.len(), state.events.len());
+                info!(services, edges, events, %file, "figures read");
                 History { state: Mutex::new(state) }
             }
             Err(error) => {
@@ -101,36 +102,59 @@ impl Snapshots {
         }
     }
 
+    /// Beside the last one, which holds until this one is on disk.
     fn write(&self, history: &History) -> io::Result<Written> {
         let draft = self.path.with_extension("new");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let written = self.write_draft(history, &draft);
+        let renamed = written.and_then(|written| fs::rename(&draft, &self.path).map(|()| written));
+        match (&renamed, self.path.parent()) {
+            (Ok(_), Some(folder)) => File::open(folder)?.sync_all()?,
+            // Where the disk is full it would keep others from writing.
+            (Err(_), _) => _ = fs::remove_file(&draft),
+            (Ok(_), None) => {}
+        }
+        renamed
+    }
+
+    fn write_draft(&self, history: &History, draft: &Path) -> io::Result<Written> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
         let mut out = Out::new(file);
         out.put(MAGIC)?;
         out.put(&VERSION.to_le_bytes())?;
-        let left_out = self.write_records(history, &mut out)?;
-        let bytes = out.finish()?;
-        fs::rename(&draft, &self.path)?;
-        Ok(Written { bytes, left_out })
+        let left_out = self.write_blocks(history, &mut out)?;
+        Ok(Written { bytes: out.finish()?, left_out })
     }
 
-    /// The thirty minutes of all come before the last two of any, each in the order of [`keys`]: what is beyond the bound is left
-    /// out from the first record on that has no room.
-    fn write_records(&self, history: &History, out: &mut Out) -> io::Result<usize> {
-        let keys = history.read(keys);
+    /// Events come first; then the thirty minutes of all before the last two of any, each in the order of [`keys`]: what is beyond the bound
+    /// is left out from the first block on that has no room.
+    fn write_blocks(&self, history: &History, out: &mut Out) -> io::Result<usize> {
+        let (mut block, mut length) = (Vec::new(), Vec::new());
         let mut left_out = 0;
-        let mut record = Vec::new();
+        let mut put = |block: &mut Vec<u8>| -> io::Result<()> {
+            if block.is_empty() {
+                return Ok(());
+            }
+            length.clear();
+            packed::put(&mut length, block.len() as u64);
+            if left_out > 0 || out.bytes + length.len() + block.len() + DIGEST > self.max_bytes {
+                left_out += 1;
+            } else {
+                out.put(&length)?;
+                out.put(block)?;
+            }
+            block.clear();
+            Ok(())
+        };
+        history.read(|state| snapshot::write_events(state, &mut block));
+        put(&mut block)?;
+        let keys = history.read(keys);
         for part in [Part::Coarse, Part::Fine] {
             for key in &keys {
-                // One that is forgotten by now is left out.
-                let found = history.read(|state| Record::of(key, key.find(state)?, part));
-                let Some(found) = found else { continue };
-                record.clear();
-                found.encode_length_delimited(&mut record).expect("a vector grows as needed");
-                if left_out > 0 || out.bytes + record.len() + DIGEST > self.max_bytes {
-                    left_out += 1;
-                    continue;
-                }
-                out.put(&record)?;
+                history.read(|state| {
+                    // One that is forgotten by now is left out.
+                    key.find(state).inspect(|series| snapshot::write_series(key, series, part, &mut block));
+                });
+                put(&mut block)?;
             }
         }
         Ok(left_out)
@@ -174,11 +198,12 @@ fn parse(bytes: &[u8], now_ms: i64) -> io::Result<State> {
     if digest::digest(&digest::SHA256, all).as_ref() != told {
         return Err(damaged("is not as it was written"));
     }
-    let mut records = all.get(HEADER..).ok_or_else(|| damaged("ends too early"))?;
+    let mut rest = all.get(HEADER..).ok_or_else(|| damaged("ends too early"))?;
     let mut state = State::default();
-    while !records.is_empty() {
-        let record = Record::decode_length_delimited(&mut records).map_err(io::Error::other)?;
-        record.restore(&mut state, now_ms);
+    while !rest.is_empty() {
+        packed::take_bytes(&mut rest)
+            .and_then(|block| snapshot::restore(block, &mut state, now_ms))
+            .ok_or_else(|| damaged("has what this release does not know"))?;
     }
     Ok(state)
 }
@@ -215,216 +240,4 @@ impl Out {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use pillion_api::{
-        latency,
-        wire::{EdgeDelta, SegmentDelta},
-    };
-    use proptest::prelude::*;
-
-    use super::{
-        super::{Action, Counts, EdgeKey, SPAN_S, Series, Spent},
-        *,
-    };
-
-    const NOW_MS: i64 = 1_000_000_000_000;
-
-    /// A busy second: requests of several durations, retries, refusals and a split.
-    fn delta(requests: u64, spread: u32) -> EdgeDelta {
-        let buckets: Vec<u32> = (0..spread).map(|index| latency::index(10_000) as u32 + index).collect();
-        let segment = |segment| SegmentDelta {
-            segment,
-            sum_us: requests * 1000,
-            buckets: buckets.clone(),
-            counts: vec![requests; buckets.len()],
-        };
-        EdgeDelta {
-            requests,
-            failures: requests / 7,
-            mtls: true,
-            retries: requests / 3,
-            refusals: [("no-endpoints".to_owned(), requests)].into(),
-            refusals_by_callee: [("rate-limited".to_owned(), 1)].into(),
-            latency_counts: vec![requests; buckets.len()],
-            split_requests: requests,
-            segments: (0..5).map(segment).collect(),
-            latency_buckets: buckets,
-            ..EdgeDelta::default()
-        }
-    }
-
-    fn count(series: &mut Series, at_ms: i64, interval_ms: u32, delta: &EdgeDelta) {
-        let mut counts = Counts::of(delta);
-        counts.actions.count(Action::Shed, "low", delta.requests);
-        series.add(at_ms, interval_ms, &counts);
-        series.add_hops(at_ms, &Spent::of(delta).unwrap_or_default());
-    }
-
-    fn edge(index: usize) -> EdgeKey {
-        EdgeKey { from: format!("from-{index}.demo"), to: "to.demo".into(), backend: "v1.demo".into() }
-    }
-
-    /// As many seconds as given, up to now.
-    fn busy(seconds: i64) -> Series {
-        let mut series = Series::new(NOW_MS - seconds * 1000);
-        let delta = delta(20, 6);
-        (0..=seconds).rev().for_each(|ago| count(&mut series, NOW_MS - ago * 1000, 1000, &delta));
-        series
-    }
-
-    fn folder() -> (tempfile::TempDir, Snapshots) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let snapshots = Snapshots::new(folder.path());
-        (folder, snapshots)
-    }
-
-    fn loaded(snapshots: &Snapshots, now_ms: i64) -> io::Result<State> {
-        snapshots.read(now_ms).map(|state| state.expect("there is a file"))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn a_series_comes_back_as_it_was(
-            steps in prop::collection::vec((0..400i64, 1..9000u32, 0..90u64, 0..20u32), 1..60),
-        ) {
-            let mut series = Series::new(NOW_MS);
-            let mut now = NOW_MS;
-            for (seconds, interval, requests, spread) in steps {
-                now += seconds * 1000;
-                count(&mut series, now, interval, &delta(requests, spread));
-            }
-            let mut state = State::default();
-            state.services.insert("payments.demo".into(), series.clone());
-            state.edges.insert(edge(1), series.clone());
-            state.policies.insert("payments.demo".into(), series.clone());
-            state.instances.insert("uid".into(), series.clone());
-            let (_folder, snapshots) = folder();
-            let written = snapshots.write(&History { state: Mutex::new(state) }).expect("written");
-            prop_assert_eq!(written.left_out, 0);
-            let state = loaded(&snapshots, now).expect("read");
-            prop_assert_eq!(state.services.get("payments.demo"), Some(&series));
-            prop_assert_eq!(state.edges.get(&edge(1)), Some(&series));
-            prop_assert_eq!(state.policies.get("payments.demo"), Some(&series));
-            prop_assert_eq!(state.instances.get("uid"), Some(&series));
-        }
-    }
-
-    #[test]
-    fn every_action_is_found_by_its_number() {
-        for (index, action) in Action::ALL.into_iter().enumerate() {
-            assert_eq!(action as usize, index);
-        }
-        // The last one: whoever adds another puts it behind, and here.
-        assert_eq!(Action::ALL.last(), Some(&Action::Shed));
-    }
-
-    #[test]
-    fn what_is_too_old_or_yet_to_come_is_not_read() {
-        let (_folder, snapshots) = folder();
-        let history = History::default();
-        history.state().edges.insert(edge(1), busy(600));
-        snapshots.save(&history);
-        let requests = |at_s: i64| {
-            let state = loaded(&snapshots, NOW_MS + at_s * 1000).expect("read");
-            state.edges.get(&edge(1)).map(|series| series.recent(NOW_MS + at_s * 1000, SPAN_S).0.requests)
-        };
-        assert_eq!(requests(0), Some(600 * 20));
-        assert_eq!(requests(SPAN_S - 300), Some(290 * 20 + 20), "the first five minutes are over");
-        assert_eq!(requests(SPAN_S + 70), None);
-        // A clock that was set back by five minutes and by a day.
-        assert_eq!(requests(-300), Some(300 * 20));
-        assert_eq!(requests(-86_400), None);
-    }
-
-    #[test]
-    fn a_damaged_file_or_one_of_another_version_is_not_used() {
-        let (folder, snapshots) = folder();
-        let history = History::default();
-        assert!(snapshots.read(NOW_MS).expect("no file is no mistake").is_none());
-        history.state().edges.insert(edge(1), busy(20));
-        snapshots.save(&history);
-        let path = folder.path().join(FILE_NAME);
-        let good = fs::read(&path).expect("a file");
-        let error = |bytes: &[u8]| {
-            fs::write(&path, bytes).expect("written");
-            let error = snapshots.read(NOW_MS).err().map(|error| error.to_string());
-            // Never a reason not to start.
-            snapshots.load(NOW_MS).read(|state| assert_eq!(state.edges.is_empty(), error.is_some()));
-            error
-        };
-        assert_eq!(error(&good), None);
-        for at in (0..good.len()).step_by(97).chain([8, good.len() - 1]) {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            assert!(error(&bad).is_some(), "byte {at}");
-            assert!(error(&good[..at]).is_some(), "cut at {at}");
-        }
-        let mut later = good.clone();
-        later[8] = 2;
-        assert_eq!(error(&later).as_deref(), Some("the file has version 2; this release reads 1"));
-        assert!(error(b"").is_some());
-        fs::remove_file(&path).expect("removed");
-        fs::create_dir(&path).expect("made");
-        assert!(snapshots.load(NOW_MS).read(|state| state.edges.is_empty()));
-        snapshots.save(&history);
-    }
-
-    #[test]
-    fn beyond_the_bound_fine_figures_go_first_and_then_what_was_counted_long_ago() {
-        let (_folder, mut snapshots) = folder();
-        let history = History::default();
-        for index in 0..10 {
-            let mut series = Series::new(NOW_MS);
-            let at = NOW_MS - (index as i64) * 20_000;
-            (0..10).for_each(|second| count(&mut series, at - second * 1000, 1000, &delta(5, 5)));
-            history.state().edges.insert(edge(index), series);
-        }
-        let whole = snapshots.write(&history).expect("written");
-        assert_eq!(whole.left_out, 0);
-        let kept = |snapshots: &Snapshots| -> Vec<(bool, bool)> {
-            let state = loaded(snapshots, NOW_MS).expect("read");
-            let series = (0..10).map(|index| state.edges.get(&edge(index)));
-            let has = |series: Option<&Series>| {
-                series.map_or((false, false), |series| (!series.coarse.is_empty(), !series.fine.is_empty()))
-            };
-            series.map(has).collect()
-        };
-        let all = kept(&snapshots);
-        assert!(all[..6].iter().all(|kept| *kept == (true, true)), "{all:?}");
-        for max_bytes in (HEADER + DIGEST..whole.bytes).step_by(whole.bytes / 17) {
-            snapshots.max_bytes = max_bytes;
-            let written = snapshots.write(&history).expect("written");
-            assert!(written.bytes <= max_bytes && written.left_out > 0, "{written:?}");
-            let kept = kept(&snapshots);
-            assert!(kept.is_sorted_by(|newer, older| newer.0 >= older.0), "{kept:?}");
-            assert!(
-                kept.iter().all(|(coarse, _)| *coarse) || kept.iter().all(|(_, fine)| !*fine),
-                "{kept:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_large_mesh_fits() {
-        let (_folder, snapshots) = folder();
-        let history = History::default();
-        let series = busy(SPAN_S);
-        for index in 0..1000 {
-            history.state().edges.insert(edge(index), series.clone());
-        }
-        for index in 0..200 {
-            history.state().services.insert(format!("service-{index}.demo"), series.clone());
-        }
-        let started = Instant::now();
-        let written = snapshots.write(&history).expect("written");
-        let (write, started) = (started.elapsed(), Instant::now());
-        let state = loaded(&snapshots, NOW_MS).expect("read");
-        println!("{} bytes, written in {write:?}, read in {:?}", written.bytes, started.elapsed());
-        assert_eq!(written.left_out, 0);
-        assert_eq!((state.edges.len(), state.services.len()), (1000, 200));
-    }
-}
+mod tests;

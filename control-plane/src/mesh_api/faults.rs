@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{MeshState, view::FaultView};
 use crate::{
     clock::unix_ms,
-    history::EventKind,
+    history::{EVENTS_KEPT, Event, EventKind},
     resource::{Documents, policy, references},
 };
 
@@ -48,25 +48,38 @@ pub(super) fn active(documents: &Documents, now_ms: i64) -> Vec<FaultView> {
 
 /// Tells as events which faults begin and end, for ever.
 pub async fn tell(state: &MeshState) {
-    let mut known: Vec<FaultView> = Vec::new();
+    let told = state.history.read(|history| history.events(EVENTS_KEPT));
+    let mut known = active(&state.compiler.documents(), unix_ms());
+    known.retain(|fault| is_told(fault, &told));
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now_ms = unix_ms();
         let now = active(&state.compiler.documents(), now_ms);
-        for (kind, verb, faults, others) in [
-            (EventKind::FaultOver, "is over", &known, &now),
-            (EventKind::FaultInjected, "is injected", &now, &known),
-        ] {
+        for (kind, faults, others) in
+            [(EventKind::FaultOver, &known, &now), (EventKind::FaultInjected, &now, &known)]
+        {
             for fault in faults.iter().filter(|fault| !others.contains(fault)) {
-                let FaultView { service, policy, name, .. } = fault;
-                let text = format!("fault {name} of policy {policy} {verb}: {}", words(fault, kind));
-                state.history.happened(kind, Some(service.clone()), None, text, now_ms);
+                let service = Some(fault.service.clone());
+                state.history.happened(kind, service, None, text(fault, kind), now_ms);
             }
         }
         known = now;
     }
+}
+
+/// Whether the last that was told of it, before a restart, is that it began. `events`: the newest first.
+fn is_told(fault: &FaultView, events: &[Event]) -> bool {
+    let texts = [EventKind::FaultInjected, EventKind::FaultOver].map(|kind| text(fault, kind));
+    let last = events.iter().find(|event| texts.contains(&event.text));
+    last.is_some_and(|event| event.kind == EventKind::FaultInjected)
+}
+
+fn text(fault: &FaultView, kind: EventKind) -> String {
+    let FaultView { policy, name, .. } = fault;
+    let verb = if kind == EventKind::FaultOver { "is over" } else { "is injected" };
+    format!("fault {name} of policy {policy} {verb}: {}", words(fault, kind))
 }
 
 fn percent(per_million: u32) -> f64 {
@@ -111,5 +124,31 @@ mod tests {
             words(&fault, EventKind::FaultOver),
             "50 % of requests to pay.demo waited for 200 ms, 20 % of requests to pay.demo were answered with 503"
         );
+    }
+
+    #[test]
+    fn after_a_restart_a_fault_is_told_anew_only_where_it_was_not() {
+        let fault = FaultView { name: "outage".into(), policy: "demo/pay".into(), ..FaultView::default() };
+        let other = FaultView { name: "delay".into(), ..fault.clone() };
+        let changed = FaultView { abort_status: 503, ..fault.clone() };
+        let event = |fault: &FaultView, kind| Event {
+            id: 1,
+            time_ms: 0,
+            kind,
+            service: None,
+            workload: None,
+            text: text(fault, kind),
+        };
+        let (begun, over) = (EventKind::FaultInjected, EventKind::FaultOver);
+        for (newest_first, expected) in [
+            (vec![], false),
+            (vec![event(&fault, begun)], true),
+            (vec![event(&other, over), event(&fault, begun)], true),
+            (vec![event(&other, begun), event(&changed, begun)], false),
+            (vec![event(&fault, over), event(&fault, begun)], false),
+            (vec![event(&fault, begun), event(&fault, over), event(&fault, begun)], true),
+        ] {
+            assert_eq!(is_told(&fault, &newest_first), expected, "{newest_first:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! `/v1/mesh`, and what it has of one service and of one edge, now or at an earlier moment.
 
 use axum::{
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::StatusCode,
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, request::Parts},
     response::Response,
 };
 use pillion_api::name::ServiceName;
@@ -62,6 +62,16 @@ const DEFAULT_MINUTES: i64 = 5;
 const MAX_MINUTES: i64 = SPAN_S / 60;
 const MIN_SECONDS: i64 = 10;
 
+/// What every page with series is asked for.
+impl<S: Send + Sync> FromRequestParts<S> for Span {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let asked = Query::from_request_parts(parts, state).await;
+        span(asked).map_err(|fault| problem(StatusCode::BAD_REQUEST, &fault))
+    }
+}
+
 /// What is wrong with it, for people.
 fn span(asked: Result<Query<Asked>, QueryRejection>) -> Result<Span, String> {
     let of_minutes = || format!("minutes must be a whole number from 1 to {MAX_MINUTES}");
@@ -101,12 +111,8 @@ fn span(asked: Result<Query<Asked>, QueryRejection>) -> Result<Span, String> {
 pub(super) async fn service(
     State(handlers): State<Handlers>,
     Path((namespace, name)): Path<(String, String)>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    span: Span,
 ) -> Response {
-    let span = match span(asked) {
-        Ok(span) => span,
-        Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
-    };
     let documents = match handlers.state.documents.current().await {
         Ok((_, documents)) => documents,
         Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -144,12 +150,8 @@ pub(super) async fn service(
 pub(super) async fn edge(
     State(handlers): State<Handlers>,
     Path((from, to)): Path<(String, String)>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    span: Span,
 ) -> Response {
-    let span = match span(asked) {
-        Ok(span) => span,
-        Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
-    };
     match super::edge::page(&handlers.state, &from, &to, span) {
         Some(view) => fresh(view),
         None => {

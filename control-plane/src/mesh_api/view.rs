@@ -1,8 +1,11 @@
 //! The documents that the dashboard shows, and how they are made from registry, publisher and history.
 
+mod sidecars;
+mod stat;
+
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
@@ -13,6 +16,11 @@ use super::{
 use crate::{
     explain::PolicyView,
     history::{Counts, EdgeKey, Event},
+};
+
+pub use self::{
+    sidecars::{ControlPlaneView, RefusedUpdate, TrustAnchor, WorkloadView},
+    stat::{StatKind, StatRow, StatView},
 };
 
 /// Numbers of a thing's requests over the last seconds.
@@ -174,79 +182,6 @@ impl Edge {
     }
 }
 
-/// Of what figures are wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum StatKind {
-    /// Each Service, by what reaches it.
-    #[default]
-    Services,
-    /// Each workload, by what reaches it.
-    Workloads,
-    /// Each caller with each service that it calls, as the caller's sidecars measured it.
-    Edges,
-}
-
-/// Figures over a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StatView {
-    /// The server's clock, milliseconds since the Unix epoch.
-    pub server_time_ms: i64,
-    /// Of what.
-    pub kind: StatKind,
-    /// Over how long.
-    pub window_seconds: i64,
-    /// By name.
-    pub rows: Vec<StatRow>,
-}
-
-/// Figures of one service, workload or edge.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StatRow {
-    /// `<name>.<namespace>`; of an edge the service called.
-    pub name: String,
-    /// Of an edge: the caller.
-    pub from: Option<String>,
-    /// Of an edge: the service that served it, where a route chose another.
-    pub backend: Option<String>,
-    /// Of a workload: the service it belongs to.
-    pub service: Option<String>,
-    /// Workloads that are ready; not of edges.
-    pub ready: Option<usize>,
-    /// Workloads; not of edges.
-    pub instances: Option<usize>,
-    /// Requests within the window, also those that were refused.
-    #[serde(default)]
-    pub requests: u64,
-    /// Requests per second.
-    pub rps: f64,
-    /// Share of requests that did not fail; null without requests.
-    pub success_rate: Option<f64>,
-    /// Milliseconds; null without requests.
-    pub p50_ms: Option<f64>,
-    /// Milliseconds; null without requests.
-    pub p95_ms: Option<f64>,
-    /// Milliseconds; null without requests.
-    pub p99_ms: Option<f64>,
-    /// Opaque connections opened within the window.
-    pub connections: u64,
-    /// Whether everything went over mutual TLS; null where nothing went.
-    pub mtls: Option<bool>,
-    /// Refusals within the window, by reason: of an edge by the caller's sidecar, else by the service's own.
-    pub refusals: BTreeMap<String, u64>,
-    /// Of an edge: those by the callee's sidecar, also of attempts after which another was made.
-    #[serde(default)]
-    pub refusals_by_callee: BTreeMap<String, u64>,
-    /// Where the time of the requests went; null where it was not split. Of a service as its callers see it, where they do.
-    #[serde(default)]
-    pub hops: Option<HopsView>,
-    /// Retries and hedges within the window, by callers' sidecars; null where there were none, and of workloads.
-    #[serde(default)]
-    pub repeats: Option<RepeatsView>,
-}
-
 /// One service in full.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -406,112 +341,6 @@ pub struct BackendShare {
     pub weight_percent: Option<f64>,
     /// Of the last minute's requests; null without any.
     pub share_percent: Option<f64>,
-}
-
-/// One registered workload.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkloadView {
-    /// Its key.
-    pub uid: String,
-    /// What people call it.
-    pub workload: String,
-    /// The service it belongs to; null: none.
-    pub service: Option<String>,
-    /// From its identity.
-    pub namespace: String,
-    /// Who it is.
-    pub spiffe_id: String,
-    /// Its sidecar's inbound listener.
-    pub address: String,
-    /// Its sidecar's release.
-    pub version: String,
-    /// Whether its stream is open; else its lease runs.
-    pub connected: bool,
-    /// When its stream was opened, or lost; milliseconds since the Unix epoch.
-    pub connected_ms: i64,
-    /// When its lease ends unless it comes back, milliseconds since the Unix epoch; null while it is connected.
-    pub lease_ends_ms: Option<i64>,
-    /// Since when its answer to an update is waited for, milliseconds since the Unix epoch; null: for none.
-    pub waiting_since_ms: Option<i64>,
-    /// Whether its application is ready.
-    pub ready: bool,
-    /// Why not; empty when it is.
-    pub reason: String,
-    /// Whether its traffic is led to its sidecar as it should be; null: it need not be, or that is not known.
-    pub redirected: Option<bool>,
-    /// Milliseconds since the Unix epoch; null until its sidecar has reported.
-    pub certificate_not_before_ms: Option<i64>,
-    /// Milliseconds since the Unix epoch; null until its sidecar has reported.
-    pub certificate_not_after_ms: Option<i64>,
-    /// The control plane's clock minus its host's, milliseconds; null while unknown.
-    pub clock_skew_ms: Option<i64>,
-    /// Since its sidecar started.
-    pub certificates_renewed: u64,
-    /// Services it subscribes to.
-    pub subscriptions: usize,
-    /// What its sidecar could not use.
-    pub refused_updates: Vec<RefusedUpdate>,
-}
-
-/// What a sidecar could not use.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RefusedUpdate {
-    /// The service.
-    pub service: String,
-    /// `config` or `endpoints`.
-    pub kind: &'static str,
-    /// What was refused.
-    pub version: String,
-    /// The sidecar's words.
-    pub reason: String,
-    /// Milliseconds since the Unix epoch.
-    pub time_ms: i64,
-    /// Who refused it: the UID.
-    pub uid: String,
-}
-
-/// The server itself.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ControlPlaneView {
-    /// The server's release.
-    pub version: &'static str,
-    /// The server's clock, milliseconds since the Unix epoch.
-    pub server_time_ms: i64,
-    /// When the server started.
-    pub started_ms: i64,
-    /// Of every identity.
-    pub trust_domain: String,
-    /// Registered workloads.
-    pub workloads: usize,
-    /// Those with an open stream.
-    pub connected: usize,
-    /// The revision of the store that was compiled last.
-    pub store_revision: u64,
-    /// How long that took.
-    pub compile_ms: f64,
-    /// When the first certificate of the authority's chain ends, milliseconds since the Unix epoch.
-    pub authority_not_after_ms: i64,
-    /// The roots that workloads are given to trust; several while one takes another's place.
-    pub trust_anchors: Vec<TrustAnchor>,
-    /// How long a workload's certificate lives; its sidecar renews it at half of that.
-    pub leaf_ttl_seconds: u64,
-    /// What could not be compiled as written.
-    pub compile_faults: Vec<String>,
-    /// What sidecars could not use.
-    pub refused_updates: Vec<RefusedUpdate>,
-}
-
-/// A root that workloads trust.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TrustAnchor {
-    /// The SHA-256 of its certificate.
-    pub fingerprint: String,
-    /// When it ends, milliseconds since the Unix epoch.
-    pub not_after_ms: i64,
 }
 
 /// To a millionth: three nines and more must not look like all.

@@ -199,6 +199,9 @@ async fn a_services_page_has_series_endpoints_breakers_and_shares() {
 #[tokio::test]
 async fn figures_outlive_a_restart() {
     let (folder, server, sidecars) = mesh().await;
+    async fn events(server: &TestServer) -> serde_json::Value {
+        server.json("/v1/mesh").await["events"].clone()
+    }
     async fn shown(server: &TestServer) -> [serde_json::Value; 3] {
         let page = server.json("/v1/mesh/services/demo/payments?minutes=1").await;
         let rates = page["series"]["rps"].as_array().expect("a list");
@@ -212,15 +215,19 @@ async fn figures_outlive_a_restart() {
     ];
     eventually("requests are counted, on both sides", async || shown(&server).await == expected).await;
     drop(sidecars);
+    let happened = events(&server).await;
+    assert_eq!(happened.as_array().map(Vec::len), Some(3), "{happened}");
     server.stop().await;
     let server = restart(folder.path()).await;
     eventually("the same is shown, and no sidecar says it again", async || shown(&server).await == expected)
         .await;
+    assert_eq!(events(&server).await, happened);
     server.stop().await;
 
     std::fs::write(folder.path().join("history"), "not a history").expect("written");
     let server = restart(folder.path()).await;
     assert_eq!(shown(&server).await[0], 0.0);
+    assert_eq!(events(&server).await, serde_json::json!([]));
     server.stop().await;
 }
 
