@@ -76,7 +76,7 @@ fn rows(endpoint: &Value) -> Vec<Vec<String>> {
         format!("{:.1}", endpoint["rps"].as_f64().unwrap_or_default()),
         table::milliseconds(endpoint["p99Ms"].as_f64()),
     ];
-    let caller = |breaker: &Value| {
+    let caller = |(place, breaker): (usize, &Value)| {
         let opened = match (breaker["opened"].as_u64(), breaker["openedReason"].as_str()) {
             (None | Some(0), _) => "never".to_owned(),
             (Some(times), None | Some("")) => format!("{times}×"),
@@ -92,12 +92,42 @@ fn rows(endpoint: &Value) -> Vec<Vec<String>> {
             table::milliseconds(breaker["latencyMs"].as_f64()),
             opened,
         ];
-        own.iter().cloned().chain(theirs).collect()
+        // Its own figures once: below each other they look like several endpoints.
+        let told = |(column, cell): (usize, &String)| match (place, column) {
+            (0, _) | (_, 0) => cell.clone(),
+            _ => String::new(),
+        };
+        own.iter().enumerate().map(told).chain(theirs).collect()
     };
-    let rows: Vec<Vec<String>> = list(&endpoint["breakers"]).map(caller).collect();
+    let rows: Vec<Vec<String>> = list(&endpoint["breakers"]).enumerate().map(caller).collect();
     if rows.is_empty() {
         let nobody = std::iter::repeat_n("-".to_owned(), HEADING.len() - own.len());
         return vec![own.iter().cloned().chain(nobody).collect()];
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_caller_has_a_line_and_each_endpoint_its_figures_once() {
+        let caller =
+            |name: &str| json!({ "workload": name, "service": "pay.demo", "state": "closed", "inFlight": 0 });
+        let endpoint = json!({
+            "workload": "pay-1", "ready": true, "address": "10.0.0.1:80", "rps": 3.0,
+            "breakers": [caller("web-1"), caller("web-2")],
+        });
+        let rows = rows(&endpoint);
+        let column = |name: &str| {
+            let place = HEADING.iter().position(|it| *it == name).expect("a column");
+            rows.iter().map(|row| row[place].as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(column("WORKLOAD"), ["pay-1", "pay-1"]);
+        assert_eq!(column("CALLER"), ["web-1", "web-2"]);
+        assert_eq!(column("RPS"), ["3.0", ""]);
+    }
 }
