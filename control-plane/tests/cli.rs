@@ -135,10 +135,23 @@ fn documents_are_applied_shown_described_and_deleted() {
 
     let dry = server.run(&["apply", "-f", folder_name, "--dry-run"]).unwrap();
     assert!(dry.starts_with("Service demo/pay created (dry run)\n"), "{dry}");
+    assert!(!dry.contains('+'), "{dry}");
     let applied = server.run(&["apply", "-f", folder_name]).unwrap();
     let expected = "Service demo/pay created\nService demo/pay-v2 created\nHTTPRoute demo/canary created\n";
     assert_eq!(applied, expected);
     assert_eq!(server.run_with(&["apply", "-f", "-"], CANARY).unwrap(), "HTTPRoute demo/canary unchanged\n");
+
+    let shifted = CANARY.replace("weight: 90", "weight: 80").replace("weight: 10", "weight: 20");
+    let diff = server.run_with(&["apply", "-f", "-", "--dry-run", "--diff"], &shifted).unwrap();
+    let (outcome, lines) = diff.split_once('\n').unwrap();
+    assert_eq!(outcome, "HTTPRoute demo/canary configured (dry run)");
+    let lines: Vec<&str> =
+        lines.lines().filter(|line| !line.starts_with(' ')).map(|line| line.trim_end()).collect();
+    let expected = ["-      weight: 90", "+      weight: 80", "-      weight: 10", "+      weight: 20"];
+    assert!(lines[0].starts_with("@@ -"), "{diff}");
+    assert_eq!(lines[1..], expected, "{diff}");
+    let diff = server.run_with(&["apply", "-f", "-", "--dry-run", "--diff"], CANARY).unwrap();
+    assert_eq!(diff, "HTTPRoute demo/canary unchanged (dry run)\n");
 
     let table = server.run(&["get", "services", "-n", "demo"]).unwrap();
     let cells: Vec<&str> = table.split_whitespace().collect();

@@ -275,6 +275,38 @@ function controlPlane() {
   };
 }
 
+/** One document that can be edited: its canary's weight, as a text that is compared line by line in place. */
+const canary = { version: 12, weights: [90, 10] };
+
+function route() {
+  const backend = (name, weight) => ({ name, port: 80, weight });
+  return {
+    apiVersion: "gateway.networking.k8s.io/v1", kind: "HTTPRoute", metadata: { creationTimestamp: "2026-01-01T00:00:00Z", generation: 1, name: "payments", namespace: "demo", resourceVersion: String(canary.version), uid: "1" },
+    spec: { parentRefs: [{ group: "", kind: "Service", name: "payments" }], rules: [{ backendRefs: canary.weights.map((weight, index) => backend(`payments-v${index + 1}`, weight)) }] }, status: { parents: [] },
+  };
+}
+
+/** Takes weights only. "nowhere" is a service that there is not; every other change is a new document; `plt_viewer` may not. */
+function applied(text, query, token) {
+  const problem = (status, reason, title, detail, faults) => [status, { type: `urn:pillion:problem:${reason}`, title, status, detail, faults }];
+  if (!token.startsWith("plt_")) return problem(401, "token-malformed", "A valid token is needed", "the token is malformed: it must begin with plt_");
+  if (token === "plt_viewer") return problem(403, "token-lacks-role", "The token does not allow this", "the token has the role viewer, and operator is needed");
+  const place = { document: "HTTPRoute demo/payments", index: 0 };
+  const lines = text.split("\n");
+  const faults = lines.flatMap((line, index) => (line.includes("nowhere") ? [{ ...place, field: "spec.rules[0].backendRefs[0].name", message: 'there is no Service "nowhere" in namespace "demo"', line: index + 1, column: 13 }] : /weight: -/.test(line) ? [{ ...place, field: "spec.rules[0].backendRefs[0].weight", message: "must be between 0 and 1000000, is -1", line: index + 1, column: 15 }] : []));
+  if (faults.length > 0) return problem(422, "invalid", "The document is not valid", `${faults.length} faults; nothing was changed`, faults);
+  const weights = lines.flatMap((line) => /weight: (\d+)/.exec(line)?.slice(1).map(Number) ?? []);
+  const known = text.includes("name: payments\n") && weights.length === 2;
+  const [was, version] = [canary.weights, known ? String(canary.version) : ""];
+  const same = known && weights.join() === was.join();
+  if (query.has("versions") && query.get("versions") !== (version || "0")) return problem(409, "conflict", "The document is not at the expected version", `HTTPRoute demo/payments is at resourceVersion ${version}, not at ${query.get("versions")} as expected; read it again and repeat the change`);
+  const dryRun = query.has("dryRun");
+  const change = (index) => (weights[index] === was[index] ? `       weight: ${was[index]}\n` : `-      weight: ${was[index]}\n+      weight: ${weights[index]}\n`);
+  const diff = same ? "" : known ? `@@ -12,7 +12,7 @@\n     - name: payments-v1\n       port: 80\n${change(0)}     - name: payments-v2\n       port: 80\n${change(1)}` : `@@ -0,0 +1,${lines.length} @@\n${lines.map((line) => `+${line}\n`).join("")}`;
+  if (!dryRun && known && !same) Object.assign(canary, { weights, version: canary.version + 1 });
+  return [200, { dryRun, warnings: [], results: [{ kind: "HTTPRoute", namespace: "demo", name: "payments", outcome: same ? "unchanged" : known ? "configured" : "created", resourceVersion: known ? String(canary.version) : "", ...(dryRun && { diff }) }] }];
+}
+
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 
 const server = createServer((request, response) => {
@@ -287,6 +319,12 @@ const server = createServer((request, response) => {
   if (edge) {
     const found = edgeDetail(edge[1], edge[2], minutes);
     return found ? json(200, found) : problem(404, "Not found", "Nothing goes that way.");
+  }
+  if (url.pathname === "/v1/namespaces/demo/httproutes/payments") return json(200, route());
+  if (url.pathname === "/v1/apply") {
+    let text = "";
+    request.setEncoding("utf8").on("data", (part) => (text += part)).on("end", () => json(...applied(text, url.searchParams, (request.headers.authorization ?? "").replace("Bearer ", ""))));
+    return undefined;
   }
   if (url.pathname === "/v1/mesh") return json(200, mesh());
   if (url.pathname === "/v1/mesh/workloads") return json(200, workloads());

@@ -214,7 +214,7 @@ describe("an edge's page", () => {
     await row.waitFor();
     expect(await row.innerText()).toMatch(/ready[\s\S]*share/);
     await expect.poll(() => row.locator(".hop-bar").getAttribute("aria-label"), { timeout: TRAFFIC_MS }).toMatch(/application [\d.]+ (µs|ms)/);
-    await page.locator(".policies a", { hasText: "demo/payments-canary" }).click();
+    await page.locator(".policies").getByRole("link", { name: "demo/payments-canary", exact: true }).click();
     await page.locator(".document", { hasText: /kind: HTTPRoute[\s\S]*name: payments-canary[\s\S]*backendRefs:[\s\S]*weight: 90/ }).waitFor();
     await page.locator("a", { hasText: /^payments$/ }).first().click();
     await page.locator("h1", { hasText: "payments" }).waitFor();

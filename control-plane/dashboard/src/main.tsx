@@ -8,6 +8,7 @@ import "./styles/map.css";
 import "./styles/explain.css";
 import "./styles/hops.css";
 import "./styles/live.css";
+import "./styles/edit.css";
 import "./styles/standing.css";
 import { App } from "./app";
 import { connect } from "./state/store";

@@ -1,8 +1,8 @@
 // Addresses: what a page writes into its address is read from it again, and what nobody would write changes nothing.
 import { describe, expect, test } from "vitest";
 import {
-  type MeshParameters, type Question, type Range, USUAL_RANGE, WHOLE_MESH, address, documentHref, edgeHref, explainHref, meshHref, meshParameters,
-  parse, questionOf, rangeOf, rangeParameters, serviceHref,
+  type Beginning, type MeshParameters, type Question, type Range, USUAL_RANGE, WHOLE_MESH, address, beginningOf, documentHref, edgeHref, editHref, explainHref, meshHref, meshParameters,
+  newHref, parse, questionOf, rangeOf, rangeParameters, serviceHref,
 } from "./route";
 
 describe("the range", () => {
@@ -45,6 +45,14 @@ test("services, edges and documents have addresses that can be read", () => {
   expect(edgeHref("web.demo", "cart.demo")).toBe("#/edges/web.demo/cart.demo");
   expect(documentHref("httproutes", "demo", "payments")).toBe("#/documents/httproutes/demo/payments");
   expect(parse("#/edges/web.demo/cart.demo?minutes=1").parts).toEqual(["edges", "web.demo", "cart.demo"]);
+});
+
+test.each<Partial<Beginning>>([{}, { kind: "TrafficPolicy" }, { kind: "HTTPRoute", service: "web.demo" }])("what a new document begins with, %j, is found again", (wanted) =>
+  expect(beginningOf(parse(newHref(wanted)))).toEqual({ kind: "", service: "", ...wanted }),
+);
+
+test("the page on which a document is edited is named as in the API", () => {
+  expect(editHref("httproutes", "demo", "payments")).toBe("#/edit/demo/httproutes/payments");
 });
 
 test("strange names survive, and what cannot be decoded is taken as it is", () => {

@@ -123,6 +123,27 @@ export function documentHref(plural: string, namespace: string, name: string): s
   return address(["documents", plural, namespace, name]);
 }
 
+/** The page on which a document is edited. */
+export function editHref(plural: string, namespace: string, name: string): string {
+  return address(["edit", namespace, plural, name]);
+}
+
+/** What a new document begins with. */
+export interface Beginning {
+  kind: string;
+  /** The service that it is for, by its full name. */
+  service: string;
+}
+
+export function beginningOf({ query }: Address): Beginning {
+  return { kind: query.get("kind") ?? "", service: query.get("service") ?? "" };
+}
+
+/** The page on which new documents are written. */
+export function newHref({ kind = "", service = "" }: Partial<Beginning> = {}): string {
+  return address(["edit"], { kind, service });
+}
+
 /** A request to be explained, as it stands in the page's address. */
 export interface Question {
   from: string;

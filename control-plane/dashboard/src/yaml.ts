@@ -1,8 +1,8 @@
 // A document as YAML, as people write it: enough for what the API answers, which has no cycles, dates or functions.
 type Json = string | number | boolean | null | Json[] | { [name: string]: Json };
 
-/** Words that YAML takes for something else than text, or that begin or contain what has a meaning there. */
-const SPECIAL = /^(?:true|false|null|yes|no|on|off|y|n|~|[-+]?[.\d].*|0x.*|\.inf|\.nan)?$|^[\s\-?:,[\]{}#&*!|>'"%@`=]|: |:$| #|\s$|[\u0000-\u0008\u000b-\u001f\u007f]/i;
+/** Words that YAML takes for something else than text (numbers and dates, but not `10s`), or that begin or contain what has a meaning there. */
+const SPECIAL = /^(?:true|false|null|yes|no|on|off|y|n|~|[-+]?[.\d][\da-fxotz._:+-]*|\.inf|\.nan)?$|^[\s\-?:,[\]{}#&*!|>'"%@`=]|: |:$| #|\s$|[\u0000-\u0008\u000b-\u001f\u007f]/i;
 
 export function toYaml(value: Json): string {
   return `${block(value, 0).trimStart()}\n`;

@@ -20,6 +20,9 @@ pub(super) struct ApplyArgs {
     /// Check everything, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Of a dry run: show what would change, line by line
+    #[arg(long, requires = "dry_run")]
+    diff: bool,
 }
 
 pub(super) async fn run(args: &ApplyArgs, client: &Client) -> Result<(), Failure> {
@@ -34,12 +37,14 @@ pub(super) async fn run(args: &ApplyArgs, client: &Client) -> Result<(), Failure
         }
         other => other,
     })?;
-    tell(answer, |warnings| sources.place(warnings))
+    tell(answer, args.diff, |warnings| sources.place(warnings))
 }
 
-/// One line for each document; and what is to be known besides, for people, by the lines that `place` makes of it.
+/// One line for each document, with its differences where they are wanted; and what is to be known besides, for people, by the
+/// lines that `place` makes of it.
 pub(super) fn tell(
     answer: serde_json::Value,
+    diff: bool,
     place: impl FnOnce(&[Fault]) -> Vec<String>,
 ) -> Result<(), Failure> {
     let applied: Applied = serde_json::from_value(answer)
@@ -52,7 +57,8 @@ pub(super) fn tell(
             Outcome::Unchanged => "unchanged",
             Outcome::Deleted => "deleted",
         };
-        format!("{} {}/{} {outcome}{note}\n", result.kind, result.namespace, result.name)
+        let lines = result.diff.as_deref().filter(|_| diff).unwrap_or_default();
+        format!("{} {}/{} {outcome}{note}\n{lines}", result.kind, result.namespace, result.name)
     };
     print(&applied.results.iter().map(line).collect::<String>())?;
     place(&applied.warnings).iter().for_each(|warning| warn(warning));

@@ -45,7 +45,7 @@ pub(super) async fn run(args: &DeleteArgs, client: &Client) -> Result<(), Failur
     for key in keys {
         let path = Client::path(key.kind, Some(&key.namespace), Some(&key.name));
         match client.change(Method::DELETE, &path, &flags, None).await {
-            Ok(answer) => apply::tell(answer, apply::unplaced)?,
+            Ok(answer) => apply::tell(answer, false, apply::unplaced)?,
             Err(Failure::Refused(problem)) => refused.push(problem),
             Err(other) => return Err(other),
         }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::{Client, Failure, print, table, words};
-use crate::resource::Kind;
+use crate::resource::{Kind, text::to_yaml};
 
 /// Show documents.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub(super) async fn run(args: &GetArgs, client: &Client) -> Result<(), Failure> 
     let text = match args.output {
         Output::Json => pretty_json(&answer),
         Output::Yaml => {
-            let documents: Vec<String> = items.iter().map(yaml).collect::<Result<_, _>>()?;
+            let documents: Vec<String> = items.iter().map(to_yaml).collect();
             documents.join("---\n")
         }
         Output::Table if items.is_empty() => match namespace {
@@ -96,11 +96,6 @@ async fn elsewhere(args: &GetArgs, client: &Client) -> String {
 
 fn pretty_json(value: &Value) -> String {
     format!("{value:#}\n")
-}
-
-fn yaml(value: &Value) -> Result<String, Failure> {
-    serde_saphyr::to_string(value)
-        .map_err(|error| Failure::Local(format!("cannot be written as YAML: {error}")))
 }
 
 fn table(kind: Kind, items: &[Value], now: SystemTime) -> String {

@@ -67,7 +67,7 @@ pub(super) async fn run(args: &JoinArgs, connection: &Connection) -> Result<(), 
         let items: Vec<_> = documents.into_iter().map(|written| written.value).collect();
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
         let path = ["v1".to_owned(), "apply".to_owned()];
-        apply::tell(client.change(Method::POST, &path, &[], Some(&list)).await?, apply::unplaced)?;
+        apply::tell(client.change(Method::POST, &path, &[], Some(&list)).await?, false, apply::unplaced)?;
     }
     for (namespace, account) in &args.identities {
         let body = json!({

@@ -21,6 +21,7 @@ pub mod attachments;
 pub mod cache;
 pub mod cidr;
 pub mod claims;
+pub mod difference;
 pub mod duration;
 pub mod external;
 mod fault;

@@ -1,4 +1,4 @@
-//! YAML or JSON into values that remember their lines.
+//! YAML or JSON into values that remember their lines, and values as YAML.
 //!
 //! Both go through one reader (JSON is YAML too), so that duplicate keys and the bounds on size, depth and aliases are
 //! the same; what calls itself JSON must be JSON besides.
@@ -73,6 +73,11 @@ pub fn read(text: &str, format: Format) -> Result<Vec<Written>, Fault> {
             syntax_fault("YAML", &UserMessageFormatter.format_message(error), position)
         })?;
     Ok(documents.into_iter().flat_map(documents_of).map(written).collect())
+}
+
+/// A value as YAML. What cannot be written as such is written as JSON, which is YAML, too.
+pub fn to_yaml(value: &Value) -> String {
+    serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}\n"))
 }
 
 fn syntax_fault(format: &str, message: &str, position: Option<(u64, u64)>) -> Fault {

@@ -11,13 +11,14 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{
     WebState, access,
+    applied::Applied,
     edit::{self, EditError, Edited, Edits, Outcome},
     input::{self, Body, Params, Segments},
     problem::Problem,
@@ -66,46 +67,16 @@ pub(super) struct DeleteParams {
     force: bool,
 }
 
-/// What became of every document of a request.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Applied {
-    /// True where nothing was really changed.
-    pub dry_run: bool,
-    /// In the order of the request.
-    pub results: Vec<AppliedDocument>,
-    /// What of it has no effect as it is, and what it brings about for other documents.
+/// How to apply.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApplyParams {
+    /// Checks everything, changes nothing, and shows what would change, line by line.
     #[serde(default)]
-    pub warnings: Vec<Fault>,
-}
-
-/// What became of one document.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AppliedDocument {
-    /// Its kind.
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Its version now; empty in a dry run of what is new.
-    pub resource_version: String,
-}
-
-impl From<&Edited> for AppliedDocument {
-    fn from(edited: &Edited) -> Self {
-        let key = edited.document.key();
-        Self {
-            kind: key.kind.name().to_owned(),
-            namespace: key.namespace,
-            name: key.name,
-            outcome: edited.outcome,
-            resource_version: edited.document.metadata().resource_version.clone(),
-        }
-    }
+    dry_run: bool,
+    /// The resourceVersion that each document must be at, in the order of the request, with commas between them; 0: it must not be
+    /// there. With those of a dry run's results, what is applied is what that has shown.
+    versions: Option<String>,
 }
 
 /// Documents of a kind in all namespaces.
@@ -205,7 +176,7 @@ pub(super) async fn put(
     };
     let written = std::slice::from_ref(written);
     let documents = admitted(&state, written, read(written, Some(&key))).await?;
-    let edits = state.editor.apply(documents, precondition, params.dry_run, SystemTime::now()).await;
+    let edits = state.editor.apply(documents, &[precondition], params.dry_run, SystemTime::now()).await;
     let edits = edits.map_err(|error| placed(error.into(), written))?;
     if !params.dry_run {
         state.announce(&edits.edited).await;
@@ -262,14 +233,14 @@ pub(super) async fn delete(
 }
 
 /// Brings many documents to what is wanted: all of them, or none.
-#[utoipa::path(post, path = "/v1/apply", tag = "documents", params(ChangeParams),
+#[utoipa::path(post, path = "/v1/apply", tag = "documents", params(ApplyParams),
     request_body(description = "Documents separated by ---, or a List", content((Value = "application/yaml"), (Value = "application/json"))),
     security(("token" = [])),
     responses((status = 200, body = Applied, description = "What became of each"),
               (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn apply(
     State(state): State<WebState>,
-    Params(params): Params<ChangeParams>,
+    Params(params): Params<ApplyParams>,
     headers: HeaderMap,
     body: Result<Body, Problem>,
 ) -> Result<Json<Applied>, Problem> {
@@ -284,6 +255,7 @@ pub(super) async fn apply(
     if written.is_empty() {
         return Err(Problem::bad_request("body", "holds no document"));
     }
+    let preconditions = input::versions(params.versions.as_deref(), written.len())?;
     let read = read(&written, None);
     // Before anything is said of what there is in those namespaces.
     if token_first.is_err() {
@@ -293,12 +265,14 @@ pub(super) async fn apply(
         }
     }
     let documents = admitted(&state, &written, read).await?;
-    let edits = state.editor.apply(documents, Default::default(), params.dry_run, SystemTime::now()).await;
+    let edits = state.editor.apply(documents, &preconditions, params.dry_run, SystemTime::now()).await;
     let edits = edits.map_err(|error| placed(error.into(), &written))?;
     if !params.dry_run {
         state.announce(&edits.edited).await;
     }
-    Ok(Json(state.applied(&edits, params.dry_run)))
+    let mut applied = state.applied(&edits, params.dry_run);
+    place(&mut applied.warnings, &written);
+    Ok(Json(applied))
 }
 
 fn read(written: &[Written], expected: Option<&Key>) -> Vec<admit::Read> {
@@ -343,12 +317,16 @@ async fn absent(state: &WebState, headers: &HeaderMap, key: &Key, documents: &Do
 
 /// Adds lines to faults that were found after the text was left behind, and puts them in the order of the text.
 fn placed(mut problem: Problem, written: &[Written]) -> Problem {
-    for fault in &mut problem.faults {
+    place(&mut problem.faults, written);
+    problem.faults.sort_by_key(|fault| (fault.index, fault.line, fault.column));
+    problem
+}
+
+fn place(faults: &mut [Fault], written: &[Written]) {
+    for fault in faults {
         let place = fault.index.and_then(|index| written.get(index)).and_then(|it| it.position(&fault.field));
         (fault.line, fault.column) = place.unzip();
     }
-    problem.faults.sort_by_key(|fault| (fault.index, fault.line, fault.column));
-    problem
 }
 
 fn shown(
@@ -373,8 +351,7 @@ impl WebState {
     }
 
     fn applied(&self, edits: &Edits, dry_run: bool) -> Applied {
-        let results = edits.edited.iter().map(Into::into).collect();
-        Applied { dry_run, results, warnings: edits.warnings((self.sidecars)()) }
+        Applied::new(edits, dry_run, (self.sidecars)())
     }
 
     /// Tells who listens what was changed, and waits, within reason, until it is what sidecars are told: whoever changes

@@ -35,11 +35,11 @@ pub enum Outcome {
 
 /// One document of a change that was made.
 #[derive(Clone, Debug)]
-pub struct Edited {
+pub(super) struct Edited {
     /// What became of it.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// As it is now, or as it was last.
-    pub document: Document,
+    pub(super) document: Document,
 }
 
 /// A change that was made, or would have been.
@@ -48,7 +48,7 @@ pub(super) struct Edits {
     /// In the order of the request.
     pub(super) edited: Vec<Edited>,
     /// All documents as they were.
-    before: Arc<Documents>,
+    pub(super) before: Arc<Documents>,
     /// And as they are now, or would be.
     pub(super) after: Documents,
 }
@@ -117,32 +117,33 @@ impl Editor {
         Self { store, cache, one_at_a_time: Mutex::new(()) }
     }
 
-    /// Brings documents to what is wanted. With `dry_run` everything is checked and nothing changed.
+    /// Brings documents to what is wanted. With `dry_run` everything is checked and nothing changed. The preconditions are of
+    /// the documents in their order; where there is none nothing is asked.
     ///
     /// # Errors
     /// Why nothing was changed; of faults all.
     pub(super) async fn apply(
         &self,
         wanted: Vec<Document>,
-        precondition: Precondition,
+        preconditions: &[Precondition],
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Edits, EditError> {
         let _turn = self.one_at_a_time.lock().await;
         // Another server may take what this one was about to give.
         for _ in 1..claims::ATTEMPTS {
-            match self.try_apply(wanted.clone(), precondition, dry_run, now).await {
+            match self.try_apply(wanted.clone(), preconditions, dry_run, now).await {
                 Err(EditError::Store(error)) if Guard::was_overtaken(&error) => {}
                 done => return done,
             }
         }
-        self.try_apply(wanted, precondition, dry_run, now).await
+        self.try_apply(wanted, preconditions, dry_run, now).await
     }
 
     async fn try_apply(
         &self,
         mut wanted: Vec<Document>,
-        precondition: Precondition,
+        preconditions: &[Precondition],
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Edits, EditError> {
@@ -153,9 +154,10 @@ impl Editor {
         let mut next = current.clone();
         let mut edits = Vec::with_capacity(wanted.len());
         let mut changes = Vec::new();
-        for mut document in wanted {
+        for (index, mut document) in wanted.into_iter().enumerate() {
             let key = document.key();
             let existing = current.get(&key);
+            let precondition = preconditions.get(index).copied().unwrap_or_default();
             check_version(&key, document.metadata().resource_version.parse().ok(), existing, precondition)?;
             let outcome = merge(&mut document, existing.map(Arc::as_ref), now);
             next.insert(document.clone());
@@ -320,7 +322,9 @@ fn check_version(
         Precondition::None => sent,
         Precondition::Version(version) => Some(version),
         Precondition::Exists if found.is_none() => return Err(EditError::Stale(is())),
-        Precondition::Absent if found.is_some() => return Err(EditError::Stale(is())),
+        Precondition::Absent if found.is_some() => {
+            return Err(EditError::Stale(format!("{}, and was to be new", is())));
+        }
         Precondition::Exists | Precondition::Absent => sent,
     };
     match expected {

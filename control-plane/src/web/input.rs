@@ -120,6 +120,23 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
     }
 }
 
+/// What each document must be at, as `versions` says it of `documents`.
+pub(super) fn versions(text: Option<&str>, documents: usize) -> Result<Vec<Precondition>, Problem> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let version = |number: &str| match number.parse() {
+        Ok(0) => Some(Precondition::Absent),
+        Ok(version) => Some(Precondition::Version(version)),
+        Err(_) => None,
+    };
+    let versions: Option<Vec<Precondition>> = text.split(',').map(version).collect();
+    versions.filter(|versions| versions.len() == documents).ok_or_else(|| {
+        let message = format!(
+            "must be a whole number for each document, with commas; {documents} were sent, and it is {text}"
+        );
+        Problem::bad_request("versions", message)
+    })
+}
+
 /// The kind that a path names.
 pub(super) fn kind(plural: &str) -> Result<Kind, Problem> {
     Kind::ALL.into_iter().find(|kind| kind.plural() == plural).ok_or_else(|| {

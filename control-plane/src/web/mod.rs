@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch as changes};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 mod access;
+mod applied;
 mod documents;
 mod edit;
 mod input;
@@ -29,7 +30,7 @@ mod tap;
 mod tokens;
 mod watch;
 
-pub use documents::{Applied, AppliedDocument};
+pub use applied::{Applied, AppliedDocument};
 pub use edit::Outcome;
 pub use problem::Problem;
 pub use tokens::TokenList;

@@ -192,6 +192,67 @@ async fn a_dry_run_checks_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_dry_run_shows_what_would_be_stored_and_nothing_else_is_applied() {
+    let server = Server::start().await;
+    server.apply(service("web")).await;
+    let post = async |query: &str, text: &str| {
+        let request = server.request(Method::POST, &format!("/v1/apply?{query}"));
+        request.body(text.to_owned()).send().await.unwrap()
+    };
+    let tried = async |text: &str| -> Value { post("dryRun=true", text).await.json().await.unwrap() };
+    let diffs = |answer: &Value| -> Vec<Value> {
+        answer["results"].as_array().unwrap().iter().map(|it| it["diff"].clone()).collect()
+    };
+    // As the results have them, and 0 for what is new.
+    let versions = |answer: &Value| {
+        let results = answer["results"].as_array().unwrap().iter();
+        let versions = results.map(|it| it["resourceVersion"].as_str().unwrap());
+        let versions: Vec<&str> = versions.map(|it| if it.is_empty() { "0" } else { it }).collect();
+        format!("versions={}", versions.join(","))
+    };
+
+    let to_81 = |text: String| text.replace("port: 80", "port: 81");
+    let wanted = to_81(service("web") + &route("web", "web", "web")) + &service("new");
+    let first = tried(&wanted).await;
+    assert_eq!(outcomes(&first), ["web configured", "web created", "new created"]);
+    let told = diffs(&first);
+    let of_web: Vec<&str> =
+        told[0].as_str().unwrap().lines().filter(|line| line.starts_with(['+', '-'])).collect();
+    assert_eq!(of_web, ["-  - port: 80", "+  - port: 81"], "{told:#?}");
+    let of_new = told[2].as_str().unwrap();
+    assert!(of_new.contains("+  clusterIP: \"240.240."), "what the server adds is shown: {of_new}");
+    assert!(!of_new.contains("uid") && !of_new.contains("generation"), "what it notes is not: {of_new}");
+    assert_eq!(diffs(&tried(&service("web")).await), [""]);
+
+    // Somebody else comes between, to either.
+    let refused = async |versions: &str, said: &str| {
+        let answer: Value = post(versions, &wanted).await.json().await.unwrap();
+        assert_eq!(answer["type"], "urn:pillion:problem:conflict", "{answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(said), "{answer}");
+        assert_eq!(server.get("/v1/httproutes").await["items"], json!([]), "nothing was half-applied");
+    };
+    server.apply(service("web").replace("app: web", "app: other")).await;
+    refused(&versions(&first), "Service demo/web is at resourceVersion ").await;
+    let second = tried(&wanted).await;
+    server.apply(service("new")).await;
+    refused(&versions(&second), "and was to be new").await;
+
+    let applied: Value = post(&versions(&tried(&wanted).await), &wanted).await.json().await.unwrap();
+    assert_eq!(outcomes(&applied), ["web configured", "web created", "new unchanged"]);
+    assert_eq!(
+        diffs(&applied),
+        [Value::Null, Value::Null, Value::Null],
+        "only a dry run shows what would be"
+    );
+
+    for wrong in ["", "1", "1,2,x", "1,2,3,4", "1,,3"] {
+        let (status, _, faults) = problem(post(&format!("versions={wrong}"), &wanted).await).await;
+        assert_eq!((status, faults.len()), (400, 1), "{wrong:?}");
+        assert!(faults[0].starts_with("versions: must be a whole number for each document"), "{faults:?}");
+    }
+}
+
+#[tokio::test]
 async fn versions_guard_against_lost_updates() {
     let server = Server::start().await;
     let path = "/v1/namespaces/demo/services/web";

@@ -1,7 +1,7 @@
 // The values that hold for calls of a service, and where each is from.
 import type { Activity, Policy, PolicyField, PolicyReference } from "../api/types";
 import { count, span } from "../format";
-import { documentHref } from "../route";
+import { documentHref, editHref, newHref } from "../route";
 import { ActivityCards } from "./activity";
 
 const DEFAULT = "default";
@@ -45,6 +45,9 @@ export function References({ references }: { references: readonly PolicyReferenc
             <strong>
               {namespace}/{name}
             </strong>
+          </a>{" "}
+          <a class="note" href={editHref(plural(kind), namespace, name)}>
+            Edit<span class="unseen"> {`${kind} ${namespace}/${name}`}</span>
           </a>
         </li>
       ))}
@@ -67,7 +70,7 @@ export function PolicyValues({ policy, label }: { policy: Policy; label: string 
         <Values fields={written} label={label} />
       ) : (
         <p class="quiet">
-          Defaults apply. To set others: <code>pillion apply -f policy.yaml</code>
+          Defaults apply. To set others: <a href={newHref({ kind: "TrafficPolicy", service: policy.service })}>write a TrafficPolicy</a>, or <code>pillion apply -f policy.yaml</code>
         </p>
       )}
       {usual.length > 0 && (

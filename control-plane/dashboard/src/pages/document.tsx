@@ -1,6 +1,6 @@
 // One document as it is written, with what the control plane says of it.
 import { Empty } from "../components/parts";
-import { serviceHref } from "../route";
+import { editHref, serviceHref } from "../route";
 import { useResource } from "../state/resource";
 import { toYaml } from "../yaml";
 
@@ -39,7 +39,7 @@ export function DocumentPage({ plural, namespace, name }: DocumentPageProps) {
           <span class="badge kind">{data.kind}</span>
         </h1>
         {targets.length > 0 && (
-          <p class="note">
+          <p class="note document-for">
             for{" "}
             {targets.map((target, index) => (
               <span key={`${target.namespace} ${target.name}`}>
@@ -49,13 +49,16 @@ export function DocumentPage({ plural, namespace, name }: DocumentPageProps) {
             ))}
           </p>
         )}
+        <a class="plain" href={editHref(plural, namespace, name)}>
+          Edit
+        </a>
       </div>
       {fault && <p class="fault">{fault} What is shown is the last good answer.</p>}
       <pre class="document" tabIndex={0} aria-label={`${data.kind} ${namespace}/${name} as YAML`}>
         {toYaml(data as never)}
       </pre>
       <p class="quiet">
-        <code>{`pillion describe ${data.kind.toLowerCase()} ${name} -n ${namespace}`}</code> says the same, <code>pillion apply -f</code> changes it.
+        <code>{`pillion describe ${data.kind.toLowerCase()} ${name} -n ${namespace}`}</code> says the same, and <code>pillion apply -f</code> changes it, too.
       </p>
     </>
   );

@@ -1,6 +1,7 @@
 // What becomes of a request and why, step by step, as the sidecars' own code decides it.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { inWords, problemOf } from "../api/problem";
 import type { ExplainedBackend, Explanation } from "../api/types";
 import { PolicyValues } from "../components/policy";
 import { HealthBadge } from "../components/parts";
@@ -54,11 +55,7 @@ async function explain(question: Question, signal: AbortSignal): Promise<Answer>
       body: JSON.stringify(read.body),
       signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]),
     });
-    const document = (await response.json()) as unknown;
-    if (response.ok) return { explanation: document as Explanation };
-    const { detail, faults = [] } = document as { detail?: string; faults?: { field: string; message: string }[] };
-    if (faults.length > 0) return { fault: faults.map((fault) => `${fault.field} ${fault.message}`).join("; ") };
-    return { fault: detail ?? `The control plane answered with status ${response.status}.` };
+    return response.ok ? { explanation: (await response.json()) as Explanation } : { fault: inWords(await problemOf(response)) };
   } catch {
     return { fault: "The control plane does not answer." };
   }

@@ -1,6 +1,6 @@
 // Every address leads to one page, and one that leads nowhere says so.
 import { expect, test, vi } from "vitest";
-import { documentHref, edgeHref, explainHref, meshHref, parse, serviceHref } from "../route";
+import { documentHref, edgeHref, editHref, explainHref, meshHref, newHref, parse, serviceHref } from "../route";
 
 // What pages are made of asks the browser for things; here only their addresses matter.
 vi.stubGlobal("matchMedia", () => ({ matches: false }));
@@ -18,12 +18,15 @@ test.each([
   ["#/identities", "identities", "Identities"],
   ["#/control-plane", "control-plane", "Control plane"],
   [explainHref(), "explain", "Explain"],
+  [newHref(), "edit", "Apply"],
+  [newHref({ kind: "HTTPRoute", service: "web.demo" }), "edit", "Apply"],
+  [editHref("services", "demo", "web"), "edit", "Edit demo/web"],
 ])("%s is the page %s", (href, id, title) => {
   const found = pageAt(parse(href));
   expect([found?.entry.id, found?.page.title]).toEqual([id, title]);
 });
 
-test.each(["#/nowhere", "#/services/demo", "#/services/demo/payments/more", "#/edges/web.demo", "#/workloads/x"])("%s is no page", (href) =>
+test.each(["#/nowhere", "#/services/demo", "#/services/demo/payments/more", "#/edges/web.demo", "#/workloads/x", "#/edit/demo", "#/edit/demo/services/web/x"])("%s is no page", (href) =>
   expect(pageAt(parse(href))).toBeNull(),
 );
 

@@ -1,9 +1,10 @@
 // Which page each address means: the one place to put a new page in. What has a label stands in the navigation, in this order.
 import type { ComponentChildren } from "preact";
-import { type Address, address, meshHref, meshParameters, questionOf, rangeOf } from "../route";
+import { type Address, address, beginningOf, editHref, meshHref, meshParameters, newHref, questionOf, rangeOf } from "../route";
 import { ControlPlanePage } from "./control-plane";
 import { DocumentPage } from "./document";
 import { EdgePage } from "./edge";
+import { EditPage } from "./edit/edit";
 import { EventsPage } from "./events";
 import { ExplainPage } from "./explain";
 import { IdentitiesPage } from "./identities";
@@ -73,6 +74,21 @@ export const PAGES: readonly PageEntry[] = [
   simple("identities", "Identities", () => <IdentitiesPage />),
   simple("control-plane", "Control plane", () => <ControlPlanePage />),
   simple("explain", "Explain", (address) => <ExplainPage question={questionOf(address)} />),
+  {
+    id: "edit",
+    label: "Apply",
+    href: () => newHref(),
+    open: (asked) => {
+      const [page, namespace, plural, name] = asked.parts;
+      if (page !== "edit") return null;
+      if (asked.parts.length === 1) {
+        const beginning = beginningOf(asked);
+        return { title: "Apply", view: <EditPage at={newHref(beginning)} stored={null} {...beginning} /> };
+      }
+      if (!namespace || !plural || !name || asked.parts.length !== 4) return null;
+      return { title: `Edit ${namespace}/${name}`, view: <EditPage at={editHref(plural, namespace, name)} stored={{ plural, namespace, name }} kind="" service="" /> };
+    },
+  },
 ];
 
 /** A page of one word: "#/workloads". */

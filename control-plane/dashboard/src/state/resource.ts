@@ -1,5 +1,6 @@
 // One answer of the REST API, kept fresh while it is shown.
 import { useEffect, useState } from "preact/hooks";
+import { inWords, problemOf } from "../api/problem";
 
 /** How often a shown resource is asked for again. */
 const REFRESH_MS = 2_000;
@@ -42,7 +43,7 @@ export function useResource<T>(url: string, subject = url, stands = false): Reso
             update(() => ({ data, fault: null, absent: false }));
             settled = stands;
           } else {
-            const fault = await problem(response);
+            const fault = inWords(await problemOf(response));
             update((known) => ({ data: known.data, fault, absent: response.status === 404 }));
           }
         } catch {
@@ -60,14 +61,4 @@ export function useResource<T>(url: string, subject = url, stands = false): Reso
   }, [url, subject, stands]);
 
   return state.subject === subject ? state.resource : empty;
-}
-
-/** What a problem document (RFC 9457) says, or at least the status. */
-async function problem(response: Response): Promise<string> {
-  try {
-    const document = (await response.json()) as { title?: string; detail?: string };
-    return document.detail ?? document.title ?? `status ${response.status}`;
-  } catch {
-    return `The control plane answered with status ${response.status}.`;
-  }
 }

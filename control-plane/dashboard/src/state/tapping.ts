@@ -1,5 +1,6 @@
 // The stream of live requests: opened with a token, kept open, and read in gulps, so that much traffic draws the page seldom.
 import { useEffect, useReducer } from "preact/hooks";
+import { inWords, problemOf, wantsToken } from "../api/problem";
 import type { TapEvent, TapStatus } from "../api/tap";
 import { eventReader } from "./sse";
 import { EMPTY, KEPT, type Tap, type TapHappening, reduce } from "./tap";
@@ -99,18 +100,11 @@ async function watch(query: string, token: string, tell: Tell, opened: () => voi
 
 /** Says why it cannot be watched. */
 async function refused(response: Response, tell: Tell): Promise<End> {
-  let problem: { type?: string; title?: string; detail?: string; faults?: { field: string; message: string }[] } = {};
-  try {
-    problem = (await response.json()) as typeof problem;
-  } catch {
-    // The status has to do.
-  }
-  const { type = "", detail = "", title = `The control plane answered with status ${response.status}.`, faults = [] } = problem;
-  const why = faults.length > 0 ? faults.map((fault) => `${fault.field} ${fault.message}`).join("; ") : detail || title;
-  const about = type.split(":").pop() ?? "";
-  if (response.status === 404 && detail.includes("/v1/mesh/tap")) {
+  const problem = await problemOf(response);
+  const why = inWords(problem);
+  if (response.status === 404 && problem.detail.includes("/v1/mesh/tap")) {
     tell({ type: "stopped", state: "refused", why: "This control plane is of a release that cannot show live requests." });
-  } else if (about.startsWith("token-")) {
+  } else if (wantsToken(problem)) {
     tell({ type: "stopped", state: "needs-token", why });
   } else {
     tell({ type: "stopped", state: "refused", why });

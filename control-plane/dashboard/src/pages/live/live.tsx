@@ -1,6 +1,7 @@
 // Live requests: what is watched stands in the address, the list stands still on demand, and the chosen request is told in full.
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { Empty } from "../../components/parts";
+import { TokenForm } from "../../components/token";
 import { count } from "../../format";
 import { type Tap, leftOut } from "../../state/tap";
 import { useTap } from "../../state/tapping";
@@ -8,7 +9,6 @@ import { setToken, useToken } from "../../state/token";
 import { Chosen } from "./chosen";
 import { WatchForm } from "./form";
 import { Requests } from "./requests";
-import { TokenForm } from "./token";
 import { type Watch, tapQuery } from "./watch";
 
 export function LivePage({ watch }: { watch: Watch }) {
@@ -40,7 +40,12 @@ export function LivePage({ watch }: { watch: Watch }) {
       </div>
       <WatchForm key={query} watch={watch} />
       {tap.state === "needs-token" ? (
-        <TokenForm why={tap.why} />
+        <TokenForm title="Watching live requests needs a token" why={tap.why}>
+          <p>
+            Paths and headers may tell what not everybody is to know, so a token with the role operator is needed, also on this machine. It is
+            kept in this tab only.
+          </p>
+        </TokenForm>
       ) : (
         <>
           <Standing tap={tap} />

@@ -1,8 +1,19 @@
-// Asks for the token that watching needs.
+// Asks for the token of whoever may do more than look.
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { setToken } from "../../state/token";
+import { setToken } from "../state/token";
 
-export function TokenForm({ why }: { why: string }) {
+export interface TokenFormProps {
+  title: string;
+  /** Why the last one did not do; empty where there was none. */
+  why: string;
+  /** What needs it. */
+  children: ComponentChildren;
+  /** Goes on with what needed it. */
+  given?: (token: string) => void;
+}
+
+export function TokenForm({ title, why, children, given }: TokenFormProps) {
   const [draft, setDraft] = useState("");
   return (
     <form
@@ -11,14 +22,13 @@ export function TokenForm({ why }: { why: string }) {
       onSubmit={(event) => {
         event.preventDefault();
         const token = draft.trim();
-        if (token !== "") setToken(token);
+        if (token === "") return;
+        setToken(token);
+        given?.(token);
       }}
     >
-      <h2 id="token-title">Watching live requests needs a token</h2>
-      <p>
-        Paths and headers may tell what not everybody is to know, so a token with the role operator is needed, also on this machine. It is
-        kept in this tab only.
-      </p>
+      <h2 id="token-title">{title}</h2>
+      {children}
       {why !== "" && (
         <p class="fault" role="alert">
           {why}

@@ -1,0 +1,162 @@
+// Documents are edited, checked and applied on the mesh that `pillion demo` runs.
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { KINDS, template } from "../src/pages/edit/templates";
+import { violations } from "./axe";
+import { type Look, dashboardUrl, token, trafficPolicy, visits } from "./browser";
+
+const NAME = "cart-apply-e2e";
+const EDIT = `#/edit/demo/trafficpolicies/${NAME}`;
+const spec = (attempts: number, request = "5s") => ({ targetRefs: [{ group: "", kind: "Service", name: "cart" }], retry: { attempts }, timeouts: { request } });
+
+let url: string;
+const visit = visits();
+
+beforeAll(async () => {
+  url = await dashboardUrl();
+  await trafficPolicy(url, NAME, spec(2));
+});
+
+afterAll(() => trafficPolicy(url, NAME, null));
+
+const field = (page: Page) => page.locator("#edit-text");
+const said = (page: Page) => page.locator("#edit-standing");
+const says = (page: Page, words: string) => said(page).getByText(words).waitFor();
+const button = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
+const marked = (page: Page) => page.locator(".diff-lines > :is(.added, .removed)").evaluateAll((lines) => lines.map((line) => line.textContent));
+
+async function give(page: Page, secret: string): Promise<void> {
+  await page.getByLabel("Token", { exact: true }).fill(secret);
+  await button(page, "Use this token").click();
+}
+
+/** The page with its stored text, checked once, so that the token is there. */
+async function editing(how: Look = {}) {
+  const visited = await visit(`${url}${EDIT}`, how);
+  const { page } = visited;
+  await field(page).waitFor();
+  await button(page, "Check").click();
+  await give(page, token());
+  await says(page, "Nothing would change.");
+  return { ...visited, text: await field(page).inputValue() };
+}
+
+async function stored(): Promise<{ spec: ReturnType<typeof spec> }> {
+  return (await (await fetch(new URL(`v1/namespaces/demo/trafficpolicies/${NAME}`, url))).json()) as { spec: ReturnType<typeof spec> };
+}
+
+describe("a document", () => {
+  test("is edited from its page; a token that does not do is told why, and the text stays", async () => {
+    const { page } = await visit(`${url}#/documents/trafficpolicies/demo/${NAME}`);
+    await page.getByRole("link", { name: "Edit", exact: true }).click();
+    await field(page).waitFor();
+    expect(page.url()).toContain(EDIT);
+    const text = await field(page).inputValue();
+    expect(text).toMatch(/^apiVersion: pillion.dev\/v1alpha1\nkind: TrafficPolicy\nmetadata:\n  name: cart-apply-e2e\n/);
+    for (const noted of ["uid", "resourceVersion", "status"]) expect(text).not.toContain(noted);
+    const mine = `# mine\n${text}`;
+    await field(page).fill(mine);
+    await button(page, "Check").click();
+    await give(page, "plt_wrong");
+    expect(await page.getByRole("alert").innerText()).toMatch(/token/);
+    await give(page, token());
+    await says(page, "Nothing would change.");
+    expect(await field(page).inputValue()).toBe(mine);
+    expect(await button(page, "Apply").getAttribute("aria-disabled")).toBe("true");
+  });
+
+  test("that is wrong is told with every problem, each with a way to its line", async () => {
+    const { page, text, errors } = await editing();
+    await field(page).fill(text.replace("attempts: 2", "attempts: 99").replace("request: 5s", "request: soon").replace("name: cart\n", "name: nowhere\n"));
+    await field(page).press("Control+Enter");
+    await says(page, "3 problems. Nothing was changed.");
+    const problems = page.locator(".edit-notice.failing");
+    expect(await problems.locator("h3").innerText()).toBe(`TrafficPolicy demo/${NAME}`);
+    expect((await problems.locator("code").allInnerTexts()).sort()).toEqual(["spec.retry.attempts", "spec.targetRefs[0].name", "spec.timeouts.request"]);
+    expect(await page.locator(".edit-lines strong").count()).toBe(3);
+    await problems.locator("li", { hasText: "attempts" }).getByRole("button").click();
+    const line = await field(page).evaluate((area: HTMLTextAreaElement) => area.value.slice(area.selectionStart, area.selectionEnd));
+    expect(line).toBe("    attempts: 99");
+    expect(await button(page, "Apply").getAttribute("aria-disabled")).toBe("true");
+    // What is no YAML at all has a line, too.
+    await field(page).fill("kind: [");
+    await button(page, "Check").click();
+    await page.locator(".edit-notice.failing", { hasText: "is not YAML" }).getByRole("button", { name: /line \d/ }).waitFor();
+    expect(errors.filter((error) => !/4(00|01|22)/.test(error))).toEqual([]);
+  });
+
+  test("is applied as the check has shown, line by line", async () => {
+    const { page, text } = await editing();
+    const wanted = text.replace("attempts: 2", "attempts: 3");
+    await field(page).fill(wanted);
+    await says(page, "The text has changed since.");
+    await button(page, "Check").click();
+    await says(page, "1 document would change.");
+    expect(await marked(page)).toEqual(["−removed:     attempts: 2", "+added:     attempts: 3"]);
+    expect(await page.locator(".diff").getAttribute("aria-label")).toBe(`TrafficPolicy demo/${NAME}: 1 line added, 1 removed`);
+    expect((await stored()).spec.retry.attempts).toBe(2);
+    await button(page, "Apply").click();
+    await says(page, "Applied: 1 document changed.");
+    expect((await stored()).spec.retry.attempts).toBe(3);
+    expect(await button(page, "Back to what is stored").count()).toBe(0);
+    await page.locator(".edit-results").getByRole("link", { name: `demo/${NAME}` }).click();
+    await page.locator("pre.document", { hasText: "attempts: 3" }).waitFor();
+    await trafficPolicy(url, NAME, spec(2));
+  });
+
+  test("that somebody else changes after the check is not overwritten, and nothing typed is lost", async () => {
+    const { page, text } = await editing();
+    const wanted = text.replace("attempts: 2", "attempts: 4");
+    await field(page).fill(wanted);
+    await button(page, "Check").click();
+    await says(page, "1 document would change.");
+    await trafficPolicy(url, NAME, spec(2, "7s"));
+    await button(page, "Apply").click();
+    await says(page, "Not applied: somebody has changed it since the check.");
+    expect(await page.locator(".edit-notice").innerText()).toContain(`TrafficPolicy demo/${NAME} is at resourceVersion`);
+    expect((await stored()).spec).toEqual(spec(2, "7s"));
+    expect(await field(page).inputValue()).toBe(wanted);
+    await button(page, "Check again").click();
+    await says(page, "1 document would change.");
+    await page.getByText("What is stored has changed since this text was begun.").waitFor();
+    expect((await marked(page)).sort()).toEqual(["+added:     attempts: 4", "+added:     request: 5s", "−removed:     attempts: 2", "−removed:     request: 7s"].sort());
+    // To another page and back, and to what is stored and back.
+    await page.getByRole("link", { name: "Events" }).click();
+    await page.getByRole("heading", { name: "Events" }).waitFor();
+    await page.getByRole("link", { name: "Apply", exact: true }).click();
+    await page.getByRole("link", { name: `demo/${NAME}` }).click();
+    await expect.poll(() => field(page).inputValue()).toBe(wanted);
+    await button(page, "Back to what is stored").click();
+    await expect.poll(() => field(page).inputValue()).toContain("request: 7s");
+    await button(page, "Bring my text back").click();
+    expect(await field(page).inputValue()).toBe(wanted);
+    await trafficPolicy(url, NAME, spec(2));
+  });
+});
+
+test("what a new document begins with is right as it is", async () => {
+  const text = KINDS.map((kind) => template(kind, "cart.demo")).join("---\n");
+  const headers = { authorization: `Bearer ${token()}`, "content-type": "application/yaml" };
+  const answer = await fetch(new URL("v1/apply?dryRun=true", url), { method: "POST", headers, body: text });
+  expect([answer.status, await answer.json()]).toMatchObject([200, { results: KINDS.map((kind) => ({ kind })) }]);
+  const { page } = await visit(`${url}#/edit`);
+  await page.getByLabel("Begin with").selectOption("TrafficPolicy");
+  await page.getByLabel("for", { exact: true }).selectOption("cart.demo");
+  await expect.poll(() => field(page).inputValue()).toBe(template("TrafficPolicy", "cart.demo"));
+  expect(page.url()).toContain("#/edit?kind=TrafficPolicy&service=cart.demo");
+});
+
+test.each([
+  ["light", 1280],
+  ["dark", 360],
+] as const)("everybody can use it, %s, %i wide", async (theme, width) => {
+  const { page, text } = await editing({ theme, width, bypassCSP: true, reducedMotion: "reduce" });
+  for (const [attempts, outcome] of [["99", "1 problem. Nothing was changed."], ["3", "1 document would change."]] as const) {
+    await field(page).fill(text.replace("attempts: 2", `attempts: ${attempts}`));
+    await button(page, "Check").click();
+    await says(page, outcome);
+    expect(await violations(page)).toEqual([]);
+  }
+  const [content, window_] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  expect(content).toBeLessThanOrEqual(window_!);
+});
