@@ -11,7 +11,11 @@ use http::{
 use pillion_api::hops::Report;
 use pillion_certs::SpiffeId;
 
-use crate::error::{Reason, Refusal};
+use super::deadline::TIMEOUT;
+use crate::{
+    error::{Reason, Refusal},
+    telemetry::trace::context::TRACEPARENT,
+};
 
 /// Names the refusing proxy and its reason, on every answer that a proxy made itself.
 pub const ERROR: HeaderName = HeaderName::from_static("pillion-error");
@@ -191,6 +195,17 @@ pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
             headers.remove(name);
         }
     }
+}
+
+/// The fields of a request that were there before sidecars added theirs: a trace's beginning, a deadline, and what is private
+/// between them. None of those stays off the count that a caller has sent more than once.
+pub fn of_caller(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let mut spared = [(TRACEPARENT, false), (TIMEOUT, false), (ATTEMPT, false)];
+    headers.iter().filter(move |(name, _)| {
+        let known = spared.iter_mut().find(|(known, _)| known == name);
+        let again = known.is_none_or(|(_, seen)| std::mem::replace(seen, true));
+        again && !is_private(name)
+    })
 }
 
 /// The one form of a report that there is (yet).

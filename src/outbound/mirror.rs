@@ -176,5 +176,5 @@ fn copy(request: Request<Body>) -> (Request<Body>, Request<Body>, Option<tee::Wh
     let (teed, copied) = tee::tee(body);
     let whole = copied.whole();
     *copy.body_mut() = Body::Wrapped(Box::new(copied));
-    (Request::from_parts(parts, Body::Wrapped(Box::new(teed))), copy, Some(whole))
+    (Request::from_parts(parts, teed), copy, Some(whole))
 }
