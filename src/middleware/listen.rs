@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn begin(request: &mut Request<Body>, policy: &Policy<'_>, grpc: bool) {
     let listeners = policy.edge.listeners();
     let trace = listeners.trace(request.headers_mut());
-    let Some(mut exchange) = listeners.begin(request, trace) else { return };
+    let Some(mut exchange) = listeners.begin(request, trace, policy.edge.key()) else { return };
     exchange.grpc = grpc;
     if let Some(caller) = policy.caller {
         exchange.peer.clone_from(&caller.identity);

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::SystemTime,
 };
 
 use http::StatusCode;
@@ -12,6 +13,7 @@ use pillion_api::{hops::Split, latency};
 
 use super::{
     exchange::Exchange,
+    exemplars::{Exemplar, Exemplars},
     hops::{Hops, HopsDelta},
     listeners::{Carried, End, Listeners},
     repeats::{Repeat, Repeats, RepeatsDelta},
@@ -119,6 +121,7 @@ pub struct Edge {
     failures: Cell<u64>,
     /// Count and sum of microseconds by bucket; made with the first request.
     latencies: RefCell<Option<Box<Buckets>>>,
+    exemplars: RefCell<Exemplars>,
     refusals: RefCell<Vec<(Reason, u64)>>,
     refusals_by_callee: RefCell<Vec<(Reason, u64)>>,
     in_flight: Cell<u32>,
@@ -139,6 +142,7 @@ impl Edge {
             outcomes: Default::default(),
             failures: Cell::default(),
             latencies: RefCell::default(),
+            exemplars: RefCell::default(),
             refusals: RefCell::default(),
             refusals_by_callee: RefCell::default(),
             in_flight: Cell::default(),
@@ -150,6 +154,11 @@ impl Edge {
             touched: Cell::default(),
             listeners,
         }
+    }
+
+    /// Who calls whom.
+    pub fn key(&self) -> &Arc<EdgeKey> {
+        &self.key
     }
 
     /// Those who want to hear of its requests and connections.
@@ -197,15 +206,20 @@ impl Edge {
         self.touched.set(true);
     }
 
-    /// Tells those who listen of a request that has ended.
+    /// Tells those who listen of a request that has ended. One whose trace is recorded is an example of what was counted.
     pub fn tell(
         &self,
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         outcome: Outcome,
         took_us: u64,
         split: Option<Split>,
         received: u64,
     ) {
+        if let Some(trace) = &exchange.trace {
+            let (trace, span, ended) = (trace.id(), trace.span(), SystemTime::now());
+            exchange.ended = Some(ended);
+            self.exemplars.borrow_mut().put(Exemplar { trace, span, took_us, ended });
+        }
         let end = End { edge: &self.key, outcome: Some(outcome), took_us, split, received };
         self.listeners.ended(exchange, &end);
     }
@@ -283,6 +297,7 @@ impl Edge {
             outcomes,
             failures: self.failures.take(),
             latencies,
+            exemplars: self.exemplars.borrow_mut().drain(),
             refusals: self.refusals.take(),
             refusals_by_callee: self.refusals_by_callee.take(),
             in_flight: self.in_flight.get(),
@@ -328,6 +343,8 @@ pub struct EdgeDelta {
     pub failures: u64,
     /// Only the buckets that have any.
     pub latencies: Vec<LatencyDelta>,
+    /// Requests among them whose traces are recorded, at most one for each bucket that is shown.
+    pub exemplars: Vec<Exemplar>,
     /// By reason.
     pub refusals: Vec<(Reason, u64)>,
     /// Those by the callee's sidecar, of attempts.
@@ -367,6 +384,12 @@ impl EdgeDelta {
                     known.sum_us += latency.sum_us;
                 }
                 None => self.latencies.push(latency),
+            }
+        }
+        for exemplar in later.exemplars {
+            match self.exemplars.iter_mut().find(|known| known.place() == exemplar.place()) {
+                Some(known) => *known = exemplar,
+                None => self.exemplars.push(exemplar),
             }
         }
         for (all, later) in

@@ -60,7 +60,7 @@ impl About<'_> {
         let tries = &self.exchange.tries;
         let several = tries.len() > 1;
         let mut whole = self.span(self.trace.span(), self.trace.parent);
-        whole.remote = whole.parent.is_some();
+        whole.remote = whole.parent.is_some() && !self.exchange.mirror;
         whole.kind = match self.edge.direction {
             Hop::Inbound => Kind::Server,
             // Those that went out are its tries.
@@ -170,6 +170,9 @@ impl About<'_> {
             _ => "1.1",
         };
         span.say("network.protocol.version", version);
+        if self.exchange.mirror {
+            span.say("pillion.mirror", "true");
+        }
     }
 
     fn tell_mesh(&self, span: &mut Span) {
