@@ -1,5 +1,7 @@
 //! What is counted about one edge of the mesh, in cells of one thread.
 
+mod delta;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -8,15 +10,17 @@ use std::{
     time::SystemTime,
 };
 
-use http::StatusCode;
 use pillion_api::{hops::Split, latency};
 
+pub use self::delta::{EdgeDelta, LatencyDelta};
+pub use super::outcome::Outcome;
 use super::{
     exchange::Exchange,
     exemplars::{Exemplar, Exemplars},
-    hops::{Hops, HopsDelta},
+    hops::Hops,
     listeners::{Carried, End, Listeners},
-    repeats::{Repeat, Repeats, RepeatsDelta},
+    outcome::OUTCOMES,
+    repeats::{Repeat, Repeats},
 };
 use crate::error::{Hop, Reason, Refusal};
 
@@ -40,75 +44,6 @@ pub struct EdgeKey {
     pub workload: Arc<str>,
     /// Carried by mutual TLS.
     pub mtls: bool,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// With this HTTP status.
-    Status(StatusCode),
-    /// With this gRPC status; more than 16 counts as 2 (unknown).
-    Grpc(u8),
-    /// By our own refusal.
-    Refused(Reason),
-    /// The caller went away.
-    Cancelled,
-}
-
-/// Slots for [`Outcome`]s: HTTP classes 1 to 5, gRPC codes 0 to 16, refused, cancelled.
-const OUTCOMES: usize = 5 + 17 + 2;
-
-impl Outcome {
-    fn slot(self) -> usize {
-        match self {
-            Self::Status(status) => usize::from(status.as_u16() / 100).clamp(1, 5) - 1,
-            Self::Grpc(code) => 5 + usize::from(if code > 16 { 2 } else { code }),
-            Self::Refused(_) => 22,
-            Self::Cancelled => 23,
-        }
-    }
-
-    /// The label of a slot.
-    pub fn label(slot: usize) -> &'static str {
-        const LABELS: [&str; OUTCOMES] = [
-            "1xx",
-            "2xx",
-            "3xx",
-            "4xx",
-            "5xx",
-            "grpc-0",
-            "grpc-1",
-            "grpc-2",
-            "grpc-3",
-            "grpc-4",
-            "grpc-5",
-            "grpc-6",
-            "grpc-7",
-            "grpc-8",
-            "grpc-9",
-            "grpc-10",
-            "grpc-11",
-            "grpc-12",
-            "grpc-13",
-            "grpc-14",
-            "grpc-15",
-            "grpc-16",
-            "refused",
-            "cancelled",
-        ];
-        LABELS[slot]
-    }
-
-    /// Whether the callee, or the mesh, is to blame.
-    pub fn is_failure(self) -> bool {
-        match self {
-            Self::Status(status) => status.is_server_error(),
-            // Unknown, deadline exceeded, internal, unavailable, data loss.
-            Self::Grpc(code) => matches!(code, 2 | 4 | 13 | 14 | 15 | 17..),
-            Self::Refused(reason) => reason.status().is_server_error(),
-            Self::Cancelled => false,
-        }
-    }
 }
 
 type Buckets = [(u32, u64); latency::BUCKETS];
@@ -332,92 +267,6 @@ impl Drop for InFlight {
     }
 }
 
-/// What one edge has gathered; goes to the main thread.
-#[derive(Debug, Clone)]
-pub struct EdgeDelta {
-    /// Which edge.
-    pub key: Arc<EdgeKey>,
-    /// Slot of [`Outcome::label`] and count.
-    pub outcomes: Vec<(usize, u64)>,
-    /// Of these, failed.
-    pub failures: u64,
-    /// Only the buckets that have any.
-    pub latencies: Vec<LatencyDelta>,
-    /// Requests among them whose traces are recorded, at most one for each bucket that is shown.
-    pub exemplars: Vec<Exemplar>,
-    /// By reason.
-    pub refusals: Vec<(Reason, u64)>,
-    /// Those by the callee's sidecar, of attempts.
-    pub refusals_by_callee: Vec<(Reason, u64)>,
-    /// Under way now.
-    pub in_flight: u32,
-    /// Opaque connections ended.
-    pub connections: u64,
-    /// Their bytes from the caller.
-    pub sent: u64,
-    /// Their bytes to the caller.
-    pub received: u64,
-    /// Requests sent more than once.
-    pub repeats: RepeatsDelta,
-    /// Where their time went.
-    pub hops: HopsDelta,
-}
-
-impl EdgeDelta {
-    /// Requests that ended.
-    pub fn requests(&self) -> u64 {
-        self.outcomes.iter().map(|(_, count)| count).sum()
-    }
-
-    /// Joins a later delta of the same edge.
-    pub fn merge(&mut self, later: Self) {
-        for (slot, count) in later.outcomes {
-            match self.outcomes.iter_mut().find(|(known, _)| *known == slot) {
-                Some((_, total)) => *total += count,
-                None => self.outcomes.push((slot, count)),
-            }
-        }
-        for latency in later.latencies {
-            match self.latencies.iter_mut().find(|known| known.bucket == latency.bucket) {
-                Some(known) => {
-                    known.count += latency.count;
-                    known.sum_us += latency.sum_us;
-                }
-                None => self.latencies.push(latency),
-            }
-        }
-        for exemplar in later.exemplars {
-            match self.exemplars.iter_mut().find(|known| known.place() == exemplar.place()) {
-                Some(known) => *known = exemplar,
-                None => self.exemplars.push(exemplar),
-            }
-        }
-        for (all, later) in
-            [(&mut self.refusals, later.refusals), (&mut self.refusals_by_callee, later.refusals_by_callee)]
-        {
-            later.into_iter().for_each(|(reason, count)| add_reason(all, reason, count));
-        }
-        self.failures += later.failures;
-        self.in_flight = later.in_flight;
-        self.connections += later.connections;
-        self.sent += later.sent;
-        self.received += later.received;
-        self.repeats.merge(later.repeats);
-        self.hops.merge(later.hops);
-    }
-}
-
-/// One bucket's share.
-#[derive(Debug, Clone, Copy)]
-pub struct LatencyDelta {
-    /// Index into [`pillion_api::latency`]'s buckets.
-    pub bucket: usize,
-    /// Requests.
-    pub count: u64,
-    /// Their durations together, microseconds.
-    pub sum_us: u64,
-}
-
 /// All edges of one worker.
 #[derive(Debug, Default)]
 pub struct Edges {
@@ -481,85 +330,4 @@ fn overflow(key: EdgeKey) -> EdgeKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(target: &str) -> EdgeKey {
-        EdgeKey {
-            direction: Hop::Outbound,
-            source: "a.n".into(),
-            target: target.into(),
-            backend: target.into(),
-            workload: "".into(),
-            mtls: true,
-        }
-    }
-
-    #[test]
-    fn counts_are_taken_once_and_exactly() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        edge.request(Outcome::Status(StatusCode::OK), 100);
-        edge.request(Outcome::Status(StatusCode::BAD_GATEWAY), 300);
-        edge.request(Outcome::Refused(Reason::NoEndpoints), 1);
-        edge.request(Outcome::Grpc(14), 100);
-        edge.request(Outcome::Cancelled, 100);
-        let [delta] = edges.take().try_into().expect("one edge");
-        assert_eq!(delta.requests(), 5);
-        assert_eq!(delta.failures, 3);
-        assert_eq!(delta.refusals, [(Reason::NoEndpoints, 1)]);
-        assert_eq!(delta.latencies.iter().map(|latency| latency.sum_us).sum::<u64>(), 601);
-        assert!(edges.take().is_empty());
-    }
-
-    #[test]
-    fn what_is_in_flight_is_reported_until_it_ends() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        let guard = edge.enter();
-        for _ in 0..2 {
-            assert_eq!(edges.take()[0].in_flight, 1);
-        }
-        drop(guard);
-        assert_eq!(edges.take()[0].in_flight, 0);
-        assert!(edges.take().is_empty());
-    }
-
-    #[test]
-    fn what_could_not_be_delivered_is_not_lost() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        edge.request(Outcome::Status(StatusCode::OK), 1);
-        edges.put_back(edges.take());
-        edge.request(Outcome::Status(StatusCode::OK), 1);
-        let [delta] = edges.take().try_into().expect("one edge");
-        assert_eq!(delta.requests(), 2);
-    }
-
-    #[test]
-    fn edges_are_bounded() {
-        let edges = Edges::default();
-        let held: Vec<_> = (0..MAX_EDGES + 10).map(|i| edges.edge(key(&format!("s{i}.n")))).collect();
-        for edge in &held {
-            edge.request(Outcome::Status(StatusCode::OK), 1);
-        }
-        let deltas = edges.take();
-        assert_eq!(deltas.len(), MAX_EDGES + 1);
-        let other = deltas.iter().find(|delta| &*delta.key.target == OTHER).expect("the overflow edge");
-        assert_eq!(other.requests(), 10);
-    }
-
-    #[test]
-    fn merging_is_adding() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        edge.request(Outcome::Status(StatusCode::OK), 100);
-        let mut first = edges.take().remove(0);
-        edge.request(Outcome::Status(StatusCode::OK), 100);
-        edge.request(Outcome::Refused(Reason::Reset), 1 << 20);
-        first.merge(edges.take().remove(0));
-        assert_eq!(first.requests(), 3);
-        assert_eq!(first.latencies.len(), 2);
-        assert_eq!(first.failures, 1);
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ pub mod listeners;
 pub mod log;
 pub mod names;
 pub mod openmetrics;
+pub mod outcome;
 pub mod prometheus;
 pub mod repeats;
 pub mod report;
