@@ -160,6 +160,15 @@ impl Refusal {
         Self { reason, detail: detail.to_string(), more: None, attempts: 0 }
     }
 
+    /// The same, saying whose word it is: that of a policy, `<namespace>/<name>`, or of none, where that is empty.
+    #[must_use]
+    pub fn of_policy(mut self, policy: &str) -> Self {
+        if !policy.is_empty() {
+            self.detail = format!("{} of TrafficPolicy {policy}", self.detail);
+        }
+        self
+    }
+
     /// The same with more in its answer.
     #[must_use]
     pub fn with(self, more: More) -> Self {

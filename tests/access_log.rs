@@ -256,6 +256,18 @@ async fn connections_that_are_carried_as_bytes_have_lines_too() {
     .await;
     assert_eq!(refused["reason"], "application-unreachable", "{refused:#}");
     assert_eq!(refused["authority"], "store.demo", "{refused:#}");
+    assert_eq!(
+        (&refused["target"], &refused["source"]),
+        (&"store.demo".into(), &"client.demo".into()),
+        "{refused:#}"
+    );
+    assert_eq!(refused["endpoint"], callee.addresses.inbound.to_string(), "{refused:#}");
+    assert!(refused["attempts"].as_u64() >= Some(1), "{refused:#}");
+    let tried = refused["tries"].as_array().map(|tries| &tries[0]).unwrap_or(&refused);
+    assert!(
+        [&tried["outcome"], &tried["reason"]].contains(&&"application-unreachable".into()),
+        "{refused:#}"
+    );
 }
 
 #[tokio::test]

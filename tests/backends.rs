@@ -61,7 +61,8 @@ async fn a_backend_and_who_takes_over_have_no_more_under_way_than_their_own_poli
     until_in_flight(v1, 1.0).await;
     let answer = ask("v1").await;
     assert_eq!((raw::status(&answer), raw::refusal(&answer)), (503, "too-many-requests"), "{answer}");
-    assert!(answer.contains("1 at a time of v1.demo"), "{answer}");
+    let by = "v1.demo: 1 at a time, connections.maxRequests of TrafficPolicy demo/v1";
+    assert!(answer.contains(by), "{answer}");
     assert_eq!(raw::status(&ask("v2").await), 200, "the other one has its own");
     drop(slow);
     eventually("it is free again", async || (raw::status(&ask("v1").await) == 200).then_some(())).await;

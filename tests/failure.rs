@@ -304,7 +304,8 @@ async fn a_waiting_request_has_its_own_deadline_and_is_told_what_is_missing() {
         (waiting == Some(1.0)).then_some(())
     })
     .await;
-    assert!(answer.contains("1 at a time waiting for later.demo"), "{answer}");
+    let by = "waiting for later.demo: 1 at a time, connections.maxPending of TrafficPolicy demo/later";
+    assert!(answer.contains(by), "{answer}");
     let _later = mesh.sidecar(SidecarSpec::serving("later-1", "later", app.address())).await;
     let answer = soon("the answer to the request that waited", async {
         let (mut first, mut answer) = (first, String::new());

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::apps::{App, HttpApp, Version};
+use crate::support::apps::{App, HttpApp, Version, refusing};
 use crate::support::load::Load;
 use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, service};
 use crate::support::pair::{Pair, policy};
@@ -115,6 +115,7 @@ async fn who_is_limited_is_told_by_name_until_when_and_others_are_not() {
     }
     let answer = pair.get("/export").await;
     assert_eq!(raw::refusal(&answer), "rate-limited", "{answer}");
+    assert!(answer.contains("of this client, by limit exports of TrafficPolicy demo/app\n"), "{answer}");
     assert_eq!(raw::header(&answer, "ratelimit-policy"), Some("\"exports/client\";q=2;w=3600"));
     let left = raw::header(&answer, "ratelimit").expect("it says when");
     assert!(left.starts_with("\"exports/client\";r=0;t="), "{left}");
@@ -170,7 +171,10 @@ async fn what_is_too_large_or_too_many_is_refused_by_name() {
     let app = HttpApp::start("app-1", Version::Http1).await;
     let lines =
         ["requestLimits: { maxHeaderBytes: 1024, maxHeaders: 12, maxBodyBytes: 1000, maxConnections: 1 }"];
-    let pair = Pair::with(app.address(), "http", &lines, &[]).await;
+    // What sidecars add for traces does not count.
+    let (_nobody, receiver) = refusing();
+    let traces = ["--tracing-endpoint", &format!("http://{receiver}"), "--tracing-sampling", "100"];
+    let pair = Pair::with(app.address(), "http", &lines, &traces).await;
     until_told(&pair.callee).await;
     let post = |head: &str, body: &str| {
         let head = head.replace('|', "\r\n");
@@ -178,6 +182,7 @@ async fn what_is_too_large_or_too_many_is_refused_by_name() {
     };
     let full = "b".repeat(1000);
     let chunks = |count: usize| format!("{}0\r\n\r\n", format!("3e8\r\n{full}\r\n").repeat(count));
+    // With `host` and `content-length`, two too many.
     let many: Vec<String> = (0..12).map(|i| format!("x-{i}: 1")).collect();
     for (head, body, expected) in [
         ("content-length: 1000", full.clone(), (200, "")),
@@ -190,9 +195,12 @@ async fn what_is_too_large_or_too_many_is_refused_by_name() {
             (431, "headers-too-large"),
         ),
         (&format!("content-length: 0|{}", many.join("|")), String::new(), (431, "headers-too-large")),
+        (&format!("content-length: 0|{}", many[2..].join("|")), String::new(), (200, "")),
     ] {
         let answer = pair.exchange(&post(head, &body)).await;
         assert_eq!((raw::status(&answer), raw::refusal(&answer)), expected, "{head:.60}: {answer}");
+        let names = answer.contains(" of TrafficPolicy demo/app");
+        assert_eq!(names, expected.0 != 200, "{answer}");
     }
 
     // The first caller's connection is the one that there may be.
@@ -200,6 +208,7 @@ async fn what_is_too_large_or_too_many_is_refused_by_name() {
     other.until_endpoints("app", 1).await;
     let answer = raw::exchange(other.outbound(), &raw::get("app.demo.mesh", "/who")).await;
     assert_eq!((raw::status(&answer), raw::refusal(&answer)), (503, "too-many-connections"), "{answer}");
+    assert!(answer.contains("of all clients, maxConnections 1 of TrafficPolicy demo/app"), "{answer}");
     assert_eq!(raw::status(&pair.get("/who").await), 200);
 }
 
@@ -230,6 +239,7 @@ async fn too_much_at_a_time_waits_and_is_shed_by_priority() {
     let answer = sheddable.await.expect("an answer");
     assert_eq!((raw::status(&answer), raw::refusal(&answer)), (503, "overloaded"), "{answer}");
     assert_eq!(raw::header(&answer, "retry-after"), Some("1"));
+    assert!(answer.contains("; by concurrency of TrafficPolicy demo/app"), "{answer}");
     let answer = request("/who", "default").await;
     assert_eq!(raw::refusal(&answer), "overloaded", "there is no room, and nobody gives way to it: {answer}");
     for answered in [slow, critical] {

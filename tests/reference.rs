@@ -63,8 +63,11 @@ fn of_metrics() {
          `x_count`. How to scrape, and a dashboard and alerts made of them: [Prometheus and Grafana](../../README.md#prometheus-and-grafana).\n\n\
          ## Of a sidecar\n\nAt `/metrics` of the admin port. A series that nothing changes for 15 minutes is left out. `source`, `target` \
          and `backend` are services (`payments.demo`) or, of a workload without a service, the workload; `backend` is where a route has \
-         led to, `workload` the instance that answered. Of what clients send nothing becomes a label.\n\n{}\n\
+         led to, `workload` the instance that answered. Of what clients send nothing becomes a label. \
+         Scrapers that ask for OpenMetrics get it, and in it exemplars: of `{}` each bucket has the latest request whose trace is recorded \
+         (`trace_id`, `span_id`).\n\n{}\n\
          ## Of the control plane\n\nAt `/metrics` of its HTTP port; beyond loopback a token for reading is needed.\n\n{}",
+        Metric::Duration.name(),
         metrics_table(sidecar),
         metrics_table(control_plane),
     );

@@ -10,7 +10,7 @@ use tokio::io::AsyncBufReadExt;
 use tokio::process::Command;
 
 use crate::support::apps::{HttpApp, Version};
-use crate::support::mesh::{Mesh, Sidecar, pillion};
+use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion};
 use crate::support::pair::Pair;
 use crate::support::{eventually, raw, soon};
 
@@ -242,6 +242,27 @@ async fn it_ends_with_the_control_plane_and_none_is_left_on_when_that_is_back() 
     let mut watch = Watch::of(&pair.mesh, "resource=svc/app.demo", 1).await;
     pair.get("/who").await;
     assert_eq!(watch.next(1).await[0].path, "/who");
+}
+
+/// Who watches says no goodbye: it is killed; and then the control plane stands still, with all its connections open.
+#[tokio::test]
+async fn it_ends_when_whoever_watches_vanishes() {
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let mut mesh = Mesh::start_with(&["--heartbeat", "200ms"]).await;
+    mesh.apply_service("app", "http").await;
+    let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address())).await;
+    mesh.until_ready(&[&callee]).await;
+    let mut watching = tap(&mesh, &["svc/app.demo"]);
+    until_taps(&callee, 1.0).await;
+    watching.start_kill().expect("it runs");
+    until_taps(&callee, 0.0).await;
+
+    let _watch = Watch::of(&mesh, "resource=svc/app.demo", 1).await;
+    until_taps(&callee, 1.0).await;
+    let pid = Pid::from_raw(mesh.server().pid().cast_signed()).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("it is our child");
+    until_taps(&callee, 0.0).await;
+    kill_process(pid, Signal::CONT).expect("it is our child");
 }
 
 /// `pillion tap`, with its output.

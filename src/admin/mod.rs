@@ -24,7 +24,7 @@ use crate::{
     control::health,
     drain::{Drain, Phase},
     net::listen,
-    telemetry::{gather::Gathered, prometheus::Registry},
+    telemetry::{gather::Gathered, openmetrics, prometheus::Registry},
 };
 
 /// Operators' connections at a time.
@@ -101,9 +101,13 @@ impl Admin {
             },
             "/metrics" => {
                 self.refresh().await;
-                let mut response = text(StatusCode::OK, self.registry.render());
-                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, format);
+                let (shown, format) = if openmetrics::is_asked_for(request.headers()) {
+                    (self.registry.render_openmetrics(), openmetrics::CONTENT_TYPE)
+                } else {
+                    (self.registry.render(), "text/plain; version=0.0.4; charset=utf-8")
+                };
+                let mut response = text(StatusCode::OK, shown);
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
                 response
             }
             "/config" => text(StatusCode::OK, self.config.clone()),

@@ -130,6 +130,10 @@ pub struct Raw {
     #[arg(long, env = "PILLION_TRACING_PROTOCOL", value_name = "PROTOCOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing_protocol: Option<String>,
+    /// How they are compressed: none or gzip [default: none]
+    #[arg(long, env = "PILLION_TRACING_COMPRESSION", value_name = "COMPRESSION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing_compression: Option<String>,
     /// Of requests that come without a trace, so many percent are recorded [default: the mesh's, else 1]
     #[arg(long, env = "PILLION_TRACING_SAMPLING", value_name = "PERCENT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,6 +185,7 @@ impl Raw {
             access_log_file: self.access_log_file.or(under.access_log_file),
             tracing_endpoint: self.tracing_endpoint.or(under.tracing_endpoint),
             tracing_protocol: self.tracing_protocol.or(under.tracing_protocol),
+            tracing_compression: self.tracing_compression.or(under.tracing_compression),
             tracing_sampling: self.tracing_sampling.or(under.tracing_sampling),
             tracing_headers_file: self.tracing_headers_file.or(under.tracing_headers_file),
             log_format: self.log_format.or(under.log_format),

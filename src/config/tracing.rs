@@ -1,8 +1,8 @@
 //! A sidecar's own settings of tracing, and what is in force with the mesh's.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
-use pillion_api::model::{Percent, Receiver, TraceProtocol, Tracing};
+use pillion_api::model::{Percent, Receiver, TraceCompression, TraceProtocol, Tracing};
 
 use super::{check::Checker, raw::Raw};
 
@@ -23,29 +23,18 @@ pub enum To {
     /// Nowhere: tracing is off.
     Nobody,
     /// There, and how.
-    Receiver(Receiver, TraceProtocol),
+    Receiver(Receiver, TraceProtocol, TraceCompression),
 }
 
 impl OwnTracing {
     pub(super) fn check(checker: &mut Checker, raw: &Raw) -> Self {
-        let protocol = match raw.tracing_protocol.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(protocol)) => Some(protocol),
-            Some(Err(fault)) => {
-                let text = raw.tracing_protocol.as_deref().unwrap_or_default();
-                checker.say("tracingProtocol", format_args!("{text:?} {fault}"));
-                None
-            }
-        };
+        let protocol = how::<TraceProtocol>(checker, raw, "tracingProtocol", &raw.tracing_protocol);
+        let compression =
+            how::<TraceCompression>(checker, raw, "tracingCompression", &raw.tracing_compression);
         let to = match raw.tracing_endpoint.as_deref() {
-            None | Some("none") if raw.tracing_protocol.is_some() => {
-                checker.say("tracingProtocol", "goes with tracingEndpoint, which is not set");
-                None
-            }
             None => None,
             Some("none") => Some(To::Nobody),
             Some(text) => {
-                let protocol = protocol.unwrap_or_default();
                 let receiver = text.parse::<Receiver>();
                 let fault = match &receiver {
                     Ok(receiver) => Tracing::fault(receiver, protocol),
@@ -54,7 +43,7 @@ impl OwnTracing {
                 if let Some(fault) = fault {
                     checker.say("tracingEndpoint", format_args!("{text:?} {fault}"));
                 }
-                receiver.ok().map(|receiver| To::Receiver(receiver, protocol))
+                receiver.ok().map(|receiver| To::Receiver(receiver, protocol, compression))
             }
         };
         let sampling = raw.tracing_sampling.as_deref().and_then(|text| {
@@ -72,9 +61,10 @@ impl OwnTracing {
         match &self.to {
             None => {}
             Some(To::Nobody) => raw.tracing_endpoint = Some("none".into()),
-            Some(To::Receiver(receiver, protocol)) => {
+            Some(To::Receiver(receiver, protocol, compression)) => {
                 raw.tracing_endpoint = Some(receiver.to_string());
                 raw.tracing_protocol = Some(protocol.as_str().into());
+                raw.tracing_compression = Some(compression.as_str().into());
             }
         }
         raw.tracing_sampling = self.sampling.map(|percent| percent.to_string());
@@ -83,14 +73,34 @@ impl OwnTracing {
 
     /// What is in force where the mesh has these settings. `None`: tracing is off.
     pub fn in_force(&self, mesh: Option<&Tracing>) -> Option<Tracing> {
-        let (endpoint, protocol) = match (&self.to, mesh) {
+        let (endpoint, protocol, compression) = match (&self.to, mesh) {
             (Some(To::Nobody), _) | (None, None) => return None,
-            (Some(To::Receiver(receiver, protocol)), _) => (receiver.clone(), *protocol),
-            (None, Some(mesh)) => (mesh.endpoint.clone(), mesh.protocol),
+            (Some(To::Receiver(receiver, protocol, compression)), _) => {
+                (receiver.clone(), *protocol, *compression)
+            }
+            (None, Some(mesh)) => (mesh.endpoint.clone(), mesh.protocol, mesh.compression),
         };
         let usual = mesh.map_or_else(Tracing::usual_sampling, |mesh| mesh.sampling);
-        Some(Tracing { endpoint, protocol, sampling: self.sampling.unwrap_or(usual) })
+        Some(Tracing { endpoint, protocol, compression, sampling: self.sampling.unwrap_or(usual) })
     }
+}
+
+/// How spans are sent, which goes with where.
+fn how<T: FromStr<Err = &'static str> + Default>(
+    checker: &mut Checker,
+    raw: &Raw,
+    field: &'static str,
+    written: &Option<String>,
+) -> T {
+    let Some(text) = written else { return T::default() };
+    let parsed = text.parse::<T>();
+    if let Err(fault) = parsed {
+        checker.say(field, format_args!("{text:?} {fault}"));
+    }
+    if matches!(raw.tracing_endpoint.as_deref(), None | Some("none")) {
+        checker.say(field, "goes with tracingEndpoint, which is not set");
+    }
+    parsed.unwrap_or_default()
 }
 
 /// A share as it is written, in percent.
@@ -127,6 +137,7 @@ mod tests {
         let mesh = Tracing {
             endpoint: "http://collector:4318".parse().expect("a receiver"),
             protocol: TraceProtocol::HttpProtobuf,
+            compression: TraceCompression::Gzip,
             sampling: percent("5"),
         };
         let shown = |own: &OwnTracing, mesh: Option<&Tracing>| {
@@ -190,6 +201,28 @@ mod tests {
             for (fault, expected) in faults.iter().zip(expected) {
                 assert!(fault.starts_with(expected), "{fault}, not {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn how_they_are_sent_goes_with_where() {
+        let read = |endpoint: Option<&str>, compression: &str| {
+            let raw = Raw {
+                join_token: Some("t".into()),
+                tracing_endpoint: endpoint.map(Into::into),
+                tracing_compression: Some(compression.into()),
+                ..Raw::default()
+            };
+            check(raw, "host").map(|config| config.tracing).map_err(|faults| faults.0)
+        };
+        let own = read(Some("http://own:4317"), "gzip").expect("valid");
+        assert_eq!(own.in_force(None).expect("it is on").compression, TraceCompression::Gzip);
+        for (endpoint, compression, expected) in [
+            (None, "gzip", "tracingCompression: goes with tracingEndpoint"),
+            (Some("http://own:4317"), "zstd", "tracingCompression: \"zstd\" is neither none nor gzip"),
+        ] {
+            let faults = read(endpoint, compression).expect_err("it is not valid");
+            assert!(faults.len() == 1 && faults[0].starts_with(expected), "{faults:?}");
         }
     }
 }

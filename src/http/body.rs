@@ -1,9 +1,7 @@
 //! A message body on its way through: whichever codec it comes from, as one type.
 
 use std::{
-    cell::Cell,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +10,6 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::{h1, h2::RecvBody, replay::Reader};
-use crate::error::Reason;
 
 /// What a body failed with; only ever logged or turned into a reset.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -41,61 +38,6 @@ pub enum Body {
 pub struct Peeked {
     first: Option<Result<Frame<Bytes>, BodyError>>,
     body: Body,
-}
-
-/// A body that may only be so long, and does not say how long it is.
-#[derive(Debug)]
-pub struct Limited {
-    body: Body,
-    left: u64,
-    too_large: Rc<Cell<bool>>,
-}
-
-impl Limited {
-    /// It fails, and sets `too_large`, with the first byte beyond `most`.
-    pub fn new(body: Body, most: u64, too_large: Rc<Cell<bool>>) -> Self {
-        Self { body, left: most, too_large }
-    }
-}
-
-impl Progress for Limited {
-    fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        self.body.poll_progress(cx);
-    }
-}
-
-impl http_body::Body for Limited {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            match this.left.checked_sub(data.len() as u64) {
-                Some(left) => this.left = left,
-                None => {
-                    this.too_large.set(true);
-                    this.body = Body::Empty;
-                    return Poll::Ready(Some(Err(Reason::BodyTooLarge.text().into())));
-                }
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// A body that does something to another one.

@@ -11,6 +11,7 @@ pub mod refusal;
 pub mod replay;
 pub mod serve;
 pub mod tee;
+pub mod through;
 pub mod upgrade;
 
 pub use body::Body;

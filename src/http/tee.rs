@@ -17,19 +17,17 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::{
     Body,
     body::{BodyError, Progress},
+    through::{Hook, Passing},
 };
 
 /// What may wait for the second reader, bytes. One that falls further behind has lost the rest.
 const MOST_WAITING: usize = 256 * 1024;
 
-/// The body for its receiver, who never waits for the other one.
+/// The body's receiver never waits for the other one.
 #[derive(Debug)]
-pub struct Teed {
-    body: Body,
-    shared: Rc<RefCell<Shared>>,
-}
+struct Teed(Rc<RefCell<Shared>>);
 
-/// The same for the second reader.
+/// The body for the second reader.
 #[derive(Debug)]
 pub struct Copied(Rc<RefCell<Shared>>);
 
@@ -58,7 +56,7 @@ enum State {
 }
 
 /// Makes two of a body that has not ended.
-pub fn tee(body: Body) -> (Teed, Copied) {
+pub fn tee(body: Body) -> (Body, Copied) {
     let shared = Rc::new(RefCell::new(Shared {
         waiting: VecDeque::new(),
         bytes: 0,
@@ -66,7 +64,7 @@ pub fn tee(body: Body) -> (Teed, Copied) {
         hint: body.size_hint(),
         reader: None,
     }));
-    (Teed { body, shared: shared.clone() }, Copied(shared))
+    (body.through(Teed(shared.clone())), Copied(shared))
 }
 
 impl Copied {
@@ -121,21 +119,13 @@ impl Shared {
     }
 }
 
-impl http_body::Body for Teed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
-        let mut shared = this.shared.borrow_mut();
-        match &frame {
+impl Hook for Teed {
+    fn pass(&mut self, passing: Passing, rest: &mut Body) -> Passing {
+        let mut shared = self.0.borrow_mut();
+        match &passing {
             Some(Ok(frame)) => {
                 shared.push(frame);
-                if this.body.is_end_stream() {
+                if rest.is_end_stream() {
                     shared.end(State::Ended);
                 }
             }
@@ -143,28 +133,12 @@ impl http_body::Body for Teed {
             None => shared.end(State::Ended),
         }
         drop(shared);
-        Poll::Ready(frame)
+        passing
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Progress for Teed {
-    fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        self.body.poll_progress(cx);
-    }
-}
-
-impl Drop for Teed {
-    fn drop(&mut self) {
-        let state = if self.body.is_end_stream() { State::Ended } else { State::Broken };
-        self.shared.borrow_mut().end(state);
+    fn leave(&mut self, rest: &Body) {
+        let state = if rest.is_end_stream() { State::Ended } else { State::Broken };
+        self.0.borrow_mut().end(state);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     error::{Reason, Refusal},
     middleware::{
         concurrency::{self, Gate},
-        guard::Guard,
+        guard::{By, Guard},
         rate::{self, Counts},
     },
     telemetry::{names::Metric, prometheus::Registry, report::ConcurrencyStatus},
@@ -120,15 +120,16 @@ impl Connections {
             connected.0.push(count.clone());
             match most {
                 Some(most) if before >= most => {
-                    Err(Refusal::new(Reason::TooManyConnections, format_args!("{most} {whose}")))
+                    Err(Refusal::new(Reason::TooManyConnections, format_args!("{whose} {most}")))
                 }
                 _ => Ok(()),
             }
         };
-        enter(&self.total, limits.max_connections, "of all clients")?;
+        enter(&self.total, limits.max_connections, "of all clients, maxConnections")?;
         // Counted under the lock: what has no connection may be forgotten.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        enter(client(&mut clients, identity), limits.max_connections_per_client, "of this client")?;
+        let most = limits.max_connections_per_client;
+        enter(client(&mut clients, identity), most, "of this client, maxConnectionsPerClient")?;
         drop(clients);
         Ok(connected)
     }
@@ -154,32 +155,39 @@ struct Holds {
     rates: Vec<(Arc<RateLimit>, Arc<Counts>)>,
     concurrency: Option<(Arc<Gate>, Concurrency)>,
     sizes: Option<(RequestLimits, Arc<Connections>)>,
+    by: Rc<By>,
 }
 
 impl Holds {
     fn find(own: &OwnPolicies, port: u16, called: Option<&ServiceName>, shared: &Shared) -> Option<Self> {
         let now = Instant::now();
-        let rates =
-            own.part(port, called, |policy| (!policy.rate_limits.is_empty()).then_some(&policy.rate_limits));
-        let rates = rates.map(|(service, limits)| {
+        let mut by = By::default();
+        let rates = own.part(port, called, |policy| {
+            (!policy.rate_limits.is_empty()).then_some((&policy.rate_limits, &policy.source))
+        });
+        let rates = rates.map(|(service, (limits, source))| {
+            by.rates = source.as_str().into();
             let counts = |limit: &RateLimit| {
                 let key = ((service.clone(), port), limit.name.clone());
                 of(&shared.rates, key, || Arc::new(Counts::new(now)))
             };
             limits.iter().map(|limit| (Arc::new(limit.clone()), counts(limit))).collect::<Vec<_>>()
         });
-        let concurrency = own.part(port, called, |policy| policy.concurrency.as_ref());
-        let concurrency = concurrency.map(|(service, settings)| {
+        let concurrency =
+            own.part(port, called, |policy| Some((policy.concurrency.as_ref()?, &policy.source)));
+        let concurrency = concurrency.map(|(service, (settings, source))| {
+            by.concurrency = source.as_str().into();
             let gate = of(&shared.gates, (service.clone(), port), || Gate::new(settings.clone(), now));
             gate.set(settings, now);
             (gate, settings.clone())
         });
-        let sizes = own.part(port, called, |policy| policy.request_limits.as_ref());
-        let sizes = sizes.map(|(service, limits)| {
+        let sizes = own.part(port, called, |policy| Some((policy.request_limits.as_ref()?, &policy.source)));
+        let sizes = sizes.map(|(service, (limits, source))| {
+            by.sizes = source.as_str().into();
             (limits.clone(), of(&shared.connections, (service.clone(), port), Arc::default))
         });
         let any = rates.is_some() || concurrency.is_some() || sizes.is_some();
-        any.then(|| Self { rates: rates.unwrap_or_default(), concurrency, sizes })
+        any.then(|| Self { rates: rates.unwrap_or_default(), concurrency, sizes, by: Rc::new(by) })
     }
 
     fn guard(&self, identity: Option<&SpiffeId>) -> Guard {
@@ -191,6 +199,7 @@ impl Holds {
             sizes: self.sizes.as_ref().map(|(limits, _)| limits.clone()),
             concurrency: concurrency
                 .map(|(gate, settings)| concurrency::OfClient::new(gate.clone(), settings, identity)),
+            by: self.by.clone(),
         }
     }
 }
@@ -301,13 +310,14 @@ impl Held {
     /// [`Reason::TooManyConnections`].
     pub(super) fn connect(&self) -> Result<Option<Connected>, Refusal> {
         let holds = self.slot.0.borrow();
-        let sizes = holds.as_ref().and_then(|holds| holds.sizes.as_ref());
+        let sizes = holds.as_ref().and_then(|holds| Some((holds.sizes.as_ref()?, &holds.by.sizes)));
         let counted = |limits: &RequestLimits| {
             limits.max_connections.is_some() || limits.max_connections_per_client.is_some()
         };
         match sizes {
-            Some((limits, connections)) if counted(limits) => {
-                connections.enter(limits, self.identity.as_ref()).map(Some)
+            Some(((limits, connections), by)) if counted(limits) => {
+                let connected = connections.enter(limits, self.identity.as_ref());
+                connected.map(Some).map_err(|refusal| refusal.of_policy(by))
             }
             _ => Ok(None),
         }
@@ -319,8 +329,11 @@ impl Held {
     /// [`Reason::TooManyConnections`], [`Reason::RateLimited`].
     pub(super) fn connect_opaque(&self) -> Result<Option<Connected>, Refusal> {
         let connected = self.connect()?;
-        if let Some(rates) = self.guard().as_ref().and_then(|guard| guard.rates.as_ref()) {
-            rates.enter_opaque(Instant::now())?;
+        if let Some(guard) = self.guard()
+            && let Some(rates) = &guard.rates
+        {
+            let entered = rates.enter_opaque(Instant::now());
+            entered.map_err(|refusal| refusal.of_policy(&guard.by.rates))?;
         }
         Ok(connected)
     }

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::http::{
     Body,
-    body::{BodyError, Progress},
+    through::{Hook, Passing},
 };
 
 /// For how long nothing may move, and when something last did.
@@ -35,7 +33,7 @@ impl Idle {
     pub fn watch(&self, body: Body) -> Body {
         match body {
             Body::Empty => Body::Empty,
-            body => Body::Wrapped(Box::new(Watched { body, last: self.last.clone() })),
+            body => body.through(Moves(self.last.clone())),
         }
     }
 }
@@ -71,38 +69,14 @@ impl Watch {
     }
 }
 
-/// A request's body that says when it moves.
+/// A request's body says when it moves.
 #[derive(Debug)]
-struct Watched {
-    body: Body,
-    last: Rc<Cell<Instant>>,
-}
+struct Moves(Rc<Cell<Instant>>);
 
-impl Progress for Watched {
-    fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        self.body.poll_progress(cx);
-    }
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.last.set(Instant::now());
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Hook for Moves {
+    fn pass(&mut self, passing: Passing, _: &mut Body) -> Passing {
+        self.0.set(Instant::now());
+        passing
     }
 }
 

@@ -1,7 +1,7 @@
 //! A bound on requests under way at a time.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{
         Arc,
@@ -17,6 +17,8 @@ pub struct Limit {
     most: Cell<u32>,
     now: Count,
     reason: Reason,
+    /// In a policy: the field, and which policy that is.
+    of: RefCell<Option<(&'static str, Box<str>)>>,
 }
 
 /// Requests under way.
@@ -35,13 +37,13 @@ pub struct Place(Count);
 impl Limit {
     /// Of this thread, with nothing under way. `reason` is that of a refusal.
     pub fn new(most: u32, reason: Reason) -> Self {
-        Self { most: Cell::new(most), now: Count::Own(Rc::default()), reason }
+        Self { most: Cell::new(most), now: Count::Own(Rc::default()), reason, of: RefCell::default() }
     }
 
     /// Of all `workers` that count in `together`; one that is alone needs no more than a cell.
     pub fn among(workers: usize, together: &Arc<AtomicU32>, most: u32, reason: Reason) -> Self {
         let now = if workers > 1 { Count::Shared(together.clone()) } else { Count::Own(Rc::default()) };
-        Self { most: Cell::new(most), now, reason }
+        Self { most: Cell::new(most), now, reason, of: RefCell::default() }
     }
 
     /// Requests under way.
@@ -52,9 +54,10 @@ impl Limit {
         }
     }
 
-    /// Changes the bound; what is under way stays.
-    pub fn set(&self, most: u32) {
+    /// Changes the bound; what is under way stays. It is that `field` of a policy, `<namespace>/<name>`, or its default.
+    pub fn set(&self, most: u32, field: &'static str, policy: &str) {
         self.most.set(most);
+        *self.of.borrow_mut() = Some((field, policy.into()));
     }
 
     /// Takes a place.
@@ -72,7 +75,13 @@ impl Limit {
     }
 
     fn refusal(&self) -> Refusal {
-        Refusal::new(self.reason, format_args!("{} at a time", self.most.get()))
+        let most = self.most.get();
+        match &*self.of.borrow() {
+            None => Refusal::new(self.reason, format_args!("{most} at a time")),
+            Some((field, policy)) => {
+                Refusal::new(self.reason, format_args!("{most} at a time, {field}")).of_policy(policy)
+            }
+        }
     }
 }
 
@@ -99,8 +108,9 @@ mod tests {
             assert_eq!((refused.reason, limit.now()), (Reason::TooManyRequests, 2));
             drop(held.0);
             assert!(limit.enter().is_ok());
-            limit.set(0);
-            assert!(limit.enter().is_err());
+            limit.set(0, "connections.maxRequests", "demo/pay");
+            let detail = limit.enter().expect_err("none at all").detail;
+            assert_eq!(detail, "0 at a time, connections.maxRequests of TrafficPolicy demo/pay");
             drop(held.1);
             assert_eq!(limit.now(), 0);
         }

@@ -5,10 +5,11 @@ mod answer;
 mod message;
 mod receiver;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use pillion_api::model::Tracing;
+use flate2::{Compression, write::GzEncoder};
+use pillion_api::model::{TraceCompression, Tracing};
 use prost::Message;
 use rand::Rng;
 use tokio::{
@@ -110,7 +111,8 @@ impl Exporter {
                 continue;
             }
             let spans = batch.len() as u64;
-            let batch = ExportRequest::of(&target.workload, batch).encode_to_vec().into();
+            let batch = ExportRequest::of(&target.workload, batch).encode_to_vec();
+            let batch = packed(target.tracing.compression, batch);
             self.deliver(&sender, batch, spans, target, state).await;
         }
     }
@@ -169,6 +171,19 @@ impl Exporter {
         if *state == State::Well {
             *state = State::Failing;
             tracing::warn!(receiver = %target.tracing.endpoint, spans = count, why = cut(&words), "spans are lost");
+        }
+    }
+}
+
+/// As it is sent, however often.
+fn packed(compression: TraceCompression, batch: Vec<u8>) -> Bytes {
+    match compression {
+        TraceCompression::None => batch.into(),
+        TraceCompression::Gzip => {
+            // Spans are much alike: to look longer for what they have in common makes little of the rest.
+            let mut encoder = GzEncoder::new(Vec::with_capacity(batch.len() / 8), Compression::fast());
+            let packed = encoder.write_all(&batch).and_then(|()| encoder.finish());
+            packed.expect("memory takes everything").into()
         }
     }
 }

@@ -11,10 +11,10 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, TE, USER_AGENT},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, USER_AGENT},
 };
 use http_body_util::{BodyExt, Limited};
-use pillion_api::model::{Receiver, TraceProtocol, Tracing};
+use pillion_api::model::{Receiver, TraceCompression, TraceProtocol, Tracing};
 use tokio::{
     sync::OnceCell,
     time::{Instant, timeout},
@@ -51,6 +51,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const LONGEST_ANSWER: usize = 64 * 1024;
 /// <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// <https://github.com/grpc/grpc/blob/master/doc/compression.md>
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const AGENT: &str = concat!("pillion-proxy/", env!("CARGO_PKG_VERSION"));
 
 /// Sends batches to one receiver.
@@ -110,7 +112,7 @@ impl Sender {
     }
 
     async fn request(&self, batch: Bytes) -> Result<(Request<Body>, Version), String> {
-        let Tracing { endpoint, protocol, .. } = &self.tracing;
+        let Tracing { endpoint, protocol, compression, .. } = &self.tracing;
         let scheme = if endpoint.tls { "https" } else { "http" };
         let (path, kind) = match protocol {
             TraceProtocol::Grpc => (METHOD.to_owned(), "application/grpc"),
@@ -125,11 +127,19 @@ impl Sender {
         let fields = request.headers_mut();
         fields.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let is_packed = *compression != TraceCompression::None;
+        if is_packed {
+            let field = match protocol {
+                TraceProtocol::Grpc => GRPC_ENCODING,
+                TraceProtocol::HttpProtobuf => CONTENT_ENCODING,
+            };
+            fields.insert(field, HeaderValue::from_static(compression.as_str()));
+        }
         Ok(match protocol {
             TraceProtocol::Grpc => {
                 fields.insert(TE, HeaderValue::from_static("trailers"));
                 *request.version_mut() = http::Version::HTTP_2;
-                *request.body_mut() = Body::Full(framed(&batch));
+                *request.body_mut() = Body::Full(framed(&batch, is_packed));
                 (request, Version::Http2)
             }
             TraceProtocol::HttpProtobuf => {
@@ -142,10 +152,10 @@ impl Sender {
     }
 }
 
-/// As one message of gRPC's, not compressed.
-fn framed(message: &Bytes) -> Bytes {
+/// As one message of gRPC's, compressed or not.
+fn framed(message: &Bytes, is_packed: bool) -> Bytes {
     let mut framed = BytesMut::with_capacity(5 + message.len());
-    framed.put_u8(0);
+    framed.put_u8(is_packed.into());
     framed.put_u32(u32::try_from(message.len()).expect("a batch has its bound"));
     framed.put_slice(message);
     framed.freeze()

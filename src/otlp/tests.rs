@@ -28,6 +28,7 @@ fn target(address: SocketAddr) -> Option<Arc<Target>> {
     let tracing = Tracing {
         endpoint: format!("http://{address}").parse().expect("a receiver"),
         protocol: pillion_api::model::TraceProtocol::HttpProtobuf,
+        compression: TraceCompression::None,
         sampling: Tracing::usual_sampling(),
     };
     let [service, namespace, instance] = ["web", "demo", "web-1"].map(Arc::from);

@@ -50,6 +50,8 @@ impl Shared {
 pub(super) struct Connections {
     /// Zero: no bound.
     most: AtomicU32,
+    /// The policy that says so.
+    policy: Mutex<Arc<str>>,
     open: AtomicU32,
     freed: Notify,
     wanted: Notify,
@@ -71,8 +73,9 @@ impl Drop for Place {
 }
 
 impl Connections {
-    /// Changes the bound. What is open stays.
-    pub(super) fn set(&self, most: Option<u32>) {
+    /// Changes the bound, as a policy says. What is open stays.
+    pub(super) fn set(&self, most: Option<u32>, policy: &str) {
+        *self.policy.lock().expect("nobody panics in there") = policy.into();
         if self.most.swap(most.unwrap_or(0), Relaxed) != most.unwrap_or(0) {
             self.freed.notify_waiters();
         }
@@ -121,8 +124,9 @@ impl Connections {
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
             if timeout_at(look_again, freed).await.is_err() && look_again == deadline {
                 let most = self.most.load(Relaxed);
-                let detail = format_args!("{most} are open, waited {within:?}");
-                return Err(Refusal::new(Reason::ConnectionLimit, detail));
+                let detail = format_args!("waited {within:?}, connections.maxConnections {most}");
+                let policy = self.policy.lock().expect("nobody panics in there").clone();
+                return Err(Refusal::new(Reason::ConnectionLimit, detail).of_policy(&policy));
             }
         }
     }
@@ -198,7 +202,7 @@ mod tests {
         let (asked, nothing) = (Cell::new(0), || {});
         // What is open before there is a bound counts.
         let first = connections.enter(WITHIN, nothing).await.expect("no bound");
-        connections.set(Some(1));
+        connections.set(Some(1), "demo/pay");
         let began = Instant::now();
         let refused = connections.enter(WITHIN, || asked.set(asked.get() + 1)).await.expect_err("no second");
         assert_eq!((refused.reason, began.elapsed()), (Reason::ConnectionLimit, WITHIN));
@@ -208,7 +212,7 @@ mod tests {
         let _second = connections.enter(WITHIN, || drop(first.take())).await.expect("a place");
         // A bound that is raised has room at once.
         let third = connections.enter(WITHIN, nothing);
-        let raised = async { connections.set(Some(2)) };
+        let raised = async { connections.set(Some(2), "demo/pay") };
         let third = Cell::new(Some(tokio::join!(third, raised).0.expect("a place")));
         // Other workers are asked, too.
         let asked = async {

@@ -11,7 +11,7 @@ use pillion_api::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Outbound, Target};
+use super::{Outbound, Target, opaque::Unserved};
 use crate::{
     control::directory::{Answer, Question},
     error::{Reason, Refusal},
@@ -31,14 +31,14 @@ impl Outbound {
         self: std::rc::Rc<Self>,
         stream: TcpStream,
         destination: SocketAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Unserved> {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         let io = Io::Tcp(stream);
         match self.at(destination).await {
             Ok(Some(target)) => self.connection(io, target).await,
             Ok(None) if self.registry_only() => self.registered(io, destination).await,
-            Ok(None) => self.outside.pass(io, destination).await,
-            Err(refusal) => Err(self.turn_away(io, refusal).await),
+            Ok(None) => Ok(self.outside.pass(io, destination).await?),
+            Err(refusal) => Err(self.turn_away(io, refusal).await.into()),
         }
     }
 
@@ -119,7 +119,7 @@ impl Outbound {
     }
 
     /// Where only what the mesh knows may be called: finds out by name what the connection is for.
-    async fn registered(self: std::rc::Rc<Self>, io: Io, destination: SocketAddr) -> Result<(), Refusal> {
+    async fn registered(self: std::rc::Rc<Self>, io: Io, destination: SocketAddr) -> Result<(), Unserved> {
         let within = self.needs.detection_timeout;
         let Ok((detected, io)) = sniff(io, Patience { silent: Some(within), partial: within }).await else {
             return Ok(());
@@ -144,7 +144,7 @@ impl Outbound {
             Ok(target) => self.forward_opaque(io, &target, None).await,
             Err(refusal) => {
                 io.abort();
-                Err(refusal)
+                Err(refusal.into())
             }
         }
     }

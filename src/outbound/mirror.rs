@@ -20,9 +20,15 @@ use crate::{
     middleware::{
         Served, Timeout,
         limit::{Limit, Place},
-        record::End,
+        record::End as _,
     },
-    telemetry::{edge::Outcome, hops::Timeline, names::Metric, prometheus::Registry},
+    telemetry::{
+        edge::{Edge, Outcome},
+        hops::Timeline,
+        listeners::End,
+        names::Metric,
+        prometheus::Registry,
+    },
 };
 
 /// Copies under way at a time on one worker.
@@ -61,6 +67,7 @@ impl Outbound {
         mut request: Request<Body>,
         authority: &Authority,
         timeout: Option<Duration>,
+        timeline: &Timeline,
     ) -> Request<Body> {
         // What follows an upgrade is no request that could be copied.
         if headers::is_upgrade(request.headers()) {
@@ -72,10 +79,18 @@ impl Outbound {
             }
             match self.mirrors.under_way.enter() {
                 Ok(place) => {
-                    let (original, copy, whole) = copy(request);
+                    let (original, mut copy, whole) = copy(request);
                     request = original;
-                    let timeout = timeout.unwrap_or(LONGEST);
-                    self.clone().send_copy(mirror.clone(), copy, whole, authority.clone(), timeout, place);
+                    let noted = Timeline::new(Instant::now());
+                    timeline.note(|exchange| noted.notes().begin(exchange.copied(copy.headers_mut())));
+                    let copy = Shadow {
+                        mirror: mirror.clone(),
+                        request: copy,
+                        authority: authority.clone(),
+                        timeout: timeout.unwrap_or(LONGEST),
+                        timeline: noted,
+                    };
+                    self.clone().send_copy(copy, whole, place);
                 }
                 Err(_) => self.mirrors.count(&mirror.service, "overloaded"),
             }
@@ -83,18 +98,11 @@ impl Outbound {
         request
     }
 
-    fn send_copy(
-        self: Rc<Self>,
-        mirror: Mirror,
-        copy: Request<Body>,
-        whole: Option<tee::Whole>,
-        authority: Authority,
-        timeout: Duration,
-        place: Place,
-    ) {
+    fn send_copy(self: Rc<Self>, copy: Shadow, whole: Option<tee::Whole>, place: Place) {
         tokio::task::spawn_local(async move {
             let _place = place;
-            let sent = tokio::time::timeout(timeout, self.sent(&mirror, copy, authority, timeout)).await;
+            let service = copy.mirror.service.clone();
+            let sent = tokio::time::timeout(copy.timeout, self.sent(copy)).await;
             let outcome = match sent {
                 _ if whole.is_some_and(|whole| !whole.is_it()) => "truncated",
                 Ok(Ok(true)) => "answered",
@@ -105,19 +113,14 @@ impl Outbound {
                 }
                 Err(_) => "timeout",
             };
-            self.mirrors.count(&mirror.service, outcome);
+            self.mirrors.count(&service, outcome);
         });
     }
 
     /// Sends one copy, and reads what is answered to its end. Gives whether that was no failure.
-    async fn sent(
-        &self,
-        mirror: &Mirror,
-        copy: Request<Body>,
-        authority: Authority,
-        timeout: Duration,
-    ) -> Result<bool, Refusal> {
-        let now = Instant::now();
+    async fn sent(&self, copy: Shadow) -> Result<bool, Refusal> {
+        let Shadow { mirror, request: copy, authority, timeout, timeline } = copy;
+        let now = timeline.started();
         let service = self.services.get(&mirror.service, now).await?;
         let port = service.config()?.port(mirror.port).map(|port| port.target_port);
         let port = port.ok_or_else(|| {
@@ -138,12 +141,15 @@ impl Outbound {
         let whole = Timeout { after: timeout, reason: Reason::RequestTimeout };
         let times = Times { whole: Some((now + timeout, whole)), each: None };
         // Once is enough: a copy is for looking at.
-        let timeline = Timeline::new(now);
-        let plan = Plan { times, rules: None, hedge: None, timeline: &timeline };
-        let Served { result, end, .. } = self.send(copy, authority, to, plan, &NoInterim).await;
+        let given_up = Outcome::Refused(Reason::RequestTimeout);
+        let mut telling = Telling { timeline, edge: service.edge.clone(), outcome: given_up };
+        let plan = Plan { times, rules: None, hedge: None, timeline: &telling.timeline };
+        let Served { result, end, edge } = self.send(copy, authority, to, plan, &NoInterim).await;
+        telling.edge = edge.unwrap_or(telling.edge.clone());
         let (outcome, result) = match result {
             Ok(response) => {
                 let outcome = Outcome::Status(response.status());
+                telling.timeline.note(|exchange| exchange.status = Some(response.status()));
                 let mut body = response.into_body();
                 while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                     if frame.is_err() {
@@ -154,11 +160,40 @@ impl Outbound {
             }
             Err(refusal) => (Outcome::Refused(refusal.reason), Err(refusal)),
         };
+        telling.outcome = outcome;
         if let Some(mut end) = end {
             end.begun(outcome);
             end.ended(outcome, Instant::now());
         }
         result
+    }
+}
+
+/// A copy of a request.
+struct Shadow {
+    mirror: Mirror,
+    request: Request<Body>,
+    authority: Authority,
+    timeout: Duration,
+    /// With what is noted of it, where its span is recorded.
+    timeline: Timeline,
+}
+
+/// Tells those who record spans of a copy, however it ends. It counts for nobody's requests.
+struct Telling {
+    timeline: Timeline,
+    edge: Rc<Edge>,
+    /// As long as nothing else is known.
+    outcome: Outcome,
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        let Some(mut exchange) = self.timeline.notes().take() else { return };
+        exchange.moments = self.timeline.moments();
+        let took_us = self.timeline.started().elapsed().as_micros() as u64;
+        let (edge, outcome) = (self.edge.key(), Some(self.outcome));
+        self.edge.listeners().ended(exchange, &End { edge, outcome, took_us, split: None, received: 0 });
     }
 }
 
@@ -176,5 +211,5 @@ fn copy(request: Request<Body>) -> (Request<Body>, Request<Body>, Option<tee::Wh
     let (teed, copied) = tee::tee(body);
     let whole = copied.whole();
     *copy.body_mut() = Body::Wrapped(Box::new(copied));
-    (Request::from_parts(parts, Body::Wrapped(Box::new(teed))), copy, Some(whole))
+    (Request::from_parts(parts, teed), copy, Some(whole))
 }

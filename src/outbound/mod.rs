@@ -34,7 +34,12 @@ use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 pub use self::attempt::{Budgets, Kind, Quantiles};
-use self::{mirror::Mirrors, opaque::Opened, outside::Outside, services::Services};
+use self::{
+    mirror::Mirrors,
+    opaque::{Opened, Unserved},
+    outside::Outside,
+    services::Services,
+};
 use crate::{
     control::{self, Mesh, answers::Answers, directory::Directory},
     drain,
@@ -211,10 +216,13 @@ impl Outbound {
         })
     }
 
-    fn log(&self, served: Result<(), Refusal>, target: Option<&str>, began: Instant) {
-        let Err(refusal) = served else { return };
-        let edge = self.refused_edge();
-        let mut carried = Carried::begin(edge.listeners(), None, began);
+    fn log(&self, served: Result<(), Unserved>, target: Option<&str>, began: Instant) {
+        let Err(Unserved { refusal, known }) = served else { return };
+        let (edge, mut carried) = known.map(|known| *known).unwrap_or_else(|| {
+            let edge = self.refused_edge();
+            let carried = Carried::begin(edge.listeners(), None, began);
+            (edge, carried)
+        });
         carried.note(|noted, _| exchange::put(&mut noted.authority, target.unwrap_or_default()));
         let target = target.unwrap_or("?");
         tracing::info!(reason = refusal.reason.as_str(), %refusal, target, "outbound connection refused");
@@ -222,7 +230,7 @@ impl Outbound {
     }
 
     /// A connection that has yet to say whom each of its requests is for.
-    async fn any(self: Rc<Self>, io: Io) -> Result<(), Refusal> {
+    async fn any(self: Rc<Self>, io: Io) -> Result<(), Unserved> {
         let began = Instant::now();
         let patience = Patience { silent: None, partial: self.needs.detection_timeout };
         let Ok((detected, io)) = sniff(io, patience).await else { return Ok(()) };
@@ -231,7 +239,7 @@ impl Outbound {
     }
 
     /// The same once its protocol is known.
-    async fn proxied(self: Rc<Self>, detected: Detected, mut io: Prefixed<Io>) -> Result<(), Refusal> {
+    async fn proxied(self: Rc<Self>, detected: Detected, mut io: Prefixed<Io>) -> Result<(), Unserved> {
         match detected {
             Detected::Nothing => Ok(()),
             Detected::Http1 => self.http(io, Version::Http1, None).await,
@@ -239,20 +247,20 @@ impl Outbound {
             Detected::Tls | Detected::Opaque | Detected::Undecided => {
                 io.abort();
                 let detail = "the connection is not HTTP, and its destination is not known";
-                Err(Refusal::new(Reason::NoTarget, detail))
+                Err(Refusal::new(Reason::NoTarget, detail).into())
             }
         }
     }
 
     /// A connection to a service.
-    async fn connection(self: Rc<Self>, io: Io, target: Target) -> Result<(), Refusal> {
+    async fn connection(self: Rc<Self>, io: Io, target: Target) -> Result<(), Unserved> {
         let began = Instant::now();
         let found = self.services.get(&target.service, began).await;
         let found =
             found.and_then(|service| Ok((service.config()?, service.protocol(target.port)?, service)));
         let (config, declared, service) = match found {
             Ok(found) => found,
-            Err(refusal) => return Err(self.turn_away(io, refusal).await),
+            Err(refusal) => return Err(self.turn_away(io, refusal).await.into()),
         };
         match declared {
             Protocol::Http1 => return self.http(Prefixed::fresh(io), Version::Http1, Some(target)).await,
@@ -281,10 +289,10 @@ impl Outbound {
                 self.detections.count("server-first", began, Instant::now());
                 Box::pin(self.forward_opaque(io, &target, Some(upstream))).await
             }
-            Spoken::Nobody(mut io, refusal) => {
+            Spoken::Nobody(mut io, unserved) => {
                 self.detections.count(Detected::Undecided.as_str(), began, Instant::now());
                 io.abort();
-                Err(refusal)
+                Err(unserved)
             }
             Spoken::Client(detected, mut io, opened) => {
                 self.detections.count(detected.as_str(), began, Instant::now());
@@ -295,7 +303,9 @@ impl Outbound {
                     Detected::Tls | Detected::Opaque | Detected::Undecided if routed => {
                         io.abort();
                         let detail = format_args!("{}:{}", target.service, target.port);
-                        Err(Refusal::new(Reason::OpaqueRefused, detail))
+                        let refusal = Refusal::new(Reason::OpaqueRefused, detail);
+                        let carried = Carried::begin(service.edge.listeners(), None, began);
+                        Err(Unserved::of(&service, carried, refusal))
                     }
                     // A client that only listens has ended its side.
                     Detected::Nothing | Detected::Tls | Detected::Opaque | Detected::Undecided => {
@@ -311,11 +321,11 @@ impl Outbound {
         io: Prefixed<Io>,
         version: Version,
         target: Option<Target>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Unserved> {
         let handler = http::FromApplication { outbound: self, target, last: Default::default() };
         // The application may need others until its very end: nothing is closed before the process ends.
         let (_, never) = drain::channel();
-        serve::serve(io, version, Rc::new(handler), never).await
+        Ok(serve::serve(io, version, Rc::new(handler), never).await?)
     }
 
     /// Carries bytes to a service, on a connection that is there already or a new one.
@@ -324,9 +334,14 @@ impl Outbound {
         mut io: Prefixed<Io>,
         target: &Target,
         opened: Option<Prefixed<Opened>>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Unserved> {
         let opened = async {
-            let place = self.services.get(&target.service, Instant::now()).await?.requests.enter()?;
+            let now = Instant::now();
+            let service = self.services.get(&target.service, now).await?;
+            let place = service.requests.enter().map_err(|refusal| {
+                let carried = Carried::begin(service.edge.listeners(), None, now);
+                Unserved::of(&service, carried, refusal)
+            })?;
             match opened {
                 Some(opened) => Ok((opened, place)),
                 None => self.open_opaque(target).await.map(|opened| (Prefixed::fresh(opened), place)),
@@ -338,9 +353,9 @@ impl Outbound {
                 opened.carry(io, answered, place).await;
                 Ok(())
             }
-            Err(refusal) => {
+            Err(unserved) => {
                 io.abort();
-                Err(refusal)
+                Err(unserved)
             }
         }
     }

@@ -36,14 +36,47 @@ use crate::{
 /// Endpoints tried for a connection.
 const TRIES: usize = 3;
 
+/// A connection that came to nothing.
+pub(super) struct Unserved {
+    pub(super) refusal: Refusal,
+    /// Where it is counted, and what is known of it, where the service is known that it was for.
+    pub(super) known: Option<Box<(Rc<Edge>, Carried)>>,
+}
+
+impl From<Refusal> for Unserved {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, known: None }
+    }
+}
+
+impl Unserved {
+    /// One to a service.
+    pub(super) fn of(service: &Service, carried: Carried, refusal: Refusal) -> Self {
+        Self { refusal, known: Some(Box::new((service.edge.clone(), carried))) }
+    }
+}
+
 /// A connection all the way to an endpoint's application, and what is held for as long as it is open.
 pub(super) struct Opened {
+    reached: Reached,
+    carried: Carried,
+}
+
+struct Reached {
     peer: Io,
     edge: Rc<Edge>,
-    carried: Carried,
     _endpoint: Pick<Reach>,
     /// Among the connections of who has taken over.
     _place: Option<Place>,
+}
+
+/// Whom a connection is for.
+struct Whom<'a> {
+    called: &'a Service,
+    service: &'a Service,
+    port: u16,
+    endpoint: Option<&'a str>,
+    fallback: Option<&'a Fallback>,
 }
 
 /// Only read from, while it is not known which side speaks first.
@@ -53,7 +86,7 @@ impl AsyncRead for Opened {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.peer).poll_read(cx, buffer)
+        Pin::new(&mut self.reached.peer).poll_read(cx, buffer)
     }
 }
 
@@ -62,17 +95,32 @@ impl Opened {
     /// that the service may have.
     pub(super) async fn carry(self, mut io: Prefixed<Io>, answered: Bytes, place: Place) {
         let _place = place;
-        let mut peer = Prefixed::with(answered, self.peer);
-        let _under_way = self.edge.enter();
+        let Self { reached: Reached { peer, edge, _endpoint, _place: _other }, carried } = self;
+        let mut peer = Prefixed::with(answered, peer);
+        let _under_way = edge.enter();
         let copied = copy::both_ways(&mut io, &mut peer).await;
-        copied.count(&self.edge, self.carried);
+        copied.count(&edge, carried);
     }
 }
 
 impl Outbound {
     /// Connects to an endpoint, to another one while that fails; to another service's where the policy has one take over.
-    pub(super) async fn open_opaque(&self, target: &Target) -> Result<Opened, Refusal> {
-        let service = self.services.get(&target.service, Instant::now()).await?;
+    pub(super) async fn open_opaque(&self, target: &Target) -> Result<Opened, Unserved> {
+        let now = Instant::now();
+        let service = self.services.get(&target.service, now).await?;
+        let mut carried = Carried::begin(service.edge.listeners(), None, now);
+        match self.open_to_any(&service, target, &mut carried).await {
+            Ok(reached) => Ok(Opened { reached, carried }),
+            Err(refusal) => Err(Unserved::of(&service, carried, refusal)),
+        }
+    }
+
+    async fn open_to_any(
+        &self,
+        service: &Service,
+        target: &Target,
+        carried: &mut Carried,
+    ) -> Result<Reached, Refusal> {
         let port = service.config()?.port(target.port).map(|port| port.target_port);
         let port = port.ok_or_else(|| {
             Refusal::new(Reason::UnknownPort, format_args!("{}:{}", service.name, target.port))
@@ -81,13 +129,13 @@ impl Outbound {
         let fallback = if endpoint.is_none() { service.fallback() } else { None };
         // Bytes cannot be answered with words.
         let fallback = fallback.filter(|fallback| matches!(fallback.to, FallbackTo::Backend { .. }));
-        let opened = self.open_opaque_to(&service, &service, port, endpoint, fallback.as_deref()).await;
-        let refusal = match opened {
-            Ok(opened) => return Ok(opened),
+        let whom = Whom { called: service, service, port, endpoint, fallback: fallback.as_deref() };
+        let refusal = match self.open_opaque_to(whom, carried).await {
+            Ok(reached) => return Ok(reached),
             Err(refusal) => refusal,
         };
         match fallback.filter(|fallback| covers(fallback, refusal.reason)) {
-            Some(fallback) => Box::pin(self.open_fallback(&service, &fallback, refusal)).await,
+            Some(fallback) => Box::pin(self.open_fallback(service, &fallback, refusal, carried)).await,
             None => Err(refusal),
         }
     }
@@ -97,12 +145,14 @@ impl Outbound {
         called: &Service,
         fallback: &Fallback,
         refusal: Refusal,
-    ) -> Result<Opened, Refusal> {
+        carried: &mut Carried,
+    ) -> Result<Reached, Refusal> {
         let FallbackTo::Backend { service, port } = &fallback.to else { return Err(refusal) };
         let opened = match self.fallback_backend(called, service, *port).await {
             Ok((backend, port, place)) => {
-                let opened = self.open_opaque_to(called, &backend, port, None, None).await;
-                opened.map(|opened| Opened { _place: place, ..opened })
+                let whom = Whom { called, service: &backend, port, endpoint: None, fallback: None };
+                let reached = self.open_opaque_to(whom, carried).await;
+                reached.map(|reached| Reached { _place: place, ..reached })
             }
             Err(second) => Err(second),
         };
@@ -111,17 +161,10 @@ impl Outbound {
         opened.map_err(|second| fallback::both(&refusal, fallback, &second))
     }
 
-    async fn open_opaque_to(
-        &self,
-        called: &Service,
-        service: &Service,
-        port: u16,
-        endpoint: Option<&str>,
-        fallback: Option<&Fallback>,
-    ) -> Result<Opened, Refusal> {
+    async fn open_opaque_to(&self, whom: Whom<'_>, carried: &mut Carried) -> Result<Reached, Refusal> {
+        let Whom { called, service, port, endpoint, fallback } = whom;
         let key = Steering::of_connection(service, &self.needs.workload);
         let mut failed = None;
-        let mut carried = Carried::begin(called.edge.listeners(), None, Instant::now());
         let mut avoid: SmallVec<[Rc<Endpoint<Reach>>; TRIES]> = SmallVec::new();
         for _ in 0..TRIES {
             let wanted = Wanted { key, session: None, avoid: &avoid };
@@ -148,7 +191,7 @@ impl Outbound {
                     // It has an application behind it, which is all that can be told of bytes.
                     pick.settle(Verdict::Good, now);
                     let edge = pick.endpoint().reach().edge(&called.name);
-                    return Ok(Opened { peer, edge, carried, _endpoint: pick, _place: None });
+                    return Ok(Reached { peer, edge, _endpoint: pick, _place: None });
                 }
                 Err(refusal) => {
                     let reason = refusal.reason;

@@ -147,7 +147,8 @@ impl Outbound {
                 }
             };
             if let Some((_, Filters { mirrors, .. })) = call.filters() {
-                request = self.mirror(mirrors, request, &authority, call.whole.map(|(_, it)| it.after));
+                let within = call.whole.map(|(_, it)| it.after);
+                request = self.mirror(mirrors, request, &authority, within, call.timeline);
             }
             chosen.change_request(&mut request);
             if !Rc::ptr_eq(backend, call.service) {

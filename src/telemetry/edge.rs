@@ -1,20 +1,26 @@
 //! What is counted about one edge of the mesh, in cells of one thread.
 
+mod delta;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::SystemTime,
 };
 
-use http::StatusCode;
 use pillion_api::{hops::Split, latency};
 
+pub use self::delta::{EdgeDelta, LatencyDelta};
+pub use super::outcome::Outcome;
 use super::{
     exchange::Exchange,
-    hops::{Hops, HopsDelta},
+    exemplars::{Exemplar, Exemplars},
+    hops::Hops,
     listeners::{Carried, End, Listeners},
-    repeats::{Repeat, Repeats, RepeatsDelta},
+    outcome::OUTCOMES,
+    repeats::{Repeat, Repeats},
 };
 use crate::error::{Hop, Reason, Refusal};
 
@@ -40,75 +46,6 @@ pub struct EdgeKey {
     pub mtls: bool,
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// With this HTTP status.
-    Status(StatusCode),
-    /// With this gRPC status; more than 16 counts as 2 (unknown).
-    Grpc(u8),
-    /// By our own refusal.
-    Refused(Reason),
-    /// The caller went away.
-    Cancelled,
-}
-
-/// Slots for [`Outcome`]s: HTTP classes 1 to 5, gRPC codes 0 to 16, refused, cancelled.
-const OUTCOMES: usize = 5 + 17 + 2;
-
-impl Outcome {
-    fn slot(self) -> usize {
-        match self {
-            Self::Status(status) => usize::from(status.as_u16() / 100).clamp(1, 5) - 1,
-            Self::Grpc(code) => 5 + usize::from(if code > 16 { 2 } else { code }),
-            Self::Refused(_) => 22,
-            Self::Cancelled => 23,
-        }
-    }
-
-    /// The label of a slot.
-    pub fn label(slot: usize) -> &'static str {
-        const LABELS: [&str; OUTCOMES] = [
-            "1xx",
-            "2xx",
-            "3xx",
-            "4xx",
-            "5xx",
-            "grpc-0",
-            "grpc-1",
-            "grpc-2",
-            "grpc-3",
-            "grpc-4",
-            "grpc-5",
-            "grpc-6",
-            "grpc-7",
-            "grpc-8",
-            "grpc-9",
-            "grpc-10",
-            "grpc-11",
-            "grpc-12",
-            "grpc-13",
-            "grpc-14",
-            "grpc-15",
-            "grpc-16",
-            "refused",
-            "cancelled",
-        ];
-        LABELS[slot]
-    }
-
-    /// Whether the callee, or the mesh, is to blame.
-    pub fn is_failure(self) -> bool {
-        match self {
-            Self::Status(status) => status.is_server_error(),
-            // Unknown, deadline exceeded, internal, unavailable, data loss.
-            Self::Grpc(code) => matches!(code, 2 | 4 | 13 | 14 | 15 | 17..),
-            Self::Refused(reason) => reason.status().is_server_error(),
-            Self::Cancelled => false,
-        }
-    }
-}
-
 type Buckets = [(u32, u64); latency::BUCKETS];
 
 /// The counts of one edge since they were last taken.
@@ -119,6 +56,7 @@ pub struct Edge {
     failures: Cell<u64>,
     /// Count and sum of microseconds by bucket; made with the first request.
     latencies: RefCell<Option<Box<Buckets>>>,
+    exemplars: RefCell<Exemplars>,
     refusals: RefCell<Vec<(Reason, u64)>>,
     refusals_by_callee: RefCell<Vec<(Reason, u64)>>,
     in_flight: Cell<u32>,
@@ -139,6 +77,7 @@ impl Edge {
             outcomes: Default::default(),
             failures: Cell::default(),
             latencies: RefCell::default(),
+            exemplars: RefCell::default(),
             refusals: RefCell::default(),
             refusals_by_callee: RefCell::default(),
             in_flight: Cell::default(),
@@ -150,6 +89,11 @@ impl Edge {
             touched: Cell::default(),
             listeners,
         }
+    }
+
+    /// Who calls whom.
+    pub fn key(&self) -> &Arc<EdgeKey> {
+        &self.key
     }
 
     /// Those who want to hear of its requests and connections.
@@ -197,15 +141,20 @@ impl Edge {
         self.touched.set(true);
     }
 
-    /// Tells those who listen of a request that has ended.
+    /// Tells those who listen of a request that has ended. One whose trace is recorded is an example of what was counted.
     pub fn tell(
         &self,
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         outcome: Outcome,
         took_us: u64,
         split: Option<Split>,
         received: u64,
     ) {
+        if let Some(trace) = &exchange.trace {
+            let (trace, span, ended) = (trace.id(), trace.span(), SystemTime::now());
+            exchange.ended = Some(ended);
+            self.exemplars.borrow_mut().put(Exemplar { trace, span, took_us, ended });
+        }
         let end = End { edge: &self.key, outcome: Some(outcome), took_us, split, received };
         self.listeners.ended(exchange, &end);
     }
@@ -283,6 +232,7 @@ impl Edge {
             outcomes,
             failures: self.failures.take(),
             latencies,
+            exemplars: self.exemplars.borrow_mut().drain(),
             refusals: self.refusals.take(),
             refusals_by_callee: self.refusals_by_callee.take(),
             in_flight: self.in_flight.get(),
@@ -315,84 +265,6 @@ impl Drop for InFlight {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
         self.0.touched.set(true);
     }
-}
-
-/// What one edge has gathered; goes to the main thread.
-#[derive(Debug, Clone)]
-pub struct EdgeDelta {
-    /// Which edge.
-    pub key: Arc<EdgeKey>,
-    /// Slot of [`Outcome::label`] and count.
-    pub outcomes: Vec<(usize, u64)>,
-    /// Of these, failed.
-    pub failures: u64,
-    /// Only the buckets that have any.
-    pub latencies: Vec<LatencyDelta>,
-    /// By reason.
-    pub refusals: Vec<(Reason, u64)>,
-    /// Those by the callee's sidecar, of attempts.
-    pub refusals_by_callee: Vec<(Reason, u64)>,
-    /// Under way now.
-    pub in_flight: u32,
-    /// Opaque connections ended.
-    pub connections: u64,
-    /// Their bytes from the caller.
-    pub sent: u64,
-    /// Their bytes to the caller.
-    pub received: u64,
-    /// Requests sent more than once.
-    pub repeats: RepeatsDelta,
-    /// Where their time went.
-    pub hops: HopsDelta,
-}
-
-impl EdgeDelta {
-    /// Requests that ended.
-    pub fn requests(&self) -> u64 {
-        self.outcomes.iter().map(|(_, count)| count).sum()
-    }
-
-    /// Joins a later delta of the same edge.
-    pub fn merge(&mut self, later: Self) {
-        for (slot, count) in later.outcomes {
-            match self.outcomes.iter_mut().find(|(known, _)| *known == slot) {
-                Some((_, total)) => *total += count,
-                None => self.outcomes.push((slot, count)),
-            }
-        }
-        for latency in later.latencies {
-            match self.latencies.iter_mut().find(|known| known.bucket == latency.bucket) {
-                Some(known) => {
-                    known.count += latency.count;
-                    known.sum_us += latency.sum_us;
-                }
-                None => self.latencies.push(latency),
-            }
-        }
-        for (all, later) in
-            [(&mut self.refusals, later.refusals), (&mut self.refusals_by_callee, later.refusals_by_callee)]
-        {
-            later.into_iter().for_each(|(reason, count)| add_reason(all, reason, count));
-        }
-        self.failures += later.failures;
-        self.in_flight = later.in_flight;
-        self.connections += later.connections;
-        self.sent += later.sent;
-        self.received += later.received;
-        self.repeats.merge(later.repeats);
-        self.hops.merge(later.hops);
-    }
-}
-
-/// One bucket's share.
-#[derive(Debug, Clone, Copy)]
-pub struct LatencyDelta {
-    /// Index into [`pillion_api::latency`]'s buckets.
-    pub bucket: usize,
-    /// Requests.
-    pub count: u64,
-    /// Their durations together, microseconds.
-    pub sum_us: u64,
 }
 
 /// All edges of one worker.
@@ -458,85 +330,4 @@ fn overflow(key: EdgeKey) -> EdgeKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(target: &str) -> EdgeKey {
-        EdgeKey {
-            direction: Hop::Outbound,
-            source: "a.n".into(),
-            target: target.into(),
-            backend: target.into(),
-            workload: "".into(),
-            mtls: true,
-        }
-    }
-
-    #[test]
-    fn counts_are_taken_once_and_exactly() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        edge.request(Outcome::Status(StatusCode::OK), 100);
-        edge.request(Outcome::Status(StatusCode::BAD_GATEWAY), 300);
-        edge.request(Outcome::Refused(Reason::NoEndpoints), 1);
-        edge.request(Outcome::Grpc(14), 100);
-        edge.request(Outcome::Cancelled, 100);
-        let [delta] = edges.take().try_into().expect("one edge");
-        assert_eq!(delta.requests(), 5);
-        assert_eq!(delta.failures, 3);
-        assert_eq!(delta.refusals, [(Reason::NoEndpoints, 1)]);
-        assert_eq!(delta.latencies.iter().map(|latency| latency.sum_us).sum::<u64>(), 601);
-        assert!(edges.take().is_empty());
-    }
-
-    #[test]
-    fn what_is_in_flight_is_reported_until_it_ends() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        let guard = edge.enter();
-        for _ in 0..2 {
-            assert_eq!(edges.take()[0].in_flight, 1);
-        }
-        drop(guard);
-        assert_eq!(edges.take()[0].in_flight, 0);
-        assert!(edges.take().is_empty());
-    }
-
-    #[test]
-    fn what_could_not_be_delivered_is_not_lost() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        edge.request(Outcome::Status(StatusCode::OK), 1);
-        edges.put_back(edges.take());
-        edge.request(Outcome::Status(StatusCode::OK), 1);
-        let [delta] = edges.take().try_into().expect("one edge");
-        assert_eq!(delta.requests(), 2);
-    }
-
-    #[test]
-    fn edges_are_bounded() {
-        let edges = Edges::default();
-        let held: Vec<_> = (0..MAX_EDGES + 10).map(|i| edges.edge(key(&format!("s{i}.n")))).collect();
-        for edge in &held {
-            edge.request(Outcome::Status(StatusCode::OK), 1);
-        }
-        let deltas = edges.take();
-        assert_eq!(deltas.len(), MAX_EDGES + 1);
-        let other = deltas.iter().find(|delta| &*delta.key.target == OTHER).expect("the overflow edge");
-        assert_eq!(other.requests(), 10);
-    }
-
-    #[test]
-    fn merging_is_adding() {
-        let edges = Edges::default();
-        let edge = edges.edge(key("b.n"));
-        edge.request(Outcome::Status(StatusCode::OK), 100);
-        let mut first = edges.take().remove(0);
-        edge.request(Outcome::Status(StatusCode::OK), 100);
-        edge.request(Outcome::Refused(Reason::Reset), 1 << 20);
-        first.merge(edges.take().remove(0));
-        assert_eq!(first.requests(), 3);
-        assert_eq!(first.latencies.len(), 2);
-        assert_eq!(first.failures, 1);
-    }
-}
+mod tests;

@@ -12,14 +12,14 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pillion_api::hops::Split;
 use smallvec::SmallVec;
 
 use super::{
     edge::{EdgeKey, Outcome},
     listeners::Wanted,
-    trace::Trace,
+    trace::{Trace, context::TraceId},
 };
 
 /// The most of a text that comes from a caller, bytes: nobody may fill the memory of who listens.
@@ -40,6 +40,8 @@ pub struct Exchange {
     pub authority: String,
     /// Whether it is gRPC's.
     pub grpc: bool,
+    /// It is a copy of a request, and counts as none itself.
+    pub mirror: bool,
     /// Where it is counted: direction, source, target, backend, workload, mutual TLS.
     pub edge: Option<Arc<EdgeKey>>,
     /// Who calls, as proven by mutual TLS; of the callee's sidecar.
@@ -74,7 +76,9 @@ pub struct Exchange {
     pub moments: Moments,
     /// When it ended.
     pub ended: Option<SystemTime>,
-    /// The trace that it is part of.
+    /// The trace that it is part of, by which people find it.
+    pub trace_id: Option<TraceId>,
+    /// The same, where a span of it is recorded here.
     pub trace: Option<Box<Trace>>,
 }
 
@@ -162,6 +166,25 @@ impl Exchange {
     /// Bytes from the caller.
     pub fn sent(&self) -> u64 {
         self.sent.as_ref().map_or(0, |sent| sent.load(Ordering::Relaxed))
+    }
+
+    /// What is to be noted of a copy of the request, where its span is recorded, which the copy's head is to name.
+    pub fn copied(&self, headers: &mut HeaderMap) -> Option<Box<Self>> {
+        let trace = self.trace.as_ref()?.copied(headers);
+        Some(Box::new(Self {
+            wanted: Wanted::SPANS,
+            version: self.version,
+            method: self.method.clone(),
+            path: self.path.clone(),
+            authority: self.authority.clone(),
+            grpc: self.grpc,
+            mirror: true,
+            route: self.route.clone(),
+            rule: self.rule.clone(),
+            trace_id: self.trace_id,
+            trace: Some(Box::new(trace)),
+            ..Self::default()
+        }))
     }
 
     /// For another one, with the room for its texts.

@@ -64,10 +64,12 @@ impl Gathered {
         let mut services = BTreeSet::new();
         let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
         for report in reports {
-            for delta in report.edges {
+            for mut delta in report.edges {
                 *in_flight.entry((delta.key.direction, delta.key.target.clone())).or_default() +=
                     delta.in_flight;
                 count(&self.registry, &delta);
+                // The control plane has no use for them.
+                delta.exemplars.clear();
                 match self.edges.get_mut(&delta.key) {
                     Some(known) => known.merge(delta),
                     None => drop(self.edges.insert(delta.key.clone(), delta)),
@@ -218,7 +220,11 @@ fn count(registry: &Registry, delta: &EdgeDelta) {
     if !delta.latencies.is_empty() {
         let counts = delta.latencies.iter().map(|latency| (latency.bucket, latency.count));
         let sum_us = delta.latencies.iter().map(|latency| latency.sum_us).sum();
-        registry.tally(Metric::Duration, &[hop, &key.source, &key.target, &key.backend], counts, sum_us);
+        let labels = [hop, &key.source, &key.target, &key.backend];
+        registry.tally(Metric::Duration, &labels, counts, sum_us);
+        if !delta.exemplars.is_empty() {
+            registry.exemplify(Metric::Duration, &labels, &delta.exemplars);
+        }
     }
     for segment in Segment::ALL.into_iter().filter(|_| delta.hops.requests > 0) {
         let labels = [hop, &key.source, &key.target, &key.backend, segment.name()];

@@ -27,7 +27,7 @@ use super::{
     edge::{EdgeKey, Outcome},
     exchange::{Caller, Exchange, put},
     tap::Watching,
-    trace::{Spans, Trace},
+    trace::{self, Spans, Trace},
 };
 use crate::error::Refusal;
 
@@ -79,15 +79,22 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// What is wanted of a request that begins. `chance` gives numbers below [`Percent::OF`], any as likely as the other.
-    fn wants(&self, mut chance: impl FnMut() -> u32) -> Wanted {
-        let log = self.log.as_ref().map(|log| log.wants(chance())).unwrap_or_default();
-        if self.watching.is_some() { log | Wanted::TAP } else { log }
+    /// What the log wants of a request or connection that begins. `chance` gives numbers below [`Percent::OF`], any as likely as the
+    /// other.
+    fn logs(&self, mut chance: impl FnMut() -> u32) -> Wanted {
+        self.log.as_ref().map(|log| log.wants(chance())).unwrap_or_default()
+    }
+
+    /// Whether those who watch may want a request that begins. What is surely not for them is not noted for them, either.
+    fn watches<B>(&self, request: &Request<B>, edge: &EdgeKey) -> Wanted {
+        let watching = self.watching.as_ref().filter(|watching| watching.may_want(request, edge));
+        watching.map_or(Wanted::default(), |_| Wanted::TAP)
     }
 
     /// The fields of requests that anybody wants.
-    fn headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let watched = self.watching.iter().flat_map(Watching::headers);
+    fn headers(&self, wanted: Wanted) -> impl Iterator<Item = &HeaderName> {
+        let watched =
+            self.watching.iter().filter(move |_| wanted.has(Wanted::TAP)).flat_map(Watching::headers);
         self.log.iter().flat_map(AccessLog::headers).chain(watched)
     }
 
@@ -152,12 +159,24 @@ impl Listeners {
         heard.spans.as_ref().map(|spans| spans.begin(headers, &mut self.random.borrow_mut()))
     }
 
-    /// A request begins. `None`: nobody wants to hear of it.
-    pub fn begin<B>(&self, request: &Request<B>, trace: Option<Trace>) -> Option<Box<Exchange>> {
+    /// A request begins, for now on this edge. `None`: nobody wants to hear of it.
+    pub fn begin<B>(
+        &self,
+        request: &Request<B>,
+        trace: Option<Trace>,
+        edge: &EdgeKey,
+    ) -> Option<Box<Exchange>> {
         let recorded = trace.as_ref().is_some_and(Trace::is_recorded);
-        let mut exchange = self.wanted(if recorded { Wanted::SPANS } else { Wanted::default() })?;
+        let spans = if recorded { Wanted::SPANS } else { Wanted::default() };
+        let watched = self.heard.borrow().watches(request, edge);
+        let mut exchange = self.wanted(spans | watched)?;
         let (uri, headers) = (request.uri(), request.headers());
-        exchange.trace = trace.or_else(|| Trace::of_others(headers)).map(Box::new);
+        exchange.trace_id = match &trace {
+            Some(trace) => Some(trace.id()),
+            None if exchange.wanted.has(Wanted::LOG_ERROR | Wanted::LOG_SUCCESS) => trace::of_others(headers),
+            None => None,
+        };
+        exchange.trace = trace.filter(|_| recorded).map(Box::new);
         exchange.version = Some(request.version());
         exchange.method.clone_from(request.method());
         put(&mut exchange.path, uri.path_and_query().map_or("", |path| path.as_str()));
@@ -166,7 +185,7 @@ impl Listeners {
             (None, Some(host)) => put(&mut exchange.authority, &String::from_utf8_lossy(host.as_bytes())),
             (None, None) => {}
         }
-        for name in self.heard.borrow().headers() {
+        for name in self.heard.borrow().headers(exchange.wanted) {
             if let Some(value) = headers.get(name)
                 && !exchange.headers.iter().any(|(known, _)| known == name)
             {
@@ -182,7 +201,7 @@ impl Listeners {
     }
 
     fn wanted(&self, already: Wanted) -> Option<Box<Exchange>> {
-        let wants = self.heard.borrow().wants(|| self.random.borrow_mut().random_range(0..Percent::OF));
+        let wants = self.heard.borrow().logs(|| self.random.borrow_mut().random_range(0..Percent::OF));
         let wanted = already | wants;
         if wanted.is_nothing() {
             return None;
@@ -206,7 +225,7 @@ impl Listeners {
         let log = heard.log.as_ref().filter(|_| AccessLog::takes(&exchange));
         if spans.is_some() || log.is_some() {
             exchange.edge = Some(end.edge.clone());
-            exchange.ended = Some(SystemTime::now());
+            exchange.ended.get_or_insert_with(SystemTime::now);
         }
         if let Some(spans) = spans {
             spans.ended(&exchange);

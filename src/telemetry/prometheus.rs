@@ -11,7 +11,9 @@ use metrics_util::MetricKindMask;
 use pillion_api::wire::PolicyCount;
 
 use super::{
+    exemplars::Exemplar,
     names::{Kind, Metric},
+    openmetrics,
     tallies::{self, Tallies},
     told::Told,
 };
@@ -120,6 +122,11 @@ impl Registry {
         self.tallies().add(metric, values, counts, sum_us, Instant::now());
     }
 
+    /// Keeps examples of what was added to a histogram just now.
+    pub fn exemplify(&self, metric: Metric, values: &[&str], exemplars: &[Exemplar]) {
+        self.tallies().exemplify(metric, values, exemplars);
+    }
+
     /// Whether anything was added to it lately.
     pub fn has_tally(&self, metric: Metric, values: &[&str]) -> bool {
         self.tallies().has(metric, values)
@@ -131,11 +138,20 @@ impl Registry {
 
     /// The whole registry in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
+        self.text(false)
+    }
+
+    /// The same as OpenMetrics, which has exemplars.
+    pub fn render_openmetrics(&self) -> String {
+        openmetrics::from_text(&self.text(true))
+    }
+
+    fn text(&self, exemplars: bool) -> String {
         let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.empty();
         self.handle.run_upkeep();
         let mut text = self.handle.render();
-        self.tallies().render(&mut text);
+        self.tallies().render(&mut text, exemplars);
         if let Some(cpu) = *self.cpu.lock().unwrap_or_else(PoisonError::into_inner) {
             text += &Metric::CpuSeconds.declared().sample(cpu);
         }
@@ -171,7 +187,12 @@ fn key(metric: Metric, values: &[&str]) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use pillion_api::latency;
+
     use super::*;
+    use crate::telemetry::trace::context::{SpanId, TraceId};
 
     #[test]
     fn text_has_help_type_and_exact_buckets() {
@@ -192,5 +213,49 @@ mod tests {
             text.contains("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.25\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn exemplars_are_in_openmetrics_only_and_in_their_bucket() {
+        let registry = Registry::new();
+        registry.counter(Metric::Handshakes, &["client", "full"]).increment(2);
+        registry.histogram(Metric::DetectionTime, &["outbound", "http1"]).record(0.1);
+        registry.cpu(1.25);
+        let values = ["outbound", "a.n", "b.n", "b.n"];
+        let exemplar = Exemplar {
+            trace: TraceId::new(0x4bf9).expect("not zero"),
+            span: SpanId::new(7).expect("not zero"),
+            took_us: 300,
+            ended: SystemTime::UNIX_EPOCH,
+        };
+        // Of nothing that is counted there is no example.
+        registry.exemplify(Metric::Duration, &values, &[exemplar]);
+        assert!(!registry.render_openmetrics().contains("trace_id"));
+        registry.tally(Metric::Duration, &values, [(latency::index(300), 2)], 600);
+        registry.exemplify(Metric::Duration, &values, &[exemplar]);
+        let text = registry.render_openmetrics();
+        let with: Vec<_> = text.lines().filter(|line| line.contains("trace_id")).collect();
+        let [line] = with[..] else { panic!("not one of {with:?}") };
+        assert!(
+            line.contains("le=\"0.000512\"} 2 # {trace_id=\"00000000000000000000000000004bf9\","),
+            "{line}"
+        );
+        assert!(line.ends_with("span_id=\"0000000000000007\"} 0.0003 0.000"), "{line}");
+        assert!(text.ends_with("\n# EOF\n") && !text.contains("\n\n"), "{text}");
+        assert!(!registry.render().contains("trace_id"));
+    }
+
+    #[test]
+    fn families_have_names_of_their_own() {
+        let mut families: Vec<_> =
+            Metric::ALL.iter().map(|it| it.name().strip_suffix("_total").unwrap_or(it.name())).collect();
+        let all = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), all);
+        // They would be taken for a part of a family that is called like the rest.
+        for suffix in ["_bucket", "_count", "_created", "_sum"] {
+            assert!(!families.iter().any(|family| family.ends_with(suffix)), "{suffix}");
+        }
     }
 }

@@ -9,10 +9,15 @@ use std::{
 
 use pillion_api::latency;
 
-use super::names::Metric;
+use super::{
+    exemplars::{Exemplar, Exemplars},
+    names::Metric,
+};
 
 /// Bounds of the buckets shown: every fourth of the shared ones, so that counts fall exactly: 256 µs, 512 µs, … 33.6 s.
 const BOUNDS: usize = 18;
+/// Buckets shown: beyond all bounds is another one.
+pub(super) const SHOWN: usize = BOUNDS + 1;
 
 /// The same, in seconds.
 pub(super) fn bounds() -> [f64; BOUNDS] {
@@ -20,7 +25,7 @@ pub(super) fn bounds() -> [f64; BOUNDS] {
 }
 
 /// The place of a shared bucket among those shown; the last has no bound.
-fn place(bucket: usize) -> usize {
+pub(super) fn place(bucket: usize) -> usize {
     // All of a bucket is below its own bound, and buckets end at powers of two.
     let bound = latency::bound_us(bucket).max(1 << 8);
     if bucket >= latency::BUCKETS - 1 {
@@ -35,9 +40,16 @@ pub(super) struct Tallies(BTreeMap<(&'static str, Box<str>), Tally>);
 
 #[derive(Debug)]
 struct Tally {
-    counts: [u64; BOUNDS + 1],
+    counts: [u64; SHOWN],
     sum_us: u64,
+    exemplars: Exemplars,
     changed: Instant,
+}
+
+impl Tally {
+    fn new(now: Instant) -> Self {
+        Self { counts: [0; SHOWN], sum_us: 0, exemplars: Exemplars::default(), changed: now }
+    }
 }
 
 impl Tallies {
@@ -51,13 +63,19 @@ impl Tallies {
         now: Instant,
     ) {
         let key = (metric.name(), labels(metric, values));
-        let tally =
-            self.0.entry(key).or_insert_with(|| Tally { counts: [0; BOUNDS + 1], sum_us: 0, changed: now });
+        let tally = self.0.entry(key).or_insert_with(|| Tally::new(now));
         for (bucket, count) in counts {
             tally.counts[place(bucket)] += count;
         }
         tally.sum_us += sum_us;
         tally.changed = now;
+    }
+
+    /// Keeps examples of what was counted; of a series that is not there, nothing.
+    pub(super) fn exemplify(&mut self, metric: Metric, values: &[&str], exemplars: &[Exemplar]) {
+        if let Some(tally) = self.0.get_mut(&(metric.name(), labels(metric, values))) {
+            exemplars.iter().for_each(|exemplar| tally.exemplars.put(*exemplar));
+        }
     }
 
     /// Whether there is such a series.
@@ -70,8 +88,8 @@ impl Tallies {
         self.0.retain(|_, tally| now.saturating_duration_since(tally.changed) < idle);
     }
 
-    /// In Prometheus' text format.
-    pub(super) fn render(&self, out: &mut String) {
+    /// In Prometheus' text format; with exemplars, which are OpenMetrics', if they are asked for.
+    pub(super) fn render(&self, out: &mut String, exemplars: bool) {
         let mut last = "";
         for ((name, labels), tally) in &self.0 {
             if *name != last {
@@ -83,9 +101,13 @@ impl Tallies {
             let mut sum = 0;
             let bounds = bounds().map(|bound| bound.to_string());
             let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
-            for (bound, count) in bounds.zip(tally.counts) {
+            for (place, (bound, count)) in bounds.zip(tally.counts).enumerate() {
                 sum += count;
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {sum}");
+                let _ = write!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {sum}");
+                if exemplars && let Some(exemplar) = tally.exemplars.at(place) {
+                    exemplar.write(out);
+                }
+                out.push('\n');
             }
             let seconds = tally.sum_us as f64 / 1e6;
             let _ = writeln!(out, "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {sum}\n");
@@ -130,7 +152,7 @@ mod tests {
         tallies.add(Metric::Duration, &values, [(bucket, 2), (latency::BUCKETS - 1, 1)], 600, now);
         tallies.add(Metric::Duration, &values, [(bucket, 1)], 300, now);
         let mut text = String::new();
-        tallies.render(&mut text);
+        tallies.render(&mut text, false);
         let series = "direction=\"outbound\",source=\"a\\\"\",target=\"b\",backend=\"b\"";
         for line in [
             "# TYPE pillion_request_duration_seconds histogram".to_owned(),
@@ -145,7 +167,7 @@ mod tests {
         }
         tallies.forget(Duration::from_secs(1), now + Duration::from_secs(2));
         text.clear();
-        tallies.render(&mut text);
+        tallies.render(&mut text, false);
         assert_eq!(text, "");
     }
 }

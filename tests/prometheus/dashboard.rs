@@ -13,6 +13,8 @@ const TYPES: [&str; 6] = ["row", "stat", "table", "timeseries", "heatmap", "stat
 /// Of all series, as Grafana fills in the variables where all is chosen.
 const VARIABLES: [(&str, &str); 4] =
     [("$namespace", "[^.]+"), ("$service", ".+"), ("$caller", ".+"), ("$__rate_interval", "10s")];
+/// The histogram that has exemplars.
+const HAS_EXEMPLARS: &str = "pillion_request_duration_seconds_bucket";
 const DATA_SOURCE: &str = "${datasource}";
 const WIDTH: u64 = 24;
 
@@ -90,6 +92,10 @@ impl Dashboard {
                     fault("has a variable that nobody fills in");
                 }
                 undeclared(&query, declared).iter().for_each(|what| fault(what));
+                let over_time = kind == "timeseries" || kind == "heatmap";
+                if over_time && query.contains(HAS_EXEMPLARS) && target["exemplar"] != true {
+                    fault("does not show traces of what it is about");
+                }
             }
         }
         faults.extend(self.annotations().flat_map(|query| undeclared(query, declared)));

@@ -64,6 +64,15 @@ async fn answers_every_query_of_the_dashboard_and_every_rule() {
         assert!(!values.is_empty(), "the variable {variable} has no values");
     }
 
+    until("requests have traces, on both sides", async || {
+        let found = prometheus.exemplars("pillion_request_duration_seconds_bucket").await;
+        found.iter().for_each(exemplifies);
+        let mut missing = vec!["outbound", "inbound"];
+        missing.retain(|side| !found.iter().any(|it| it["seriesLabels"]["direction"] == *side));
+        missing
+    })
+    .await;
+
     until("what is provoked is reported", async || {
         let firing = prometheus.firing().await;
         let mut missing = PROVOKED.to_vec();
@@ -139,6 +148,23 @@ fn the_rules_are_sound() {
     let tested = text("prometheus/rules_test.yml");
     let faults = Rules::read().faults(&declared(), &advice::names().collect(), &tested);
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Whether the exemplars of a series are what they should be.
+fn exemplifies(series: &Value) {
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok()).expect("a number");
+    let bound = number(&series["seriesLabels"]["le"]);
+    let list = series["exemplars"].as_array().expect("a list");
+    for exemplar in list {
+        let id = |name: &str, length: usize| {
+            let id = exemplar["labels"][name].as_str().unwrap_or_default();
+            id.len() == length && id.bytes().all(|digit| digit.is_ascii_hexdigit())
+        };
+        assert!(id("trace_id", 32) && id("span_id", 16), "{series:#}");
+        assert!(number(&exemplar["value"]) <= bound, "{series:#}");
+        assert!(exemplar["timestamp"].as_f64().is_some_and(|at| at > 1.7e9), "{series:#}");
+    }
+    assert!(!list.is_empty(), "{series:#}");
 }
 
 /// Waits until nothing is left.

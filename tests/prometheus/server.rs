@@ -40,6 +40,7 @@ impl Prometheus {
         }
         let flag = |name: &str, value: OsString| [OsString::from(name), value];
         let arguments = [
+            flag("--enable-feature", "exemplar-storage".into()),
             flag("--config.file", folder.path().join("prometheus.yml").into()),
             flag("--storage.tsdb.path", folder.path().join("data").into()),
             flag("--web.listen-address", "127.0.0.1:0".into()),
@@ -82,6 +83,12 @@ impl Prometheus {
             Some(found) if answer["status"] == "success" => Ok(found.clone()),
             _ => Err(answer.to_string()),
         }
+    }
+
+    /// The exemplars of the series that a query is about: labels of each series, with its exemplars.
+    pub(super) async fn exemplars(&self, query: &str) -> Vec<Value> {
+        let answer = self.ask(&format!("query_exemplars?query={}", encoded(query))).await;
+        answer["data"].as_array().unwrap_or_else(|| panic!("{query}: {answer}")).clone()
     }
 
     /// The values of a label in the series that a selector chooses.

@@ -13,15 +13,16 @@ use pillion::demo::guard::Guard;
 use pillion::demo::sidecar::Addresses;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use crate::support::apps::{App, HttpApp, Version};
+use crate::support::apps::{App, HttpApp, Version, refusing};
 use crate::support::mesh::{pillion, pillion_proxy};
 use crate::support::{PATIENCE, soon};
 
-/// `drill` has every policy, `busy` works on one request at a time, `nowhere` has no workload.
+/// `drill` has every policy, `busy` works on one request at a time, `nowhere` has no workload. All requests are traced, and nobody takes
+/// the spans at RECEIVER.
 const DOCUMENTS: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: drill, namespace: demo}, spec: {selector: {app: drill}, ports: [{name: http,
   port: 80, targetPort: 8080, appProtocol: http}]}}
@@ -32,7 +33,8 @@ const DOCUMENTS: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: busy, namespace: demo}, spec: {selector: {app: drill}, ports: [{name: http,
   port: 80, targetPort: 8080, appProtocol: http}]}}
 ---
-{apiVersion: pillion.dev/v1alpha1, kind: MeshConfig, metadata: {name: mesh}, spec: {accessLog: {successPercent: 100}}}
+{apiVersion: pillion.dev/v1alpha1, kind: MeshConfig, metadata: {name: mesh}, spec: {accessLog: {successPercent: 100},
+  tracing: {endpoint: 'http://RECEIVER', sampling: 100}}}
 ---
 {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: drill, namespace: demo}, spec: {
   parentRefs: [{group: '', kind: Service, name: drill}],
@@ -81,6 +83,7 @@ pub(super) struct Shop {
     demo: tokio::process::Child,
     api: Api,
     drill: Drill,
+    _nobody: TcpSocket,
 }
 
 struct Drill {
@@ -98,10 +101,13 @@ impl Shop {
         let (demo, url, token_file) = demo().await;
         let token = std::fs::read_to_string(&token_file).expect("the demo has its token in a file");
         let api = Api::new(&url, token.trim());
-        api.apply(DOCUMENTS).await.expect("the documents are accepted");
+        let (nobody, receiver) = refusing();
+        api.apply(&DOCUMENTS.replace("RECEIVER", &receiver.to_string()))
+            .await
+            .expect("the documents are accepted");
         let server = token_file.with_file_name("server.json");
         let drill = Drill::start(&api, &server).await;
-        Self { demo, api, drill }
+        Self { demo, api, drill, _nobody: nobody }
     }
 
     /// Where the control plane's API is.

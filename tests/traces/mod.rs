@@ -30,6 +30,15 @@ async fn ask(caller: &Sidecar, path: &str, fields: &[(&str, &str)]) -> String {
     raw::exchange(caller.outbound(), &request).await
 }
 
+/// What a sidecar shows to a scraper that asks for this.
+async fn metrics(sidecar: &Sidecar, accept: &str) -> String {
+    let request =
+        raw::get("localhost", "/metrics").replacen("\r\n\r\n", &format!("\r\naccept: {accept}\r\n\r\n"), 1);
+    let answer = raw::exchange(sidecar.addresses.admin, &request).await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    raw::body(&answer).to_owned()
+}
+
 /// A field of the request as `/head` has seen it.
 fn seen<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let fields = raw::body(answer).lines().filter_map(|line| line.split_once(": "));
@@ -149,6 +158,18 @@ async fn a_foreign_trace_crosses_two_sidecars() {
     assert_eq!(client.says("pillion.workload"), "app-1");
     assert!(!receiver.spans().iter().any(|span| span.trace == "7".repeat(32) || begun.contains(&span.trace)));
 
+    for (sidecar, span) in [(&caller, client), (&callee, server)] {
+        let shown = metrics(sidecar, "application/openmetrics-text; version=1.0.0, text/plain; q=0.5").await;
+        let exemplar = format!(" # {{trace_id=\"{TRACE}\",span_id=\"{}\"}} ", span.id);
+        let of: Vec<_> = shown.lines().filter(|line| line.contains(&exemplar)).collect();
+        let [line] = of.as_slice() else { panic!("not once {exemplar}: {shown}") };
+        assert!(line.starts_with("pillion_request_duration_seconds_bucket{"), "{line}");
+        assert!(shown.ends_with("\n# EOF\n"), "{shown}");
+        // None of a trace that is not recorded; and none for who would not understand it.
+        assert!(!shown.contains(&"7".repeat(32)) && !shown.contains(&begun[3..35]), "{shown}");
+        assert!(!metrics(sidecar, "text/plain").await.contains("trace_id"));
+    }
+
     let logged = eventually("the request's line in the access log", async || {
         let text = std::fs::read_to_string(&log).ok()?;
         text.lines().find(|line| line.contains(TRACE)).map(ToOwned::to_owned)
@@ -235,6 +256,51 @@ async fn each_try_has_its_own_span() {
 }
 
 #[tokio::test]
+async fn a_mirrored_copy_has_a_span_of_its_own_below_the_request_s() {
+    const ROUTE: &str = "---
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: app, namespace: demo}, spec: {
+  parentRefs: [{group: '', kind: Service, name: app}],
+  rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}],
+           backendRefs: [{name: app, port: 80}]}]}}
+";
+    let mesh = Mesh::start().await;
+    let receiver = Receiver::start(&mesh, 0).await;
+    let app = HttpApp::start("app-1", Version::Http1).await;
+    let shadow = HttpApp::start("shadow-1", Version::Http1).await;
+    mesh.apply(&[&service("app", "http"), "---\n", &service("shadow", "http"), ROUTE].concat()).await;
+    let endpoint = format!("http://{}", receiver.addresses.grpc);
+    let flags = ["--tracing-endpoint", &endpoint, "--tracing-sampling", "0"];
+    let callee = mesh.sidecar(SidecarSpec::serving("app-1", "app", app.address()).flags(&flags)).await;
+    let other =
+        mesh.sidecar(SidecarSpec::serving("shadow-1", "shadow", shadow.address()).flags(&flags)).await;
+    let caller = mesh.sidecar(SidecarSpec::caller("client").flags(&flags)).await;
+    mesh.until_ready(&[&caller, &callee, &other]).await;
+    caller.until_endpoints("app", 1).await;
+    caller.until_endpoints("shadow", 1).await;
+
+    let parent = format!("00-{TRACE}-{SPAN}-01");
+    let answer = ask(&caller, "/head", &[("traceparent", &parent)]).await;
+    assert_eq!(raw::status(&answer), 200, "{answer}");
+    let spans = receiver.until(TRACE, 4).await;
+    let request = only(&spans, SPAN);
+    assert_eq!(
+        (request.says("pillion.target"), request.says("pillion.mirror")),
+        ("app.demo".into(), String::new())
+    );
+    let mut caused = below(&spans, &request.id);
+    caused.sort_by_key(|span| span.kind.clone());
+    let [copy, server] = caused.as_slice() else { panic!("not two: {spans:#?}") };
+    assert_eq!((&*server.kind, &server.resource["service.name"]), ("SERVER", &"app".into()));
+    assert_eq!(seen(&answer, "traceparent"), Some(&*format!("00-{TRACE}-{}-01", server.id)));
+    let said =
+        ["pillion.mirror", "pillion.target", "pillion.workload", "url.path", "http.response.status_code"];
+    assert_eq!((&*copy.kind, &*copy.name), ("CLIENT", "GET"), "{copy:#?}");
+    assert_eq!(said.map(|name| copy.says(name)), ["true", "shadow.demo", "shadow-1", "/head", "200"]);
+    let server = only(&spans, &copy.id);
+    assert_eq!((&*server.kind, &server.resource["service.name"]), ("SERVER", &"shadow".into()));
+}
+
+#[tokio::test]
 async fn grpc_is_told_as_such_and_refusals_by_their_reason() {
     let mesh = Mesh::start().await;
     let receiver = Receiver::start(&mesh, 0).await;
@@ -293,9 +359,10 @@ async fn over_tls_the_receiver_has_to_prove_who_it_is() {
     let receiver = Receiver::start_with(&mesh, 0, Some([certificate.clone(), key])).await;
     let (grpc, http) =
         (format!("https://{}", receiver.addresses.grpc), format!("https://{}", receiver.addresses.http));
+    // And both take what is compressed.
     let own = |workload: &str, endpoint: &str, protocol: &str| {
-        let flags =
-            ["--tracing-endpoint", endpoint, "--tracing-protocol", protocol, "--tracing-sampling", "100"];
+        let how = ["--tracing-protocol", protocol, "--tracing-compression", "gzip"];
+        let flags = [&["--tracing-endpoint", endpoint, "--tracing-sampling", "100"][..], &how].concat();
         SidecarSpec::caller(workload).flags(&flags)
     };
     let believing = |spec: SidecarSpec| spec.variable("SSL_CERT_FILE", &certificate);
@@ -315,6 +382,8 @@ async fn over_tls_the_receiver_has_to_prove_who_it_is() {
         spans.iter().map(|span| (&*span.via, span.resource["service.name"].as_str())).collect();
     from.sort_unstable();
     assert_eq!(from, [("grpc", Some("by-grpc")), ("http", Some("by-http"))]);
+    let by_http = spans.iter().find(|span| span.via == "http").expect("it is there");
+    assert_eq!(by_http.fields["content-encoding"], "gzip");
     eventually("the other says why it does not send", async || {
         doubting.process.log().contains("spans are not taken").then_some(())
     })

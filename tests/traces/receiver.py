@@ -6,6 +6,7 @@ Writes where it listens to the file ADDRESSES, as JSON, and every span to the fi
 batches are turned away, to be sent again. With a certificate, it speaks TLS.
 """
 
+import gzip
 import json
 import os
 import ssl
@@ -85,6 +86,8 @@ class OverHttp(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers["content-encoding"] == "gzip":
+            body = gzip.decompress(body)
         if self.path != "/v1/traces" or self.headers["content-type"] != "application/x-protobuf":
             return self.answer(404, b"")
         fields = {name.lower(): value for name, value in self.headers.items()}

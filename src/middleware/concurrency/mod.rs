@@ -302,7 +302,7 @@ impl Drop for Waits<'_> {
 }
 
 fn refusal(rank: usize, why: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Reason::Overloaded, format_args!("{why}; priority {}", RANKS[rank]))
+    Refusal::new(Reason::Overloaded, format_args!("{why}; priority {}; by concurrency", RANKS[rank]))
         .with(More { retry_after: Some(RETRY_AFTER), ..More::default() })
 }
 

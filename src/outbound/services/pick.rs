@@ -113,7 +113,7 @@ impl Service {
 
     /// The same with whose queue it is.
     fn full(&self, refusal: Refusal) -> Refusal {
-        let detail = format_args!("{} waiting for {}", refusal.detail, self.name);
+        let detail = format_args!("waiting for {}: {}", self.name, refusal.detail);
         Refusal::new(refusal.reason, detail)
     }
 }

@@ -167,13 +167,14 @@ impl Service {
                 self.update(&[]);
             }
             Snapshot::Present(config, endpoints) => {
-                self.requests.set(config.policy.max_requests);
-                self.pending.set(config.policy.max_pending);
+                let source = &config.policy.source;
+                self.requests.set(config.policy.max_requests, "connections.maxRequests", source);
+                self.pending.set(config.policy.max_pending, "connections.maxPending", source);
                 self.timeouts.connect.set(config.policy.connect_timeout);
                 self.timeouts.idle.set(config.policy.idle_timeout);
                 self.timeouts.queue.set(config.policy.queue_timeout);
                 self.timeouts.most_requests.set(config.policy.max_requests_per_connection);
-                self.connections.set(config.policy.max_connections);
+                self.connections.set(config.policy.max_connections, source);
                 self.make_room(config.policy.max_connections.is_some());
                 (*self.fallback.borrow_mut()).clone_from(&config.policy.fallback);
                 // What was chosen until now was by the algorithm until now.
@@ -274,7 +275,7 @@ impl Service {
             return Ok(None);
         }
         self.requests.enter().map(Some).map_err(|refusal| {
-            let detail = format_args!("{} of {}", refusal.detail, self.name);
+            let detail = format_args!("{}: {}", self.name, refusal.detail);
             Refusal::new(refusal.reason, detail)
         })
     }

@@ -103,8 +103,8 @@ pub(super) fn line(exchange: &Exchange, log: &model::AccessLog, out: &mut Vec<u8
         }
         shares.end();
     }
-    if let Some(trace) = &exchange.trace {
-        it.text("traceId", &trace.id().to_string());
+    if let Some(trace) = exchange.trace_id {
+        it.text("traceId", &trace.to_string());
     }
     let mut headers = exchange.headers.iter().filter(|(name, _)| log.headers.contains(name)).peekable();
     if headers.peek().is_some() {

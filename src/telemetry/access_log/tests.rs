@@ -19,7 +19,10 @@ use crate::{
         edge::{EdgeKey, Outcome},
         exchange::{Callee, Try},
         listeners::{End, Heard, Listeners},
-        trace::{Trace, context::TRACEPARENT},
+        trace::{
+            self,
+            context::{TRACEPARENT, TraceId},
+        },
     },
 };
 
@@ -43,9 +46,9 @@ fn edge() -> Arc<EdgeKey> {
     })
 }
 
-fn traced() -> Trace {
+fn traced() -> Option<TraceId> {
     let named = HeaderValue::from_static("00-00000000000000000000000000004bf9-00f067aa0ba902b7-00");
-    Trace::of_others(&[(TRACEPARENT, named)].into_iter().collect()).expect("it names one")
+    trace::of_others(&[(TRACEPARENT, named)].into_iter().collect())
 }
 
 fn answered(status: u16) -> Option<Outcome> {
@@ -80,7 +83,7 @@ fn full() -> Exchange {
         took_us: 12_345,
         split: Some(course.split(Side::Client)),
         ended: Some(UNIX_EPOCH + Duration::from_micros(1_709_210_096_012_345)),
-        trace: Some(Box::new(traced())),
+        trace_id: traced(),
         ..Exchange::default()
     }
 }
@@ -293,7 +296,7 @@ fn nobody_waits_for_a_log_that_is_not_taken_and_what_is_left_out_is_counted() {
     let request = Request::get("http://payments.demo/pay").body(()).expect("a request");
     let all = 5_000;
     for _ in 0..all {
-        let exchange = listeners.begin(&request, None).expect("it is wanted");
+        let exchange = listeners.begin(&request, None, &edge).expect("it is wanted");
         listeners.ended(exchange, &end(&edge, 200));
     }
     let dropped = sink.counts.dropped.load(Ordering::Relaxed);
@@ -314,7 +317,7 @@ fn only_what_is_wanted_is_written_and_the_rest_is_used_again() {
     let (sink, lines) = sink();
     let (listeners, edge) = (Listeners::default(), edge());
     let request = Request::get("http://payments.demo/pay").body(()).expect("a request");
-    assert!(!listeners.any() && listeners.begin(&request, None).is_none());
+    assert!(!listeners.any() && listeners.begin(&request, None, &edge).is_none());
     let successes = Percent::per_million(0).expect("none");
     let log = model::AccessLog { successes, ..model::AccessLog::default() };
     let log = AccessLog::new(Arc::new(log), sink.clone());
@@ -324,7 +327,7 @@ fn only_what_is_wanted_is_written_and_the_rest_is_used_again() {
         String::from_utf8(bytes).expect("text")
     });
     for status in [200, 404, 503, 200] {
-        let exchange = listeners.begin(&request, None).expect("it may be wanted");
+        let exchange = listeners.begin(&request, None, &edge).expect("it may be wanted");
         assert_eq!((exchange.authority.as_str(), exchange.path.as_str()), ("payments.demo", "/pay"));
         listeners.ended(exchange, &end(&edge, status));
     }

@@ -70,7 +70,7 @@ pub(super) fn line(exchange: &Exchange, log: &model::AccessLog, out: &mut Vec<u8
     {
         phrase(text, out);
     }
-    let trace = exchange.trace.as_ref().map(|trace| trace.id().to_string());
+    let trace = exchange.trace_id.map(|trace| trace.to_string());
     word(&trace.unwrap_or_default(), out);
     split(exchange, out);
     detail(exchange, out);

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderName;
+use http::{HeaderName, Request};
 use pillion_api::{
     gcra::{Arrival, Pace, nanos},
     tap::{Facts, Filter, MAX_HEADERS, RATES, is_secret},
@@ -27,7 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{exchange::Exchange, listeners::End, names::Metric, prometheus::Registry};
+use super::{edge::EdgeKey, exchange::Exchange, listeners::End, names::Metric, prometheus::Registry};
 
 /// Taps at once.
 const MAX_TAPS: usize = 16;
@@ -54,6 +54,12 @@ impl Watching {
     /// Fields of requests that are told.
     pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.taps.iter().flat_map(|tap| &tap.headers)
+    }
+
+    /// Whether a request that begins may be what any tap asks for.
+    pub(super) fn may_want<B>(&self, request: &Request<B>, edge: &EdgeKey) -> bool {
+        let begun = told::begun(request, edge, &self.workload);
+        self.taps.iter().any(|tap| tap.filter.may_match(&begun))
     }
 
     /// Tells each tap that asks for it of a request that has ended.

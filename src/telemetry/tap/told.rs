@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, Request};
 use pillion_api::{
     hops::Side,
-    tap::{Ended, Facts, MAX_HEADER_VALUE, MAX_PATH, MAX_WORD, Who, cut},
+    tap::{Begun, Ended, Facts, MAX_HEADER_VALUE, MAX_PATH, MAX_WORD, Who, cut},
     wire::{Header, TapEvent, TapSegment, edge_delta::Direction},
 };
 use tokio::time::Instant;
@@ -13,22 +13,48 @@ use tokio::time::Instant;
 use super::Tap;
 use crate::{
     error::Hop,
-    telemetry::{edge::Outcome, exchange::Exchange, hops, listeners::End},
+    telemetry::{
+        edge::{EdgeKey, Outcome},
+        exchange::Exchange,
+        hops,
+        listeners::End,
+    },
 };
+
+/// What is known of a request when it begins.
+pub(super) fn begun<'a, B>(request: &'a Request<B>, edge: &'a EdgeKey, workload: &'a str) -> Begun<'a> {
+    Begun {
+        side: hops::side(edge.direction),
+        method: request.method().as_str(),
+        path: request.uri().path_and_query().map_or("", |path| path.path()),
+        from: from(edge, workload),
+        // The callee's sidecar knows; the caller's may be led to another service yet.
+        to: (edge.direction == Hop::Inbound).then(|| to(edge)),
+    }
+}
+
+fn from<'a>(edge: &'a EdgeKey, workload: &'a str) -> Who<'a> {
+    let workload = if edge.direction == Hop::Outbound { workload } else { "" };
+    Who { services: [&edge.source, ""], workload }
+}
+
+fn to(edge: &EdgeKey) -> Who<'_> {
+    Who { services: [&edge.target, &edge.backend], workload: &edge.workload }
+}
 
 /// Tells each tap that asks for it of a request that has ended. `workload`: our own.
 pub(super) fn tell(taps: &[Arc<Tap>], workload: &str, exchange: &Exchange, end: &End<'_>) {
     // A connection is none.
     let (Some(_), Some(outcome)) = (exchange.version, end.outcome) else { return };
     let refusal = refusal(exchange, end, outcome);
-    let (edge, outbound) = (end.edge, end.edge.direction == Hop::Outbound);
+    let edge = end.edge;
     let facts = Facts {
         side: hops::side(edge.direction),
         method: exchange.method.as_str(),
         path: exchange.path.split('?').next().unwrap_or_default(),
         ended: ended(exchange, outcome, refusal.is_some()),
-        from: Who { services: [&edge.source, ""], workload: if outbound { workload } else { "" } },
-        to: Who { services: [&edge.target, &edge.backend], workload: &edge.workload },
+        from: from(edge, workload),
+        to: to(edge),
         took_us: end.took_us,
     };
     let now = Instant::now();
@@ -121,7 +147,6 @@ mod tests {
     use crate::{
         error::Reason,
         telemetry::{
-            edge::EdgeKey,
             listeners::{Heard, Listeners},
             tap::{Taps, Watching},
         },
@@ -255,12 +280,51 @@ mod tests {
         taps.start(StartTap { id: 1, lease_ms: 1000, ..StartTap::default() }, Instant::now());
         let watching = taps.follow().borrow().clone().map(|taps| Watching { taps, workload: "web-1".into() });
         listeners.set(Heard { watching, ..Heard::default() });
-        let exchange = listeners.begin(&request, None).expect("somebody watches");
         let edge = edge(Hop::Inbound);
+        let exchange = listeners.begin(&request, None, &edge).expect("somebody watches");
         let outcome = Some(Outcome::Status(StatusCode::OK));
         listeners.ended(exchange, &End { edge: &edge, outcome, took_us: 1, split: None, received: 0 });
         assert_eq!(taps.told().await[0].events.len(), 1);
         listeners.set(Heard::default());
         assert!(!listeners.any());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_surely_not_asked_for_is_not_noted() {
+        let listeners = Listeners::default();
+        let noted = |filter: TapFilter, path: &str, direction: Hop| {
+            let mut taps = Taps::new(Arc::default());
+            let start = StartTap { id: 1, lease_ms: 1000, filter: Some(filter), ..StartTap::default() };
+            assert_eq!(taps.start(start, Instant::now()).refusal, "");
+            let watching =
+                taps.follow().borrow().clone().map(|taps| Watching { taps, workload: "web-1".into() });
+            listeners.set(Heard { watching, ..Heard::default() });
+            let request = http::Request::post(path).body(()).expect("a request");
+            listeners.begin(&request, None, &edge(direction)).is_some()
+        };
+        let path = |prefix: &str| TapFilter { path_prefix: prefix.into(), ..TapFilter::default() };
+        let to = |to: &str| TapFilter { to: to.into(), ..TapFilter::default() };
+        for (filter, hop, expected) in [
+            (path("/pay"), Hop::Outbound, true),
+            (path("/other"), Hop::Outbound, false),
+            (TapFilter { methods: vec!["GET".into()], ..TapFilter::default() }, Hop::Inbound, false),
+            (TapFilter { direction: "inbound".into(), ..TapFilter::default() }, Hop::Outbound, false),
+            (TapFilter { from: "other.demo".into(), ..TapFilter::default() }, Hop::Outbound, false),
+            // Only the end tells.
+            (
+                TapFilter { statuses: vec!["5xx".into()], errors: true, ..TapFilter::default() },
+                Hop::Inbound,
+                true,
+            ),
+            (to("other.demo"), Hop::Outbound, true),
+            (to("other.demo"), Hop::Inbound, false),
+            (to("workload/payments-3"), Hop::Inbound, true),
+            (TapFilter { called: "payments.demo".into(), ..TapFilter::default() }, Hop::Outbound, true),
+            (TapFilter { called: "payments.demo".into(), ..TapFilter::default() }, Hop::Inbound, false),
+        ] {
+            assert_eq!(noted(filter.clone(), "/pay?card=4111", hop), expected, "{filter:?} {hop:?}");
+        }
+        // A connection is no request.
+        assert!(listeners.connection().is_none());
     }
 }

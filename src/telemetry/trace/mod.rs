@@ -117,19 +117,17 @@ impl Trace {
         Self { context, parent, b3, state, tries: SmallVec::new(), whole: None }
     }
 
-    /// One that others may have recorded, and we do not; as a request's fields say, which stay as they are.
-    pub fn of_others(headers: &HeaderMap) -> Option<Self> {
-        let by_b3 = || b3::read(headers).and_then(|said| said.context);
-        let context = context::read(headers).or_else(by_b3)?;
-        let context = Context { sampled: None, ..context };
-        Some(Self {
-            context,
-            parent: None,
-            b3: None,
-            state: String::new(),
-            tries: SmallVec::new(),
-            whole: None,
-        })
+    /// That of a copy of the request that others get, too, whose head is to name a span of its own, below the request's: as Envoy does
+    /// it, so that what the copy causes is not taken for the request's doing.
+    pub fn copied(&self, headers: &mut HeaderMap) -> Self {
+        let (parent, span) = (self.context.span, span_id(rand::rng().random()));
+        let context = Context { span, ..self.context };
+        context::write(headers, &context);
+        if let Some(form) = self.b3 {
+            b3::write(headers, form, &context, Some(parent));
+        }
+        let (b3, state) = (self.b3, self.state.clone());
+        Self { context, parent: Some(parent), b3, state, tries: SmallVec::new(), whole: None }
     }
 
     /// By which people find it.
@@ -168,6 +166,12 @@ impl Trace {
         }
         self.tries.push(context.span);
     }
+}
+
+/// The trace that a request is of, as its fields say, which stay as they are: others may record it, and we do not.
+pub fn of_others(headers: &HeaderMap) -> Option<TraceId> {
+    let by_b3 = || b3::read(headers).and_then(|said| said.context);
+    context::read(headers).or_else(by_b3).map(|context| context.trace)
 }
 
 fn trace_id(random: u128) -> TraceId {

@@ -260,6 +260,8 @@ pub struct Tracing {
     /// Of requests that are of no trace yet, so many of a million are recorded.
     #[prost(uint32, tag = "3")]
     pub sampling_per_million: u32,
+    #[prost(enumeration = "tracing::Compression", tag = "4")]
+    pub compression: i32,
 }
 /// Nested message and enum types in `Tracing`.
 pub mod tracing {
@@ -296,6 +298,42 @@ pub mod tracing {
             match value {
                 "GRPC" => Some(Self::Grpc),
                 "HTTP_PROTOBUF" => Some(Self::HttpProtobuf),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Compression {
+        None = 0,
+        Gzip = 1,
+    }
+    impl Compression {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::None => "NONE",
+                Self::Gzip => "GZIP",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NONE" => Some(Self::None),
+                "GZIP" => Some(Self::Gzip),
                 _ => None,
             }
         }

@@ -12,6 +12,8 @@ pub struct Tracing {
     pub endpoint: Receiver,
     /// How they are sent.
     pub protocol: TraceProtocol,
+    /// Whether they are made smaller for that.
+    pub compression: TraceCompression,
     /// Of requests that are of no trace yet, so many are recorded. Where there is a trace, it goes by that.
     pub sampling: Percent,
 }
@@ -24,6 +26,16 @@ pub enum TraceProtocol {
     Grpc,
     /// OTLP/HTTP, in protobuf.
     HttpProtobuf,
+}
+
+/// How spans are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TraceCompression {
+    /// Not at all.
+    #[default]
+    None,
+    /// RFC 1952.
+    Gzip,
 }
 
 /// Who takes spans: `http://HOST:PORT/PATH` or `https://…`.
@@ -68,6 +80,25 @@ impl FromStr for TraceProtocol {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let all = [Self::Grpc, Self::HttpProtobuf];
         all.into_iter().find(|it| it.as_str() == text).ok_or("is neither grpc nor http/protobuf")
+    }
+}
+
+impl TraceCompression {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+impl FromStr for TraceCompression {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::None, Self::Gzip];
+        all.into_iter().find(|it| it.as_str() == text).ok_or("is neither none nor gzip")
     }
 }
 
@@ -130,7 +161,7 @@ impl fmt::Display for Receiver {
 impl Faults {
     /// `None`: it could not be understood.
     pub(super) fn tracing(&mut self, tracing: &wire::Tracing) -> Option<Tracing> {
-        use wire::tracing::Protocol;
+        use wire::tracing::{Compression, Protocol};
         let endpoint: Option<Receiver> = self.parse("tracing.endpoint", &tracing.endpoint);
         let protocol = match Protocol::try_from(tracing.protocol) {
             Ok(Protocol::Grpc) => TraceProtocol::Grpc,
@@ -143,6 +174,15 @@ impl Faults {
                 return None;
             }
         };
+        let compression = match Compression::try_from(tracing.compression) {
+            Ok(Compression::None) => TraceCompression::None,
+            Ok(Compression::Gzip) => TraceCompression::Gzip,
+            Err(_) => {
+                let what = format_args!("{} is not known to this version", tracing.compression);
+                self.say("tracing.compression", what);
+                return None;
+            }
+        };
         let sampling = Percent::per_million(tracing.sampling_per_million);
         if sampling.is_none() {
             self.say("tracing.sampling_per_million", "is more than a million");
@@ -152,7 +192,7 @@ impl Faults {
             self.say("tracing.endpoint", fault);
             return None;
         }
-        Some(Tracing { endpoint, protocol, sampling })
+        Some(Tracing { endpoint, protocol, compression, sampling })
     }
 }
 
@@ -196,17 +236,29 @@ mod tests {
 
     #[test]
     fn what_is_told_is_checked() {
-        let told = |endpoint: &str, protocol, sampling_per_million| {
-            let tracing = Some(wire::Tracing { endpoint: endpoint.into(), protocol, sampling_per_million });
+        let settings = |tracing| {
+            let tracing = Some(tracing);
             super::super::MeshSettings::try_from(wire::MeshSettings { tracing, ..Default::default() })
         };
-        let settings = told("http://collector:4318", 1, 10_000).expect("it is valid");
-        let tracing = settings.tracing.expect("it is on");
+        let wire = |endpoint: &str, protocol, sampling_per_million| wire::Tracing {
+            endpoint: endpoint.into(),
+            protocol,
+            sampling_per_million,
+            ..Default::default()
+        };
+        let told = |endpoint: &str, protocol, sampling| settings(wire(endpoint, protocol, sampling));
+        let compressed =
+            |compression| settings(wire::Tracing { compression, ..wire("http://collector:4318", 1, 10_000) });
+        let gzip = compressed(1).expect("it is valid").tracing.expect("it is on").compression;
+        assert_eq!(gzip, TraceCompression::Gzip);
+        let valid = told("http://collector:4318", 1, 10_000).expect("it is valid");
+        let tracing = valid.tracing.expect("it is on");
         assert_eq!((tracing.protocol, tracing.sampling.percent()), (TraceProtocol::HttpProtobuf, 1.0));
         for (settings, fault) in [
             (told("collector", 0, 0), "tracing.endpoint: "),
             (told("http://collector:4317/x", 0, 0), "tracing.endpoint: must have no path"),
             (told("http://collector:4317", 9, 0), "tracing.protocol: 9 "),
+            (compressed(9), "tracing.compression: 9 "),
             (told("http://collector:4317", 0, 1_000_001), "tracing.sampling_per_million: "),
         ] {
             let refused = settings.expect_err(fault);

@@ -97,19 +97,41 @@ pub struct Who<'a> {
     pub workload: &'a str,
 }
 
+/// What a filter looks at of a request that begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun<'a> {
+    /// As in [`Facts`].
+    pub side: Side,
+    /// As in [`Facts`].
+    pub method: &'a str,
+    /// As in [`Facts`].
+    pub path: &'a str,
+    /// As in [`Facts`].
+    pub from: Who<'a>,
+    /// `None`: it is not known yet.
+    pub to: Option<Who<'a>>,
+}
+
 impl Filter {
-    /// Whether a request is asked for.
-    pub fn matches(&self, facts: &Facts<'_>) -> bool {
-        self.direction.is_none_or(|side| side == facts.side)
-            && facts.took_us >= self.min_duration_us
-            && (!self.errors || facts.ended.failed || facts.ended.refused)
-            && (self.methods.is_empty() || self.methods.iter().any(|method| method == facts.method))
-            && facts.path.starts_with(&self.path_prefix)
-            && (self.statuses.is_empty() || self.statuses.iter().any(|status| status.fits(facts.ended)))
+    /// Whether a request may be asked for that begins.
+    pub fn may_match(&self, begun: &Begun<'_>) -> bool {
+        let to = |fits: &dyn Fn(Who<'_>) -> bool| begun.to.is_none_or(fits);
+        self.direction.is_none_or(|side| side == begun.side)
+            && (self.methods.is_empty() || self.methods.iter().any(|method| method == begun.method))
+            && begun.path.starts_with(&self.path_prefix)
             && (self.called.is_empty()
-                || facts.side == Side::Client && facts.to.services.contains(&self.called.as_str()))
-            && self.from.as_ref().is_none_or(|party| party.fits(facts.from))
-            && self.to.as_ref().is_none_or(|party| party.fits(facts.to))
+                || begun.side == Side::Client && to(&|to| to.services.contains(&self.called.as_str())))
+            && self.from.as_ref().is_none_or(|party| party.fits(begun.from))
+            && self.to.as_ref().is_none_or(|party| to(&|to| party.fits(to)))
+    }
+
+    /// Whether a request is asked for that has ended.
+    pub fn matches(&self, facts: &Facts<'_>) -> bool {
+        let Facts { side, method, path, from, to, .. } = *facts;
+        facts.took_us >= self.min_duration_us
+            && (!self.errors || facts.ended.failed || facts.ended.refused)
+            && (self.statuses.is_empty() || self.statuses.iter().any(|status| status.fits(facts.ended)))
+            && self.may_match(&Begun { side, method, path, from, to: Some(to) })
     }
 }
 

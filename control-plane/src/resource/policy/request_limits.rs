@@ -14,7 +14,7 @@ pub struct RequestLimits {
     /// Of a request's header section: names and values, and 32 bytes for each (RFC 9113 6.5.2). Default: 65536.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_header_bytes: Option<u32>,
-    /// Fields of a request's header section. Default: no limit.
+    /// Fields of a request's header section, without those that sidecars add. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_headers: Option<u32>,
     /// Of a request's body, whether it says its length or not. Default: no limit.

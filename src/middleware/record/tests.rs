@@ -1,0 +1,137 @@
+//! A response that ends, or does not: what is counted then.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::{
+    error::Hop,
+    http::body::Progress,
+    telemetry::edge::{EdgeKey, Edges},
+};
+
+#[derive(Debug, Default, Clone)]
+struct Ended(Rc<RefCell<Vec<Outcome>>>);
+
+impl End for Ended {
+    fn begun(&mut self, _: Outcome) {}
+
+    fn ended(self, outcome: Outcome, _: Instant) {
+        self.0.borrow_mut().push(outcome);
+    }
+}
+
+fn recording(edges: &Edges) -> (Recording<Ended>, Ended) {
+    let edge = edges.edge(EdgeKey {
+        direction: Hop::Outbound,
+        source: "a.n".into(),
+        target: "b.n".into(),
+        backend: "b.n".into(),
+        workload: "".into(),
+        mtls: true,
+    });
+    let mut recording = Recording::begin(edge, &Timeline::new(Instant::now())).finish();
+    let ended = Ended::default();
+    recording.served_by(None, Some(ended.clone()));
+    (recording, ended)
+}
+
+/// A body that has nothing to do while nobody reads it.
+#[derive(Debug)]
+struct Silent<B>(B);
+
+impl<B> Progress for Silent<B> {}
+
+impl<B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin> http_body::Body for Silent<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+fn response(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_with_the_last_byte() {
+    let edges = Edges::default();
+    let (recording, ended) = recording(&edges);
+    let body = Body::Full(Bytes::from_static(b"abc"));
+    let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default());
+    assert_eq!(edges.take()[0].in_flight, 1);
+    assert!(ended.0.borrow().is_empty());
+    recorded.into_body().collect().await.expect("a body");
+    assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::OK)]);
+    assert_eq!(edges.take()[0].in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_cancels() {
+    let edges = Edges::default();
+    let (first, first_ended) = recording(&edges);
+    drop(first);
+    let (second, second_ended) = recording(&edges);
+    let body = Body::Full(Bytes::from_static(b"abc"));
+    drop(second.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default()));
+    assert!(first_ended.0.borrow().is_empty() && second_ended.0.borrow().is_empty());
+    assert_eq!(edges.take()[0].outcomes, [(23, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_had_all_that_was_announced_has_not_gone_away() {
+    let edges = Edges::default();
+    for (read, expected) in [(true, &[Outcome::Status(StatusCode::OK)][..]), (false, &[])] {
+        let (recording, ended) = recording(&edges);
+        let source = http_body_util::StreamBody::new(futures_util::stream::iter([
+            Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"abc"))),
+            Ok(Frame::trailers(HeaderMap::new())),
+        ]));
+        let body = Body::Wrapped(Box::new(Silent(source)));
+        let mut response = response(StatusCode::OK, body);
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("3"));
+        let recorded = recording.until_the_last_byte(response, false, Ends::default());
+        let mut body = recorded.into_body();
+        if read {
+            body.frame().await.expect("a frame").expect("data");
+        }
+        drop(body);
+        assert_eq!(*ended.0.borrow(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bodiless_response_has_ended_at_once() {
+    let edges = Edges::default();
+    let (recording, ended) = recording(&edges);
+    let _response =
+        recording.until_the_last_byte(response(StatusCode::NO_CONTENT, Body::Empty), false, Ends::default());
+    assert_eq!(*ended.0.borrow(), [Outcome::Status(StatusCode::NO_CONTENT)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_is_judged_by_its_status() {
+    for (code, expected) in [(Some("0"), 0), (Some("14"), 14), (None, 2)] {
+        let edges = Edges::default();
+        let (recording, ended) = recording(&edges);
+        let mut response = response(StatusCode::OK, Body::Empty);
+        if let Some(code) = code {
+            response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
+        }
+        recording.until_the_last_byte(response, true, Ends::default());
+        assert_eq!(*ended.0.borrow(), [Outcome::Grpc(expected)]);
+    }
+}
