@@ -33,10 +33,11 @@ test-rust: setup-build setup-tests setup-dashboard ## Tests of the programs; amo
 test-dashboard: setup-dashboard ## Tests of the dashboard by itself
 	cd $(DASHBOARD) && npm test
 
-test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, against the demo and against a mesh of 200 services
+test-e2e: setup-tests setup-dashboard ## Tests of the dashboard in Chromium, against the demo, a mesh of 200 services, and one that is slow for three causes
 	@test -x $(PILLION) -a -x $(SCALE) || $(MAKE) --no-print-directory build
 	deploy/setup/with-demo $(PILLION) -- npm --prefix $(DASHBOARD) run test:e2e
 	$(SCALE) busy --program $(PILLION) -- npm --prefix $(DASHBOARD) run test:e2e:large
+	cargo test --workspace --test integration --test cli causes:: -- --ignored --nocapture
 
 reference: setup-build setup-dashboard ## Writes deploy/reference anew from the programs
 	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::

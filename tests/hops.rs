@@ -170,8 +170,8 @@ async fn assert_told(pair: &Pair, segment: &str) {
         let services = stat(pair, &[]).await;
         let edges = stat(pair, &["edges", "--from", "client.demo"]).await;
         let most = |text: &str| {
-            let mut lines = text.lines().filter(|line| line.contains("most"));
-            lines.all(|line| line.split_whitespace().next() == Some(segment)) && text.contains("most")
+            let mut lines = text.lines().filter(|line| line.contains("<- most"));
+            lines.all(|line| line.split_whitespace().next() == Some(segment)) && text.contains("<- most")
         };
         (most(&services) && most(&edges) && edges.contains("client.demo")).then_some(())
     })

@@ -9,6 +9,7 @@ mod bad_input;
 mod balancing;
 mod breaker;
 mod cancellation;
+mod causes;
 mod chaos;
 mod check;
 mod compose;

@@ -179,7 +179,7 @@ async fn serve(
         directory: needs.directory.clone(),
         edges: edges.clone(),
         registry: needs.registry.clone(),
-        stalls,
+        stalls: stalls.clone(),
         own: needs.own.clone(),
         connections: needs.connections.clone(),
         resolver: Resolver::from_sources(needs.names.clone()),
@@ -251,6 +251,7 @@ async fn serve(
                         loads: outbound.loads(),
                         inbound_connections: inbound.open().count(),
                         outbound_connections: outbound.open().count(),
+                        stalls: stalls.take(),
                     };
                     // Nobody waited for it any more: it goes with the next one.
                     if let Err(report) = reply.send(report) {

@@ -15,6 +15,7 @@ use super::{
     prometheus::Registry,
     repeats::Repeat,
     report::{BreakerState, CertificateStatus, ConcurrencyStatus, EndpointStatus, WorkerReport},
+    stalls::StallCount,
 };
 use crate::error::{Hop, Reason};
 
@@ -30,6 +31,7 @@ pub struct Gathered {
     /// By service and UID, joined over workers.
     endpoints: BTreeMap<(Arc<str>, Arc<str>), EndpointStatus>,
     concurrency: Vec<ConcurrencyStatus>,
+    stalls: StallCount,
     /// Openings already counted, and for how many rounds nobody has mentioned the endpoint.
     opened: HashMap<(Arc<str>, Arc<str>), (u64, u32)>,
 }
@@ -43,6 +45,7 @@ impl Gathered {
             edges: HashMap::new(),
             endpoints: BTreeMap::new(),
             concurrency: Vec::new(),
+            stalls: StallCount::default(),
             opened: HashMap::new(),
         }
     }
@@ -64,6 +67,7 @@ impl Gathered {
         let mut services = BTreeSet::new();
         let mut in_flight = BTreeMap::<(Hop, Arc<str>), u32>::new();
         for report in reports {
+            self.stalls.add(report.stalls);
             for mut delta in report.edges {
                 *in_flight.entry((delta.key.direction, delta.key.target.clone())).or_default() +=
                     delta.in_flight;
@@ -161,6 +165,7 @@ impl Gathered {
     pub fn take(&mut self, certificate: CertificateStatus, clock_ms: i64) -> wire::Telemetry {
         let now = Instant::now();
         let interval = now - std::mem::replace(&mut self.since, now);
+        let stalls = std::mem::take(&mut self.stalls);
         wire::Telemetry {
             interval_ms: interval.as_millis() as u32,
             edges: self.edges.drain().map(|(_, delta)| to_wire(delta)).collect(),
@@ -171,6 +176,8 @@ impl Gathered {
             clock_ms,
             policies: self.registry.take_told(),
             concurrency: self.concurrency.iter().map(limit).collect(),
+            watched_us: stalls.watched.as_micros() as u64,
+            stalled_us: stalls.stalled.as_micros() as u64,
         }
     }
 }

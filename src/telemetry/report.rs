@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pillion_api::name::ServiceName;
 
-use super::edge::EdgeDelta;
+use super::{edge::EdgeDelta, stalls::StallCount};
 
 /// Everything that a worker has gathered, and how things stand on it.
 #[derive(Debug, Default, Clone)]
@@ -23,6 +23,8 @@ pub struct WorkerReport {
     pub inbound_connections: usize,
     /// Open now.
     pub outbound_connections: usize,
+    /// Since the last report.
+    pub stalls: StallCount,
 }
 
 /// How the workload's certificate stands; times are seconds since the Unix epoch.

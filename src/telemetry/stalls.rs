@@ -23,6 +23,24 @@ pub struct Stalls {
     last: Cell<Option<(Instant, Duration)>>,
     asked: Cell<bool>,
     wanted: Notify,
+    counted: Cell<StallCount>,
+}
+
+/// Whether a thread has run when it should.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StallCount {
+    /// For how long it was looked.
+    pub watched: Duration,
+    /// Of that, how long it is known not to have run.
+    pub stalled: Duration,
+}
+
+impl StallCount {
+    /// Another thread's, or a later one of the same.
+    pub fn add(&mut self, other: Self) {
+        self.watched += other.watched;
+        self.stalled += other.stalled;
+    }
 }
 
 impl Stalls {
@@ -31,16 +49,26 @@ impl Stalls {
         loop {
             self.wanted.notified().await;
             while self.asked.take() {
-                let due = Instant::now() + TICK;
+                let began = Instant::now();
+                let due = began + TICK;
                 self.due.set(Some(due));
                 sleep_until(due).await;
                 let now = Instant::now();
-                if let Some(stall) = stall(due, now) {
+                let stall = stall(due, now);
+                if let Some(stall) = stall {
                     self.last.set(Some((now, stall)));
                 }
+                let mut counted = self.counted.get();
+                counted.add(StallCount { watched: now - began, stalled: stall.unwrap_or_default() });
+                self.counted.set(counted);
             }
             self.due.set(None);
         }
+    }
+
+    /// What has gathered since it was last taken.
+    pub fn take(&self) -> StallCount {
+        self.counted.take()
     }
 
     /// So long, at least, before `now` this thread had not run, and what is noticed now may have waited for it.
@@ -90,6 +118,9 @@ mod tests {
                 assert!(after >= 80 * MS, "what is noticed just after: {after:?}");
                 tokio::time::sleep(50 * MS).await;
                 assert_eq!(stalls.before(Instant::now()), Duration::ZERO);
+                let counted = stalls.take();
+                assert!(counted.stalled >= 80 * MS && counted.stalled < counted.watched, "{counted:?}");
+                assert_eq!(stalls.take(), StallCount::default());
             })
             .await;
     }

@@ -149,6 +149,7 @@ struct HttpState {
     produced: AtomicU64,
     failing: AtomicBool,
     unhealthy: AtomicBool,
+    late_ms: AtomicU64,
 }
 
 impl HttpApp {
@@ -164,6 +165,7 @@ impl HttpApp {
             produced: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             unhealthy: AtomicBool::new(false),
+            late_ms: AtomicU64::new(0),
         });
         let shared = Arc::clone(&state);
         let app = App::on(listener, move |stream| {
@@ -211,6 +213,12 @@ impl HttpApp {
         self.state.produced.load(Ordering::Relaxed)
     }
 
+    /// How long it takes for every answer.
+    pub(crate) fn set_late(&self, late: Duration) {
+        let late = u64::try_from(late.as_millis()).expect("a delay for a test");
+        self.state.late_ms.store(late, Ordering::Relaxed);
+    }
+
     /// Whether every answer is a 500.
     pub(crate) fn set_failing(&self, failing: bool) {
         self.state.failing.store(failing, Ordering::Relaxed);
@@ -231,6 +239,10 @@ async fn answer(state: Arc<HttpState>, request: Request<Incoming>) -> Result<Ans
         return Ok(plain(if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, ""));
     }
     state.requests.fetch_add(1, Ordering::Relaxed);
+    let late = state.late_ms.load(Ordering::Relaxed);
+    if late > 0 {
+        tokio::time::sleep(Duration::from_millis(late)).await;
+    }
     if state.failing.load(Ordering::Relaxed) {
         return Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, "failing on purpose"));
     }

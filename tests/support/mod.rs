@@ -10,6 +10,7 @@ pub(crate) mod netns;
 pub(crate) mod pair;
 pub(crate) mod raw;
 pub(crate) mod relay;
+pub(crate) mod starved;
 
 use std::time::{Duration, Instant};
 

@@ -200,6 +200,10 @@ function seriesOf(minutes, busy, isFailing) {
 const HOPS = {
   requests: 1200, meanMs: 6,
   segments: [["client-sidecar", 0.2], ["network", 0.6], ["server-sidecar", 0.2], ["application", 5]].map(([segment, meanMs]) => ({ segment, meanMs, share: meanMs / 6, p50Ms: meanMs, p99Ms: meanMs * 3 })),
+  verdict: { text: "payments-3 is slow: its application takes 61 ms, that of the others 3.4 ms", segment: "application", workload: "payments-3", shortOfCpu: false },
+  workloads: [["payments-3", 62], ["payments-2", 4.4], ["payments-1", 4.3]].map(([workload, meanMs]) => ({
+    workload, requests: 400, meanMs, segments: [{ segment: "network", meanMs: 0.6, share: 0.6 / meanMs }, { segment: "application", meanMs: meanMs - 0.6, share: 1 - 0.6 / meanMs }],
+  })),
 };
 
 function edgeDetail(from, to, minutes) {
@@ -240,7 +244,7 @@ function detail(name, minutes) {
     callers: callers.map((row) => (row.to === "payments.demo" ? { ...row, repeats: { retries: 312, recovered: 290, hedges: 44, hedgesWon: 20 } } : row)), callees: rows.filter((row) => row.from === name),
     policies: short === "payments" ? [{ kind: "HTTPRoute", namespace: "demo", name: "payments" }] : short === "payments-v1" ? [{ kind: "TrafficPolicy", namespace: "demo", name: "payments-v1" }] : [],
     backends: short === "payments" ? [
-      { service: "payments-v1.demo", weightPercent: 90, sharePercent: 89.6 }, { service: "payments-v2.demo", weightPercent: 10, sharePercent: 10.4 },
+      { service: "payments-v1.demo", weightsPercent: [90], sharePercent: 89.6 }, { service: "payments-v2.demo", weightsPercent: [10], sharePercent: 10.4 },
     ] : [],
   };
 }

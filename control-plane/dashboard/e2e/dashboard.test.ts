@@ -165,12 +165,13 @@ describe("a service's page", () => {
     const { page, errors } = await look("#/services/demo/payments");
     // The demo's payments take their time; its sidecars and its network do not.
     await page.locator('.hops .all[data-most="application"]').waitFor({ timeout: TRAFFIC_MS });
-    expect(await page.locator(".hops .all p").innerText()).toMatch(/To payments: (mostly|no part alone; the largest is) application: [\d.]+ (µs|ms|s) of/);
-    expect(await page.locator(".hops .all .hop-bar").getAttribute("aria-label")).toMatch(/network .* %; .*application .* %/);
+    // Payments-3 may just be slow, and then stands out.
+    expect(await page.locator(".hops .answer").innerText()).toMatch(/application|payments-3/);
+    expect(await page.locator(".hops .all > .hop-bar").getAttribute("aria-label")).toMatch(/network .* %; .*application .* %/);
     for (const segment of ["client-sidecar", "network", "server-sidecar", "application"]) {
       expect(await page.locator(`.hop-key tr[data-segment="${segment}"]`).innerText(), segment).toMatch(/%[\s\S]*(µs|ms|s)/);
     }
-    expect(await page.locator('.hop-edges li[data-edge="cart.demo→payments.demo"]').first().innerText()).toMatch(/(mostly|largest is) application/);
+    expect(await page.locator('.hop-edges li[data-edge="cart.demo→payments.demo"]').first().innerText()).toMatch(/application|payments-/);
     expect(errors).toEqual([]);
   });
 

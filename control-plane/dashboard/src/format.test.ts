@@ -1,6 +1,6 @@
 // Numbers and times as shown: units always, nothing measured is never zero, and no failure is rounded away.
 import { describe, expect, test } from "vitest";
-import { count, latency, percent, rate, relative, serviceName, span } from "./format";
+import { byWeight, count, latency, percent, rate, relative, serviceName, span } from "./format";
 
 describe("rate", () => {
   test.each([
@@ -80,3 +80,11 @@ test("a service's full name is taken apart at its last dot", () => {
   expect(serviceName("payments.demo")).toEqual({ name: "payments", namespace: "demo" });
   expect(serviceName("other")).toEqual({ name: "other", namespace: "" });
 });
+
+test.each([
+  [[], "in no rule"],
+  [[90], "of 90 % by weight"],
+  [[33.333], "of 33.3 % by weight"],
+  [[10, 100], "of 10 % or 100 % by weight, by rule"],
+  [[0, 10, 100], "of 0 %, 10 % or 100 % by weight, by rule"],
+])("weights %s are %s", (weights, words) => expect(byWeight(weights)).toBe(words));

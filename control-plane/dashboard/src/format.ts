@@ -105,3 +105,10 @@ export function serviceName(full: string): { name: string; namespace: string } {
   const dot = full.lastIndexOf(".");
   return dot < 0 ? { name: full, namespace: "" } : { name: full.slice(0, dot), namespace: full.slice(dot + 1) };
 }
+
+/** "of 90 % by weight", and where rules differ each of theirs. */
+export function byWeight(weights: readonly number[]): string {
+  if (weights.length === 0) return "in no rule";
+  const all = weights.map((weight) => `${Number(weight.toFixed(1))} %`);
+  return all.length === 1 ? `of ${all[0]} by weight` : `of ${all.slice(0, -1).join(", ")} or ${all.at(-1)} by weight, by rule`;
+}

@@ -20,25 +20,43 @@ pub(super) fn render(view: &StatView) -> String {
     if rows.is_empty() {
         return "no request's time was split in that time\n".to_owned();
     }
-    table::render(&heading(view.kind), &rows)
+    let details = table::render(&heading(view.kind, &["SEGMENT", "MEAN", "P50", "P99", "SHARE", ""]), &rows);
+    match verdicts(view) {
+        Some(verdicts) => verdicts + "\n" + &details,
+        None => details,
+    }
 }
 
-fn heading(kind: StatKind) -> Vec<&'static str> {
+/// The answer of each, before the figures that it is from.
+fn verdicts(view: &StatView) -> Option<String> {
+    let cells = |row: &StatRow| {
+        let verdict = row.hops.as_ref()?.verdict.as_ref()?;
+        Some(names(view.kind, row).into_iter().chain([verdict.text.clone()]).collect())
+    };
+    let rows: Vec<Vec<String>> = view.rows.iter().filter_map(cells).collect();
+    (!rows.is_empty()).then(|| table::render(&heading(view.kind, &["WHERE THE TIME GOES"]), &rows))
+}
+
+fn heading(kind: StatKind, further: &[&'static str]) -> Vec<&'static str> {
     let own: &[&str] = match kind {
         StatKind::Services => &["SERVICE"],
         StatKind::Workloads => &["WORKLOAD"],
         StatKind::Edges => &["FROM", "TO"],
     };
-    [own, &["SEGMENT", "MEAN", "P50", "P99", "SHARE", ""]].concat()
+    [own, further].concat()
+}
+
+fn names(kind: StatKind, row: &StatRow) -> Vec<String> {
+    let served_by =
+        |name: &str| row.backend.as_ref().map_or(name.to_owned(), |backend| format!("{name} ({backend})"));
+    match kind {
+        StatKind::Services | StatKind::Workloads => vec![row.name.clone()],
+        StatKind::Edges => vec![row.from.clone().unwrap_or_default(), served_by(&row.name)],
+    }
 }
 
 fn lines(kind: StatKind, row: &StatRow, hops: &HopsView) -> Vec<Vec<String>> {
-    let served_by =
-        |name: &str| row.backend.as_ref().map_or(name.to_owned(), |backend| format!("{name} ({backend})"));
-    let own = match kind {
-        StatKind::Services | StatKind::Workloads => vec![row.name.clone()],
-        StatKind::Edges => vec![row.from.clone().unwrap_or_default(), served_by(&row.name)],
-    };
+    let own = names(kind, row);
     let most = hops.segments.iter().map(|segment| segment.share).fold(0.0, f64::max);
     let of_segments = hops.segments.iter().map(|segment| {
         let bar = "#".repeat((segment.share * WIDTH).round() as usize);
@@ -76,7 +94,7 @@ fn lines(kind: StatKind, row: &StatRow, hops: &HopsView) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh_api::hops::SegmentView;
+    use crate::mesh_api::{hops::SegmentView, verdict::VerdictView};
 
     #[test]
     fn one_look_says_what_takes_the_time() {
@@ -93,6 +111,8 @@ mod tests {
             p50_ms: Some(99.0),
             p99_ms: Some(200.0),
             segments: vec![segment("client-sidecar", 0.4, 0.004), segment("network", 99.6, 0.996)],
+            verdict: Some(VerdictView { text: "it is the network".to_owned(), ..VerdictView::default() }),
+            workloads: Vec::new(),
         };
         let row = StatRow {
             name: "payments.demo".to_owned(),
@@ -105,6 +125,9 @@ mod tests {
         let view = |rows| StatView { server_time_ms: 0, kind: StatKind::Edges, window_seconds: 60, rows };
         let text = render(&view(vec![row, without.clone()]));
         let expected = "\
+FROM      TO                                WHERE THE TIME GOES
+web.demo  payments.demo (payments-v2.demo)  it is the network
+
 FROM      TO                                SEGMENT             MEAN   P50    P99    SHARE
 web.demo  payments.demo (payments-v2.demo)  whole (7 requests)  100ms  99ms   200ms  100%
                                             client-sidecar      0.4ms  0.4ms  0.8ms  0%

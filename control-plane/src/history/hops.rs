@@ -115,7 +115,7 @@ pub struct SpentSums {
 }
 
 impl SpentSums {
-    fn of(spent: &Spent) -> Self {
+    pub(super) fn of(spent: &Spent) -> Self {
         let requests = u32::try_from(spent.requests).unwrap_or(u32::MAX);
         Self { requests, sums_us: spent.sums_us }
     }
@@ -172,13 +172,28 @@ pub(super) struct HopSeries {
 /// Spans that the finer buckets reach, seconds.
 const FINE_SPAN_S: i64 = 120;
 
+/// Empty buckets of ten seconds.
+pub(super) fn fine<T: Packed>() -> Ring<T> {
+    Ring::new(10, FINE_SPAN_S / 10 + 1)
+}
+
+/// Empty buckets of a minute.
+pub(super) fn coarse<T: Packed>() -> Ring<T> {
+    Ring::new(60, SPAN_S / 60 + 1)
+}
+
+/// Of about the last `seconds` before some moment: a bucket that they reach into counts whole. Shares and means are the
+/// same for that, and what had just happened is among them.
+pub(super) fn recent<T: Packed>(fine: &Ring<T>, coarse: &Ring<T>, at_s: i64, seconds: i64) -> T {
+    let from = |width: i64| at_s - seconds - width + 1;
+    let is_fine = seconds <= FINE_SPAN_S && fine.reaches(from(10));
+    let (ring, from) = if is_fine { (fine, from(10)) } else { (coarse, from(60)) };
+    ring.sum(from, at_s + 1)
+}
+
 impl HopSeries {
     pub(super) fn new() -> Self {
-        Self {
-            fine: Ring::new(10, FINE_SPAN_S / 10 + 1),
-            coarse: Ring::new(60, SPAN_S / 60 + 1),
-            sums: Ring::new(COARSE_STEP_S, SPAN_S / COARSE_STEP_S + 1),
-        }
+        Self { fine: fine(), coarse: coarse(), sums: Ring::new(COARSE_STEP_S, SPAN_S / COARSE_STEP_S + 1) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -198,13 +213,8 @@ impl HopSeries {
         self.sums.add(now_s, &SpentSums::of(spent));
     }
 
-    /// Of about the last `seconds` before some moment: a bucket that they reach into counts whole. Shares and means are the
-    /// same for that, and what had just happened is among them.
     pub(super) fn recent(&self, at_s: i64, seconds: i64) -> Spent {
-        let from = |width: i64| at_s - seconds - width + 1;
-        let fine = seconds <= FINE_SPAN_S && self.fine.reaches(from(10));
-        let (ring, from) = if fine { (&self.fine, from(10)) } else { (&self.coarse, from(60)) };
-        ring.sum(from, at_s + 1)
+        recent(&self.fine, &self.coarse, at_s, seconds)
     }
 
     /// Of so many ten seconds each, the last ones that were complete at `at_s`; only where there are any.

@@ -2,7 +2,7 @@
 //! breakers, and what happened lately.
 //!
 //! Figures and events are written to disk now and then ([`Snapshots`]), so that they outlive a restart. Breakers and certificates need not be:
-//! sidecars say all of that again in their next report.
+//! sidecars say all of that again in their next report. Nor need what is known by the workload that served: it is for what is slow now.
 
 mod actions;
 mod breakers;
@@ -14,6 +14,7 @@ mod ring;
 mod series;
 mod snapshot;
 mod snapshot_file;
+mod ways;
 
 use std::{
     collections::BTreeMap,
@@ -94,9 +95,15 @@ pub struct Sidecar {
     /// When it said so.
     pub reported_ms: i64,
     gauges: breakers::Gauges,
+    stalls: ways::Stalls,
 }
 
 impl Sidecar {
+    /// Of the last minute, as far as it had anything to do: the share in which it could not run. That is for want of CPU.
+    pub fn stalled(&self, now_ms: i64) -> f64 {
+        self.stalls.share(now_ms)
+    }
+
     /// Its breaker and load estimate for an endpoint, one for each service by which it calls it.
     pub fn gauges_of<'a>(&'a self, endpoint_uid: &'a str) -> impl Iterator<Item = &'a EndpointGauge> {
         self.gauges.values().filter(move |gauge| gauge.uid == endpoint_uid)
@@ -119,6 +126,7 @@ pub struct State {
     policies: BTreeMap<String, Series>,
     /// Inbound requests by instance UID.
     instances: BTreeMap<String, Series>,
+    ways: ways::Ways,
     sidecars: BTreeMap<String, Sidecar>,
     events: events::Events,
 }
@@ -150,6 +158,9 @@ impl History {
                 .map(|(kind, gauge)| breaker_event(reporter, kind, gauge, now_ms, &endpoint_name))
                 .collect();
         let named = |gauge: &&ConcurrencyGauge| gauge.service.len() <= MAX_NAME;
+        let mut stalls = known.map(|known| known.stalls.clone()).unwrap_or_default();
+        let Telemetry { watched_us, stalled_us, .. } = *telemetry;
+        stalls.add(now_ms, ways::Stalled { watched_us, stalled_us });
         let sidecar = Sidecar {
             source: reporter.source.to_owned(),
             workload: reporter.workload.to_owned(),
@@ -160,6 +171,7 @@ impl History {
             concurrency: telemetry.concurrency.iter().take(MAX_CONCURRENCY).filter(named).cloned().collect(),
             reported_ms: now_ms,
             gauges,
+            stalls,
         };
         state.sidecars.insert(reporter.uid.to_owned(), sidecar);
         if was_renewed.is_some_and(|was| telemetry.certificates_renewed > was) {
@@ -194,6 +206,7 @@ impl History {
         state.services.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
         state.policies.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
         state.instances.retain(|_, series| !series.idle_for(now_ms, SPAN_S));
+        state.ways.forget_idle(now_ms);
     }
 
     /// Looks at everything at one moment. `look` should be quick: reports wait for it.
@@ -226,6 +239,16 @@ impl State {
     /// An instance's inbound requests.
     pub fn instance(&self, uid: &str) -> Option<&Series> {
         self.instances.get(uid)
+    }
+
+    /// Who served the requests of an edge, and where their time went by that, in about the last `seconds` before some moment.
+    pub fn served(
+        &self,
+        edge: &EdgeKey,
+        at_ms: i64,
+        seconds: i64,
+    ) -> impl Iterator<Item = (&str, SpentSums)> {
+        self.ways.of(edge, at_ms, seconds)
     }
 
     /// The reporting sidecars by UID.
@@ -267,6 +290,9 @@ impl State {
                 to: bounded(&delta.peer),
                 backend: bounded(backend),
             };
+            if let Some(spent) = &spent {
+                self.ways.add(&key, &delta.workload, now_ms, &SpentSums::of(spent));
+            }
             let overflow =
                 || EdgeKey { from: OVERFLOW.to_owned(), to: OVERFLOW.to_owned(), backend: String::new() };
             add(slot(&mut self.edges, key, overflow, now_ms));

@@ -14,10 +14,11 @@ use super::{
     activity::{self, RepeatsView},
     faults, hops,
     series::{Span, series, summed},
+    shares,
     view::{
-        BackendShare, BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind,
-        PolicyReference, RefusedUpdate, RouteBackend, RouteView, ServiceSummary, ServiceView, Window,
-        WorkloadView, rounded, rounded_share,
+        BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind, PolicyReference,
+        RefusedUpdate, RouteBackend, RouteView, ServiceSummary, ServiceView, Window, WorkloadView, rounded,
+        rounded_share,
     },
 };
 use crate::{
@@ -77,14 +78,17 @@ impl Nodes {
 
     pub(super) fn summary(&self, name: &str, history: &history::State, at_ms: i64) -> ServiceSummary {
         let members = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        let (sum, existed) = summed(self.measured(name, history), WINDOW_S, at_ms);
         ServiceSummary {
             name: name.to_owned(),
             namespace: name.split_once('.').map(|(_, namespace)| namespace).unwrap_or_default().to_owned(),
             kind: self.kind(name),
             instances: members.len(),
             ready: members.iter().filter(|member| member.health().ready).count(),
-            golden: golden(self.measured(name, history), at_ms),
+            golden: Golden::of(&sum, existed),
             in_mesh: !members.is_empty(),
+            // Where it has none, its callers' figures are told, whose refusals are theirs.
+            refusals: if members.is_empty() { BTreeMap::new() } else { rates(&sum.refusals, existed) },
         }
     }
 
@@ -150,6 +154,7 @@ pub(super) fn service(
         let of_callers: Vec<&Series> = edges().filter(|(key, _)| called(key)).map(|(_, it)| it).collect();
         // Callers know the whole way.
         let split = if of_callers.is_empty() { &measured } else { &of_callers };
+        let look = hops::Look::new(history, SHARE_WINDOW_S, at_ms);
         Some(ServiceView {
             summary: nodes.summary(name, history, at_ms),
             server_time_ms: now_ms,
@@ -157,15 +162,10 @@ pub(super) fn service(
             endpoints: members.iter().map(|member| endpoint(member, history, at_ms, now_ms)).collect(),
             callers: edges().filter(|(key, _)| called(key)).filter_map(seen).collect(),
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
-            hops: hops::of_node(&nodes, name, history, SHARE_WINDOW_S, at_ms),
-            edge_hops: hops::of_edges(
-                history,
-                |key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name),
-                SHARE_WINDOW_S,
-                at_ms,
-            ),
+            hops: look.at_node(&nodes, name),
+            edge_hops: look.at_edges(|key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name)),
             policies: config.as_ref().map(policies).unwrap_or_default(),
-            backends: backends(name, config.as_ref(), history, at_ms),
+            backends: shares::backends(name, config.as_ref(), history, at_ms),
             policy,
             activity: activity::activity(
                 name,
@@ -373,44 +373,6 @@ fn route(rule: &model::RouteRule, service: &model::Service) -> RouteView {
         effects: explain::effects(rule, service.policy.request_timeout),
         backends: backends.collect(),
     }
-}
-
-/// What the routes of a service say of its backends, and where its requests went.
-fn backends(
-    name: &str,
-    config: Option<&wire::ServiceConfig>,
-    history: &history::State,
-    now_ms: i64,
-) -> Vec<BackendShare> {
-    // A backend's shares by the rules that name it; a number only where all of them agree.
-    let mut weights: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for rule in config.iter().flat_map(|config| &config.routes) {
-        let total: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
-        for backend in &rule.backends {
-            let percent = if total == 0 { 0.0 } else { f64::from(backend.weight) * 100.0 / total as f64 };
-            weights.entry(backend.service.clone()).or_default().push(percent);
-        }
-    }
-    let mut requests: BTreeMap<String, u64> = BTreeMap::new();
-    for (key, series) in history.edges().iter().filter(|(key, _)| key.to == name) {
-        let backend = if key.backend.is_empty() { name } else { &key.backend };
-        *requests.entry(backend.to_owned()).or_default() += series.recent(now_ms, SHARE_WINDOW_S).0.requests;
-    }
-    let total: u64 = requests.values().sum();
-    let routed = !weights.is_empty();
-    let mut names: BTreeSet<String> = weights.keys().cloned().collect();
-    names.extend(requests.iter().filter(|(_, count)| routed && **count > 0).map(|(name, _)| name.clone()));
-    let share = |service: String| {
-        let weights = weights.get(&service).map(Vec::as_slice).unwrap_or_default();
-        let agreed = weights.first().filter(|first| weights.iter().all(|weight| weight == *first));
-        let count = requests.get(&service).copied().unwrap_or_default();
-        BackendShare {
-            weight_percent: agreed.copied().map(rounded),
-            share_percent: (total > 0).then(|| rounded(count as f64 * 100.0 / total as f64)),
-            service,
-        }
-    };
-    names.into_iter().map(share).collect()
 }
 
 fn refused(refusal: &Refusal) -> RefusedUpdate {

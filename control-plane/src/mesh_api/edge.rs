@@ -25,10 +25,7 @@ pub(super) fn page(state: &MeshState, from: &str, to: &str, span: Span) -> Optio
         // One that has fallen silent has its past still.
         let whole =
             whole.unwrap_or_else(|| Edge::silent(&key, first.recent(at_ms, seconds).0.all_encrypted()));
-        let serving: BTreeSet<&str> = ways
-            .iter()
-            .map(|(key, _)| if key.backend.is_empty() { to } else { key.backend.as_str() })
-            .collect();
+        let serving: BTreeSet<&str> = ways.iter().map(|(key, _)| hops::serving(key)).collect();
         let mut endpoints: Vec<EndpointView> = Vec::new();
         for member in serving.iter().filter_map(|name| nodes.by_name.get(*name)).flatten() {
             if endpoints.iter().any(|known| known.uid == member.uid()) {
@@ -45,7 +42,7 @@ pub(super) fn page(state: &MeshState, from: &str, to: &str, span: Span) -> Optio
             edge: whole,
             server_time_ms: now_ms,
             series: series(&measured, &measured, span),
-            hops: hops::of_all(measured.iter().copied(), SHARE_WINDOW_S, at_ms),
+            hops: hops::Look::new(history, SHARE_WINDOW_S, at_ms).at_ways(ways.iter().copied(), to),
             backends: ways.iter().filter_map(|(key, series)| edge(key, [*series], seconds, at_ms)).collect(),
             endpoints,
             policies: documents.into_iter().collect(),

@@ -1,14 +1,17 @@
 //! Where requests' time went, as it is told.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use pillion_api::hops::Segment;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     build::Nodes,
+    verdict::{Between, Means, SHORT_OF_CPU, Served, VerdictView, verdict},
     view::{rounded, rounded_share},
 };
-use crate::history::{self, Counts, EdgeKey, Series, Spent, Tally};
+use crate::history::{self, Counts, EdgeKey, Series, Spent, SpentSums, Tally};
 
 /// What the requests of an edge, or all to a service, spent their time with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +27,38 @@ pub struct HopsView {
     pub p99_ms: Option<f64>,
     /// In the order of the way; those that had any.
     pub segments: Vec<SegmentView>,
+    /// What stands out; null where it is not of whole ways.
+    #[serde(default)]
+    pub verdict: Option<VerdictView>,
+    /// The same by the workload that served, as callers see it; the slowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadHops>,
+}
+
+/// What the requests that one workload served spent their time with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadHops {
+    /// What people call it.
+    pub workload: String,
+    /// Whose time was split.
+    pub requests: u64,
+    /// Of the whole request, milliseconds.
+    pub mean_ms: f64,
+    /// In the order of the way; those that had any.
+    pub segments: Vec<WorkloadSegment>,
+}
+
+/// One segment of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSegment {
+    /// As in the whole.
+    pub segment: String,
+    /// Milliseconds.
+    pub mean_ms: f64,
+    /// Of the whole, 0 to 1.
+    pub share: f64,
 }
 
 /// One segment of requests' way.
@@ -76,6 +111,8 @@ impl HopsView {
             p50_ms: counts.quantile_ms(0.5).map(rounded),
             p99_ms: counts.quantile_ms(0.99).map(rounded),
             segments,
+            verdict: None,
+            workloads: Vec::new(),
         })
     }
 }
@@ -94,34 +131,112 @@ pub(super) fn of_all<'a>(
     HopsView::of(&spent, &counts)
 }
 
-/// Of all requests to a node: as its callers see it, who know the whole way; else by its own sidecars.
-pub(super) fn of_node(
-    nodes: &Nodes,
-    name: &str,
-    history: &history::State,
+/// Workloads that are told apart at once.
+const MAX_WORKLOADS: usize = 100;
+
+/// A caller's way to a service, and what was counted there.
+pub(super) type Way<'a> = (&'a EdgeKey, &'a Series);
+
+/// A look at the last `seconds` before some moment.
+pub(super) struct Look<'a> {
+    history: &'a history::State,
+    /// Sidecars that are short of CPU: nearly always none.
+    starved: Vec<&'a history::Sidecar>,
     seconds: i64,
-    now_ms: i64,
-) -> Option<HopsView> {
-    let called = |key: &EdgeKey| key.to == name || key.backend == name;
-    let edges = history.edges().iter().filter(|(key, _)| called(key)).map(|(_, series)| series);
-    of_all(edges, seconds, now_ms).or_else(|| of_all(nodes.measured(name, history), seconds, now_ms))
+    at_ms: i64,
 }
 
-/// Of each edge that `which` is true of.
-pub(super) fn of_edges(
-    history: &history::State,
-    which: impl Fn(&EdgeKey) -> bool,
-    seconds: i64,
-    now_ms: i64,
-) -> Vec<EdgeHops> {
-    let edges = history.edges().iter().filter(|(key, _)| which(key));
-    let view = |(key, series): (&EdgeKey, &Series)| {
-        of_all([series], seconds, now_ms).map(|hops| EdgeHops {
-            from: key.from.clone(),
-            to: key.to.clone(),
-            backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
-            hops,
+impl<'a> Look<'a> {
+    pub(super) fn new(history: &'a history::State, seconds: i64, at_ms: i64) -> Self {
+        let is_starved = |sidecar: &&history::Sidecar| sidecar.stalled(at_ms) >= SHORT_OF_CPU;
+        let starved = history.sidecars().values().filter(is_starved).collect();
+        Self { history, starved, seconds, at_ms }
+    }
+
+    /// Several ways together, as their callers see them, who know the whole of it. `to`: what is called.
+    pub(super) fn at_ways(&self, ways: impl IntoIterator<Item = Way<'a>>, to: &str) -> Option<HopsView> {
+        let (mut spent, mut counts) = (Spent::default(), Counts::default());
+        let (mut callers, mut by_workload) = (BTreeSet::new(), BTreeMap::<&str, SpentSums>::new());
+        for (key, series) in ways {
+            let of_way = series.hops(self.at_ms, self.seconds);
+            if of_way.requests() > 0 {
+                callers.insert(key.from.as_str());
+            }
+            spent.add(&of_way);
+            counts.add(&series.recent(self.at_ms, self.seconds).0);
+            for (workload, sums) in self.history.served(key, self.at_ms, self.seconds) {
+                by_workload.entry(workload).or_default().add(&sums);
+            }
+        }
+        let view = HopsView::of(&spent, &counts)?;
+        let served = by_workload.into_iter().map(|(workload, sums)| Served {
+            workload: workload.to_owned(),
+            means: Means::from(&sums),
+            short_of_cpu: self
+                .starved
+                .iter()
+                .any(|sidecar| sidecar.workload == workload && namespace(&sidecar.source) == namespace(to)),
+        });
+        let mut served: Vec<Served> = served.collect();
+        served.sort_by(|one, other| other.means.whole().total_cmp(&one.means.whole()));
+        let starved_caller = self.starved.iter().find(|sidecar| callers.contains(sidecar.source.as_str()));
+        let between = Between {
+            from: callers.first().filter(|_| callers.len() == 1).map(|name| short(name)),
+            to: short(to),
+            starved_caller: starved_caller.map(|sidecar| sidecar.workload.clone()),
+        };
+        Some(HopsView {
+            verdict: Some(verdict(&Means::from(&spent), &served, &between)),
+            workloads: served.iter().take(MAX_WORKLOADS).map(WorkloadHops::from).collect(),
+            ..view
         })
-    };
-    edges.filter_map(view).collect()
+    }
+
+    /// All requests to a node: as its callers see it; else by its own sidecars.
+    pub(super) fn at_node(&self, nodes: &Nodes, name: &str) -> Option<HopsView> {
+        let called = |key: &EdgeKey| key.to == name || key.backend == name;
+        let ways = self.history.edges().iter().filter(|(key, _)| called(key));
+        let own = || of_all(nodes.measured(name, self.history), self.seconds, self.at_ms);
+        self.at_ways(ways, name).or_else(own)
+    }
+
+    /// Each edge that `which` is true of.
+    pub(super) fn at_edges(&self, which: impl Fn(&EdgeKey) -> bool) -> Vec<EdgeHops> {
+        let edges = self.history.edges().iter().filter(|(key, _)| which(key));
+        let view = |way @ (key, _): Way<'a>| {
+            self.at_ways([way], serving(key)).map(|hops| EdgeHops {
+                from: key.from.clone(),
+                to: key.to.clone(),
+                backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
+                hops,
+            })
+        };
+        edges.filter_map(view).collect()
+    }
+}
+
+impl From<&Served> for WorkloadHops {
+    fn from(Served { workload, means, .. }: &Served) -> Self {
+        let whole = means.whole();
+        let segment = |segment: Segment| WorkloadSegment {
+            segment: segment.name().to_owned(),
+            mean_ms: rounded(means.of(segment)),
+            share: rounded_share(means.of(segment) / whole),
+        };
+        let segments = Segment::ALL.into_iter().filter(|it| means.of(*it) > 0.0).map(segment).collect();
+        Self { workload: workload.clone(), requests: means.requests, mean_ms: rounded(whole), segments }
+    }
+}
+
+fn namespace(name: &str) -> Option<&str> {
+    name.split_once('.').map(|(_, namespace)| namespace)
+}
+
+fn short(name: &str) -> String {
+    name.split_once('.').map_or(name, |(name, _)| name).to_owned()
+}
+
+/// The service that serves an edge's requests.
+pub(super) fn serving(key: &EdgeKey) -> &str {
+    if key.backend.is_empty() { &key.to } else { &key.backend }
 }

@@ -9,9 +9,11 @@ mod faults;
 pub mod hops;
 mod pages;
 mod series;
+mod shares;
 mod sidecars;
 mod stat;
 mod targets;
+pub mod verdict;
 pub mod view;
 mod workload;
 

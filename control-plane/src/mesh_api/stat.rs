@@ -111,11 +111,12 @@ fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
     if wanted.from.is_some() || wanted.to.is_some() {
         return of_edges(nodes, history, wanted, now_ms);
     }
+    let look = hops::Look::new(history, wanted.window, now_ms);
     let row = |(name, _): (&String, _)| {
         let summary = nodes.summary(name, history, now_ms);
         let mut row = row(name, &nodes.measured(name, history), wanted.window, now_ms);
         (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
-        row.hops = hops::of_node(nodes, name, history, wanted.window, now_ms);
+        row.hops = look.at_node(nodes, name);
         row.repeats = repeats(name, history, wanted.window, now_ms);
         row
     };
@@ -129,18 +130,22 @@ fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
 
 /// One side of the edges that fit: whom the caller calls; else who calls the service.
 fn of_edges(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
-    let mut by_name: BTreeMap<&str, Vec<&Series>> = BTreeMap::new();
-    for (key, series) in history.edges().iter().filter(|(key, _)| fits(key, wanted)) {
+    let mut by_name: BTreeMap<&str, Vec<hops::Way<'_>>> = BTreeMap::new();
+    for way @ (key, _) in history.edges().iter().filter(|(key, _)| fits(key, wanted)) {
         let side = if wanted.from.is_some() { &key.to } else { &key.from };
-        by_name.entry(side).or_default().push(series);
+        by_name.entry(side).or_default().push(way);
     }
-    let row = |(name, measured): (&str, Vec<&Series>)| {
+    let look = hops::Look::new(history, wanted.window, now_ms);
+    let of_side = by_name.into_iter().filter(|(name, _)| within(wanted, name)).map(|(name, ways)| {
         let summary = nodes.summary(name, history, now_ms);
+        let measured: Vec<&Series> = ways.iter().map(|(_, series)| *series).collect();
         let mut row = row(name, &measured, wanted.window, now_ms);
+        let called = wanted.to.as_deref().filter(|_| wanted.from.is_none()).unwrap_or(name);
+        row.hops = look.at_ways(ways, called);
         (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
         row
-    };
-    by_name.into_iter().filter(|(name, _)| within(wanted, name)).map(row).collect()
+    });
+    of_side.collect()
 }
 
 fn workloads(state: &MeshState, history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
@@ -152,6 +157,8 @@ fn workloads(state: &MeshState, history: &history::State, wanted: &Wanted, now_m
             let mut row = row(&name, &measured, wanted.window, now_ms);
             let service = memberships.get(member.uid()).and_then(|services| services.first());
             row.service = service.map(ToString::to_string);
+            // As its own sidecar sees it.
+            row.hops = hops::of_all(measured, wanted.window, now_ms);
             (row.ready, row.instances) = (Some(usize::from(member.health().ready)), Some(1));
             row
         })
@@ -162,11 +169,13 @@ fn workloads(state: &MeshState, history: &history::State, wanted: &Wanted, now_m
 }
 
 fn edges(history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow> {
+    let look = hops::Look::new(history, wanted.window, now_ms);
     let fitting = history.edges().iter().filter(|(key, _)| fits(key, wanted));
     let fitting = fitting.filter(|(key, _)| within(wanted, &key.from) || within(wanted, &key.to));
     fitting
         .map(|(key, series)| {
             let mut row = row(&key.to, &[series], wanted.window, now_ms);
+            row.hops = look.at_ways([(key, series)], hops::serving(key));
             row.from = Some(key.from.clone());
             row.backend = Some(key.backend.clone()).filter(|backend| !backend.is_empty());
             row
@@ -210,7 +219,7 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
         mtls: (sum.requests + sum.connections > 0).then(|| sum.all_encrypted()),
         refusals: some(sum.refusals),
         refusals_by_callee: some(sum.refusals_by_callee),
-        hops: hops::of_all(measured.iter().copied(), window, now_ms),
+        hops: None,
         repeats: RepeatsView::of(&sum.actions).some(),
     }
 }

@@ -137,6 +137,9 @@ pub struct ServiceSummary {
     pub golden: Golden,
     /// Whether any workload of it has a sidecar.
     pub in_mesh: bool,
+    /// Refusals by its own sidecars, per second, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refusals: BTreeMap<String, f64>,
 }
 
 /// Requests from one node to another.
@@ -337,8 +340,8 @@ pub struct PolicyReference {
 pub struct BackendShare {
     /// The backend.
     pub service: String,
-    /// By the routes; null where rules differ or none names it.
-    pub weight_percent: Option<f64>,
+    /// By each rule that names it, ascending and without repetition.
+    pub weights_percent: Vec<f64>,
     /// Of the last minute's requests; null without any.
     pub share_percent: Option<f64>,
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{Html, IntoResponse, Response},
 };
 use rust_embed::RustEmbed;
@@ -18,7 +18,7 @@ const INDEX: &str = "index.html";
 /// Vite puts a digest of the content into the names of what is here.
 const HASHED: &str = "assets/";
 
-/// A file of the dashboard; its page for every other path that a browser may ask for; else a problem.
+/// The dashboard's page, or a file of it; else a problem, which a browser is told as a page.
 pub(super) async fn fallback(request: Request) -> Response {
     let path = request.uri().path().trim_start_matches('/');
     if path == "v1" || path.starts_with("v1/") {
@@ -27,14 +27,43 @@ pub(super) async fn fallback(request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return super::method_not_allowed(request).await.into_response();
     }
+    if path.is_empty() {
+        return file(INDEX).unwrap_or_else(not_built);
+    }
     if let Some(found) = file(path) {
         return found;
     }
-    // The dashboard's own pages have no dot in them; what has one is a file that is missing.
-    if path.rsplit('/').next().is_some_and(|last| last.contains('.')) {
+    // The last part of a page's address has no dot in it; what has one is a file that is missing.
+    let is_file = path.rsplit('/').next().is_some_and(|last| last.contains('.'));
+    let accept =
+        request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if is_file || !accept.contains("text/html") {
         return Problem::not_found(format!("there is nothing at /{path}")).into_response();
     }
-    file(INDEX).unwrap_or_else(not_built)
+    elsewhere(request.uri())
+}
+
+/// The dashboard's addresses are behind a `#`: somebody has left it out, or it was lost on the way.
+fn elsewhere(uri: &Uri) -> Response {
+    let address = escaped(uri.path_and_query().map_or("/", |it| it.as_str()));
+    let page = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Not found · pillion</title><h1>There is nothing at {address}</h1>\
+         <p>Pages of the dashboard have a <code>#</code> in their address: did you mean <a href=\"/#{address}\">/#{address}</a>? \
+         <a href=\"/\">The mesh</a> shows what is there, and <a href=\"/docs\">/docs</a> the API.</p>"
+    );
+    (StatusCode::NOT_FOUND, Html(page)).into_response()
+}
+
+fn escaped(text: &str) -> String {
+    let entity = |character| match character {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '"' => "&quot;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        other => other.to_string(),
+    };
+    text.chars().map(entity).collect()
 }
 
 fn file(path: &str) -> Option<Response> {
@@ -52,4 +81,14 @@ fn not_built() -> Response {
                 <p>Run <code>make setup-dashboard</code> and start the server again. The API is here: \
                 <a href='/docs'>/docs</a>.</p>";
     (StatusCode::NOT_FOUND, Html(page)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_as_text() {
+        assert_eq!(escaped("/a?b=\"<i>'&"), "/a?b=&quot;&lt;i&gt;&#39;&amp;");
+    }
 }

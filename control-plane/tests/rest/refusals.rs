@@ -165,7 +165,7 @@ async fn a_foreign_host_name_is_not_answered() {
 #[tokio::test]
 async fn pages_and_descriptions_are_served_with_their_guards() {
     let server = Server::start().await;
-    for path in ["/", "/services/demo/web", "/docs", "/openapi.json", "/metrics"] {
+    for path in ["/", "/docs", "/openapi.json", "/metrics"] {
         let response = server.anonymous(Method::GET, path).send().await.unwrap();
         let headers = response.headers().clone();
         assert!(
@@ -188,6 +188,25 @@ async fn pages_and_descriptions_are_served_with_their_guards() {
     let metrics = server.anonymous(Method::GET, "/metrics").send().await.unwrap();
     assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     assert_eq!(metrics.text().await.unwrap(), "pillion_up 1\n");
+}
+
+#[tokio::test]
+async fn an_address_of_the_dashboard_without_its_hash_is_not_found_and_says_where_it_is() {
+    let server = Server::start().await;
+    let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
+    let asked = |accept: &'static str, path: &'static str| {
+        server.anonymous(Method::GET, path).header("accept", accept).send()
+    };
+    let answer = asked(browser, "/services/demo/web?minutes=5&x=<b>").await.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+    let page = answer.text().await.unwrap();
+    assert!(page.contains("href=\"/#/services/demo/web?minutes=5&amp;x="), "{page}");
+    assert!(!page.contains("<b>"), "{page}");
+    for (accept, path) in [("*/*", "/services/demo/web"), (browser, "/assets/no-such.js")] {
+        let (status, reason, _) = problem(asked(accept, path).await.unwrap()).await;
+        assert_eq!((status, reason.as_str()), (404, "not-found"), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -189,8 +189,8 @@ async fn a_services_page_has_series_endpoints_breakers_and_shares() {
     assert_eq!(
         page["backends"],
         serde_json::json!([
-            {"service": "payments-v1.demo", "weightPercent": 90.0, "sharePercent": 100.0},
-            {"service": "payments.demo", "weightPercent": 10.0, "sharePercent": 0.0},
+            {"service": "payments-v1.demo", "weightsPercent": [90.0], "sharePercent": 100.0},
+            {"service": "payments.demo", "weightsPercent": [10.0], "sharePercent": 0.0},
         ])
     );
     server.stop().await;

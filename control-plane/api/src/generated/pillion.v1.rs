@@ -1590,6 +1590,11 @@ pub struct Telemetry {
     /// Of the workload's own services that have a policy for it.
     #[prost(message, repeated, tag = "11")]
     pub concurrency: ::prost::alloc::vec::Vec<ConcurrencyGauge>,
+    /// For so long it was looked whether the sidecar's threads run when they should, and so long of that they did not: it is short of CPU.
+    #[prost(uint64, tag = "30")]
+    pub watched_us: u64,
+    #[prost(uint64, tag = "31")]
+    pub stalled_us: u64,
 }
 /// How often a policy of a service did one thing. What did not happen is not sent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

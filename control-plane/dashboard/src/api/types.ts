@@ -19,6 +19,8 @@ export interface MeshService extends Figures {
   instances: number;
   ready: number;
   inMesh: boolean;
+  /** Refusals per second by its own sidecars, by reason. */
+  refusals?: Record<string, number>;
 }
 
 /** Requests from one source to one service, as served by one backend. */
@@ -222,7 +224,8 @@ export interface PolicyReference {
 /** A backend's weight as configured and its share of the requests as measured, both in percent. */
 export interface BackendShare {
   service: string;
-  weightPercent: number | null;
+  /** One for each rule that names it, without repetition; none: no rule does. */
+  weightsPercent: number[];
   sharePercent: number | null;
 }
 
@@ -378,6 +381,27 @@ export interface Hops {
   meanMs: number;
   /** In the order of the way; those that had any. */
   segments: HopSegment[];
+  /** What stands out; `null` where it is not of whole ways. */
+  verdict?: Verdict | null;
+  /** By the workload that served, the slowest first; absent where that is not known. */
+  workloads?: WorkloadHops[];
+}
+
+/** Is it the application, the network or the mesh? `pillion stat --hops` says the same. */
+export interface Verdict {
+  text: string;
+  /** The segment that it is about; `null`: none stands out. */
+  segment: string | null;
+  /** The workload that is much slower than the others; `null`: none is. */
+  workload: string | null;
+  shortOfCpu: boolean;
+}
+
+export interface WorkloadHops {
+  workload: string;
+  requests: number;
+  meanMs: number;
+  segments: Pick<HopSegment, "segment" | "meanMs" | "share">[];
 }
 
 export interface HopSegment {

@@ -4,7 +4,7 @@ import { repeatsInWords } from "../activity";
 import { latency, rate, serviceName } from "../format";
 import { serviceHref } from "../route";
 import { isNode } from "../topology/graph";
-import { refused } from "../topology/table";
+import { refusedBy } from "../topology/table";
 import { EdgeLink, Success, Transport } from "./parts";
 
 export function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEdge[]; end: "from" | "to"; nobody: string }) {
@@ -47,7 +47,7 @@ export function EdgeTable({ title, edges, end, nobody }: { title: string; edges:
                   </td>
                   <td class="number">{latency(edge.p99Ms)}</td>
                   <td class="repeated">{repeatsInWords(edge.repeats) || <span class="note">none</span>}</td>
-                  <td>{refused(edge.refusals) || <span class="note">none</span>}</td>
+                  <td>{refusedBy(edge) || <span class="note">none</span>}</td>
                   <td>
                     {isNode(edge.from) && isNode(edge.to) && <EdgeLink edge={edge}>Edge</EdgeLink>}
                   </td>

@@ -40,8 +40,8 @@ export function EndpointTable({ endpoints, full }: EndpointsProps) {
         </table>
       </div>
       <p class="quiet under">
-        <em>Its own time</em> is what each workload's sidecar measures from there on: sidecar and application. What callers' sidecars and the network
-        take is known by edge, not by endpoint.
+        <em>Its own time</em> is what each workload's sidecar measures from there on: sidecar and application. The whole way to each, as its callers see
+        it, is above.
       </p>
     </>
   );
@@ -77,7 +77,7 @@ function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
       </td>
       <td class="number">{latency(endpoint.p50Ms)}</td>
       <td class="number">{latency(endpoint.p99Ms)}</td>
-      <td class="own">{endpoint.hops ? <HopBar hops={endpoint.hops} /> : <span class="note">not split</span>}</td>
+      <td class="own">{endpoint.hops ? <HopBar segments={endpoint.hops.segments} /> : <span class="note">not split</span>}</td>
       <td class="address">{endpoint.address}</td>
     </tr>
   );

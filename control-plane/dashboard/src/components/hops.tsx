@@ -1,7 +1,7 @@
 // Is it the application, the network or the mesh? A stacked bar of requests' way, and one for each edge.
-import type { EdgeHops, Hops, HopSegment } from "../api/types";
+import type { EdgeHops, Hops, HopSegment, WorkloadHops } from "../api/types";
 import { count, latency, percent, serviceName } from "../format";
-import { inWords, segmentWords, verdict } from "../hops";
+import { inWords, segmentWords } from "../hops";
 import { serviceHref } from "../route";
 import { EdgeLink } from "./parts";
 
@@ -22,11 +22,10 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
       <div class="panel">
         {hops !== null && (
           <div class="all" data-most={mostOf(hops)}>
-            <p>
-              <strong>To {serviceName(full).name}</strong>: {verdict(hops)} <span class="note">({count(hops.requests, "request")})</span>
-            </p>
-            <HopBar hops={hops} />
+            <VerdictLine hops={hops} />
+            <HopBar segments={hops.segments} />
             <HopKey segments={hops.segments} />
+            <ByWorkload workloads={hops.workloads ?? []} />
           </div>
         )}
         {edges.length > 0 && (
@@ -40,8 +39,8 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
                   </EdgeLink>
                   {edge.backend && <span class="note"> served by {serviceName(edge.backend).name}</span>}
                 </span>
-                <HopBar hops={edge} />
-                <span class="note">{verdict(edge)}</span>
+                <HopBar segments={edge.segments} />
+                <span class="note">{edge.verdict?.text}</span>
               </li>
             ))}
           </ul>
@@ -59,17 +58,74 @@ function End({ name, full }: { name: string; full: string }) {
   return name === full ? <strong>{serviceName(name).name}</strong> : <a href={serviceHref(name)}>{serviceName(name).name}</a>;
 }
 
-export function HopBar({ hops }: { hops: Hops }) {
+/** The same at the head of a page, for whoever has no time to look further down. */
+export function Answer({ hops }: { hops: Hops | null }) {
+  return hops?.verdict ? (
+    <div class="answer-first">
+      <span class="note">Where the time goes</span>
+      <VerdictLine hops={hops} />
+    </div>
+  ) : null;
+}
+
+/** The answer in one sentence, before the figures that it is from. */
+export function VerdictLine({ hops }: { hops: Hops }) {
+  const { verdict } = hops;
   return (
-    <div class="hop-bar" role="img" aria-label={inWords(hops)}>
-      {hops.segments.map((segment) => (
+    <p class="answer" data-segment={verdict?.segment ?? "none"} data-workload={verdict?.workload ?? ""}>
+      {verdict?.segment && <span class={`hop swatch ${verdict.segment}`} aria-hidden="true" />}
+      <strong>{verdict?.text}</strong> <span class="note">{count(hops.requests, "request")}</span>
+    </p>
+  );
+}
+
+/** More are not told apart by looking. */
+const WORKLOADS = 8;
+
+/** Each as long as its requests take beside the slowest's: what is slow in one only would be hidden in the average. */
+export function ByWorkload({ workloads }: { workloads: readonly WorkloadHops[] }) {
+  if (workloads.length < 2) return null;
+  const longest = Math.max(...workloads.map(({ meanMs }) => meanMs), 1e-9);
+  const rest = workloads.slice(WORKLOADS);
+  return (
+    <div class="by-workload">
+      <h3>
+        By the workload that served <span class="note">the slowest first, as callers see it</span>
+      </h3>
+      <ul>
+        {workloads.slice(0, WORKLOADS).map(({ workload, requests, meanMs, segments }) => (
+          <li key={workload} data-served={workload}>
+            <span class="who">{workload}</span>
+            <span class="length">
+              <span style={{ width: `${(meanMs / longest) * 100}%` }}>
+                <HopBar segments={segments} />
+              </span>
+            </span>
+            <span class="value">{latency(meanMs)}</span>
+            <span class="note">{count(requests, "request")}</span>
+          </li>
+        ))}
+      </ul>
+      {rest.length > 0 && (
+        <p class="note">
+          and {rest.length} more, {latency(rest.at(-1)!.meanMs)} to {latency(rest[0]!.meanMs)}
+        </p>
+      )}
+    </div>
+  );
+}
+
+export function HopBar({ segments }: { segments: readonly Pick<HopSegment, "segment" | "meanMs" | "share">[] }) {
+  return (
+    <div class="hop-bar" role="img" aria-label={inWords(segments)}>
+      {segments.map((segment) => (
         <span key={segment.segment} class={`hop ${segment.segment}`} style={{ flexGrow: segment.share }} title={tip(segment)} />
       ))}
     </div>
   );
 }
 
-function tip({ segment, meanMs, share }: HopSegment): string {
+function tip({ segment, meanMs, share }: Pick<HopSegment, "segment" | "meanMs" | "share">): string {
   const { label, about } = segmentWords(segment);
   return `${label}: ${latency(meanMs)}, ${percent(share)}${about && `\n${about}`}`;
 }

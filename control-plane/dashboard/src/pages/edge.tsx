@@ -4,17 +4,16 @@ import { repeatsInWords } from "../activity";
 import { EndpointTable } from "../components/endpoints";
 import { Faults } from "../components/faults";
 import { Golden } from "../components/golden";
-import { HopBar, HopKey, mostOf } from "../components/hops";
+import { Answer, ByWorkload, HopBar, HopKey, VerdictLine, mostOf } from "../components/hops";
 import { References } from "../components/policy";
 import { RangeControl } from "../components/range";
 import { Empty, HealthBadge, Success, Tile, Transport } from "../components/parts";
-import { NOTHING, count, latency, percent, rate, serviceName } from "../format";
-import { healthOf } from "../health";
-import { verdict } from "../hops";
+import { NOTHING, latency, percent, rate, serviceName } from "../format";
+import { edgeHealth, healthWord, limitedOnEdge } from "../health";
 import { type Range, edgeHref, explainHref, go, meshHref, rangeParameters, serviceHref } from "../route";
 import { useResource } from "../state/resource";
 import { useLive } from "../state/store";
-import { refused } from "../topology/table";
+import { refusedBy } from "../topology/table";
 
 export interface EdgePageProps {
   from: string;
@@ -31,7 +30,7 @@ export function EdgePage({ from, to, range }: EdgePageProps) {
       <div class="page-head">
         <h1>
           <End name={from} /> <span aria-label="to">→</span> <End name={to} />
-          {data && <HealthBadge health={healthOf(data)} />}
+          {data && <HealthBadge health={edgeHealth(data)} word={healthWord(edgeHealth(data), limitedOnEdge(data))} />}
         </h1>
         <span class="ways">
           <a href={meshHref({ focus: to })}>On the map</a>
@@ -89,6 +88,7 @@ function Detail({ detail, range }: { detail: EdgeDetail; range: Range }) {
         </Tile>
       </dl>
 
+      <Answer hops={detail.hops} />
       <Golden series={detail.series} range={range} zoom={(wanted) => go(edgeHref(from, to, wanted))} />
 
       <section aria-labelledby="hops-title" class="hops">
@@ -98,11 +98,10 @@ function Detail({ detail, range }: { detail: EdgeDetail; range: Range }) {
         {detail.hops ? (
           <div class="panel">
             <div class="all" data-most={mostOf(detail.hops)}>
-              <p>
-                {verdict(detail.hops)} <span class="note">({count(detail.hops.requests, "request")})</span>
-              </p>
-              <HopBar hops={detail.hops} />
+              <VerdictLine hops={detail.hops} />
+              <HopBar segments={detail.hops.segments} />
               <HopKey segments={detail.hops.segments} />
+              <ByWorkload workloads={detail.hops.workloads ?? []} />
             </div>
           </div>
         ) : (
@@ -136,12 +135,6 @@ function Detail({ detail, range }: { detail: EdgeDetail; range: Range }) {
       </section>
     </>
   );
-}
-
-/** Refusals by the caller's sidecar, and there: by the one of the service. */
-function refusedBy({ refusals, refusalsByCallee }: MeshEdge): string {
-  const there = refused(refusalsByCallee);
-  return [refused(refusals), there && `there: ${there}`].filter(Boolean).join("; ");
 }
 
 function Backends({ rows, to }: { rows: readonly MeshEdge[]; to: string }) {

@@ -5,13 +5,13 @@ import { EndpointTable } from "../components/endpoints";
 import { EventList } from "../components/events";
 import { Faults } from "../components/faults";
 import { Golden } from "../components/golden";
-import { HopsSection } from "../components/hops";
+import { Answer, HopsSection } from "../components/hops";
 import { PolicySection } from "../components/policy";
 import { RangeControl } from "../components/range";
 import { Routes } from "../components/routes";
 import { Empty, HealthBadge, Success, Tile } from "../components/parts";
-import { count, latency, percent, rate, serviceName } from "../format";
-import { serviceHealth } from "../health";
+import { byWeight, count, latency, percent, rate, serviceName } from "../format";
+import { healthWord, limitedShare, serviceHealth } from "../health";
 import { type Range, explainHref, go, meshHref, rangeParameters, serviceHref } from "../route";
 import { liveHref, toService } from "./live/watch";
 import { useResource } from "../state/resource";
@@ -35,7 +35,7 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
       <div class="page-head">
         <h1>
           {name} <span class="subject">{namespace}</span>
-          {data && <HealthBadge health={serviceHealth(data)} />}
+          {data && <HealthBadge health={serviceHealth(data)} word={healthWord(serviceHealth(data), limitedShare(data.rps, data.refusals))} />}
         </h1>
         <span class="ways">
           <a href={meshHref({ focus: full })}>On the map</a>
@@ -90,6 +90,7 @@ function Detail({ detail, full, range }: { detail: ServiceDetail; full: string; 
         </Tile>
       </dl>
 
+      <Answer hops={detail.hops ?? null} />
       <Golden series={detail.series} range={range} zoom={(wanted) => go(serviceHref(full, wanted))} />
 
       <HopsSection full={full} hops={detail.hops ?? null} edges={detail.edgeHops ?? []} />
@@ -122,11 +123,13 @@ function Backends({ detail }: { detail: ServiceDetail }) {
             <a href={serviceHref(backend.service)}>{serviceName(backend.service).name}</a>
             <span class="bar" aria-hidden="true">
               <span class="share" style={{ width: `${backend.sharePercent ?? 0}%` }} />
-              {backend.weightPercent !== null && <span class="weight" style={{ left: `${backend.weightPercent}%` }} />}
+              {backend.weightsPercent.map((weight) => (
+                <span key={weight} class="weight" style={{ left: `${weight}%` }} />
+              ))}
             </span>
             <span class="value">{percent(backend.sharePercent === null ? null : backend.sharePercent / 100)}</span>
             <span class="note">
-              {backend.weightPercent === null ? "no weight" : `of ${Number(backend.weightPercent.toFixed(1))} % by weight`}
+              {byWeight(backend.weightsPercent)}
             </span>
           </li>
         ))}

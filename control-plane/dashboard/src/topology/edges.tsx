@@ -171,5 +171,6 @@ function edgeInWords(edge: GraphEdge): string {
   const repeated = repeatsInWords(edge.repeats);
   if (repeated) words.push(repeated);
   for (const [reason, rps] of Object.entries(edge.refusals)) if (rps > 0) words.push(`refused ${rate(rps)}: ${reason}`);
+  for (const [reason, rps] of Object.entries(edge.refusalsByCallee)) if (rps > 0) words.push(`refused there ${rate(rps)}: ${reason}`);
   return words.join(", ");
 }

@@ -2,7 +2,7 @@
 import { addRepeats } from "../activity";
 import type { Figures, MeshEdge, MeshService, Repeats } from "../api/types";
 import { serviceName } from "../format";
-import { type Health, healthOf, serviceHealth } from "../health";
+import { type Health, edgeHealth, healthWord, limitedShare, serviceHealth } from "../health";
 
 /** Figures of several edges together. Their quantiles can't be added up: they are then an upper bound. */
 export interface MergedFigures extends Figures {
@@ -20,6 +20,8 @@ export interface GraphNode {
   /** What it sends itself, requests per second; what matters of one that nobody calls. */
   sendsRps: number;
   health: Health;
+  /** What that is called, with the reason where figures don't tell it. */
+  word: string;
 }
 
 export interface GraphEdge {
@@ -35,8 +37,9 @@ export interface GraphEdge {
   tlsVersion: string | null;
   /** Of a split: the share of the parent's requests, from 0 to 1; `null` without requests. */
   share: number | null;
-  /** Refusals per second by reason. */
+  /** Refusals per second by reason, by the callers' sidecars and by those of the service. */
   refusals: Record<string, number>;
+  refusalsByCallee: Record<string, number>;
   /** Over the last seconds. */
   repeats: Repeats;
 }
@@ -127,6 +130,8 @@ function nodeOf(id: string, service: MeshService | undefined, into: MeshEdge[], 
       : merge(into);
   const instances = service?.instances ?? 0;
   const ready = service?.ready ?? 0;
+  const refusals = service?.refusals ?? {};
+  const health = serviceHealth({ ...figures, instances, ready, refusals });
   return {
     id,
     ...serviceName(id),
@@ -135,7 +140,8 @@ function nodeOf(id: string, service: MeshService | undefined, into: MeshEdge[], 
     ready,
     figures,
     sendsRps,
-    health: serviceHealth({ ...figures, instances, ready }),
+    health,
+    word: healthWord(health, limitedShare(figures.rps, refusals)),
   };
 }
 
@@ -145,23 +151,28 @@ function edgeOf(kind: GraphEdge["kind"], rows: MeshEdge[], share: number | null)
   const to = kind === "call" ? first.to : backendOf(first)!;
   const figures = merge(rows);
   const secured = rows.filter((row) => row.mtls).length;
-  const refusals: Record<string, number> = {};
-  for (const row of rows) {
-    for (const [reason, rps] of Object.entries(row.refusals ?? {})) refusals[reason] = (refusals[reason] ?? 0) + rps;
-  }
+  const refusals = together(rows.map((row) => row.refusals));
+  const refusalsByCallee = together(rows.map((row) => row.refusalsByCallee));
   return {
     id: pair(from, to),
     from,
     to,
     kind,
     figures,
-    health: healthOf(figures),
+    health: edgeHealth({ ...figures, refusalsByCallee }),
     mtls: secured === rows.length ? "all" : secured === 0 ? "none" : "part",
     tlsVersion: rows.find((row) => row.mtls)?.tlsVersion ?? null,
     share,
     refusals,
+    refusalsByCallee,
     repeats: addRepeats(rows.map((row) => row.repeats)),
   };
+}
+
+function together(all: readonly (Record<string, number> | undefined)[]): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const refusals of all) for (const [reason, rps] of Object.entries(refusals ?? {})) sums[reason] = (sums[reason] ?? 0) + rps;
+  return sums;
 }
 
 /** By namespace, then name; "payments" comes before "payments-v1", which the full names' dots would turn round. */

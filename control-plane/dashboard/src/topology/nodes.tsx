@@ -3,7 +3,6 @@ import { FaultMark } from "../components/faults";
 import { HealthShape } from "../components/icons";
 import { Sparkline } from "../components/parts";
 import { latency, percent, rate } from "../format";
-import { HEALTH_WORDS } from "../health";
 import { serviceHref } from "../route";
 import type { GraphNode } from "./graph";
 import type { Placed } from "./layout";
@@ -38,7 +37,7 @@ export function Node(props: NodeProps) {
 
 /** What it is called for those who hear it, and whether somebody calls it. */
 function Unseen({ node }: { node: GraphNode }) {
-  return <span class="unseen">{` in ${node.namespace}, ${HEALTH_WORDS[node.health]},`}</span>;
+  return <span class="unseen">{` in ${node.namespace}, ${node.word},`}</span>;
 }
 
 function isSource(node: GraphNode): boolean {
@@ -63,7 +62,7 @@ function tip(node: GraphNode): string {
   const figures = isSource(node)
     ? `${rate(node.sendsRps)} sent, none received`
     : `${rate(node.figures.rps)}, ${percent(node.figures.successRate)} succeed, p99 ${bound}${latency(node.figures.p99Ms)}`;
-  return `${node.id}: ${HEALTH_WORDS[node.health]}\n${figures}\n${readiness(node)}`;
+  return `${node.id}: ${node.word}\n${figures}\n${readiness(node)}`;
 }
 
 function Card({ node, placed, rates, faulty, hue }: NodeProps) {

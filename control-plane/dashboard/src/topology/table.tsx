@@ -6,6 +6,7 @@ import { EdgeLink, HealthBadge, Success } from "../components/parts";
 import { Lock } from "../components/icons";
 import { count, latency, percent, rate } from "../format";
 import { serviceHref } from "../route";
+import type { MeshEdge } from "../api/types";
 import type { Graph, MergedFigures } from "./graph";
 import { transportInWords } from "./words";
 
@@ -39,7 +40,7 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
                   {faulty.has(node.id) && <FaultMark />}
                 </th>
                 <td>
-                  <HealthBadge health={node.health} />
+                  <HealthBadge health={node.health} word={node.word} />
                 </td>
                 <td class="number">{node.instances > 0 ? `${node.ready}/${node.instances}` : "–"}</td>
                 <FigureCells figures={node.figures} />
@@ -86,7 +87,7 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
                 </td>
                 <FigureCells figures={edge.figures} />
                 <td class="repeated">{repeatsInWords(edge.repeats)}</td>
-                <td>{refused(edge.refusals)}</td>
+                <td>{refusedBy(edge)}</td>
                 <td>
                   {edge.kind === "call" && <EdgeLink edge={edge}>Edge</EdgeLink>}
                 </td>
@@ -118,6 +119,12 @@ function FigureCells({ figures }: { figures: MergedFigures }) {
       <td class="number">{figures.p99Ms === null ? "–" : bound + latency(figures.p99Ms)}</td>
     </>
   );
+}
+
+/** Refusals by the caller's sidecar, and there: by the one of the service. */
+export function refusedBy({ refusals, refusalsByCallee }: Pick<MeshEdge, "refusals" | "refusalsByCallee">): string {
+  const there = refused(refusalsByCallee);
+  return [refused(refusals), there && `there: ${there}`].filter(Boolean).join("; ");
 }
 
 /** Refusals by reason, the most frequent first; nothing if there are none. */

@@ -57,7 +57,7 @@ export function Chosen({ request, close }: { request: TapEvent; close: () => voi
       </dl>
       {hops.segments.length > 0 && (
         <>
-          <HopBar hops={hops} />
+          <HopBar segments={hops.segments} />
           <ul class="live-split">
             {hops.segments.map(({ segment, meanMs, share }) => (
               <li key={segment}>

@@ -69,7 +69,7 @@ function Line({ row, isChosen, choose }: { row: Row; isChosen: boolean; choose: 
       </td>
       <td class="number took">{latency(request.durationMs)}</td>
       <td class="where">
-        <HopBar hops={hopsOf(request)} />
+        <HopBar segments={hopsOf(request).segments} />
       </td>
       <td class="tls" title={request.mtls ? "mutual TLS" : "plaintext"}>
         <span class={`transport ${request.mtls ? "secured" : "plaintext"}`}>

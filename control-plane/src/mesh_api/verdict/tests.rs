@@ -1,0 +1,189 @@
+//! What is said of which way.
+
+use super::{Segment::*, *};
+
+fn means(requests: u64, ms: &[(Segment, f64)]) -> Means {
+    let mut means = Means { requests, ..Means::default() };
+    ms.iter().for_each(|(segment, ms)| means.ms[*segment as usize] = *ms);
+    means
+}
+
+fn one(workload: &str, requests: u64, ms: &[(Segment, f64)]) -> Served {
+    Served { workload: workload.to_owned(), means: means(requests, ms), short_of_cpu: false }
+}
+
+fn starved(served: Served) -> Served {
+    Served { short_of_cpu: true, ..served }
+}
+
+fn between() -> Between {
+    Between { from: Some("web".to_owned()), to: "payments".to_owned(), starved_caller: None }
+}
+
+/// What is said, of which segment and which workload.
+fn said(all: &Means, served: &[Served], between: &Between) -> (String, Option<String>, Option<String>) {
+    let VerdictView { text, segment, workload, .. } = verdict(all, served, between);
+    (text, segment, workload)
+}
+
+const QUICK: [(Segment, f64); 3] = [(Client, 0.1), (Network, 0.4), (Application, 12.0)];
+
+#[test]
+fn the_segment_that_takes_most() {
+    let table: [(&[(Segment, f64)], &str); 10] = [
+        (
+            &[(Network, 2.0), (Application, 400.0)],
+            "most of the time is in the application of payments, 400 ms of 402 ms",
+        ),
+        (
+            &[(Network, 82.4), (Application, 2.0)],
+            "most of the time is in the network between web and payments, 82 ms of 84 ms",
+        ),
+        (
+            &[(Server, 50.0), (Application, 2.0)],
+            "most of the time requests wait in the sidecar of payments: for a limit, or for the application to take them, 50 ms of 52 ms",
+        ),
+        (
+            &[(Client, 300.0), (Application, 2.0)],
+            "most of the time is in the sidecar of web: a limit, an injected fault, or waiting for a connection, 300 ms of 302 ms",
+        ),
+        (
+            &[(Retries, 3.0), (Application, 2.0)],
+            "most of the time goes into tries before the last one, 3.0 ms of 5.0 ms",
+        ),
+        (
+            &[(Body, 1500.0), (Application, 2.0)],
+            "most of the time is in the application of payments, after it has begun to answer, 1.5 s of 1.5 s",
+        ),
+        (
+            &[(Caller, 9.0)],
+            "most of the time web is waited for: to send its request, or to take the answer, 9.0 ms of 9.0 ms",
+        ),
+        (
+            &[(Upstream, 9.0)],
+            "most of the time is beyond the sidecar of web, where nothing tells it apart, 9.0 ms of 9.0 ms",
+        ),
+        (
+            &[(Network, 3.0), (Server, 3.0), (Application, 4.0)],
+            "no part stands out; the largest is the application: 4.0 ms of 10 ms",
+        ),
+        (&[], "no time was measured"),
+    ];
+    for (ms, expected) in table {
+        let largest =
+            ms.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(segment, _)| segment.name().to_owned());
+        let segment = largest.filter(|_| expected.starts_with("most"));
+        assert_eq!(said(&means(50, ms), &[], &between()), (expected.to_owned(), segment, None));
+    }
+}
+
+#[test]
+fn one_workload_that_is_slower_than_the_others() {
+    let with = |segment, ms| [QUICK.as_slice(), &[(segment, ms)]].concat();
+    let slow = |segment, ms| one("payments-3", 7, &with(segment, ms));
+    let table = [
+        (
+            one("payments-3", 7, &[(Network, 0.4), (Application, 400.0)]),
+            "payments-3 is slow: its application takes 400 ms, that of the others 12 ms",
+            Application,
+        ),
+        (
+            one("payments-3", 7, &[(Network, 80.0), (Application, 12.0)]),
+            "the network between web and payments-3 is slow: it takes 80 ms, to the others 0.4 ms",
+            Network,
+        ),
+        (
+            slow(Server, 90.0),
+            "requests wait in the sidecar of payments-3: 90 ms, 0 ms in those of the others",
+            Server,
+        ),
+        (
+            starved(slow(Server, 90.0)),
+            "the sidecar of payments-3 is short of CPU: requests spend 90 ms there, 0 ms in those of the others",
+            Server,
+        ),
+        (
+            slow(Body, 90.0),
+            "payments-3 is slow: its application takes 90 ms to finish an answer, that of the others 0 ms",
+            Body,
+        ),
+        (
+            slow(Upstream, 5000.0),
+            "payments-3 is slow or does not answer: 5.0 s, the others 0 ms; nothing tells it apart",
+            Upstream,
+        ),
+        (
+            one("payments-3", 7, &[(Client, 60.0), (Application, 12.0)]),
+            "the sidecar of web takes 60 ms to reach payments-3, 0.1 ms to reach the others",
+            Client,
+        ),
+    ];
+    let others = [one("payments-1", 300, &QUICK), one("payments-2", 300, &QUICK)];
+    for (slow, expected, segment) in table {
+        let served = [others.as_slice(), &[slow]].concat();
+        let expected = (expected.to_owned(), Some(segment.name().to_owned()), Some("payments-3".to_owned()));
+        // In the average of all it hardly shows.
+        assert_eq!(said(&means(607, &QUICK), &served, &between()), expected);
+    }
+}
+
+#[test]
+fn no_workload_is_named_without_reason() {
+    let all = means(600, &QUICK);
+    let expected = said(&all, &[], &between());
+    let usual = one("payments-1", 300, &QUICK);
+    for (why, served) in [
+        ("alone", vec![one("payments-3", 300, &[(Application, 400.0)])]),
+        ("too few requests of it", vec![usual.clone(), one("payments-3", 4, &[(Application, 400.0)])]),
+        ("too few of the others", vec![one("p", 4, &QUICK), one("payments-3", 300, &[(Application, 400.0)])]),
+        ("not twice as long", vec![usual.clone(), one("payments-3", 300, &[(Application, 23.0)])]),
+        (
+            "milliseconds",
+            vec![one("p", 300, &[(Application, 1.0)]), one("payments-3", 300, &[(Application, 5.0)])],
+        ),
+        ("its callers are slow", vec![usual.clone(), one("payments-3", 300, &[(Caller, 900.0), QUICK[2]])]),
+        ("earlier tries", vec![usual, one("payments-3", 300, &[(Retries, 900.0), QUICK[2]])]),
+    ] {
+        assert_eq!(said(&all, &served, &between()), expected, "{why}");
+    }
+}
+
+#[test]
+fn of_several_slow_ones_the_slowest() {
+    let served = [("p-1", 12.0), ("p-2", 80.0), ("p-3", 12.0), ("p-4", 90.0), ("p-5", 12.0)]
+        .map(|(name, ms)| one(name, 50, &[(Application, ms)]));
+    let (text, _, workload) = said(&means(250, &QUICK), &served, &between());
+    assert_eq!(workload.as_deref(), Some("p-4"), "{text}");
+    assert!(text.ends_with("that of the others 12 ms"), "{text}");
+}
+
+#[test]
+fn a_sidecar_that_is_short_of_cpu() {
+    let ms = [(Server, 80.0), (Application, 2.0)];
+    let cart = starved(one("cart-1", 50, &ms));
+    let to = Between { to: "cart".to_owned(), ..between() };
+    let is_short = |all: &[(Segment, f64)], served: &[Served], between: &Between| {
+        let VerdictView { text, short_of_cpu, .. } = verdict(&means(50, all), served, between);
+        (text, short_of_cpu)
+    };
+    let (text, short) = is_short(&ms, std::slice::from_ref(&cart), &to);
+    assert_eq!(text, "the sidecar of cart-1 is short of CPU: most of the time is there, 80 ms of 82 ms");
+    assert!(short);
+    let (text, _) = is_short(&ms, &[cart.clone(), starved(one("cart-2", 50, &ms))], &to);
+    assert!(text.starts_with("the sidecar of cart is short of CPU"), "{text}");
+    // It is not to blame for what is elsewhere.
+    let (text, short) = is_short(&[(Server, 2.0), (Network, 80.0)], &[cart], &to);
+    assert!(
+        text.starts_with("most of the time is in the network between web and cart-1,") && !short,
+        "{text}"
+    );
+    let between = Between { starved_caller: Some("web-1".to_owned()), ..to };
+    let (text, short) = is_short(&[(Client, 80.0), (Application, 2.0)], &[], &between);
+    assert!(text.starts_with("the sidecar of web-1 is short of CPU: most of the time is there") && short);
+}
+
+#[test]
+fn few_requests_tell_nothing() {
+    let few = means(FEW - 1, &[(Application, 400.0)]);
+    assert_eq!(said(&few, &[], &between()), ("too few requests to tell: 9".to_owned(), None, None));
+}
