@@ -61,6 +61,7 @@ describe("a document", () => {
     expect(await page.getByRole("alert").innerText()).toMatch(/token/);
     await give(page, token());
     await says(page, "Nothing would change.");
+    expect(await page.evaluate(() => document.activeElement?.textContent), "whoever uses the keyboard goes on from there").toBe("Check");
     expect(await field(page).inputValue()).toBe(mine);
     expect(await button(page, "Apply").getAttribute("aria-disabled")).toBe("true");
   });
