@@ -103,7 +103,7 @@ fn url(service: &str) -> String {
 
 /// How the answer for each service begins.
 const ANSWERS: [(&str, &str); 3] = [
-    ("cart.demo", "the sidecar of cart-1 is short of CPU: most of the time is there, "),
+    ("cart.demo", "the sidecar of cart-1 is short of CPU: "),
     ("catalog.demo", "most of the time is in the network between web and catalog-1, "),
     ("payments.demo", "payments-3 is slow: its application takes "),
 ];

@@ -1,6 +1,6 @@
 // Documents are edited, checked and applied on the mesh that `pillion demo` runs.
 import type { Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { KINDS, template } from "../src/pages/edit/templates";
 import { violations } from "./axe";
 import { type Look, dashboardUrl, token, trafficPolicy, visits } from "./browser";
@@ -14,8 +14,10 @@ const visit = visits();
 
 beforeAll(async () => {
   url = await dashboardUrl();
-  await trafficPolicy(url, NAME, spec(2));
 });
+
+// Whatever the test before it has left behind.
+beforeEach(() => trafficPolicy(url, NAME, spec(2)));
 
 afterAll(() => trafficPolicy(url, NAME, null));
 
@@ -61,6 +63,7 @@ describe("a document", () => {
     expect(await page.getByRole("alert").innerText()).toMatch(/token/);
     await give(page, token());
     await says(page, "Nothing would change.");
+    expect(await page.evaluate(() => document.activeElement?.textContent), "whoever uses the keyboard goes on from there").toBe("Check");
     expect(await field(page).inputValue()).toBe(mine);
     expect(await button(page, "Apply").getAttribute("aria-disabled")).toBe("true");
   });
@@ -101,7 +104,6 @@ describe("a document", () => {
     expect(await button(page, "Back to what is stored").count()).toBe(0);
     await page.locator(".edit-results").getByRole("link", { name: `demo/${NAME}` }).click();
     await page.locator("pre.document", { hasText: "attempts: 3" }).waitFor();
-    await trafficPolicy(url, NAME, spec(2));
   });
 
   test("that somebody else changes after the check is not overwritten, and nothing typed is lost", async () => {
@@ -130,7 +132,6 @@ describe("a document", () => {
     await expect.poll(() => field(page).inputValue()).toContain("request: 7s");
     await button(page, "Bring my text back").click();
     expect(await field(page).inputValue()).toBe(wanted);
-    await trafficPolicy(url, NAME, spec(2));
   });
 });
 

@@ -40,7 +40,7 @@ const CAUSES: Cause[] = [
     name: "starved-sidecar",
     service: "cart",
     click: '.node a[data-node="cart.demo"]',
-    words: /^the sidecar of cart-1 is short of CPU: most of the time is there, \d+ ms of \d+ ms$/,
+    words: /^the sidecar of cart-1 is short of CPU: (most|the largest part) of the time is there, \d+ ms of \d+ ms$/,
     segment: "server-sidecar",
     workload: "",
   },

@@ -16,6 +16,8 @@ const TIMES_AS_LONG: f64 = 2.0;
 const MUCH_LONGER_MS: f64 = 5.0;
 /// A segment stands out that has so much of the whole.
 const MOST: f64 = 0.5;
+/// With a reason of its own, less is enough.
+const MUCH: f64 = 0.3;
 /// A sidecar that could not run in so much of the time is short of CPU.
 pub(super) const SHORT_OF_CPU: f64 = 0.2;
 
@@ -169,23 +171,27 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         return VerdictView { text: "no time was measured".to_owned(), ..VerdictView::default() };
     };
     let share = format!("{} of {}", time(all.of(segment)), time(whole));
-    if all.of(segment) < MOST * whole {
+    let starved: Vec<&str> =
+        served.iter().filter(|one| one.short_of_cpu).map(|one| one.workload.as_str()).collect();
+    let has_reason = match segment {
+        Segment::Server => !starved.is_empty(),
+        Segment::Client => between.starved_caller.is_some(),
+        _ => false,
+    };
+    let is_most = all.of(segment) >= MOST * whole;
+    if !is_most && !(has_reason && all.of(segment) >= MUCH * whole) {
         let text = format!("no part stands out; the largest is {}: {share}", plain(segment));
         return VerdictView { text, ..VerdictView::default() };
     }
     let (from, to) = (caller(between), &between.to);
-    let starved: Vec<&str> =
-        served.iter().filter(|one| one.short_of_cpu).map(|one| one.workload.as_str()).collect();
-    let mut short_of_cpu = false;
+    let part = if is_most { "most" } else { "the largest part" };
     let place = match (segment, starved.as_slice(), &between.starved_caller) {
         (Segment::Server, [first, rest @ ..], _) => {
-            short_of_cpu = true;
             let name = if rest.is_empty() { *first } else { to };
-            format!("the sidecar of {name} is short of CPU: most of the time is there")
+            format!("the sidecar of {name} is short of CPU: {part} of the time is there")
         }
         (Segment::Client, _, Some(starved)) => {
-            short_of_cpu = true;
-            format!("the sidecar of {starved} is short of CPU: most of the time is there")
+            format!("the sidecar of {starved} is short of CPU: {part} of the time is there")
         }
         (Segment::Application, ..) => format!("most of the time is in the application of {to}"),
         (Segment::Body, ..) => {
@@ -220,7 +226,7 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         text: format!("{place}, {share}"),
         segment: Some(segment.name().to_owned()),
         workload: None,
-        short_of_cpu,
+        short_of_cpu: has_reason,
     }
 }
 

@@ -171,6 +171,15 @@ fn a_sidecar_that_is_short_of_cpu() {
     assert!(short);
     let (text, _) = is_short(&ms, &[cart.clone(), starved(one("cart-2", 50, &ms))], &to);
     assert!(text.starts_with("the sidecar of cart is short of CPU"), "{text}");
+    let spread = [(Network, 20.0), (Server, 40.0), (Application, 30.0)];
+    let (text, short) = is_short(&spread, std::slice::from_ref(&cart), &to);
+    assert_eq!(
+        text,
+        "the sidecar of cart-1 is short of CPU: the largest part of the time is there, 40 ms of 90 ms"
+    );
+    assert!(short);
+    let (text, short) = is_short(&spread, &[one("cart-1", 50, &spread)], &to);
+    assert!(text.starts_with("no part stands out") && !short, "{text}");
     // It is not to blame for what is elsewhere.
     let (text, short) = is_short(&[(Server, 2.0), (Network, 80.0)], &[cart], &to);
     assert!(

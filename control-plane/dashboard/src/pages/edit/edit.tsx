@@ -130,6 +130,7 @@ function Editor({ at, stored, kind, service, initial }: EditPageProps & { initia
   const [setAside, setSetAside] = useState<string | null>(null);
   const token = useToken();
   const field = useRef<HTMLTextAreaElement>(null);
+  const checker = useRef<HTMLButtonElement>(null);
   const { text } = draft;
   const busy = standing.state === "checking" || standing.state === "applying";
   const tried = applicable(standing, text);
@@ -165,6 +166,7 @@ function Editor({ at, stored, kind, service, initial }: EditPageProps & { initia
     setSetAside(text);
     setStanding({ state: "unchecked" });
     put(begun.draft);
+    field.current?.focus({ preventScroll: true });
   };
   const goTo = (line: number) => {
     const { current } = field;
@@ -187,7 +189,7 @@ function Editor({ at, stored, kind, service, initial }: EditPageProps & { initia
         </label>
         <Field area={field} text={text} faults={faults} write={(next) => put({ ...draft, text: next })} check={() => void check()} />
         <div class="edit-bar">
-          <button type="button" class={tried === null ? "main" : ""} aria-disabled={busy} aria-keyshortcuts="Control+Enter" onClick={() => void check()}>
+          <button ref={checker} type="button" class={tried === null ? "main" : ""} aria-disabled={busy} aria-keyshortcuts="Control+Enter" onClick={() => void check()}>
             Check
           </button>
           <button type="button" class={tried === null ? "" : "main"} aria-disabled={busy || tried === null} aria-describedby="edit-standing" onClick={() => void applyIt()}>
@@ -202,6 +204,7 @@ function Editor({ at, stored, kind, service, initial }: EditPageProps & { initia
               onClick={() => {
                 put({ ...draft, text: setAside });
                 setSetAside(null);
+                field.current?.focus({ preventScroll: true });
               }}
             >
               Bring my text back
@@ -218,7 +221,11 @@ function Editor({ at, stored, kind, service, initial }: EditPageProps & { initia
         standing={standing}
         text={text}
         begunAt={stored === null ? null : { version: draft.version, is: (result) => isOf(result, stored) }}
-        check={check}
+        check={(using) => {
+          // What asked for it goes, and whoever uses the keyboard would stand nowhere.
+          checker.current?.focus({ preventScroll: true });
+          void check(using);
+        }}
         goTo={goTo}
       />
     </div>
