@@ -121,6 +121,16 @@ async fn who_is_limited_is_told_by_name_until_when_and_others_are_not() {
     assert!(left.starts_with("\"exports/client\";r=0;t="), "{left}");
     let wait: u64 = raw::header(&answer, "retry-after").and_then(|it| it.parse().ok()).expect("seconds");
     assert!((1700..=1800).contains(&wait), "{wait}");
+    // The dashboard's health of it is made of that: the service's own refusals, and the same on the edge of its caller.
+    let url = format!("{}/v1/mesh/services/demo/app", pair.mesh.api.base());
+    eventually("the page says who refuses", async || {
+        let client = reqwest::Client::builder().no_proxy().build().ok()?;
+        let text = client.get(&url).send().await.ok()?.text().await.ok()?;
+        let page: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let rate = |refusals: &serde_json::Value| refusals["rate-limited"].as_f64().unwrap_or_default();
+        (rate(&page["refusals"]) > 0.0 && rate(&page["callers"][0]["refusalsByCallee"]) > 0.0).then_some(())
+    })
+    .await;
     let answer = pair.get("/who").await;
     assert_eq!(raw::status(&answer), 200, "it is for exports only");
     assert_eq!(raw::header(&answer, "ratelimit"), None);
