@@ -179,7 +179,8 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         _ => false,
     };
     let is_most = all.of(segment) >= MOST * whole;
-    if !is_most && !(has_reason && all.of(segment) >= MUCH * whole) {
+    let stands_out = is_most || (has_reason && all.of(segment) >= MUCH * whole);
+    if !stands_out {
         let text = format!("no part stands out; the largest is {}: {share}", plain(segment));
         return VerdictView { text, ..VerdictView::default() };
     }
