@@ -187,14 +187,48 @@ impl Exchange {
         }))
     }
 
-    /// For another one, with the room for its texts.
+    /// For another one, with the room for its texts and lists. Each field by itself: as a whole it would be moved twice.
     pub(super) fn clear(&mut self) {
-        let texts = [&mut self.path, &mut self.authority, &mut self.route, &mut self.rule, &mut self.detail];
-        let [path, authority, route, rule, detail] = texts.map(|text| {
+        let Self { path, authority, route, rule, detail, .. } = self;
+        for text in [path, authority, route, rule, detail] {
             text.clear();
-            std::mem::take(text)
-        });
-        *self = Self { path, authority, route, rule, detail, ..Self::default() };
+        }
+        // Whatever is added to it is named here, too.
+        let Self {
+            wanted,
+            version,
+            method,
+            path: _,
+            authority: _,
+            grpc,
+            mirror,
+            edge,
+            peer,
+            peer_address,
+            route: _,
+            rule: _,
+            tries,
+            headers,
+            sent,
+            received,
+            status,
+            outcome,
+            detail: _,
+            told,
+            took_us,
+            split,
+            moments,
+            ended,
+            trace_id,
+            trace,
+        } = self;
+        tries.clear();
+        headers.clear();
+        (*wanted, *version, *method) = (Wanted::default(), None, Method::default());
+        (*grpc, *mirror, *edge, *sent, *received) = (false, false, None, None, 0);
+        (*peer, *peer_address, *told) = (None, None, None);
+        (*status, *outcome, *split, *moments) = (None, None, None, Moments::default());
+        (*took_us, *ended, *trace_id, *trace) = (0, None, None, None);
     }
 }
 
@@ -259,12 +293,41 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_one_in_the_next() {
+        let callee = Callee {
+            uid: "a".into(),
+            workload: "a".into(),
+            address: ([127, 0, 0, 1], 1).into(),
+            identity: None,
+        };
         let mut exchange = Exchange {
+            wanted: Wanted::TAP,
+            version: Some(Version::HTTP_2),
+            method: Method::POST,
             path: "/a".into(),
-            detail: "because".into(),
+            authority: "a".into(),
+            grpc: true,
+            mirror: true,
+            peer: Some("a".into()),
+            peer_address: Some(callee.address),
+            route: "a/a".into(),
+            rule: "a".into(),
+            tries: [Try { callee: Arc::new(callee), hedge: true, began_us: 1, ended: None }]
+                .into_iter()
+                .collect(),
+            headers: [(http::header::VIA, HeaderValue::from_static("a"))].into_iter().collect(),
+            sent: Some(Arc::default()),
+            received: 1,
             status: Some(StatusCode::OK),
             outcome: Some(Outcome::Cancelled),
-            ..Exchange::default()
+            detail: "because".into(),
+            told: Some(HeaderValue::from_static("a")),
+            took_us: 1,
+            split: Some(Split::default()),
+            moments: Moments { sent_us: Some(1), answered_us: Some(1) },
+            ended: Some(SystemTime::UNIX_EPOCH),
+            trace_id: TraceId::new(1),
+            trace: None,
+            edge: None,
         };
         exchange.clear();
         assert_eq!(format!("{exchange:?}"), format!("{:?}", Exchange::default()));

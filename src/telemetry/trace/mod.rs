@@ -12,7 +12,7 @@ pub mod span;
 #[cfg(test)]
 mod tests;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pillion_api::model::Percent;
 use rand::{Rng, rngs::SmallRng};
 use smallvec::SmallVec;
@@ -170,8 +170,17 @@ impl Trace {
 
 /// The trace that a request is of, as its fields say, which stay as they are: others may record it, and we do not.
 pub fn of_others(headers: &HeaderMap) -> Option<TraceId> {
+    // Most have no such field: to see that once is less than to look for each.
+    if !headers.keys().any(is_of_a_trace) {
+        return None;
+    }
     let by_b3 = || b3::read(headers).and_then(|said| said.context);
     context::read(headers).or_else(by_b3).map(|context| context.trace)
+}
+
+fn is_of_a_trace(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == context::TRACEPARENT.as_str() || name == "b3" || name.starts_with("x-b3-")
 }
 
 fn trace_id(random: u128) -> TraceId {

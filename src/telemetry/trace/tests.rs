@@ -133,3 +133,17 @@ fn what_is_not_recorded_is_sent_again_as_it_was() {
     trace.attempt(&mut headers);
     assert_eq!(headers, before);
 }
+
+#[test]
+fn where_others_trace_it_any_of_their_fields_says_so() {
+    let (w3c, single) = (format!("00-{TRACE}-{SPAN}-01"), format!("{TRACE}-{SPAN}"));
+    for (fields, expected) in [
+        (&[("traceparent", &*w3c)][..], TraceId::read(TRACE.as_bytes())),
+        (&[("b3", &single)], TraceId::read(TRACE.as_bytes())),
+        (&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)], TraceId::read(TRACE.as_bytes())),
+        (&[("tracestate", "a=b"), ("host", "a")], None),
+        (&[], None),
+    ] {
+        assert_eq!(of_others(&headers(fields)), expected, "{fields:?}");
+    }
+}
