@@ -234,13 +234,13 @@ fn advice(reason: Reason) -> Advice {
             &[
                 "The callee's `rateLimits`: the answer's details name the limit, and `retry-after` says when to come back.",
             ],
-            &[EXPLAIN, "curl 127.0.0.1:15020/metrics | grep pillion_rate_limit (at the callee)"],
+            &[EXPLAIN, "curl 127.0.0.1:15020/metrics | grep pillion_rate_limit # at the callee"],
         ),
         Reason::Overloaded => (
             &[
                 "The callee works on as many requests as its `concurrency` allows, and those that wait are of a higher priority or are too many.",
             ],
-            &[STAT, "curl 127.0.0.1:15020/metrics | grep pillion_concurrency (at the callee)"],
+            &[STAT, "curl 127.0.0.1:15020/metrics | grep pillion_concurrency # at the callee"],
         ),
         Reason::TooManyConnections => (
             &[

@@ -83,14 +83,24 @@ enum Command {
     /// Look for what is wrong in the mesh, or soon will be
     Check(check::CheckArgs),
     /// Write all that is known of one workload into one file, for a bug report
+    ///
+    /// It holds what the control plane knows of the workload, of its services and of those it calls, with their documents and the
+    /// values in force; what the sidecar itself says at its operators' port, where that can be reached from here; and what `pillion
+    /// check` finds about it. Tokens, keys, annotations, and values of fields and headers that carry credentials are not in it;
+    /// names, addresses and labels are.
     Diagnose(diagnose::DiagnoseArgs),
     /// Tell what becomes of a request, and why, by the code that sidecars run
     Explain(explain::ExplainArgs),
     /// Show how services, workloads or edges fared: success, requests, latency
+    ///
+    /// P50 to P99 are of all requests, also of those that a sidecar refused at once.
     Stat(stat::StatArgs),
     /// The same live, in place
     Top(top::TopArgs),
     /// Show requests live, as they end
+    ///
+    /// Needs a token with the role operator. What is told of requests besides, such as headers, is the MeshConfig's to say; queries
+    /// are never told.
     Tap(Box<tap::TapArgs>),
     /// Show who serves a service, and what each caller's sidecar thinks of them
     Endpoints(endpoints::EndpointsArgs),

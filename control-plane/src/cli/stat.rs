@@ -12,9 +12,7 @@ use crate::{
     resource::duration,
 };
 
-/// Show how services, workloads or edges fared
-///
-/// P50 to P99 are of all requests, also of those that a sidecar refused at once.
+/// Whose figures, over what time, and how.
 #[derive(Debug, Args)]
 pub(super) struct StatArgs {
     #[command(flatten)]

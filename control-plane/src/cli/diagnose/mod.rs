@@ -21,12 +21,7 @@ use crate::resource::{Kind, hint};
 /// Of services that one workload calls. A report is for people, too.
 const MOST_SERVICES: usize = 64;
 
-/// Write all that is known of one workload into one file, for a bug report; secrets are taken out
-///
-/// It holds what the control plane knows of the workload, of its services and of those it calls, with their documents and the values in
-/// force; what the sidecar itself says at its operators' port, where that can be reached from here; and what `pillion check` finds
-/// about it. Tokens, keys, annotations, and values of fields and headers that carry credentials are not in it; names, addresses and
-/// labels are.
+/// Which workload, and into what file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         pillion diagnose payments-1\n  \

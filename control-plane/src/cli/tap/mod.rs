@@ -23,10 +23,7 @@ use crate::{
     web::Problem,
 };
 
-/// Show requests as they end, told by the sidecars of whom they concern
-///
-/// Needs a token with the role operator. What is told of requests besides, such as headers, is the MeshConfig's to say; queries are
-/// never told.
+/// Which requests, told by whose sidecars.
 #[derive(Debug, Args)]
 pub(super) struct TapArgs {
     /// Whose sidecars tell: svc/NAME.NAMESPACE, workload/NAME, ns/NAME, or mesh
