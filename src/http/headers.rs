@@ -197,12 +197,15 @@ pub fn strip_private(headers: &mut HeaderMap, http1: bool) {
     }
 }
 
+/// Of what a sidecar adds for a trace, a deadline or a try, bytes; a `traceparent` has 55.
+const LONGEST_ADDED: usize = 64;
+
 /// The fields of a request that were there before sidecars added theirs: a trace's beginning, a deadline, and what is private
-/// between them. None of those stays off the count that a caller has sent more than once.
+/// between them. None of those stays off the count that a caller has sent more than once, or longer than sidecars write it.
 pub fn of_caller(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     let mut spared = [(TRACEPARENT, false), (TIMEOUT, false), (ATTEMPT, false)];
-    headers.iter().filter(move |(name, _)| {
-        let known = spared.iter_mut().find(|(known, _)| known == name);
+    headers.iter().filter(move |(name, value)| {
+        let known = spared.iter_mut().find(|(known, _)| known == name && value.len() <= LONGEST_ADDED);
         let again = known.is_none_or(|(_, seen)| std::mem::replace(seen, true));
         again && !is_private(name)
     })

@@ -218,6 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_sidecars_add_is_not_the_caller_s() {
+        const LONG: &str = "00000000000000000000000000000000000000000000000000000000000000001";
         let sizes = RequestLimits {
             max_header_bytes: Some(3 * 32 + 40),
             max_headers: Some(3),
@@ -233,6 +234,7 @@ mod tests {
             (&[("x-4", "value")], false),
             // Those are more than sidecars add.
             (&[("traceparent", "00-7-7-01")], false),
+            (&[("x-pillion-attempt", LONG)], false),
         ] {
             let mut request = Request::new(Body::Empty);
             for (name, value) in added.iter().chain(&own).chain(more) {
