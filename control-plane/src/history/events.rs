@@ -92,6 +92,10 @@ impl Events {
     pub(super) fn add(&mut self, mut event: Event) {
         self.last_id += 1;
         event.id = self.last_id;
+        self.keep(event);
+    }
+
+    fn keep(&mut self, event: Event) {
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
@@ -138,7 +142,7 @@ impl Events {
                 workload: take_name(from)?,
                 text: packed::take_text(from)?.to_owned(),
             };
-            events.kept.push_back(event);
+            events.keep(event);
         }
         Some(events)
     }
@@ -152,6 +156,24 @@ fn take_name(from: &mut &[u8]) -> Option<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_file_with_more_the_newest_are_kept() {
+        let event = |id| Event {
+            id,
+            time_ms: 0,
+            kind: EventKind::ALL[0],
+            service: None,
+            workload: None,
+            text: String::new(),
+        };
+        let more = Events { last_id: KEPT as u64 + 5, kept: (1..=KEPT as u64 + 5).map(event).collect() };
+        let mut file = Vec::new();
+        more.write(&mut file);
+        let mut events = Events::read(&mut &file[..]).expect("it was written");
+        events.add(event(0));
+        assert_eq!((events.len(), events.latest(1)[0].id), (KEPT, KEPT as u64 + 6));
+    }
 
     #[test]
     fn every_kind_is_found_by_its_number() {
