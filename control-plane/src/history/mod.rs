@@ -59,6 +59,18 @@ pub struct EdgeKey {
     pub backend: String,
 }
 
+impl EdgeKey {
+    /// Whether its requests are for a service: it is called, or a route chose it.
+    pub fn leads_to(&self, service: &str) -> bool {
+        self.to == service || self.backend == service
+    }
+
+    /// The service that serves its requests.
+    pub fn serving(&self) -> &str {
+        if self.backend.is_empty() { &self.to } else { &self.backend }
+    }
+}
+
 /// Who reported.
 #[derive(Debug, Clone, Copy)]
 pub struct Reporter<'a> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::view::rounded;
-use crate::history::{self, Action, Actions, Counts, EdgeKey, Tally};
+use crate::history::{self, Action, Actions, Counts, Tally};
 
 /// Clients named of those that rate limits were for.
 const CLIENTS: usize = 5;
@@ -142,9 +142,8 @@ pub(super) fn activity(
     seconds: i64,
     now_ms: i64,
 ) -> ActivityView {
-    let to_it = |key: &EdgeKey| key.to == service || key.backend == service;
     let mut edges = Counts::default();
-    for (_, series) in history.edges().iter().filter(|(key, _)| to_it(key)) {
+    for (_, series) in history.edges().iter().filter(|(key, _)| key.leads_to(service)) {
         edges.add(&series.recent(now_ms, seconds).0);
     }
     let series = history.policies(service);

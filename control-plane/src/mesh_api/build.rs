@@ -98,8 +98,7 @@ impl Nodes {
         if self.by_name.get(name).is_some_and(|members| !members.is_empty()) {
             return history.service(name).into_iter().collect();
         }
-        let called = |key: &EdgeKey| key.to == name || key.backend == name;
-        history.edges().iter().filter(|(key, _)| called(key)).map(|(_, series)| series).collect()
+        history.edges().iter().filter(|(key, _)| key.leads_to(name)).map(|(_, series)| series).collect()
     }
 }
 
@@ -149,9 +148,9 @@ pub(super) fn service(
     state.history.read(|history| {
         let edges = || history.edges().iter();
         let seen = |(key, series): (&EdgeKey, &Series)| edge(key, [series], seconds, at_ms);
-        let called = |key: &EdgeKey| key.to == name || key.backend == name;
         let measured = nodes.measured(name, history);
-        let of_callers: Vec<&Series> = edges().filter(|(key, _)| called(key)).map(|(_, it)| it).collect();
+        let of_callers: Vec<&Series> =
+            edges().filter(|(key, _)| key.leads_to(name)).map(|(_, it)| it).collect();
         // Callers know the whole way.
         let split = if of_callers.is_empty() { &measured } else { &of_callers };
         let look = hops::Look::new(history, SHARE_WINDOW_S, at_ms);
@@ -160,7 +159,7 @@ pub(super) fn service(
             server_time_ms: now_ms,
             series: series(&measured, split, span),
             endpoints: members.iter().map(|member| endpoint(member, history, at_ms, now_ms)).collect(),
-            callers: edges().filter(|(key, _)| called(key)).filter_map(seen).collect(),
+            callers: edges().filter(|(key, _)| key.leads_to(name)).filter_map(seen).collect(),
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
             hops: look.at_node(&nodes, name),
             edge_hops: look.at_edges(|key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name)),

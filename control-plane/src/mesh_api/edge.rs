@@ -25,7 +25,7 @@ pub(super) fn page(state: &MeshState, from: &str, to: &str, span: Span) -> Optio
         // One that has fallen silent has its past still.
         let whole =
             whole.unwrap_or_else(|| Edge::silent(&key, first.recent(at_ms, seconds).0.all_encrypted()));
-        let serving: BTreeSet<&str> = ways.iter().map(|(key, _)| hops::serving(key)).collect();
+        let serving: BTreeSet<&str> = ways.iter().map(|(key, _)| key.serving()).collect();
         let mut endpoints: Vec<EndpointView> = Vec::new();
         for member in serving.iter().filter_map(|name| nodes.by_name.get(*name)).flatten() {
             if endpoints.iter().any(|known| known.uid == member.uid()) {

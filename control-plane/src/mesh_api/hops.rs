@@ -194,8 +194,7 @@ impl<'a> Look<'a> {
 
     /// All requests to a node: as its callers see it; else by its own sidecars.
     pub(super) fn at_node(&self, nodes: &Nodes, name: &str) -> Option<HopsView> {
-        let called = |key: &EdgeKey| key.to == name || key.backend == name;
-        let ways = self.history.edges().iter().filter(|(key, _)| called(key));
+        let ways = self.history.edges().iter().filter(|(key, _)| key.leads_to(name));
         let own = || of_all(nodes.measured(name, self.history), self.seconds, self.at_ms);
         self.at_ways(ways, name).or_else(own)
     }
@@ -204,7 +203,7 @@ impl<'a> Look<'a> {
     pub(super) fn at_edges(&self, which: impl Fn(&EdgeKey) -> bool) -> Vec<EdgeHops> {
         let edges = self.history.edges().iter().filter(|(key, _)| which(key));
         let view = |way @ (key, _): Way<'a>| {
-            self.at_ways([way], serving(key)).map(|hops| EdgeHops {
+            self.at_ways([way], key.serving()).map(|hops| EdgeHops {
                 from: key.from.clone(),
                 to: key.to.clone(),
                 backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
@@ -234,9 +233,4 @@ fn namespace(name: &str) -> Option<&str> {
 
 fn short(name: &str) -> String {
     name.split_once('.').map_or(name, |(name, _)| name).to_owned()
-}
-
-/// The service that serves an edge's requests.
-pub(super) fn serving(key: &EdgeKey) -> &str {
-    if key.backend.is_empty() { &key.to } else { &key.backend }
 }

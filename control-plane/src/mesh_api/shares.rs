@@ -37,8 +37,8 @@ pub(super) fn backends(
     }
     let mut requests: BTreeMap<String, u64> = BTreeMap::new();
     for (key, series) in history.edges().iter().filter(|(key, _)| key.to == name) {
-        let backend = if key.backend.is_empty() { name } else { &key.backend };
-        *requests.entry(backend.to_owned()).or_default() += series.recent(now_ms, SHARE_WINDOW_S).0.requests;
+        *requests.entry(key.serving().to_owned()).or_default() +=
+            series.recent(now_ms, SHARE_WINDOW_S).0.requests;
     }
     let total: u64 = requests.values().sum();
     let routed = !weights.is_empty();

@@ -175,7 +175,7 @@ fn edges(history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow>
     fitting
         .map(|(key, series)| {
             let mut row = row(&key.to, &[series], wanted.window, now_ms);
-            row.hops = look.at_ways([(key, series)], hops::serving(key));
+            row.hops = look.at_ways([(key, series)], key.serving());
             row.from = Some(key.from.clone());
             row.backend = Some(key.backend.clone()).filter(|backend| !backend.is_empty());
             row
@@ -226,8 +226,7 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
 
 /// Those of requests to a service, which its callers' sidecars repeat.
 fn repeats(name: &str, history: &history::State, window: i64, now_ms: i64) -> Option<RepeatsView> {
-    let called = |key: &EdgeKey| key.to == name || key.backend == name;
-    let edges = history.edges().iter().filter(|(key, _)| called(key)).map(|(_, series)| series);
+    let edges = history.edges().iter().filter(|(key, _)| key.leads_to(name)).map(|(_, series)| series);
     RepeatsView::of(&summed(edges, window, now_ms).0.actions).some()
 }
 
