@@ -193,18 +193,22 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        // The innermost cause says what happened; the rest repeats the address.
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        Failure::Unreachable { server: self.server.to_string(), cause: cause.to_string() }
+        Failure::Unreachable { server: self.server.to_string(), cause: innermost(error) }
     }
 
     fn not_pillion(&self, status: StatusCode, error: &str) -> Failure {
         let cause = format!("it answers {status} as no pillion server does ({error})");
         Failure::Unreachable { server: self.server.to_string(), cause }
     }
+}
+
+/// The innermost cause, which says what happened; the rest repeats the address.
+pub(super) fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 fn is_loopback(url: &Url) -> bool {

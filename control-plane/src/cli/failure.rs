@@ -2,6 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use super::words::counted;
 use crate::web::Problem;
 
 /// Shown by `--help`.
@@ -92,8 +93,7 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Self::Faults(lines) => {
-                let faults = if lines.len() == 1 { "1 fault" } else { &format!("{} faults", lines.len()) };
-                write!(formatter, "{faults}; nothing was changed")?;
+                write!(formatter, "{}; nothing was changed", counted(lines.len(), "fault"))?;
                 lines.iter().try_for_each(|line| write!(formatter, "\n  {line}"))
             }
             Self::Unreachable { server, cause } => write!(

@@ -265,6 +265,11 @@ pub(super) fn fault_left(list_of: &Value, now: SystemTime) -> String {
     longest.map(|fault| left(fault, now)).unwrap_or_default()
 }
 
+/// `1 fault`, `2 faults`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// The items of a JSON list; none where it is none.
 pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()

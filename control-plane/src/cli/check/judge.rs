@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::facts::{Edge, Facts, InjectedFault, Mesh, RefusedUpdate};
+use crate::cli::words::counted;
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 3600 * SECOND_MS;
@@ -356,10 +357,6 @@ fn ends(left_ms: i64) -> String {
         left if left < DAY_MS => format!("ends in {} min", left / (60 * SECOND_MS)),
         left => format!("ends in {} days", left / DAY_MS),
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn listed(mut names: Vec<String>) -> String {

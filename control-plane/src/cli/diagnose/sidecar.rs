@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cli::client::innermost;
+
 /// For one answer; a sidecar that works answers within milliseconds.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Of one answer. The metrics of a large mesh's sidecar are a few MiB.
@@ -55,16 +57,10 @@ fn or_why(answer: Result<Value, String>) -> Value {
 
 /// Its status and text.
 async fn read(client: &reqwest::Client, url: &str) -> Result<(u16, String), String> {
-    let innermost = |error: reqwest::Error| {
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        cause.to_string()
-    };
-    let mut response = client.get(url).send().await.map_err(innermost)?;
+    let failed = |error: reqwest::Error| innermost(&error);
+    let mut response = client.get(url).send().await.map_err(failed)?;
     let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(innermost)? {
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if text.len() + chunk.len() > MOST {
             return Err(format!("is larger than {} MiB", MOST >> 20));
         }
