@@ -5,7 +5,7 @@ import { latency, rate, serviceName } from "../format";
 import { serviceHref } from "../route";
 import { isNode } from "../topology/graph";
 import { refusedBy } from "../topology/table";
-import { EdgeLink, Success, Transport } from "./parts";
+import { EdgeLink, Success, TableFrame, Transport } from "./parts";
 
 export function EdgeTable({ title, edges, end, nobody }: { title: string; edges: MeshEdge[]; end: "from" | "to"; nobody: string }) {
   const id = `${end}-title`;
@@ -15,7 +15,7 @@ export function EdgeTable({ title, edges, end, nobody }: { title: string; edges:
       {edges.length === 0 ? (
         <p class="quiet">{nobody}</p>
       ) : (
-        <div class="table-frame" role="region" aria-labelledby={id} tabIndex={0}>
+        <TableFrame by={id}>
           <table>
             <thead>
               <tr>
@@ -55,7 +55,7 @@ export function EdgeTable({ title, edges, end, nobody }: { title: string; edges:
               ))}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       )}
     </section>
   );

@@ -4,7 +4,7 @@ import { type BreakerGroup, groupBreakers } from "../breakers";
 import { latency, percent, rate, serviceName } from "../format";
 import { serviceHref } from "../route";
 import { HopBar } from "./hops";
-import { HealthBadge, Success } from "./parts";
+import { HealthBadge, Success, TableFrame } from "./parts";
 
 export interface EndpointsProps {
   endpoints: readonly Endpoint[];
@@ -15,7 +15,7 @@ export interface EndpointsProps {
 export function EndpointTable({ endpoints, full }: EndpointsProps) {
   return (
     <>
-      <div class="table-frame" role="region" aria-labelledby="endpoints-title" tabIndex={0}>
+      <TableFrame by="endpoints-title">
         <table class="endpoints">
           <thead>
             <tr>
@@ -38,7 +38,7 @@ export function EndpointTable({ endpoints, full }: EndpointsProps) {
             ))}
           </tbody>
         </table>
-      </div>
+      </TableFrame>
       <p class="quiet under">
         <em>Its own time</em> is what each workload's sidecar measures from there on: sidecar and application. The whole way to each, as its callers see
         it, is above.

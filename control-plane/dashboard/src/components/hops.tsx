@@ -3,7 +3,7 @@ import type { EdgeHops, Hops, HopSegment, WorkloadHops } from "../api/types";
 import { count, latency, percent, serviceName } from "../format";
 import { inWords, segmentWords } from "../hops";
 import { serviceHref } from "../route";
-import { EdgeLink } from "./parts";
+import { EdgeLink, TableFrame } from "./parts";
 
 export interface HopsProps {
   full: string;
@@ -132,7 +132,7 @@ function tip({ segment, meanMs, share }: Pick<HopSegment, "segment" | "meanMs" |
 
 export function HopKey({ segments }: { segments: readonly HopSegment[] }) {
   return (
-    <div class="table-frame" role="region" aria-labelledby="hops-title" tabIndex={0}>
+    <TableFrame by="hops-title">
       <table class="hop-key">
         <thead>
           <tr>
@@ -160,6 +160,6 @@ export function HopKey({ segments }: { segments: readonly HopSegment[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }

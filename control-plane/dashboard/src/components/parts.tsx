@@ -4,6 +4,7 @@ import type { MeshEdge } from "../api/types";
 import { exact, percent, relative } from "../format";
 import { HEALTH_WORDS, type Health, healthOf } from "../health";
 import { edgeHref } from "../route";
+import type { Said } from "../standing";
 import { useLive, useNow } from "../state/store";
 import { HealthShape, Lock } from "./icons";
 
@@ -12,6 +13,16 @@ export function HealthBadge({ health, word }: { health: Health; word?: string })
     <span class={`badge ${health}`}>
       <HealthShape health={health} />
       {word ?? HEALTH_WORDS[health]}
+    </span>
+  );
+}
+
+/** A word of how something is; with the shape of that where it is not as it should be. */
+export function Saying({ said: { health, word } }: { said: Said }) {
+  if (health === "good" || health === "idle") return <>{word}</>;
+  return (
+    <span class={`success ${health}`}>
+      <HealthBadge health={health} word={word} />
     </span>
   );
 }
@@ -46,6 +57,15 @@ export function Tile({ label, children, note }: { label: string; children: Compo
         <span class="figure">{children}</span>
         {note != null && <span class="note">{note}</span>}
       </dd>
+    </div>
+  );
+}
+
+/** Around a table that may be wider than the page: it scrolls by itself, also with the keyboard. Named by words, or by the id of a heading. */
+export function TableFrame({ label, by, children }: ({ label: string; by?: undefined } | { by: string; label?: undefined }) & { children: ComponentChildren }) {
+  return (
+    <div class="table-frame" role="region" aria-label={label} aria-labelledby={by} tabIndex={0}>
+      {children}
     </div>
   );
 }

@@ -2,6 +2,7 @@
 import type { ComponentChildren, Ref } from "preact";
 import { clock, exact } from "../format";
 import { tableRows } from "./figures";
+import { TableFrame } from "./parts";
 
 export interface Column {
   label: string;
@@ -37,7 +38,7 @@ export function Picture({ title, note, words, plot, timesMs, at, legend, columns
       <div ref={plot} class="plot" role="img" aria-label={words} />
       <details>
         <summary>{title} as a table</summary>
-        <div class="table-frame" role="region" aria-label={`${title}, figures`} tabIndex={0}>
+        <TableFrame label={`${title}, figures`}>
           <table>
             <thead>
               <tr>
@@ -64,7 +65,7 @@ export function Picture({ title, note, words, plot, timesMs, at, legend, columns
               ))}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       </details>
     </figure>
   );

@@ -3,6 +3,7 @@ import type { Activity, Policy, PolicyField, PolicyReference } from "../api/type
 import { count, span } from "../format";
 import { documentHref, editHref, newHref } from "../route";
 import { ActivityCards } from "./activity";
+import { TableFrame } from "./parts";
 
 const DEFAULT = "default";
 
@@ -85,7 +86,7 @@ export function PolicyValues({ policy, label }: { policy: Policy; label: string 
 
 function Values({ fields, label }: { fields: readonly PolicyField[]; label: string }) {
   return (
-    <div class="table-frame" role="region" aria-label={label} tabIndex={0}>
+    <TableFrame label={label}>
       <table class="values">
         <thead>
           <tr>
@@ -106,6 +107,6 @@ function Values({ fields, label }: { fields: readonly PolicyField[]; label: stri
           ))}
         </tbody>
       </table>
-    </div>
+    </TableFrame>
   );
 }

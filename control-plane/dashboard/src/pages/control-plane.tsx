@@ -1,9 +1,9 @@
 // The server itself, and how every sidecar stands with it: streams, versions, configuration, clocks, leases.
 import type { ControlPlane, Workload } from "../api/types";
-import { Empty, HealthBadge, Tile, Time } from "../components/parts";
+import { Empty, HealthBadge, Saying, TableFrame, Tile, Time } from "../components/parts";
 import { count, latency, span } from "../format";
 import { serviceHref } from "../route";
-import { type Said, complaint, configurationOf, skewOf } from "../standing";
+import { complaint, configurationOf, skewOf } from "../standing";
 import { useResource } from "../state/resource";
 import { useLive, useNow } from "../state/store";
 
@@ -67,7 +67,7 @@ function Refused({ server, workloads }: { server: ControlPlane; workloads: Workl
           <HealthBadge health="good" word="None." /> No document is wrong, and no sidecar refuses what it is sent.
         </p>
       ) : (
-        <div class="table-frame" role="region" aria-labelledby="refused-title" tabIndex={0}>
+        <TableFrame by="refused-title">
           <table>
             <caption class="unseen">Refused configuration, with reasons</caption>
             <thead>
@@ -101,7 +101,7 @@ function Refused({ server, workloads }: { server: ControlPlane; workloads: Workl
               ))}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       )}
     </section>
   );
@@ -117,7 +117,7 @@ function Sidecars({ sidecars, version, now }: { sidecars: Workload[]; version: s
           <pre>pillion demo</pre>
         </Empty>
       ) : (
-        <div class="table-frame" role="region" aria-labelledby="sidecars-title" tabIndex={0}>
+        <TableFrame by="sidecars-title">
           <table class="sidecars">
             <caption class="unseen">Connected sidecars</caption>
             <thead>
@@ -151,19 +151,9 @@ function Sidecars({ sidecars, version, now }: { sidecars: Workload[]; version: s
               ))}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       )}
     </section>
-  );
-}
-
-/** With a shape where it is not as it should be. */
-function Saying({ said: { health, word } }: { said: Said }) {
-  if (health === "good" || health === "idle") return <>{word}</>;
-  return (
-    <span class={`success ${health}`}>
-      <HealthBadge health={health} word={word} />
-    </span>
   );
 }
 
@@ -176,7 +166,7 @@ function Leases({ lost }: { lost: Workload[] }) {
           <HealthBadge health="good" word="None." /> Every registered workload has its stream.
         </p>
       ) : (
-        <div class="table-frame" role="region" aria-labelledby="leases-title" tabIndex={0}>
+        <TableFrame by="leases-title">
           <table>
             <caption class="unseen">Workloads whose sidecars have lost their streams</caption>
             <thead>
@@ -200,7 +190,7 @@ function Leases({ lost }: { lost: Workload[] }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       )}
     </section>
   );

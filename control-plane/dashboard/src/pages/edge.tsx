@@ -7,7 +7,7 @@ import { Golden } from "../components/golden";
 import { Answer, ByWorkload, HopBar, HopKey, VerdictLine, mostOf } from "../components/hops";
 import { References } from "../components/policy";
 import { RangeControl } from "../components/range";
-import { Empty, HealthBadge, Success, Tile, Transport } from "../components/parts";
+import { Empty, HealthBadge, Success, TableFrame, Tile, Transport } from "../components/parts";
 import { NOTHING, latency, percent, rate, serviceName } from "../format";
 import { edgeHealth, healthWord, limitedOnEdge } from "../health";
 import { type Range, edgeHref, explainHref, go, meshHref, rangeParameters, serviceHref } from "../route";
@@ -142,7 +142,7 @@ function Backends({ rows, to }: { rows: readonly MeshEdge[]; to: string }) {
   return (
     <section aria-labelledby="backends-title">
       <h2 id="backends-title">Served by</h2>
-      <div class="table-frame" role="region" aria-labelledby="backends-title" tabIndex={0}>
+      <TableFrame by="backends-title">
         <table>
           <thead>
             <tr>
@@ -183,7 +183,7 @@ function Backends({ rows, to }: { rows: readonly MeshEdge[]; to: string }) {
             })}
           </tbody>
         </table>
-      </div>
+      </TableFrame>
     </section>
   );
 }

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { inWords, problemOf } from "../api/problem";
 import type { ExplainedBackend, Explanation } from "../api/types";
 import { PolicyValues } from "../components/policy";
-import { HealthBadge } from "../components/parts";
+import { HealthBadge, TableFrame } from "../components/parts";
 import { Split } from "../components/routes";
 import { latency, percent } from "../format";
 import type { Health } from "../health";
@@ -229,7 +229,7 @@ function Candidates({ backend }: { backend: ExplainedBackend }) {
         </p>
       ))}
       {backend.endpoints.length > 0 && (
-        <div class="table-frame" role="region" aria-label={label} tabIndex={0}>
+        <TableFrame label={label}>
           <table>
             <thead>
               <tr>
@@ -264,7 +264,7 @@ function Candidates({ backend }: { backend: ExplainedBackend }) {
               )}
             </tbody>
           </table>
-        </div>
+        </TableFrame>
       )}
     </div>
   );

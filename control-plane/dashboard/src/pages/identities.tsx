@@ -1,7 +1,7 @@
 // Who everybody proves to be and for how long still, under which roots, and who is called without any proof.
 import type { ControlPlane, TrustAnchor, Workload } from "../api/types";
 import { type OpenEdge, anchorHealth, leafHealth, lifeOf, openEdges, remaining, short, soonestFirst } from "../certificates";
-import { Empty, HealthBadge, Time } from "../components/parts";
+import { Empty, HealthBadge, Saying, TableFrame, Time } from "../components/parts";
 import { Lock } from "../components/icons";
 import { count, exact, rate, span } from "../format";
 import type { Health } from "../health";
@@ -56,7 +56,7 @@ function OpenEdges({ edges }: { edges: OpenEdge[] }) {
               "Nothing comes into the mesh in plaintext; this leaves it."
             )}
           </p>
-          <div class="table-frame" role="region" aria-labelledby="open-title" tabIndex={0}>
+          <TableFrame by="open-title">
             <table>
               <caption class="unseen">Unmeshed and plaintext edges</caption>
               <thead>
@@ -85,7 +85,7 @@ function OpenEdges({ edges }: { edges: OpenEdge[] }) {
                 ))}
               </tbody>
             </table>
-          </div>
+          </TableFrame>
         </>
       )}
     </section>
@@ -113,7 +113,7 @@ function Certificates({ workloads, server, now }: CertificatesProps) {
           <p class="quiet">
             The soonest to end first. New ones live for {span(server.leafTtlSeconds * 1000)}, and sidecars renew them at half of that.
           </p>
-          <div class="table-frame" role="region" aria-labelledby="certificates-title" tabIndex={0}>
+          <TableFrame by="certificates-title">
             <table class="identities">
               <caption class="unseen">Certificates, the soonest to end first</caption>
               <thead>
@@ -156,7 +156,7 @@ function Certificates({ workloads, server, now }: CertificatesProps) {
                 })}
               </tbody>
             </table>
-          </div>
+          </TableFrame>
         </>
       )}
     </section>
@@ -182,7 +182,7 @@ function Anchors({ server, now }: { server: ControlPlane; now: number }) {
           </>
         )}
       </p>
-      <div class="table-frame" role="region" aria-labelledby="anchors-title" tabIndex={0}>
+      <TableFrame by="anchors-title">
         <table>
           <caption class="unseen">Roots that workloads trust</caption>
           <thead>
@@ -204,7 +204,7 @@ function Anchors({ server, now }: { server: ControlPlane; now: number }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </TableFrame>
     </section>
   );
 }
@@ -217,13 +217,7 @@ function Left({ endMs, now, health: judge }: { endMs: number | null; now: number
   const word = left > 0 ? remaining(left) : `ended ${span(-left)} ago`;
   return (
     <time dateTime={new Date(endMs).toISOString()} title={exact(endMs)}>
-      {health === "good" ? (
-        word
-      ) : (
-        <span class={`success ${health}`}>
-          <HealthBadge health={health} word={word} />
-        </span>
-      )}
+      <Saying said={{ health, word }} />
     </time>
   );
 }

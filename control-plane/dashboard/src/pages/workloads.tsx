@@ -1,6 +1,6 @@
 // Who is in the mesh: identities, certificates, connections to the control plane, and what sidecars refused.
 import type { Workload } from "../api/types";
-import { Empty, HealthBadge, Time } from "../components/parts";
+import { Empty, HealthBadge, TableFrame, Time } from "../components/parts";
 import { count, relative, serviceName } from "../format";
 import type { Health } from "../health";
 import { serviceHref } from "../route";
@@ -30,7 +30,7 @@ export function WorkloadsPage() {
             {count(data.length, "workload")}, {disconnected === 0 ? "all connected" : `${disconnected} not connected`};{" "}
             {versions.length === 1 ? `sidecars of version ${versions[0]}` : `sidecars of ${versions.length} versions: ${versions.join(", ")}`}
           </p>
-          <div class="table-frame" role="region" aria-label="Workloads" tabIndex={0}>
+          <TableFrame label="Workloads">
             <table class="workloads">
               <thead>
                 <tr>
@@ -51,7 +51,7 @@ export function WorkloadsPage() {
                 ))}
               </tbody>
             </table>
-          </div>
+          </TableFrame>
         </>
       )}
     </>

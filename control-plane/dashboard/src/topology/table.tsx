@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { repeatsInWords } from "../activity";
 import { FaultMark } from "../components/faults";
-import { EdgeLink, HealthBadge, Success } from "../components/parts";
+import { EdgeLink, HealthBadge, Success, TableFrame } from "../components/parts";
 import { Lock } from "../components/icons";
 import { count, latency, percent, rate } from "../format";
 import { serviceHref } from "../route";
@@ -18,7 +18,7 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
   const edges = all ? graph.edges : graph.edges.slice(0, ROWS);
   return (
     <>
-      <div class="table-frame" role="region" aria-label="Services" tabIndex={0}>
+      <TableFrame label="Services">
         <table>
           <caption>Services</caption>
           <thead>
@@ -48,8 +48,8 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
             ))}
           </tbody>
         </table>
-      </div>
-      <div class="table-frame" role="region" aria-label="Calls" tabIndex={0}>
+      </TableFrame>
+      <TableFrame label="Calls">
         <table>
           <caption>Calls, and how routes split them</caption>
           <thead>
@@ -95,7 +95,7 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
             ))}
           </tbody>
         </table>
-      </div>
+      </TableFrame>
       {graph.edges.length > ROWS && (
         <p class="quiet under">
           <button type="button" class="plain" onClick={() => setAll(!all)}>
