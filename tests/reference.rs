@@ -89,8 +89,9 @@ fn metrics_table(all: impl Iterator<Item = Declared>) -> String {
 fn of_refusals() {
     let mut page = String::from(
         "# Why a sidecar refuses\n\nMade from the program by `make reference`. The name stands in the `pillion-error` header, in \
-         the logs, and in the label `reason` of `pillion_refusals_total`. *Safe to repeat* says that the application surely saw \
-         nothing of the request.\n\n| reason | HTTP | gRPC | safe to repeat | meaning |\n|---|---|---|---|---|\n",
+         the logs, and in the label `reason` of `pillion_refusals_total`. *Safe to repeat*: the application surely processed \
+         nothing of the request, and a sidecar may send it elsewhere by itself. Not so where it may have, and where the refusal is \
+         meant, by a limit or a fault, which a repetition would defeat.\n\n| reason | HTTP | gRPC | safe to repeat | meaning |\n|---|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
         let safe = if reason.unprocessed() { "yes" } else { "no" };

@@ -114,7 +114,7 @@ fn advice(reason: Reason) -> Advice {
         ),
         Reason::ConnectionLimit => (
             &["`connections.maxConnections` are open, and none became free within `queueTimeout`."],
-            &[EXPLAIN, "curl 127.0.0.1:15020/metrics | grep pillion_connections"],
+            &[EXPLAIN, "curl 127.0.0.1:15020/metrics | grep pillion_service_connections"],
         ),
         Reason::QueueFull => (
             &[
@@ -159,14 +159,14 @@ fn advice(reason: Reason) -> Advice {
         ),
         Reason::AppConnect => (
             &[
-                "The application does not listen (yet, or any more) on the port that its sidecar was told (`--port`).",
+                "The application does not listen (yet, or any more) on the port that its sidecar was told (`--ports`).",
                 "It listens on another address than the one given.",
             ],
             &["curl 127.0.0.1:15020/accepts/PORT", "the application's log"],
         ),
         Reason::PortNotServed => (
             &[
-                "The Service's `targetPort` is none of the ports that the workload's sidecar was told (`--port`).",
+                "The Service's `targetPort` is none of the ports that the workload's sidecar was told (`--ports`).",
             ],
             &[EXPLAIN, "curl 127.0.0.1:15020/config"],
         ),
