@@ -15,10 +15,11 @@ use crate::error::{Reason, Refusal};
 #[derive(Debug)]
 pub struct Limit {
     most: Cell<u32>,
+    default: u32,
     now: Count,
     reason: Reason,
-    /// In a policy: the field, and which policy that is.
-    of: RefCell<Option<(&'static str, Box<str>)>>,
+    /// In a policy: the field, and which policy says so; none does where it is the default.
+    of: RefCell<Option<(&'static str, Option<Box<str>>)>>,
 }
 
 /// Requests under way.
@@ -37,13 +38,17 @@ pub struct Place(Count);
 impl Limit {
     /// Of this thread, with nothing under way. `reason` is that of a refusal.
     pub fn new(most: u32, reason: Reason) -> Self {
-        Self { most: Cell::new(most), now: Count::Own(Rc::default()), reason, of: RefCell::default() }
+        Self::of(most, Count::Own(Rc::default()), reason)
     }
 
     /// Of all `workers` that count in `together`; one that is alone needs no more than a cell.
     pub fn among(workers: usize, together: &Arc<AtomicU32>, most: u32, reason: Reason) -> Self {
         let now = if workers > 1 { Count::Shared(together.clone()) } else { Count::Own(Rc::default()) };
-        Self { most: Cell::new(most), now, reason, of: RefCell::default() }
+        Self::of(most, now, reason)
+    }
+
+    fn of(most: u32, now: Count, reason: Reason) -> Self {
+        Self { most: Cell::new(most), default: most, now, reason, of: RefCell::default() }
     }
 
     /// Requests under way.
@@ -54,10 +59,11 @@ impl Limit {
         }
     }
 
-    /// Changes the bound; what is under way stays. It is that `field` of a policy, `<namespace>/<name>`, or its default.
-    pub fn set(&self, most: u32, field: &'static str, policy: &str) {
-        self.most.set(most);
-        *self.of.borrow_mut() = Some((field, policy.into()));
+    /// Changes the bound; what is under way stays. It is that `field` of a policy, `<namespace>/<name>`. `None`: which has none,
+    /// so that the bound is what it was at first.
+    pub fn set(&self, most: Option<u32>, field: &'static str, policy: &str) {
+        self.most.set(most.unwrap_or(self.default));
+        *self.of.borrow_mut() = Some((field, most.map(|_| policy.into())));
     }
 
     /// Takes a place.
@@ -78,7 +84,10 @@ impl Limit {
         let most = self.most.get();
         match &*self.of.borrow() {
             None => Refusal::new(self.reason, format_args!("{most} at a time")),
-            Some((field, policy)) => {
+            Some((field, None)) => {
+                Refusal::new(self.reason, format_args!("{most} at a time, {field} by default"))
+            }
+            Some((field, Some(policy))) => {
                 Refusal::new(self.reason, format_args!("{most} at a time, {field}")).of_policy(policy)
             }
         }
@@ -108,9 +117,14 @@ mod tests {
             assert_eq!((refused.reason, limit.now()), (Reason::TooManyRequests, 2));
             drop(held.0);
             assert!(limit.enter().is_ok());
-            limit.set(0, "connections.maxRequests", "demo/pay");
-            let detail = limit.enter().expect_err("none at all").detail;
-            assert_eq!(detail, "0 at a time, connections.maxRequests of TrafficPolicy demo/pay");
+            let said = |most| {
+                limit.set(most, "connections.maxRequests", "demo/pay");
+                let entered: Vec<_> = std::iter::repeat_with(|| limit.enter()).take(2).collect();
+                entered.into_iter().find_map(Result::err).expect("no third").detail
+            };
+            assert_eq!(said(Some(0)), "0 at a time, connections.maxRequests of TrafficPolicy demo/pay");
+            // The policy is about something else.
+            assert_eq!(said(None), "2 at a time, connections.maxRequests by default");
             drop(held.1);
             assert_eq!(limit.now(), 0);
         }

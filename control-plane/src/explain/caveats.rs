@@ -252,20 +252,23 @@ impl Circumstances<'_> {
             _ => format!("more are refused with 503, {reason}"),
         };
         let of = named_policy(policy);
+        let (most, whose) = match policy.max_requests {
+            Some(most) => (most, format!("of {of}")),
+            None => (model::MAX_REQUESTS, "by default".to_owned()),
+        };
         let mut caveats = Vec::new();
         for client in self.clients {
             let sights = backends.iter().flat_map(|backend| &backend.endpoints).flat_map(|it| &it.seen_by);
             let under_way: u32 =
                 sights.filter(|sight| sight.workload == client.workload).map(|sight| sight.in_flight).sum();
             // Far from it, the bound is a value of the policy like any other.
-            if u64::from(under_way) * 5 >= u64::from(policy.max_requests) * 4 {
+            if u64::from(under_way) * 5 >= u64::from(most) * 4 {
                 caveats.push(CaveatView {
                     reason: "too-many-requests".to_owned(),
                     percent: None,
                     text: format!(
-                        "connections.maxRequests of {of}: {under_way} requests of {} are under way of {} that may be; {}",
+                        "connections.maxRequests {whose}: {under_way} requests of {} are under way of {most} that may be; {}",
                         client.workload,
-                        policy.max_requests,
                         then("too-many-requests")
                     ),
                 });

@@ -192,9 +192,13 @@ fn breakers_that_can_do_no_more_are_told() {
 
 #[test]
 fn bounds_are_told_when_they_are_near() {
-    let connections = wire::Connections { max_requests: 10, max_connections: 3, ..Default::default() };
-    let policy = wire::TrafficPolicy { connections: Some(connections), ..Default::default() };
-    let said = |in_flight| {
+    let said = |max_requests, in_flight| {
+        let connections = wire::Connections { max_requests, max_connections: 3, ..Default::default() };
+        let policy = wire::TrafficPolicy {
+            source: "demo/pay".into(),
+            connections: Some(connections),
+            ..Default::default()
+        };
         let backend = BackendView {
             service: "pay.demo".into(),
             port: 80,
@@ -206,10 +210,15 @@ fn bounds_are_told_when_they_are_near() {
             endpoints: vec![endpoint("pay-1", "closed", in_flight), endpoint("pay-2", "closed", 4)],
         };
         let caveats = asked(false, |it| it.bounded(&service(policy.clone()), std::slice::from_ref(&backend)));
-        caveats.into_iter().map(|it| it.reason).collect::<Vec<_>>()
+        caveats.into_iter().map(|it| (it.reason, it.text)).unzip::<_, _, Vec<_>, Vec<_>>()
     };
-    assert_eq!(said(3), ["connection-limit"]);
-    assert_eq!(said(4), ["too-many-requests", "connection-limit"]);
+    assert_eq!(said(10, 3).0, ["connection-limit"]);
+    let (reasons, texts) = said(10, 4);
+    assert_eq!(reasons, ["too-many-requests", "connection-limit"]);
+    assert!(texts[0].starts_with("connections.maxRequests of TrafficPolicy demo/pay: 8"), "{texts:?}");
+    // The policy has no word of its own.
+    let (_, texts) = said(0, 1000);
+    assert!(texts[0].starts_with("connections.maxRequests by default: 1004"), "{texts:?}");
 }
 
 #[test]

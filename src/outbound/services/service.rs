@@ -117,10 +117,10 @@ impl Service {
             requests: Limit::among(
                 workers,
                 &connections.requests,
-                policy.max_requests,
+                model::MAX_REQUESTS,
                 Reason::TooManyRequests,
             ),
-            pending: Limit::among(workers, &connections.pending, policy.max_pending, Reason::QueueFull),
+            pending: Limit::among(workers, &connections.pending, model::MAX_PENDING, Reason::QueueFull),
             early: Limit::new(MAX_EARLY, Reason::QueueFull),
             timeouts: Rc::new(Timeouts {
                 connect: Cell::new(policy.connect_timeout),

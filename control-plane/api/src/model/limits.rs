@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 use pillion_certs::SpiffeId;
 
-use super::{Faults, RouteMatch, milliseconds, or};
+use super::{Faults, RouteMatch, milliseconds, or, some};
 use crate::wire;
 pub use crate::wire::Priority;
 
@@ -235,7 +235,6 @@ impl Faults {
 }
 
 pub(super) fn request_limits(it: wire::RequestLimits) -> RequestLimits {
-    let some = |limit: u32| (limit != 0).then_some(limit);
     RequestLimits {
         max_header_bytes: some(it.max_header_bytes),
         max_headers: some(it.max_headers),

@@ -194,6 +194,11 @@ fn or(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
 
+/// What is zero was not written.
+fn some(value: u32) -> Option<u32> {
+    (value != 0).then_some(value)
+}
+
 fn milliseconds(ms: u32) -> Option<Duration> {
     (ms != 0).then(|| Duration::from_millis(ms.into()))
 }

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use super::{
     Concurrency, Fallback, Faults, HealthCheck, Hedge, InjectedFault, LoadBalancer, On, RateLimit,
-    RequestLimits, Retry, limits::request_limits, milliseconds, or,
+    RequestLimits, Retry, limits::request_limits, milliseconds, or, some,
 };
 use crate::wire;
+
+/// Requests under way to a service from one sidecar, where no policy says how many.
+pub const MAX_REQUESTS: u32 = 1024;
+/// Requests waiting for an endpoint, likewise.
+pub const MAX_PENDING: u32 = 1024;
 
 /// How a service's endpoints are balanced, broken and limited.
 #[derive(Debug, Clone)]
@@ -21,10 +26,10 @@ pub struct TrafficPolicy {
     pub connect_timeout: Duration,
     /// After which an unused connection is closed.
     pub idle_timeout: Duration,
-    /// Requests under way to the whole service from one sidecar; more are refused.
-    pub max_requests: u32,
-    /// Requests waiting for an endpoint from one sidecar; more are refused.
-    pub max_pending: u32,
+    /// Requests under way to the whole service from one sidecar; more are refused. `None`: [`MAX_REQUESTS`].
+    pub max_requests: Option<u32>,
+    /// Requests waiting for an endpoint from one sidecar; more are refused. `None`: [`MAX_PENDING`].
+    pub max_pending: Option<u32>,
     /// Connections open to the whole service from one sidecar. `None`: no limit.
     pub max_connections: Option<u32>,
     /// A connection takes no more, and is closed after its last. `None`: no limit.
@@ -63,8 +68,8 @@ impl Default for TrafficPolicy {
             breaker: Some(CircuitBreaker::default()),
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
-            max_requests: 1024,
-            max_pending: 1024,
+            max_requests: None,
+            max_pending: None,
             max_connections: None,
             max_requests_per_connection: None,
             queue_timeout: Duration::from_secs(1),
@@ -180,11 +185,10 @@ impl Faults {
             breaker: self.breaker(policy.circuit_breaker.unwrap_or_default(), broken),
             connect_timeout: milliseconds(connections.connect_timeout_ms).unwrap_or(default.connect_timeout),
             idle_timeout: milliseconds(connections.idle_timeout_ms).unwrap_or(default.idle_timeout),
-            max_requests: or(connections.max_requests, default.max_requests),
-            max_pending: or(connections.max_pending, default.max_pending),
-            max_connections: (connections.max_connections != 0).then_some(connections.max_connections),
-            max_requests_per_connection: (connections.max_requests_per_connection != 0)
-                .then_some(connections.max_requests_per_connection),
+            max_requests: some(connections.max_requests),
+            max_pending: some(connections.max_pending),
+            max_connections: some(connections.max_connections),
+            max_requests_per_connection: some(connections.max_requests_per_connection),
             queue_timeout: milliseconds(connections.queue_timeout_ms).unwrap_or(default.queue_timeout),
             request_timeout: milliseconds(policy.request_timeout_ms),
             rate_limits: (policy.rate_limits.into_iter().enumerate())
@@ -220,7 +224,6 @@ impl Faults {
                 default
             }
         };
-        let some = |percent: u32| (percent != 0).then_some(percent);
         let ejected =
             some(breaker.max_ejected_percent).map(|percent| share("max_ejected_percent", Some(percent), 1.0));
         let slow = share("slow_percent", some(breaker.slow_percent), SlowCalls::SHARE);

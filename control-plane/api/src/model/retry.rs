@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Faults, milliseconds, or};
+use super::{Faults, milliseconds, or, some};
 use crate::wire;
 
 /// When a request that failed is sent again.
@@ -188,7 +188,7 @@ impl Faults {
         }
         Hedge {
             after: milliseconds(hedge.after_ms),
-            percentile: (hedge.percentile != 0).then_some(hedge.percentile),
+            percentile: some(hedge.percentile),
             attempts: or(hedge.attempts, default.attempts),
             non_idempotent: hedge.non_idempotent,
             budget: self.budget("policy.hedge.budget", hedge.budget, default.budget),
