@@ -46,8 +46,8 @@ pub struct Recording<E: End> {
     timeline: Timeline,
     /// For more of the response.
     waits: Waits,
-    /// What the callee's sidecar says of its application's share in that, microseconds.
-    body: u32,
+    /// What the callee's sidecar says of its application's share in that, microseconds; said at the end only.
+    body: Option<u32>,
     /// Bytes of the response's body.
     received: u64,
     in_flight: InFlight,
@@ -119,7 +119,7 @@ impl<E: End> Recording<E> {
             edge,
             timeline: Timeline::new(timeline.started()),
             waits: Waits::default(),
-            body: 0,
+            body: None,
             received: 0,
             in_flight,
             place: None,
@@ -165,16 +165,20 @@ impl<E: End> Recording<E> {
 }
 
 impl<E: End> Recording<E> {
-    /// Takes out of the trailers what the callee's sidecar says there.
+    /// Takes out of the trailers what the callee's sidecar says there. `last`: nothing follows.
     fn listen(
         &mut self,
         mut frame: Option<Result<Frame<Bytes>, BodyError>>,
+        last: bool,
     ) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if last {
+            self.body = Some(0);
+        }
         if let Some(Ok(read)) = &mut frame
             && let Some(trailers) = read.trailers_mut()
             && let Some(waited) = trailers.remove(HOPS)
         {
-            self.body = microseconds(waited.as_bytes()).unwrap_or_default();
+            self.body = Some(microseconds(waited.as_bytes()).unwrap_or_default());
             if trailers.is_empty() {
                 return None;
             }
@@ -193,7 +197,9 @@ impl<E: End> Drop for Recording<E> {
             let course = self.timeline.course(took, self.waits.total(), self.body);
             course.split(hops::side(self.edge.direction()))
         });
-        if let Some(split) = &split {
+        // How long a stream lasts that its caller ends is the caller's choice, and no time that anybody took.
+        let is_broken_off = self.outcome.is_none() && self.timeline.is_answered();
+        if let Some(split) = split.as_ref().filter(|_| !is_broken_off) {
             self.edge.split(split);
         }
         if let Some(mut exchange) = self.timeline.notes().take() {

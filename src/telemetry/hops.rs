@@ -170,7 +170,7 @@ impl Timeline {
     }
 
     /// All of it, of a request that is over now; see [`Course`].
-    pub fn course(&self, whole: u64, waited: Duration, body: u32) -> Course {
+    pub fn course(&self, whole: u64, waited: Duration, body: Option<u32>) -> Course {
         Course {
             first: self.first.moment(),
             attempt: self.attempt.moment().unwrap_or_default(),
@@ -180,9 +180,14 @@ impl Timeline {
             stalled: self.stalled.get().into(),
             report: self.report.get(),
             waited: waited.as_micros() as u64,
-            body: body.into(),
+            body: body.map(u64::from),
             whole,
         }
+    }
+
+    /// Whether the last try was answered.
+    pub fn is_answered(&self) -> bool {
+        self.head.moment().is_some()
     }
 
     /// For listeners.
@@ -194,7 +199,7 @@ impl Timeline {
     /// What is told to the caller's sidecar with the response's head; `stalled`: see [`Report`].
     pub fn report(&self, stalled: Duration) -> Report {
         let until = self.head.moment().unwrap_or_else(|| u64::from(self.us(Instant::now())));
-        let course = Course { report: None, ..self.course(until, Duration::ZERO, 0) };
+        let course = Course { report: None, ..self.course(until, Duration::ZERO, None) };
         course.report(stalled.as_micros() as u64)
     }
 }
@@ -325,7 +330,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn shares(timeline: &Timeline, whole: Duration) -> Vec<(Segment, u64)> {
-        let course = timeline.course(whole.as_micros() as u64, Duration::ZERO, 0);
+        let course = timeline.course(whole.as_micros() as u64, Duration::ZERO, None);
         course.split(Side::Client).shares().map(|(segment, us)| (segment, us / 1000)).collect()
     }
 

@@ -32,7 +32,7 @@ pub enum Segment {
     Application,
     /// What the application took from there to the end of its answer.
     Body,
-    /// Beyond the caller's sidecar, not told apart: the peer has no sidecar, or never answered.
+    /// Beyond the caller's sidecar, not told apart: the peer has no sidecar, never answered, or was not heard to the end.
     Upstream,
 }
 
@@ -152,8 +152,9 @@ pub struct Course {
     pub report: Option<Report>,
     /// From `head` to the end, waiting for more of the response.
     pub waited: u64,
-    /// Of that, what the callee's sidecar says it has waited for its application.
-    pub body: u64,
+    /// Of that, what the callee's sidecar says it has waited for its application. `None`: the response was not heard to its end,
+    /// where that would have been said.
+    pub body: Option<u64>,
     /// Until the end.
     pub whole: u64,
 }
@@ -198,10 +199,11 @@ impl Course {
     pub fn split(&self, side: Side) -> Split {
         let mut split = Split::default();
         let whole = self.whole;
-        let (own, beyond, body) = match side {
-            Side::Client if self.report.is_some() => (Segment::Client, Segment::Network, Segment::Network),
-            Side::Client => (Segment::Client, Segment::Upstream, Segment::Upstream),
-            Side::Server => (Segment::Server, Segment::Application, Segment::Body),
+        let (own, beyond, body) = match (side, self.report, self.body) {
+            (Side::Client, Some(_), Some(_)) => (Segment::Client, Segment::Network, Segment::Network),
+            (Side::Client, Some(_), None) => (Segment::Client, Segment::Network, Segment::Upstream),
+            (Side::Client, None, _) => (Segment::Client, Segment::Upstream, Segment::Upstream),
+            (Side::Server, ..) => (Segment::Server, Segment::Application, Segment::Body),
         };
         let sent = self.sent.unwrap_or(whole).min(whole);
         let attempt = self.attempt.min(sent);
@@ -235,7 +237,7 @@ impl Course {
         let mut waited = take(&mut left, self.waited);
         split.add(Segment::Caller, left);
         if side == Side::Client && self.report.is_some() {
-            split.add(Segment::Body, take(&mut waited, self.body));
+            split.add(Segment::Body, take(&mut waited, self.body.unwrap_or_default()));
         }
         split.add(body, waited);
         split
@@ -277,7 +279,7 @@ mod tests {
         stalled: 0,
         report: None,
         waited: 30,
-        body: 0,
+        body: Some(0),
         whole: 130,
     };
     const REPORT: Report = Report { server: 5, application: 60, upload: 0, stalled: 0 };
@@ -285,17 +287,22 @@ mod tests {
     #[test]
     fn of_the_caller_s_sidecar() {
         let meshed = Course { report: Some(REPORT), ..PLAIN };
-        let table: [Case; 12] = [
+        let table: [Case; 13] = [
             ("without a report", PLAIN, &[(Client, 10), (Upstream, 120)]),
             ("with one", meshed, &[(Client, 10), (Network, 55), (Server, 5), (Application, 60)]),
             (
                 "an application that goes on answering",
-                Course { body: 20, ..meshed },
+                Course { body: Some(20), ..meshed },
                 &[(Client, 10), (Network, 35), (Server, 5), (Application, 60), (Body, 20)],
             ),
             (
+                "a stream that somebody has broken off: whom it was waited for, nobody has said",
+                Course { body: None, ..meshed },
+                &[(Client, 10), (Network, 25), (Server, 5), (Application, 60), (Upstream, 30)],
+            ),
+            (
                 "a reader that takes its time",
-                Course { waited: 5, body: 20, ..meshed },
+                Course { waited: 5, body: Some(20), ..meshed },
                 &[(Caller, 25), (Client, 10), (Network, 25), (Server, 5), (Application, 60), (Body, 5)],
             ),
             (
@@ -383,7 +390,7 @@ mod tests {
     fn course() -> impl Strategy<Value = Course> {
         use proptest::option::of;
         let moments = (of(time()), time(), of(time()), of(time()));
-        let durations = (time(), time(), time(), time(), time());
+        let durations = (time(), time(), time(), of(time()), time());
         (moments, durations, of(any_report())).prop_map(
             |((first, attempt, sent, head), (upload, stalled, waited, body, whole), report)| Course {
                 first,
@@ -428,7 +435,7 @@ mod tests {
             let said = course.report.unwrap_or_default();
             prop_assert!(split.of(Server) <= u64::from(said.server) + u64::from(said.stalled));
             prop_assert!(split.of(Application) <= u64::from(said.application));
-            prop_assert!(split.of(Body) <= course.body.min(course.waited));
+            prop_assert!(split.of(Body) <= course.body.unwrap_or_default().min(course.waited));
         }
 
         #[test]

@@ -32,6 +32,7 @@ pub use self::{
     hops::{Spent, SpentSums},
     series::{COARSE_STEP_S, FINE_SPAN_S, SPAN_S, Series},
     snapshot_file::Snapshots,
+    ways::Served,
 };
 use crate::compile::Name;
 
@@ -172,7 +173,9 @@ impl History {
         let named = |gauge: &&ConcurrencyGauge| gauge.service.len() <= MAX_NAME;
         let mut stalls = known.map(|known| known.stalls.clone()).unwrap_or_default();
         let Telemetry { watched_us, stalled_us, .. } = *telemetry;
-        stalls.add(now_ms, ways::Stalled { watched_us, stalled_us });
+        if is_of_now(telemetry.interval_ms) {
+            stalls.add(now_ms, ways::Stalled { watched_us, stalled_us });
+        }
         let sidecar = Sidecar {
             source: reporter.source.to_owned(),
             workload: reporter.workload.to_owned(),
@@ -254,12 +257,7 @@ impl State {
     }
 
     /// Who served the requests of an edge, and where their time went by that, in about the last `seconds` before some moment.
-    pub fn served(
-        &self,
-        edge: &EdgeKey,
-        at_ms: i64,
-        seconds: i64,
-    ) -> impl Iterator<Item = (&str, SpentSums)> {
+    pub fn served(&self, edge: &EdgeKey, at_ms: i64, seconds: i64) -> impl Iterator<Item = (&str, Served)> {
         self.ways.of(edge, at_ms, seconds)
     }
 
@@ -302,8 +300,11 @@ impl State {
                 to: bounded(&delta.peer),
                 backend: bounded(backend),
             };
-            if let Some(spent) = &spent {
-                self.ways.add(&key, &delta.workload, now_ms, &SpentSums::of(spent));
+            if let Some(spent) = spent.as_ref().filter(|_| is_of_now(interval_ms)) {
+                let refused =
+                    delta.refusals_by_callee.values().fold(0, |sum: u64, it| sum.saturating_add(*it));
+                let failed = u32::try_from(delta.failures.max(refused)).unwrap_or(u32::MAX);
+                self.ways.add(&key, &delta.workload, now_ms, &Served { spent: SpentSums::of(spent), failed });
             }
             let overflow =
                 || EdgeKey { from: OVERFLOW.to_owned(), to: OVERFLOW.to_owned(), backend: String::new() };
@@ -319,6 +320,11 @@ impl State {
             add(slot(&mut self.services, reporter.source.to_owned(), overflow, now_ms));
         }
     }
+}
+
+/// What a sidecar has gathered for long, while it was not connected, says nothing of who is slow now.
+fn is_of_now(interval_ms: u32) -> bool {
+    interval_ms <= 15_000
 }
 
 /// The series of a key; that of everything else when there is no room for one more.

@@ -11,7 +11,7 @@ use super::{
     verdict::{Between, Means, SHORT_OF_CPU, Served, VerdictView, verdict},
     view::{rounded, rounded_share},
 };
-use crate::history::{self, Counts, EdgeKey, Series, Spent, SpentSums, Tally};
+use crate::history::{self, Counts, EdgeKey, Series, Spent, Tally};
 
 /// What the requests of an edge, or all to a service, spent their time with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -156,7 +156,9 @@ impl<'a> Look<'a> {
     /// Several ways together, as their callers see them, who know the whole of it. `to`: what is called.
     pub(super) fn at_ways(&self, ways: impl IntoIterator<Item = Way<'a>>, to: &str) -> Option<HopsView> {
         let (mut spent, mut counts) = (Spent::default(), Counts::default());
-        let (mut callers, mut by_workload) = (BTreeSet::new(), BTreeMap::<&str, SpentSums>::new());
+        let mut callers = BTreeSet::new();
+        // A workload's name is one of its namespace, which need not be that of what is called.
+        let mut by_workload = BTreeMap::<(Option<&str>, &str), history::Served>::new();
         for (key, series) in ways {
             let of_way = series.hops(self.at_ms, self.seconds);
             if of_way.requests() > 0 {
@@ -164,26 +166,36 @@ impl<'a> Look<'a> {
             }
             spent.add(&of_way);
             counts.add(&series.recent(self.at_ms, self.seconds).0);
-            for (workload, sums) in self.history.served(key, self.at_ms, self.seconds) {
-                by_workload.entry(workload).or_default().add(&sums);
+            for (workload, served) in self.history.served(key, self.at_ms, self.seconds) {
+                by_workload.entry((namespace(key.serving()), workload)).or_default().add(&served);
             }
         }
         let view = HopsView::of(&spent, &counts)?;
-        let served = by_workload.into_iter().map(|(workload, sums)| Served {
-            workload: workload.to_owned(),
-            means: Means::from(&sums),
-            short_of_cpu: self
-                .starved
-                .iter()
-                .any(|sidecar| sidecar.workload == workload && namespace(&sidecar.source) == namespace(to)),
-        });
+        let served =
+            by_workload.into_iter().map(|((within, workload), history::Served { spent, failed })| Served {
+                workload: workload.to_owned(),
+                means: Means::from(&spent),
+                failing: u64::from(failed) * 2 >= u64::from(spent.requests()),
+                short_of_cpu: self
+                    .starved
+                    .iter()
+                    .any(|sidecar| sidecar.workload == workload && namespace(&sidecar.source) == within),
+            });
         let mut served: Vec<Served> = served.collect();
         served.sort_by(|one, other| other.means.whole().total_cmp(&one.means.whole()));
-        let starved_caller = self.starved.iter().find(|sidecar| callers.contains(sidecar.source.as_str()));
+        let is_caller = |sidecar: &&history::Sidecar| callers.contains(sidecar.source.as_str());
+        let starved_callers: Vec<String> =
+            self.starved.iter().copied().filter(is_caller).map(|sidecar| sidecar.workload.clone()).collect();
+        let calling = if starved_callers.is_empty() {
+            0
+        } else {
+            self.history.sidecars().values().filter(is_caller).count()
+        };
         let between = Between {
             from: callers.first().filter(|_| callers.len() == 1).map(|name| short(name)),
             to: short(to),
-            starved_caller: starved_caller.map(|sidecar| sidecar.workload.clone()),
+            starved_callers,
+            calling,
         };
         Some(HopsView {
             verdict: Some(verdict(&Means::from(&spent), &served, &between)),
@@ -228,9 +240,85 @@ impl From<&Served> for WorkloadHops {
 }
 
 fn namespace(name: &str) -> Option<&str> {
-    name.split_once('.').map(|(_, namespace)| namespace)
+    name.rsplit_once('.').map(|(_, namespace)| namespace)
 }
 
 fn short(name: &str) -> String {
     name.split_once('.').map_or(name, |(name, _)| name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use pillion_api::wire::{EdgeDelta, SegmentDelta, Telemetry};
+
+    use super::*;
+    use crate::history::{History, Reporter};
+
+    const NOW_MS: i64 = 1_000_000_000_000;
+
+    fn told(history: &History, source: &str, workload: &str, telemetry: &Telemetry) {
+        let reporter = Reporter { uid: workload, workload, source, services: &[], registered: true };
+        history.record(reporter, telemetry, NOW_MS, |_| None);
+    }
+
+    /// 20 requests of 80 ms, most of which they spent in the sidecar of `pay-1`, to which another namespace's service leads.
+    fn to_another_namespace(interval_ms: u32) -> Telemetry {
+        let segment = |segment: Segment, ms: u64| SegmentDelta {
+            segment: segment as i32,
+            sum_us: ms * 20_000,
+            ..SegmentDelta::default()
+        };
+        let delta = EdgeDelta {
+            peer: "shop.demo".into(),
+            backend: "pay.bank".into(),
+            workload: "pay-1".into(),
+            requests: 20,
+            split_requests: 20,
+            segments: vec![segment(Segment::Server, 70), segment(Segment::Application, 10)],
+            ..EdgeDelta::default()
+        };
+        Telemetry { interval_ms, edges: vec![delta], ..Telemetry::default() }
+    }
+
+    fn verdict_of_shop(history: &History) -> VerdictView {
+        history.read(|state| {
+            let ways = state.edges().iter();
+            let view = Look::new(state, 60, NOW_MS).at_ways(ways, "shop.demo").expect("it was asked");
+            view.verdict.expect("something is said")
+        })
+    }
+
+    #[test]
+    fn a_workload_is_known_by_the_namespace_of_what_it_serves() {
+        let starved = |interval_ms| Telemetry {
+            interval_ms,
+            watched_us: 10_000_000,
+            stalled_us: 6_000_000,
+            ..Telemetry::default()
+        };
+        for (source, interval_ms, expected) in [
+            ("pay.bank", 1000, "the sidecar of pay-1 is short of CPU: most of the time is there"),
+            ("pay.demo", 1000, "most of the time requests wait in the sidecar of shop"),
+            // Ten minutes that are told at once say nothing of now.
+            ("pay.bank", 600_000, "most of the time requests wait in the sidecar of shop"),
+        ] {
+            let history = History::default();
+            told(&history, "web.demo", "web-1", &to_another_namespace(1000));
+            told(&history, source, "pay-1", &starved(interval_ms));
+            let VerdictView { text, .. } = verdict_of_shop(&history);
+            assert!(text.starts_with(expected), "{source} {interval_ms}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_gathered_for_long_is_told_by_service_only() {
+        let history = History::default();
+        told(&history, "web.demo", "web-1", &to_another_namespace(600_000));
+        let (edges, workloads) = history.read(|state| {
+            let view =
+                Look::new(state, 60, NOW_MS).at_ways(state.edges(), "shop.demo").expect("it was asked");
+            (view.requests, view.workloads.len())
+        });
+        assert_eq!((edges, workloads), (20, 0));
+    }
 }

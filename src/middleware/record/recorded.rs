@@ -180,10 +180,15 @@ impl<E: End> http_body::Body for Recorded<E> {
         if let Some(idle) = &this.idle {
             idle.moved();
         }
+        let last = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || this.body.is_end_stream(),
+            Some(Err(_)) => false,
+            None => true,
+        };
         if let Some(recording) = &mut this.recording {
             recording.waits.end();
             if recording.timeline.is_reported() {
-                frame = recording.listen(frame);
+                frame = recording.listen(frame, last);
             }
         }
         match &frame {
@@ -195,7 +200,7 @@ impl<E: End> http_body::Body for Recorded<E> {
                     && let Some(trailers) = frame.trailers_ref()
                 {
                     this.finish(Some(grpc_status(trailers).unwrap_or(Outcome::Grpc(2))));
-                } else if this.body.is_end_stream() {
+                } else if last {
                     this.finish(None);
                 }
             }

@@ -3,10 +3,11 @@
 use std::{
     cell::RefCell,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::BodyExt;
 
 use super::*;
@@ -57,6 +58,31 @@ impl<B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin> http_body::Bod
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A second for each frame.
+#[derive(Debug)]
+struct Slow {
+    wait: Pin<Box<tokio::time::Sleep>>,
+    frames: std::vec::IntoIter<Result<Frame<Bytes>, BodyError>>,
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.frames.len() > 0 {
+            ready!(self.wait.as_mut().poll(cx));
+            self.wait.as_mut().reset(Instant::now() + SECOND);
+        }
+        Poll::Ready(self.frames.next())
     }
 }
 
@@ -133,5 +159,52 @@ async fn grpc_is_judged_by_its_status() {
         }
         recording.until_the_last_byte(response, true, Ends::default());
         assert_eq!(*ended.0.borrow(), [Outcome::Grpc(expected)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
+    use pillion_api::hops::{
+        Report,
+        Segment::{self, Body as ApplicationBody, Network, Upstream},
+    };
+    type Frames = Vec<Result<Frame<Bytes>, BodyError>>;
+
+    let data = || Ok(Frame::data(Bytes::from_static(b"abc")));
+    let trailers = |fields: &[(&str, u32)]| {
+        let fields =
+            fields.iter().map(|(name, value)| (name.parse::<HeaderName>().expect("a name"), (*value).into()));
+        Ok(Frame::trailers(fields.collect()))
+    };
+    let table: [(&str, Frames, Option<&[(Segment, u64)]>); 5] = [
+        (
+            "its sidecar says that the application was waited for",
+            vec![data(), trailers(&[(HOPS.as_str(), 900_000)])],
+            Some(&[(Network, 1100), (ApplicationBody, 900)]),
+        ),
+        ("it does not", vec![data(), trailers(&[])], Some(&[(Network, 2000)])),
+        ("it has no trailers", vec![data()], Some(&[(Network, 1000)])),
+        ("it is broken off", vec![data(), Err("reset".into())], Some(&[(Upstream, 2000)])),
+        ("the caller ends it", vec![data(), data()], None),
+    ];
+    for (what, frames, expected) in table {
+        let ends = expected.is_some();
+        let edges = Edges::new(true, Rc::default());
+        let (mut recording, _) = recording(&edges);
+        let started = Instant::now();
+        recording.timeline = Timeline::new(started);
+        recording.timeline.sent(started);
+        recording.timeline.answered(started, Some(Report::default()), Duration::ZERO);
+        let source = Slow { wait: Box::pin(tokio::time::sleep(SECOND)), frames: frames.into_iter() };
+        let body = Body::Wrapped(Box::new(Silent(source)));
+        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default());
+        let mut body = recorded.into_body();
+        while let Some(Ok(_)) = body.frame().await
+            && (ends || started.elapsed() < 2 * SECOND)
+        {}
+        drop(body);
+        let hops = edges.take().remove(0).hops;
+        let told: Vec<_> = hops.segments.iter().map(|it| (it.segment, it.sum_us / 1000)).collect();
+        assert_eq!((hops.requests > 0).then_some(told.as_slice()), expected, "{what}");
     }
 }

@@ -69,21 +69,18 @@ impl From<&SpentSums> for Means {
     }
 }
 
-/// Segments that may be longer for one workload than for others. What the caller takes, or tries before, is not its doing.
-const OF_ONE: [Segment; 6] = [
-    Segment::Client,
-    Segment::Network,
-    Segment::Server,
-    Segment::Application,
-    Segment::Body,
-    Segment::Upstream,
-];
+/// Segments that may be longer for one workload than for others. What the caller takes, or tries before, is not its doing. Nor is
+/// how long an answer goes on: of a few long streams one workload has one more than another.
+const OF_ONE: [Segment; 5] =
+    [Segment::Client, Segment::Network, Segment::Server, Segment::Application, Segment::Upstream];
 
 /// A workload that served some of the requests, as their callers see it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Served {
     pub(super) workload: String,
     pub(super) means: Means,
+    /// Most of its requests fail: how quickly is no measure for the others.
+    pub(super) failing: bool,
     /// Whether its sidecar is.
     pub(super) short_of_cpu: bool,
 }
@@ -94,8 +91,10 @@ pub(super) struct Between {
     /// The caller; `None`: there are several.
     pub(super) from: Option<String>,
     pub(super) to: String,
-    /// Of the callers' sidecars, one that is short of CPU.
-    pub(super) starved_caller: Option<String>,
+    /// Of the callers' workloads those whose sidecars are short of CPU…
+    pub(super) starved_callers: Vec<String>,
+    /// …and how many callers' workloads there are, where there is one of those.
+    pub(super) calling: usize,
 }
 
 /// What stands out: a workload that is much slower than the others, else the segment that takes most of the time.
@@ -111,7 +110,7 @@ pub(super) fn verdict(all: &Means, served: &[Served], between: &Between) -> Verd
 fn of_one(served: &[Served], between: &Between) -> Option<VerdictView> {
     let asked: Vec<&Served> = served.iter().filter(|one| one.means.requests >= FEW_OF_ONE).collect();
     let found = asked.iter().filter_map(|one| {
-        let others = || asked.iter().filter(|other| other.workload != one.workload);
+        let others = || asked.iter().filter(|other| !other.failing && other.workload != one.workload);
         let usual = median(others().map(|other| other.means.beyond()))?;
         let longer = one.means.beyond() - usual;
         if longer < MUCH_LONGER_MS || one.means.beyond() < TIMES_AS_LONG * usual {
@@ -132,11 +131,6 @@ fn of_one(served: &[Served], between: &Between) -> Option<VerdictView> {
         Segment::Application => {
             format!("{name} is slow: its application takes {own}, that of the others {others}")
         }
-        Segment::Body => {
-            format!(
-                "{name} is slow: its application takes {own} to finish an answer, that of the others {others}"
-            )
-        }
         Segment::Network => {
             format!("the network between {from} and {name} is slow: it takes {own}, to the others {others}")
         }
@@ -151,7 +145,7 @@ fn of_one(served: &[Served], between: &Between) -> Option<VerdictView> {
         Segment::Upstream => {
             format!("{name} is slow or does not answer: {own}, the others {others}; nothing tells it apart")
         }
-        Segment::Client | Segment::Caller | Segment::Retries => {
+        Segment::Client | Segment::Caller | Segment::Retries | Segment::Body => {
             format!("the sidecar of {from} takes {own} to reach {name}, {others} to reach the others")
         }
     };
@@ -171,13 +165,8 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         return VerdictView { text: "no time was measured".to_owned(), ..VerdictView::default() };
     };
     let share = format!("{} of {}", time(all.of(segment)), time(whole));
-    let starved: Vec<&str> =
-        served.iter().filter(|one| one.short_of_cpu).map(|one| one.workload.as_str()).collect();
-    let has_reason = match segment {
-        Segment::Server => !starved.is_empty(),
-        Segment::Client => between.starved_caller.is_some(),
-        _ => false,
-    };
+    let starved = short_of_cpu(segment, served, between);
+    let has_reason = starved.is_some();
     let is_most = all.of(segment) >= MOST * whole;
     let enough = if has_reason { MUCH } else { MOST };
     if all.of(segment) < enough * whole {
@@ -186,40 +175,36 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
     }
     let (from, to) = (caller(between), &between.to);
     let part = if is_most { "most" } else { "the largest part" };
-    let place = match (segment, starved.as_slice(), &between.starved_caller) {
-        (Segment::Server, [first, rest @ ..], _) => {
-            let name = if rest.is_empty() { *first } else { to };
-            format!("the sidecar of {name} is short of CPU: {part} of the time is there")
+    let place = match (segment, starved) {
+        (_, Some(whose)) => format!("{whose} short of CPU: {part} of the time is there"),
+        (Segment::Application, _) => format!("most of the time is in the application of {to}"),
+        (Segment::Body, _) => {
+            format!(
+                "most of the time is after the application of {to} has begun to answer: long answers, or streams"
+            )
         }
-        (Segment::Client, _, Some(starved)) => {
-            format!("the sidecar of {starved} is short of CPU: {part} of the time is there")
-        }
-        (Segment::Application, ..) => format!("most of the time is in the application of {to}"),
-        (Segment::Body, ..) => {
-            format!("most of the time is in the application of {to}, after it has begun to answer")
-        }
-        (Segment::Network, ..) => {
+        (Segment::Network, _) => {
             let name = match served {
-                [one] => &one.workload,
+                [one] if one.means.requests >= all.requests => &one.workload,
                 _ => to,
             };
             format!("most of the time is in the network between {from} and {name}")
         }
-        (Segment::Server, ..) => {
+        (Segment::Server, _) => {
             format!(
                 "most of the time requests wait in the sidecar of {to}: for a limit, or for the application to take them"
             )
         }
-        (Segment::Client, ..) => {
+        (Segment::Client, _) => {
             format!(
                 "most of the time is in the sidecar of {from}: a limit, an injected fault, or waiting for a connection"
             )
         }
-        (Segment::Retries, ..) => "most of the time goes into tries before the last one".to_owned(),
-        (Segment::Caller, ..) => {
+        (Segment::Retries, _) => "most of the time goes into tries before the last one".to_owned(),
+        (Segment::Caller, _) => {
             format!("most of the time {from} is waited for: to send its request, or to take the answer")
         }
-        (Segment::Upstream, ..) => {
+        (Segment::Upstream, _) => {
             format!("most of the time is beyond the sidecar of {from}, where nothing tells it apart")
         }
     };
@@ -228,6 +213,35 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         segment: Some(segment.name().to_owned()),
         workload: None,
         short_of_cpu: has_reason,
+    }
+}
+
+/// Whose sidecars are short of CPU, if that may be why the segment is the largest: half of it, or of those who make it, is theirs.
+fn short_of_cpu(segment: Segment, served: &[Served], between: &Between) -> Option<String> {
+    let starved: Vec<&str> = match segment {
+        Segment::Server => {
+            let spent = |one: &Served| one.means.requests as f64 * one.means.of(Segment::Server);
+            let starved = || served.iter().filter(|one| one.short_of_cpu);
+            let theirs: f64 = starved().map(spent).sum();
+            let is_theirs = theirs >= MOST * served.iter().map(spent).sum::<f64>();
+            starved().filter(|_| is_theirs).map(|one| one.workload.as_str()).collect()
+        }
+        Segment::Client => {
+            let starved = between.starved_callers.iter().map(String::as_str);
+            let is_theirs = starved.len() as f64 >= MOST * between.calling as f64;
+            starved.filter(|_| is_theirs).collect()
+        }
+        _ => Vec::new(),
+    };
+    let (of, all) = match segment {
+        Segment::Server => (between.to.as_str(), served.len()),
+        _ => (caller(between), between.calling),
+    };
+    match starved.as_slice() {
+        [] => None,
+        [one] if all == 1 || segment == Segment::Server => Some(format!("the sidecar of {one} is")),
+        [one] => Some(format!("the sidecar of {one}, one of {all} of {of}, is")),
+        many => Some(format!("{} of {all} sidecars of {of} are", many.len())),
     }
 }
 

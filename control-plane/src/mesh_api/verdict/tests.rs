@@ -9,7 +9,7 @@ fn means(requests: u64, ms: &[(Segment, f64)]) -> Means {
 }
 
 fn one(workload: &str, requests: u64, ms: &[(Segment, f64)]) -> Served {
-    Served { workload: workload.to_owned(), means: means(requests, ms), short_of_cpu: false }
+    Served { workload: workload.to_owned(), means: means(requests, ms), failing: false, short_of_cpu: false }
 }
 
 fn starved(served: Served) -> Served {
@@ -17,7 +17,7 @@ fn starved(served: Served) -> Served {
 }
 
 fn between() -> Between {
-    Between { from: Some("web".to_owned()), to: "payments".to_owned(), starved_caller: None }
+    Between { from: Some("web".to_owned()), to: "payments".to_owned(), ..Between::default() }
 }
 
 /// What is said, of which segment and which workload.
@@ -53,7 +53,7 @@ fn the_segment_that_takes_most() {
         ),
         (
             &[(Body, 1500.0), (Application, 2.0)],
-            "most of the time is in the application of payments, after it has begun to answer, 1.5 s of 1.5 s",
+            "most of the time is after the application of payments has begun to answer: long answers, or streams, 1.5 s of 1.5 s",
         ),
         (
             &[(Caller, 9.0)],
@@ -103,11 +103,6 @@ fn one_workload_that_is_slower_than_the_others() {
             Server,
         ),
         (
-            slow(Body, 90.0),
-            "payments-3 is slow: its application takes 90 ms to finish an answer, that of the others 0 ms",
-            Body,
-        ),
-        (
             slow(Upstream, 5000.0),
             "payments-3 is slow or does not answer: 5.0 s, the others 0 ms; nothing tells it apart",
             Upstream,
@@ -142,6 +137,14 @@ fn no_workload_is_named_without_reason() {
             vec![one("p", 300, &[(Application, 1.0)]), one("payments-3", 300, &[(Application, 5.0)])],
         ),
         ("its callers are slow", vec![usual.clone(), one("payments-3", 300, &[(Caller, 900.0), QUICK[2]])]),
+        (
+            "a long stream",
+            vec![usual.clone(), one("payments-3", 30, &[QUICK.as_slice(), &[(Body, 20_000.0)]].concat())],
+        ),
+        (
+            "another fails at once",
+            vec![usual.clone(), Served { failing: true, ..one("payments-3", 300, &[(Application, 0.2)]) }],
+        ),
         ("earlier tries", vec![usual, one("payments-3", 300, &[(Retries, 900.0), QUICK[2]])]),
     ] {
         assert_eq!(said(&all, &served, &between()), expected, "{why}");
@@ -170,7 +173,7 @@ fn a_sidecar_that_is_short_of_cpu() {
     assert_eq!(text, "the sidecar of cart-1 is short of CPU: most of the time is there, 80 ms of 82 ms");
     assert!(short);
     let (text, _) = is_short(&ms, &[cart.clone(), starved(one("cart-2", 50, &ms))], &to);
-    assert!(text.starts_with("the sidecar of cart is short of CPU"), "{text}");
+    assert!(text.starts_with("2 of 2 sidecars of cart are short of CPU"), "{text}");
     let spread = [(Network, 20.0), (Server, 40.0), (Application, 30.0)];
     let (text, short) = is_short(&spread, std::slice::from_ref(&cart), &to);
     assert_eq!(
@@ -186,9 +189,64 @@ fn a_sidecar_that_is_short_of_cpu() {
         text.starts_with("most of the time is in the network between web and cart-1,") && !short,
         "{text}"
     );
-    let between = Between { starved_caller: Some("web-1".to_owned()), ..to };
+    let between = Between { starved_callers: vec!["web-1".to_owned()], calling: 1, ..to };
     let (text, short) = is_short(&[(Client, 80.0), (Application, 2.0)], &[], &between);
     assert!(text.starts_with("the sidecar of web-1 is short of CPU: most of the time is there") && short);
+}
+
+#[test]
+fn who_fails_slowly_is_slow_all_the_same() {
+    let served = [
+        one("payments-1", 300, &QUICK),
+        Served { failing: true, ..one("payments-3", 30, &[(Upstream, 1000.0)]) },
+    ];
+    let (text, ..) = said(&means(330, &QUICK), &served, &between());
+    assert_eq!(text, "payments-3 is slow or does not answer: 1.0 s, the others 0 ms; nothing tells it apart");
+}
+
+#[test]
+fn one_of_several_is_not_taken_for_all() {
+    let ms = [(Network, 80.0), (Application, 2.0)];
+    for (of_it, name) in [(50, "payments-1"), (49, "payments")] {
+        // What the others did is not known by workload.
+        let (text, ..) = said(&means(50, &ms), &[one("payments-1", of_it, &ms)], &between());
+        assert!(
+            text.starts_with(&format!("most of the time is in the network between web and {name},")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_sidecar_that_is_short_of_cpu_is_named_for_what_is_its_own() {
+    let server = |name, requests, ms| one(name, requests, &[(Server, ms), (Application, 2.0)]);
+    let all = means(100, &[(Server, 80.0), (Application, 2.0)]);
+    let said = |served: &[Served], between: &Between| verdict(&all, served, between);
+    // Hardly anything was spent there: the time is that of a queue in front of both.
+    let served = [server("p-1", 98, 80.0), starved(server("p-2", 2, 90.0))];
+    let VerdictView { text, short_of_cpu, .. } = said(&served, &between());
+    assert!(
+        text.starts_with("most of the time requests wait in the sidecar of payments:") && !short_of_cpu,
+        "{text}"
+    );
+    let served = [server("p-1", 50, 60.0), starved(server("p-2", 50, 100.0))];
+    let VerdictView { text, short_of_cpu, .. } = said(&served, &between());
+    assert!(text.starts_with("the sidecar of p-2 is short of CPU") && short_of_cpu, "{text}");
+
+    let all = means(100, &[(Client, 80.0), (Application, 2.0)]);
+    let said = |starved: &[&str], calling| {
+        let starved_callers = starved.iter().map(|name| (*name).to_owned()).collect();
+        verdict(&all, &[], &Between { starved_callers, calling, ..between() }).text
+    };
+    for (starved, calling, expected) in [
+        (&["web-1"][..], 1, "the sidecar of web-1 is short of CPU"),
+        (&["web-1"], 2, "the sidecar of web-1, one of 2 of web, is short of CPU"),
+        (&["web-1"], 3, "most of the time is in the sidecar of web: a limit"),
+        (&["web-1", "web-2"], 3, "2 of 3 sidecars of web are short of CPU"),
+    ] {
+        let text = said(starved, calling);
+        assert!(text.starts_with(expected), "{text}");
+    }
 }
 
 #[test]
