@@ -19,8 +19,11 @@ pub struct Limit {
     now: Count,
     reason: Reason,
     /// In a policy: the field, and which policy says so; none does where it is the default.
-    of: RefCell<Option<(&'static str, Option<Box<str>>)>>,
+    of: RefCell<Option<Field>>,
 }
+
+/// A field of policies, and which one has it.
+type Field = (&'static str, Option<Box<str>>);
 
 /// Requests under way.
 #[derive(Debug, Clone)]

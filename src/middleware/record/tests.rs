@@ -176,7 +176,9 @@ async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
             fields.iter().map(|(name, value)| (name.parse::<HeaderName>().expect("a name"), (*value).into()));
         Ok(Frame::trailers(fields.collect()))
     };
-    let table: [(&str, Frames, Option<&[(Segment, u64)]>); 5] = [
+    /// What happens, and the segments that it counts for. `None`: not at all.
+    type Case = (&'static str, Frames, Option<&'static [(Segment, u64)]>);
+    let table: [Case; 5] = [
         (
             "its sidecar says that the application was waited for",
             vec![data(), trailers(&[(HOPS.as_str(), 900_000)])],
