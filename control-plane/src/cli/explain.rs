@@ -199,10 +199,9 @@ fn values(steps: &mut Steps, policy: &PolicyView, all: bool) {
 }
 
 /// The rows of one value: one for each part of it, and for each line of what is long.
-fn value(FieldView { field, value, source, .. }: &FieldView) -> Vec<Vec<String>> {
+fn value(FieldView { field, value, structured, source, .. }: &FieldView) -> Vec<Vec<String>> {
     const WIDTH: usize = 60;
-    let parsed = Some(value).filter(|value| value.starts_with(['[', '{']));
-    let parsed = parsed.and_then(|value| serde_json::from_str(value).ok());
+    let parsed = structured.then(|| serde_json::from_str(value).ok()).flatten();
     let parts = match parsed {
         Some(parsed) => words::leaves(field, &parsed),
         None => vec![(field.clone(), value.clone())],

@@ -1,6 +1,6 @@
 //! What holds for the requests to one service that another one gets: each value with the policy, or the rule, that it is from.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use pillion_api::{
     holds::{self, Policies, Say, Side},
@@ -23,8 +23,9 @@ pub(super) fn effective(
     rule: Option<&RouteRule>,
     own: (&[model::Service], u16),
     documents: &Documents,
+    now: SystemTime,
 ) -> PolicyView {
-    let view = |service: &model::Service| policy(service.name.as_str(), &service.policy, documents);
+    let view = |service: &model::Service| policy(service.name.as_str(), &service.policy, documents, now);
     let of_serving = view(serving);
     let elsewhere = called.name != serving.name;
     let of_called = if elsewhere { view(called) } else { of_serving.clone() };
@@ -201,7 +202,8 @@ mod tests {
         };
         let (pay, one) = (read("pay.default"), read("one.default"));
         let own = [one.clone()];
-        let view = effective(&pay, &one, pay.routes.first(), (&own, 8080), &documents);
+        let view =
+            effective(&pay, &one, pay.routes.first(), (&own, 8080), &documents, SystemTime::UNIX_EPOCH);
         let rows = view.fields.into_iter().filter(|row| row.source != DEFAULT);
         rows.map(|row| {
             let source = row

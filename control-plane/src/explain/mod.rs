@@ -140,7 +140,7 @@ pub fn explain(sources: Sources<'_>, question: &ExplainRequest) -> Result<Explan
         false => circumstances.come_between(&service, &mut backends, &taking, named, timeout, &own),
     };
     let verdict = Verdict { caveats, ..verdict(&service, decision, &backends) };
-    let policies = policies(&service, decision, &backends, &taking, &own, sources.documents.1);
+    let policies = policies(&service, decision, &backends, &taking, &own, sources.documents.1, sources.now);
     let compiled = sources.publisher.last().revision;
     if sources.documents.0 > compiled {
         notes.push(format!(
@@ -194,6 +194,7 @@ fn policies(
     taking: &[model::Service],
     own: &dyn Fn(&str) -> Vec<model::Service>,
     documents: &Documents,
+    now: SystemTime,
 ) -> Vec<PolicyView> {
     let rule = match decision {
         Decision::Rule(rule) => Some(rule),
@@ -205,10 +206,10 @@ fn policies(
         // All of its workloads, as a rule, are of the same services.
         let first = backend.and_then(|backend| backend.endpoints.first());
         let own = first.map(|endpoint| own(&endpoint.uid)).unwrap_or_default();
-        effective::effective(called, serving, rule, (&own, port), documents)
+        effective::effective(called, serving, rule, (&own, port), documents, now)
     };
     match taking {
-        [] => vec![policy(called.name.as_str(), &called.policy, documents)],
+        [] => vec![policy(called.name.as_str(), &called.policy, documents, now)],
         taking => taking.iter().map(of).collect(),
     }
 }

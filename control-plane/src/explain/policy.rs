@@ -1,11 +1,13 @@
 //! Every value of a service's policy, and where it is from: made from the schema of `TrafficPolicy`, so that no field is
 //! forgotten.
 
+use std::time::SystemTime;
+
 use pillion_api::model;
 use serde_json::{Value, json};
 
 use super::view::{FieldView, PolicyView};
-use crate::resource::{Documents, Key, Kind, schema};
+use crate::resource::{Documents, Key, Kind, policy::faults, schema};
 
 /// Where a value is from that nobody has written.
 pub const DEFAULT: &str = "default";
@@ -27,15 +29,22 @@ const UNLESS_WRITTEN: [&str; 13] = [
     "retry",
 ];
 
-/// The policy of a service, as sidecars were told of it.
-pub fn policy(service: &str, told: &model::TrafficPolicy, documents: &Documents) -> PolicyView {
+/// The policy of a service at some moment, as sidecars were told of it.
+pub fn policy(
+    service: &str,
+    told: &model::TrafficPolicy,
+    documents: &Documents,
+    now: SystemTime,
+) -> PolicyView {
     let source = told.source.as_str();
     let document = source
         .split_once('/')
-        .and_then(|(namespace, name)| documents.get(&Key::new(Kind::TrafficPolicy, namespace, name)))
-        .map(|document| document.to_value());
+        .and_then(|(namespace, name)| documents.get(&Key::new(Kind::TrafficPolicy, namespace, name)));
+    let mut written = document.map(|document| document.to_value());
+    let injected = written.as_mut().and_then(|written| written["spec"]["faults"].as_array_mut());
+    injected.into_iter().flatten().for_each(|fault| say_if_over(fault, now));
     let source = (!source.is_empty()).then(|| format!("{} {source}", Kind::TrafficPolicy.name()));
-    let mut fields = fields(document.as_ref().map(|it| &it["spec"]), source.as_deref().unwrap_or(DEFAULT));
+    let mut fields = fields(written.as_ref().map(|it| &it["spec"]), source.as_deref().unwrap_or(DEFAULT));
     conditional(&mut fields, told);
     PolicyView {
         service: service.to_owned(),
@@ -53,15 +62,32 @@ pub(super) fn unwritten(section: &str) -> Vec<FieldView> {
     fields
 }
 
-/// Defaults that depend on another value of the policy are what sidecars take.
+/// What is over does nothing any more, though it is still written.
+fn say_if_over(fault: &mut Value, now: SystemTime) {
+    let read = serde_json::from_value::<faults::Fault>(fault.clone());
+    if read.is_ok_and(|fault| faults::left(&fault, now).is_none()) {
+        *fault = Value::String(format!("{}: over", fault["name"].as_str().unwrap_or("it is")));
+    }
+}
+
+/// Defaults that depend on another value of the policy, or on the section that they are in, are what sidecars take.
 fn conditional(fields: &mut [FieldView], told: &model::TrafficPolicy) {
-    let Some(breaker) = &told.breaker else { return };
     let percent = |share: f64| (share * 100.0).round().to_string();
-    let ejected = breaker.max_ejected_share.map_or("all but one".to_owned(), percent);
-    for (field, value) in [
-        ("circuitBreaker.panicPercent", percent(breaker.panic_share)),
-        ("circuitBreaker.maxEjectedPercent", ejected),
-    ] {
+    let mut values = Vec::new();
+    if let Some(breaker) = &told.breaker {
+        let ejected = breaker.max_ejected_share.map_or("all but one".to_owned(), percent);
+        values.push(("circuitBreaker.panicPercent", percent(breaker.panic_share)));
+        values.push(("circuitBreaker.maxEjectedPercent", ejected));
+    }
+    if let Some(model::Budget { percent, min_per_second, .. }) = told.retry.as_ref().map(|it| it.budget) {
+        values.push(("retry.budget.percent", percent.to_string()));
+        values.push(("retry.budget.minPerSecond", min_per_second.to_string()));
+    }
+    if let Some(model::Budget { percent, min_per_second, .. }) = told.hedge.as_ref().map(|it| it.budget) {
+        values.push(("hedge.budget.percent", percent.to_string()));
+        values.push(("hedge.budget.minPerSecond", min_per_second.to_string()));
+    }
+    for (field, value) in values {
         let row = fields.iter_mut().find(|row| row.field == field && row.source == DEFAULT);
         row.into_iter().for_each(|row| row.value.clone_from(&value));
     }
@@ -93,9 +119,11 @@ fn walk(fields: &mut Vec<FieldView>, at: &str, schema: &Value, written: Option<&
         Some(written) => (text(written), source),
         None => (default.unwrap_or("none").to_owned(), DEFAULT),
     };
+    let structured = written.is_some_and(|written| written.is_array() || written.is_object());
     fields.push(FieldView {
         field: at.to_owned(),
         value,
+        structured,
         source: source.to_owned(),
         about: about.to_owned(),
     });
@@ -189,8 +217,10 @@ mod tests {
         assert_eq!(row("timeouts.request"), ("none", DEFAULT));
     }
 
-    /// The rows of a policy, and the same as sidecars read it.
-    fn told(spec: &str) -> (Vec<FieldView>, model::TrafficPolicy) {
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// A service with a policy.
+    fn documents(spec: &str) -> Documents {
         let yaml = format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: pay, namespace: demo}}, spec: {{ports: [{{port: 80}}]}}}}\n---\n\
              {{apiVersion: pillion.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: pay, namespace: demo}}, spec: {{targetRefs: \
@@ -200,18 +230,24 @@ mod tests {
         for (index, written) in text::read(&yaml, text::Format::Yaml).expect("YAML").iter().enumerate() {
             documents.insert(admit::admit(index, written, None).expect("a valid document"));
         }
+        documents
+    }
+
+    /// The rows of a policy, and the same as sidecars read it.
+    fn told(spec: &str) -> (Vec<FieldView>, model::TrafficPolicy) {
+        let documents = documents(spec);
         let (compiled, faults) = compile(&documents, &[]);
         assert!(faults.is_empty(), "{faults:?}");
         let config =
             wire::ServiceConfig::decode(compiled["pay.demo"].config.bytes.clone()).expect("a message");
         let told = model::Service::try_from(config).expect("a valid configuration").policy;
-        (policy("pay.demo", &told, &documents).fields, told)
+        (policy("pay.demo", &told, &documents, NOW).fields, told)
     }
 
     /// What a row says beside what sidecars go by.
     type Row = (&'static str, fn(&model::TrafficPolicy) -> String);
 
-    const ROWS: [Row; 31] = [
+    const ROWS: [Row; 37] = [
         ("loadBalancer.decay", |it| time(it.load_balancer.decay)),
         ("circuitBreaker.consecutiveFailures", |it| breaker(it).consecutive_failures.to_string()),
         ("circuitBreaker.failureRatio.percent", |it| percent(breaker(it).failure_ratio)),
@@ -244,6 +280,12 @@ mod tests {
         ("retry.maxRetryAfter", |it| time(retry(it).max_retry_after)),
         ("retry.nonIdempotent", |it| retry(it).non_idempotent.to_string()),
         ("retry.maxBodyBytes", |it| retry(it).max_body.to_string()),
+        ("retry.budget.percent", |it| retry(it).budget.percent.to_string()),
+        ("retry.budget.minPerSecond", |it| retry(it).budget.min_per_second.to_string()),
+        ("retry.budget.window", |it| format!("{}s", retry(it).budget.window)),
+        ("hedge.budget.percent", |it| hedge(it).budget.percent.to_string()),
+        ("hedge.budget.minPerSecond", |it| hedge(it).budget.min_per_second.to_string()),
+        ("hedge.budget.window", |it| format!("{}s", hedge(it).budget.window)),
         ("concurrency.limit", |it| concurrency(it).limit.to_string()),
         ("concurrency.queue.maxRequests", |it| concurrency(it).max_queue.to_string()),
         ("concurrency.queue.timeout", |it| time(concurrency(it).queue_timeout)),
@@ -255,6 +297,10 @@ mod tests {
 
     fn retry(policy: &model::TrafficPolicy) -> model::Retry {
         policy.retry.clone().unwrap_or_default()
+    }
+
+    fn hedge(policy: &model::TrafficPolicy) -> model::Hedge {
+        policy.hedge.clone().unwrap_or_default()
     }
 
     fn concurrency(policy: &model::TrafficPolicy) -> model::Concurrency {
@@ -281,10 +327,11 @@ mod tests {
                                200ms, idleTimeout: 9s, maxRequests: 11, maxPending: 12, maxConnections: 13, \
                                maxRequestsPerConnection: 14, queueTimeout: 300ms}, timeouts: {request: 5s, attempt: 4s, idle: 3s}, \
                                retry: {attempts: 4, backoff: {base: 30ms, max: 400ms}, maxRetryAfter: 6s, nonIdempotent: true, \
-                               maxBodyBytes: 1000}, concurrency: {limit: 15, queue: {maxRequests: 16, timeout: 50ms}}";
+                               maxBodyBytes: 1000, budget: {percent: 31, minPerSecond: 32, window: 33s}}, hedge: {after: 1s, budget: \
+                               {percent: 34, minPerSecond: 35, window: 36s}}, concurrency: {limit: 15, queue: {maxRequests: 16, timeout: 50ms}}";
         const FALLBACK: &str = "fallback: {on: [BreakersOpen], response: {status: 200}}";
         for (spec, source) in [
-            ("circuitBreaker: {}, retry: {}, concurrency: {}", DEFAULT),
+            ("circuitBreaker: {}, retry: {}, hedge: {after: 1s}, concurrency: {}", DEFAULT),
             (FALLBACK, DEFAULT),
             (WRITTEN, "TrafficPolicy demo/pay"),
         ] {
@@ -306,5 +353,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_is_over_is_said_to_be() {
+        let spec = "faults: [{name: drill, abort: {status: 503}, until: 1970-01-01T00:01:00Z}, {abort: {status: 500}, until: \
+                    1970-01-01T00:02:00Z}]";
+        let document = documents(spec);
+        let told = model::TrafficPolicy { source: "demo/pay".into(), ..model::TrafficPolicy::default() };
+        let row = |seconds| {
+            let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let fields = policy("pay.demo", &told, &document, now).fields;
+            fields.into_iter().find(|row| row.field == "faults").expect("a row")
+        };
+        assert!(row(0).structured && row(0).value.starts_with("[{\"abort\""), "{:?}", row(0));
+        assert!(row(61).value.starts_with("[\"drill: over\",{\"abort\""), "{:?}", row(61));
+        assert_eq!(row(200).value, "[\"drill: over\",\"it is: over\"]");
     }
 }

@@ -236,6 +236,9 @@ pub struct FieldView {
     pub field: String,
     /// As people write it: `1s`.
     pub value: String,
+    /// Whether that is a list or an object, in JSON.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub structured: bool,
     /// `TrafficPolicy <namespace>/<name>`, `rule <name> of route <namespace>/<name>`, or `default`.
     pub source: String,
     /// What it is.

@@ -1,6 +1,9 @@
 //! Makes the dashboard's documents. Each looks at registry, publisher and history once, in that order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use pillion_api::{
     model::{self, USUAL_WEIGHT},
@@ -144,7 +147,8 @@ pub(super) fn service(
     let config = config(state, name);
     // As sidecars read it.
     let known = config.clone().and_then(|config| model::Service::try_from(config).ok());
-    let policy = known.as_ref().map(|known| explain::policy(name, &known.policy, documents));
+    let policy =
+        known.as_ref().map(|known| explain::policy(name, &known.policy, documents, SystemTime::now()));
     state.history.read(|history| {
         let edges = || history.edges().iter();
         let seen = |(key, series): (&EdgeKey, &Series)| edge(key, [series], seconds, at_ms);

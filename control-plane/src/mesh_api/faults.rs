@@ -86,7 +86,7 @@ fn percent(per_million: u32) -> f64 {
     f64::from(per_million) / f64::from(Percent::OF / 100)
 }
 
-/// `50 % of requests to payments.shop wait for 200 ms, 10 % are answered with 503`; of one that is over: `waited`, `were`.
+/// `50 % of requests of web.shop to payments.shop that match wait for 200 ms`; of one that is over: `waited`, `were`.
 fn words(fault: &FaultView, kind: EventKind) -> String {
     let (wait, are) = match kind {
         EventKind::FaultOver => ("waited", "were"),
@@ -95,10 +95,14 @@ fn words(fault: &FaultView, kind: EventKind) -> String {
     let delay = (fault.delay_ms > 0).then(|| format!("{wait} for {} ms", fault.delay_ms));
     let abort = (fault.abort_status > 0).then(|| format!("{are} answered with {}", fault.abort_status));
     let parts = [(delay, fault.delay_percent), (abort, fault.abort_percent)];
-    let parts: Vec<String> = parts
-        .into_iter()
-        .filter_map(|(what, percent)| Some(format!("{percent} % of requests to {} {}", fault.service, what?)))
-        .collect();
+    let which = if fault.matches { " that match" } else { "" };
+    let callers =
+        if fault.callers.is_empty() { String::new() } else { format!(" of {}", fault.callers.join(", ")) };
+    let service = &fault.service;
+    let part = |(what, percent): (Option<String>, f64)| {
+        Some(format!("{percent} % of requests{callers} to {service}{which} {}", what?))
+    };
+    let parts: Vec<String> = parts.into_iter().filter_map(part).collect();
     parts.join(", ")
 }
 
@@ -123,6 +127,12 @@ mod tests {
         assert_eq!(
             words(&fault, EventKind::FaultOver),
             "50 % of requests to pay.demo waited for 200 ms, 20 % of requests to pay.demo were answered with 503"
+        );
+        let callers = vec!["web.demo".into(), "*.jobs".into()];
+        let drill = FaultView { delay_ms: 0, matches: true, callers, ..fault };
+        assert_eq!(
+            words(&drill, EventKind::FaultInjected),
+            "20 % of requests of web.demo, *.jobs to pay.demo that match are answered with 503"
         );
     }
 

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     build::Nodes,
-    verdict::{Between, Means, SHORT_OF_CPU, Served, VerdictView, verdict},
+    verdict::{Between, Means, Onward, SHORT_OF_CPU, Served, VerdictView, verdict},
     view::{rounded, rounded_share},
 };
 use crate::history::{self, Counts, EdgeKey, Series, Spent, Tally};
@@ -196,12 +196,26 @@ impl<'a> Look<'a> {
             to: short(to),
             starved_callers,
             calling,
+            onward: self.onward(to, spent.requests()),
         };
         Some(HopsView {
             verdict: Some(verdict(&Means::from(&spent), &served, &between)),
             workloads: served.iter().take(MAX_WORKLOADS).map(WorkloadHops::from).collect(),
             ..view
         })
+    }
+
+    /// What a service that was asked so often has called itself.
+    fn onward(&self, service: &str, requests: u64) -> Vec<Onward> {
+        let of_service = EdgeKey { from: service.to_owned(), to: String::new(), backend: String::new() };
+        let ways = self.history.edges().range(of_service..).take_while(|(key, _)| key.from == service);
+        let mut onward = BTreeMap::<&str, f64>::new();
+        for (key, series) in ways {
+            let spent = series.hops(self.at_ms, self.seconds);
+            let ms = Means::from(&spent).whole() * spent.requests() as f64 / requests.max(1) as f64;
+            *onward.entry(&key.to).or_default() += ms;
+        }
+        onward.into_iter().map(|(to, ms)| Onward { to: short(to), ms }).collect()
     }
 
     /// All requests to a node: as its callers see it; else by its own sidecars.

@@ -174,9 +174,10 @@ impl Applied {
     fn refusal(&self, left: &Left) -> Refusal {
         let Left { rate, whose, after, .. } = *left;
         let detail = format_args!(
-            "{} requests in {:?} {}, by limit {}",
+            "{} requests in {:?}, {} at once, {}, by limit {}",
             rate.requests,
             rate.per,
+            rate.burst,
             if whose == "total" { "of all clients" } else { "of this client" },
             self.limit.name,
         );

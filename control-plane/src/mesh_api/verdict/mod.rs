@@ -95,6 +95,16 @@ pub(super) struct Between {
     pub(super) starved_callers: Vec<String>,
     /// …and how many callers' workloads there are, where there is one of those.
     pub(super) calling: usize,
+    /// What the service itself calls.
+    pub(super) onward: Vec<Onward>,
+}
+
+/// Requests of the service to another one. Its application waits for them, if not for several at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Onward {
+    pub(super) to: String,
+    /// For each request of its own, milliseconds.
+    pub(super) ms: f64,
 }
 
 /// What stands out: a workload that is much slower than the others, else the segment that takes most of the time.
@@ -177,7 +187,10 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
     let part = if is_most { "most" } else { "the largest part" };
     let place = match (segment, starved) {
         (_, Some(whose)) => format!("{whose} short of CPU: {part} of the time is there"),
-        (Segment::Application, _) => format!("most of the time is in the application of {to}"),
+        (Segment::Application, _) => match onward(all.of(segment), &between.onward) {
+            Some(onward) => format!("most of the time the application of {to} waits for {onward}"),
+            None => format!("most of the time is in the application of {to}"),
+        },
         (Segment::Body, _) => {
             format!(
                 "most of the time is after the application of {to} has begun to answer: long answers, or streams"
@@ -243,6 +256,14 @@ fn short_of_cpu(segment: Segment, served: &[Served], between: &Between) -> Optio
         [one] => Some(format!("the sidecar of {one}, one of {all} of {of}, is")),
         many => Some(format!("{} of {all} sidecars of {of} are", many.len())),
     }
+}
+
+/// Whom an application waits for in most of its time, if it does: those who have the most of that.
+fn onward(application_ms: f64, onward: &[Onward]) -> Option<String> {
+    let all: f64 = onward.iter().map(|one| one.ms).sum();
+    let largest = onward.iter().map(|one| one.ms).fold(0.0, f64::max);
+    let named = onward.iter().filter(|one| one.ms >= MOST * largest).map(|one| one.to.as_str());
+    (all >= MOST * application_ms && all > 0.0).then(|| named.collect::<Vec<_>>().join(" and "))
 }
 
 fn caller(between: &Between) -> &str {
