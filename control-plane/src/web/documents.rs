@@ -229,7 +229,7 @@ pub(super) async fn delete(
     if !params.dry_run {
         state.announce(&edits.edited).await;
     }
-    Ok(Json(state.applied(&edits, params.dry_run)))
+    Ok(Json(state.applied(&edits, params.dry_run).await?))
 }
 
 /// Brings many documents to what is wanted: all of them, or none.
@@ -270,7 +270,7 @@ pub(super) async fn apply(
     if !params.dry_run {
         state.announce(&edits.edited).await;
     }
-    let mut applied = state.applied(&edits, params.dry_run);
+    let mut applied = state.applied(&edits, params.dry_run).await?;
     place(&mut applied.warnings, &written);
     Ok(Json(applied))
 }
@@ -350,8 +350,8 @@ impl WebState {
         Shown::new(documents, (self.sidecars)(), &self.transitions, SystemTime::now())
     }
 
-    fn applied(&self, edits: &Edits, dry_run: bool) -> Applied {
-        Applied::new(edits, dry_run, (self.sidecars)())
+    async fn applied(&self, edits: &Edits, dry_run: bool) -> Result<Applied, Problem> {
+        Applied::new(edits, dry_run, (self.sidecars)(), &self.comparisons).await
     }
 
     /// Tells who listens what was changed, and waits, within reason, until it is what sidecars are told: whoever changes
