@@ -68,6 +68,21 @@ describe("a document", () => {
     expect(await button(page, "Apply").getAttribute("aria-disabled")).toBe("true");
   });
 
+  test("that may not be read without a token either is asked one for", async () => {
+    const { page } = await visit(url);
+    // As a server beyond loopback answers.
+    await page.route(`**/trafficpolicies/${NAME}`, async (route) => {
+      if ((await route.request().allHeaders())["authorization"] === `Bearer ${token()}`) return route.continue();
+      const body = JSON.stringify({ type: "urn:pillion:problem:token-missing", title: "A valid token is needed", status: 401 });
+      return route.fulfill({ status: 401, contentType: "application/problem+json", body });
+    });
+    await page.goto(`${url}${EDIT}`);
+    await page.getByRole("heading", { name: "Reading what is stored needs a token" }).waitFor();
+    await give(page, token());
+    await field(page).waitFor();
+    expect(await field(page).inputValue()).toContain(`name: ${NAME}`);
+  });
+
   test("that is wrong is told with every problem, each with a way to its line", async () => {
     const { page, text, errors } = await editing();
     await field(page).fill(text.replace("attempts: 2", "attempts: 99").replace("request: 5s", "request: soon").replace("name: cart\n", "name: nowhere\n"));

@@ -25,7 +25,7 @@ export function afterApply(text: string, tried: Applied, answer: Answer): Standi
   return refused(text, answer.problem);
 }
 
-function refused(text: string, problem: Problem): Standing {
+export function refused(text: string, problem: Problem): Standing {
   return wantsToken(problem) ? { state: "needs-token", why: inWords(problem) } : { state: "refused", text, problem };
 }
 
