@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use super::{
     edit::{Edits, Outcome},
+    precondition::Seen,
     problem::Problem,
 };
-use crate::resource::{Document, Fault, difference::difference, standing::FromSidecars};
+use crate::resource::{Document, Fault, Key, difference::difference, standing::FromSidecars};
 
 /// For finding the fewest lines that tell all differences of a request.
 const COMPARING: Duration = Duration::from_millis(250);
@@ -27,6 +28,10 @@ const AT_ONCE: usize = 4;
 pub struct Applied {
     /// True where nothing was really changed.
     pub dry_run: bool,
+    /// In a dry run: what it has seen of the documents that are stored, to be sent back with the same documents as `seen`, so that
+    /// what is applied is what the dry run has shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     /// In the order of the request.
     pub results: Vec<AppliedDocument>,
     /// What of it has no effect as it is, and what it brings about for other documents.
@@ -78,7 +83,12 @@ impl Applied {
                 name: key.name,
             }
         });
-        Ok(Self { dry_run, results: results.collect(), warnings: edits.warnings(sidecars) })
+        let results = results.collect();
+        let seen = dry_run.then(|| {
+            let keys: Vec<Key> = edits.edited.iter().map(|edited| edited.document.key()).collect();
+            Seen::of(&keys, &edits.before, edits.revision).to_string()
+        });
+        Ok(Self { dry_run, seen, results, warnings: edits.warnings(sidecars) })
     }
 }
 

@@ -25,6 +25,7 @@ mod input;
 pub mod listen;
 mod openapi;
 mod pages;
+mod precondition;
 mod problem;
 mod tap;
 mod tokens;

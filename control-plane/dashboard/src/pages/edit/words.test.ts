@@ -1,6 +1,6 @@
 // What a check comes to: what may be applied, what is said, and which lines are marked.
 import { describe, expect, test } from "vitest";
-import { type Applied, versionsOf } from "../../api/apply";
+import type { Applied } from "../../api/apply";
 import { inWords, problemOf, reasonOf, wantsToken } from "../../api/problem";
 import { afterApply, afterCheck, applicable, byDocument, diffLines, drawn, isStale, lineAt, sentence, written } from "./words";
 
@@ -26,10 +26,6 @@ describe("only what was checked can be applied", () => {
     expect(applicable(afterCheck("a", { applied: applied("unchanged") }), "a")).toBeNull();
     expect(applicable(afterApply("a", tried, { applied: tried }), "a")).toBeNull();
     expect(applicable(afterCheck("a", { problem: problem("invalid") }), "a")).toBeNull();
-  });
-
-  test("at the versions of the check, where what is new has none", () => {
-    expect(versionsOf(applied("configured", "created", "unchanged"))).toBe("10,0,12");
   });
 });
 
