@@ -36,6 +36,7 @@ export function ExplainPage({ question }: { question: Question }) {
         <h1>Explain a request</h1>
       </div>
       <Form key={asked} question={question} />
+      {!complete && <p class="quiet under">What becomes of a request, and why, decided by the code that sidecars run. Nothing is sent.</p>}
       <div aria-live="polite">
         {complete && answer === null && <p class="waiting">Deciding…</p>}
         {answer && "fault" in answer && <p class="fault">{answer.fault}</p>}
