@@ -150,6 +150,27 @@ describe("a document", () => {
   });
 });
 
+test("where reading needs a token it is asked for once, and all pages use it", async () => {
+  const { page } = await visit("about:blank");
+  const asked: string[] = [];
+  await page.route("**/v1/**", async (route) => {
+    if ((await route.request().allHeaders())["authorization"] === `Bearer ${token()}`) return route.continue();
+    asked.push(route.request().url());
+    const body = JSON.stringify({ type: "urn:pillion:problem:token-missing", title: "A valid token is needed", status: 401 });
+    return route.fulfill({ status: 401, contentType: "application/problem+json", body });
+  });
+  await page.goto(`${url}#/services/demo/cart`);
+  await page.getByRole("heading", { name: "Looking at this mesh needs a token" }).waitFor();
+  await give(page, token());
+  await page.getByRole("heading", { name: "Endpoints" }).waitFor();
+  const refused = asked.length;
+  await page.goto(`${url}${EDIT}`);
+  await field(page).waitFor();
+  await page.goto(`${url}#/explain?from=web.demo&to=cart.demo`);
+  await page.locator("[data-verdict]").waitFor();
+  expect(asked.length).toBe(refused);
+});
+
 test("what a new document begins with is right as it is", async () => {
   const text = KINDS.map((kind) => template(kind, "cart.demo")).join("---\n");
   const headers = { authorization: `Bearer ${token()}`, "content-type": "application/yaml" };

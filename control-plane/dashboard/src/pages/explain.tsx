@@ -10,6 +10,7 @@ import { latency, percent } from "../format";
 import type { Health } from "../health";
 import { type Question, explainHref, go } from "../route";
 import { useLive } from "../state/store";
+import { authorization } from "../state/token";
 import { isNode } from "../topology/graph";
 import { body } from "./question";
 
@@ -52,7 +53,7 @@ async function explain(question: Question, signal: AbortSignal): Promise<Answer>
   try {
     const response = await fetch("v1/explain", {
       method: "POST",
-      headers: { "content-type": "application/json", accept: "application/json" },
+      headers: { "content-type": "application/json", accept: "application/json", ...authorization() },
       body: JSON.stringify(read.body),
       signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]),
     });

@@ -1,6 +1,7 @@
 // What a text begins with: the stored document as people write it, or a template.
 import { type Problem, problemOf, silence } from "../../api/problem";
 import type { Draft } from "../../state/drafts";
+import { authorization } from "../../state/token";
 import { toYaml } from "../../yaml";
 import { template } from "./templates";
 import { written } from "./words";
@@ -21,7 +22,7 @@ export async function begin(stored: Stored | null, kind: string, service: string
     return { draft: { text, base: text, version: null } };
   }
   const path = [stored.namespace, stored.plural, stored.name].map(encodeURIComponent);
-  const headers = { accept: "application/json", ...(token !== null && { authorization: `Bearer ${token}` }) };
+  const headers = { accept: "application/json", ...authorization(token) };
   try {
     const response = await fetch(`v1/namespaces/${path.join("/")}`, { headers, signal: AbortSignal.timeout(DEADLINE_MS) });
     if (!response.ok) return { problem: await problemOf(response) };
