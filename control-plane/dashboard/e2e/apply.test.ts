@@ -68,6 +68,21 @@ describe("a document", () => {
     expect(await button(page, "Apply").getAttribute("aria-disabled")).toBe("true");
   });
 
+  test("that may not be read without a token either is asked one for", async () => {
+    const { page } = await visit(url);
+    // As a server beyond loopback answers.
+    await page.route(`**/trafficpolicies/${NAME}`, async (route) => {
+      if ((await route.request().allHeaders())["authorization"] === `Bearer ${token()}`) return route.continue();
+      const body = JSON.stringify({ type: "urn:pillion:problem:token-missing", title: "A valid token is needed", status: 401 });
+      return route.fulfill({ status: 401, contentType: "application/problem+json", body });
+    });
+    await page.goto(`${url}${EDIT}`);
+    await page.getByRole("heading", { name: "Reading what is stored needs a token" }).waitFor();
+    await give(page, token());
+    await field(page).waitFor();
+    expect(await field(page).inputValue()).toContain(`name: ${NAME}`);
+  });
+
   test("that is wrong is told with every problem, each with a way to its line", async () => {
     const { page, text, errors } = await editing();
     await field(page).fill(text.replace("attempts: 2", "attempts: 99").replace("request: 5s", "request: soon").replace("name: cart\n", "name: nowhere\n"));
@@ -133,6 +148,27 @@ describe("a document", () => {
     await button(page, "Bring my text back").click();
     expect(await field(page).inputValue()).toBe(wanted);
   });
+});
+
+test("where reading needs a token it is asked for once, and all pages use it", async () => {
+  const { page } = await visit("about:blank");
+  const asked: string[] = [];
+  await page.route("**/v1/**", async (route) => {
+    if ((await route.request().allHeaders())["authorization"] === `Bearer ${token()}`) return route.continue();
+    asked.push(route.request().url());
+    const body = JSON.stringify({ type: "urn:pillion:problem:token-missing", title: "A valid token is needed", status: 401 });
+    return route.fulfill({ status: 401, contentType: "application/problem+json", body });
+  });
+  await page.goto(`${url}#/services/demo/cart`);
+  await page.getByRole("heading", { name: "Looking at this mesh needs a token" }).waitFor();
+  await give(page, token());
+  await page.getByRole("heading", { name: "Endpoints" }).waitFor();
+  const refused = asked.length;
+  await page.goto(`${url}${EDIT}`);
+  await field(page).waitFor();
+  await page.goto(`${url}#/explain?from=web.demo&to=cart.demo`);
+  await page.locator("[data-verdict]").waitFor();
+  expect(asked.length).toBe(refused);
 });
 
 test("what a new document begins with is right as it is", async () => {

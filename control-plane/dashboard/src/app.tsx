@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Mark, Moon, Sun } from "./components/icons";
 import { Empty } from "./components/parts";
+import { TokenForm } from "./components/token";
 import { clock, exact, span } from "./format";
 import { PAGES, pageAt } from "./pages/table";
 import { meshHref, useAddress } from "./route";
@@ -11,6 +12,7 @@ import { useTheme } from "./theme";
 
 export function App() {
   const asked = useAddress();
+  const { locked } = useLive();
   const main = useRef<HTMLElement>(null);
   const found = pageAt(asked);
   const title = found?.page.title ?? "Not found";
@@ -55,7 +57,11 @@ export function App() {
       </header>
       <StaleBanner />
       <main id="main" ref={main} tabIndex={-1}>
-        {found ? (
+        {locked !== null ? (
+          <TokenForm title="Looking at this mesh needs a token" why={locked}>
+            <p>This control plane is reached from other machines, too, so a token with the role viewer is needed to read. It is kept in this tab only.</p>
+          </TokenForm>
+        ) : found ? (
           found.page.view
         ) : (
           <Empty title="There is no such page">
@@ -73,7 +79,7 @@ export function App() {
 function Connection() {
   const live = useLive();
   const stale = staleSince(live, useNow());
-  const state = stale !== null ? "stale" : live.mesh === null ? "connecting" : "live";
+  const state = live.locked !== null ? "locked" : stale !== null ? "stale" : live.mesh === null ? "connecting" : "live";
   return (
     <span class={`connection ${state}`}>
       <span class="dot" aria-hidden="true" />

@@ -74,9 +74,9 @@ pub(super) struct ApplyParams {
     /// Checks everything, changes nothing, and shows what would change, line by line.
     #[serde(default)]
     dry_run: bool,
-    /// The resourceVersion that each document must be at, in the order of the request, with commas between them; 0: it must not be
-    /// there. With those of a dry run's results, what is applied is what that has shown.
-    versions: Option<String>,
+    /// What a dry run of the same documents has answered as `seen`: it is applied only if what is stored is still what that was
+    /// compared with.
+    seen: Option<String>,
 }
 
 /// Documents of a kind in all namespaces.
@@ -176,7 +176,7 @@ pub(super) async fn put(
     };
     let written = std::slice::from_ref(written);
     let documents = admitted(&state, written, read(written, Some(&key))).await?;
-    let edits = state.editor.apply(documents, &[precondition], params.dry_run, SystemTime::now()).await;
+    let edits = state.editor.apply(documents, precondition, params.dry_run, SystemTime::now()).await;
     let edits = edits.map_err(|error| placed(error.into(), written))?;
     if !params.dry_run {
         state.announce(&edits.edited).await;
@@ -229,7 +229,7 @@ pub(super) async fn delete(
     if !params.dry_run {
         state.announce(&edits.edited).await;
     }
-    Ok(Json(state.applied(&edits, params.dry_run)))
+    Ok(Json(state.applied(&edits, params.dry_run).await?))
 }
 
 /// Brings many documents to what is wanted: all of them, or none.
@@ -255,7 +255,7 @@ pub(super) async fn apply(
     if written.is_empty() {
         return Err(Problem::bad_request("body", "holds no document"));
     }
-    let preconditions = input::versions(params.versions.as_deref(), written.len())?;
+    let precondition = input::seen(params.seen.as_deref())?;
     let read = read(&written, None);
     // Before anything is said of what there is in those namespaces.
     if token_first.is_err() {
@@ -265,12 +265,12 @@ pub(super) async fn apply(
         }
     }
     let documents = admitted(&state, &written, read).await?;
-    let edits = state.editor.apply(documents, &preconditions, params.dry_run, SystemTime::now()).await;
+    let edits = state.editor.apply(documents, precondition, params.dry_run, SystemTime::now()).await;
     let edits = edits.map_err(|error| placed(error.into(), &written))?;
     if !params.dry_run {
         state.announce(&edits.edited).await;
     }
-    let mut applied = state.applied(&edits, params.dry_run);
+    let mut applied = state.applied(&edits, params.dry_run).await?;
     place(&mut applied.warnings, &written);
     Ok(Json(applied))
 }
@@ -350,8 +350,8 @@ impl WebState {
         Shown::new(documents, (self.sidecars)(), &self.transitions, SystemTime::now())
     }
 
-    fn applied(&self, edits: &Edits, dry_run: bool) -> Applied {
-        Applied::new(edits, dry_run, (self.sidecars)())
+    async fn applied(&self, edits: &Edits, dry_run: bool) -> Result<Applied, Problem> {
+        Applied::new(edits, dry_run, (self.sidecars)(), &self.comparisons).await
     }
 
     /// Tells who listens what was changed, and waits, within reason, until it is what sidecars are told: whoever changes

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use super::precondition::{Precondition, version};
 use crate::{
     clock,
     resource::{
@@ -47,6 +48,8 @@ pub(super) struct Edited {
 pub(super) struct Edits {
     /// In the order of the request.
     pub(super) edited: Vec<Edited>,
+    /// Of the store, when it was read: what was there is not older.
+    pub(super) revision: u64,
     /// All documents as they were.
     pub(super) before: Arc<Documents>,
     /// And as they are now, or would be.
@@ -59,20 +62,6 @@ impl Edits {
         let changed: Vec<Key> = self.edited.iter().map(|edit| edit.document.key()).collect();
         standing::warnings(&self.before, &self.after, &changed, sidecars, clock::now())
     }
-}
-
-/// What must be true for a change to be made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Precondition {
-    /// Nothing.
-    #[default]
-    None,
-    /// There is such a document.
-    Exists,
-    /// There is none.
-    Absent,
-    /// It is at this `resourceVersion`.
-    Version(u64),
 }
 
 /// Why nothing was changed.
@@ -117,48 +106,50 @@ impl Editor {
         Self { store, cache, one_at_a_time: Mutex::new(()) }
     }
 
-    /// Brings documents to what is wanted. With `dry_run` everything is checked and nothing changed. The preconditions are of
-    /// the documents in their order; where there is none nothing is asked.
+    /// Brings documents to what is wanted. With `dry_run` everything is checked and nothing changed.
     ///
     /// # Errors
     /// Why nothing was changed; of faults all.
     pub(super) async fn apply(
         &self,
         wanted: Vec<Document>,
-        preconditions: &[Precondition],
+        precondition: Precondition,
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Edits, EditError> {
         let _turn = self.one_at_a_time.lock().await;
         // Another server may take what this one was about to give.
         for _ in 1..claims::ATTEMPTS {
-            match self.try_apply(wanted.clone(), preconditions, dry_run, now).await {
+            match self.try_apply(wanted.clone(), precondition, dry_run, now).await {
                 Err(EditError::Store(error)) if Guard::was_overtaken(&error) => {}
                 done => return done,
             }
         }
-        self.try_apply(wanted, preconditions, dry_run, now).await
+        self.try_apply(wanted, precondition, dry_run, now).await
     }
 
     async fn try_apply(
         &self,
         mut wanted: Vec<Document>,
-        preconditions: &[Precondition],
+        precondition: Precondition,
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Edits, EditError> {
         let guard = Guard::read(self.store.as_ref()).await?;
-        let (_, before) = self.cache.current().await?;
+        let (revision, before) = self.cache.current().await?;
         let current = &*before;
+        if let Precondition::Seen(seen) = precondition {
+            let keys: Vec<Key> = wanted.iter().map(Document::key).collect();
+            seen.check(&keys, current)?;
+        }
         let unsettled = settle(&mut wanted, current, now);
         let mut next = current.clone();
         let mut edits = Vec::with_capacity(wanted.len());
         let mut changes = Vec::new();
-        for (index, mut document) in wanted.into_iter().enumerate() {
+        for mut document in wanted {
             let key = document.key();
             let existing = current.get(&key);
-            let precondition = preconditions.get(index).copied().unwrap_or_default();
-            check_version(&key, document.metadata().resource_version.parse().ok(), existing, precondition)?;
+            precondition.check(&key, version(&document), existing)?;
             let outcome = merge(&mut document, existing.map(Arc::as_ref), now);
             next.insert(document.clone());
             if outcome != Outcome::Unchanged {
@@ -177,12 +168,12 @@ impl Editor {
             {
                 changes.push(guard.change());
             }
-            let revision = self.store.commit(changes).await.map_err(overtaken_or)?.to_string();
+            let committed = self.store.commit(changes).await.map_err(overtaken_or)?.to_string();
             for edit in edits.iter_mut().filter(|edit| edit.outcome != Outcome::Unchanged) {
-                edit.document.metadata_mut().resource_version.clone_from(&revision);
+                edit.document.metadata_mut().resource_version.clone_from(&committed);
             }
         }
-        Ok(Edits { edited: edits, before, after: next })
+        Ok(Edits { edited: edits, revision, before, after: next })
     }
 
     /// What is wrong with documents beside others, for a request of which some have faults: so that all of it is told at once.
@@ -239,13 +230,13 @@ impl Editor {
     ) -> Result<Edits, EditError> {
         let _turn = self.one_at_a_time.lock().await;
         let guard = Guard::read(self.store.as_ref()).await?;
-        let (_, before) = self.cache.current().await?;
+        let (revision, before) = self.cache.current().await?;
         let mut next = Documents::clone(&before);
         let mut edits = Vec::with_capacity(keys.len());
         let mut changes = Vec::new();
         for key in keys {
             let Some(existing) = next.remove(key) else { return Err(EditError::Missing(key.clone())) };
-            check_version(key, None, Some(&existing), precondition)?;
+            precondition.check(key, None, Some(&existing))?;
             changes.push(Change {
                 bucket: Bucket::Documents,
                 key: key.to_stored(),
@@ -271,7 +262,7 @@ impl Editor {
         if !dry_run && !changes.is_empty() {
             self.store.commit(changes).await?;
         }
-        Ok(Edits { edited: edits, before, after: next })
+        Ok(Edits { edited: edits, revision, before, after: next })
     }
 }
 
@@ -305,35 +296,6 @@ pub(super) fn duplicates(wanted: &[(usize, &admit::Read)]) -> Vec<Fault> {
         }
     }
     faults
-}
-
-fn check_version(
-    key: &Key,
-    sent: Option<u64>,
-    existing: Option<&Arc<Document>>,
-    precondition: Precondition,
-) -> Result<(), EditError> {
-    let found = existing.and_then(|it| version(it));
-    let is = || match found {
-        Some(version) => format!("{key} is at resourceVersion {version}"),
-        None => format!("there is no {key}"),
-    };
-    let expected = match precondition {
-        Precondition::None => sent,
-        Precondition::Version(version) => Some(version),
-        Precondition::Exists if found.is_none() => return Err(EditError::Stale(is())),
-        Precondition::Absent if found.is_some() => {
-            return Err(EditError::Stale(format!("{}, and was to be new", is())));
-        }
-        Precondition::Exists | Precondition::Absent => sent,
-    };
-    match expected {
-        Some(expected) if found != Some(expected) => Err(EditError::Stale(format!(
-            "{}, not at {expected} as expected; read it again and repeat the change",
-            is()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// Every document of the change must name only what is there when it is made, and have what is its own.
@@ -379,10 +341,6 @@ fn merge(document: &mut Document, existing: Option<&Document>, now: SystemTime) 
     metadata.resource_version.clone_from(&was.resource_version);
     metadata.generation = was.generation + u64::from(!same_spec);
     if metadata == was && same_spec { Outcome::Unchanged } else { Outcome::Configured }
-}
-
-fn version(document: &Document) -> Option<u64> {
-    document.metadata().resource_version.parse().ok()
 }
 
 /// RFC 9562, version 4.

@@ -10,7 +10,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{edit::Precondition, problem::Problem};
+use super::{precondition::Precondition, problem::Problem};
 use crate::resource::{
     Key, Kind, dns_label,
     text::{self, Format, Written},
@@ -120,21 +120,11 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
     }
 }
 
-/// What each document must be at, as `versions` says it of `documents`.
-pub(super) fn versions(text: Option<&str>, documents: usize) -> Result<Vec<Precondition>, Problem> {
-    let Some(text) = text else { return Ok(Vec::new()) };
-    let version = |number: &str| match number.parse() {
-        Ok(0) => Some(Precondition::Absent),
-        Ok(version) => Some(Precondition::Version(version)),
-        Err(_) => None,
-    };
-    let versions: Option<Vec<Precondition>> = text.split(',').map(version).collect();
-    versions.filter(|versions| versions.len() == documents).ok_or_else(|| {
-        let message = format!(
-            "must be a whole number for each document, with commas; {documents} were sent, and it is {text}"
-        );
-        Problem::bad_request("versions", message)
-    })
+/// What a dry run has seen.
+pub(super) fn seen(text: Option<&str>) -> Result<Precondition, Problem> {
+    let Some(text) = text else { return Ok(Precondition::None) };
+    let seen = text.parse().map(Precondition::Seen);
+    seen.map_err(|()| Problem::bad_request("seen", "must be what a dry run has answered as `seen`"))
 }
 
 /// The kind that a path names.

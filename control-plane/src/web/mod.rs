@@ -25,6 +25,7 @@ mod input;
 pub mod listen;
 mod openapi;
 mod pages;
+mod precondition;
 mod problem;
 mod tap;
 mod tokens;
@@ -54,6 +55,7 @@ pub struct WebState {
     store: Arc<dyn Store>,
     documents: Arc<DocumentCache>,
     editor: Arc<edit::Editor>,
+    comparisons: Arc<applied::Comparisons>,
     tokens: Tokens,
     listens_on: SocketAddr,
     root_fingerprint: Arc<dyn Fn() -> String + Send + Sync>,
@@ -116,6 +118,7 @@ impl WebState {
         } = parts;
         Self {
             editor: Arc::new(edit::Editor::new(Arc::clone(&store), Arc::clone(&documents))),
+            comparisons: Arc::default(),
             tokens: Tokens::new(Arc::clone(&store)),
             watchers: Arc::new(Semaphore::new(watch::WATCHERS)),
             transitions: Arc::default(),

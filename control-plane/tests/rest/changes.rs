@@ -203,13 +203,7 @@ async fn a_dry_run_shows_what_would_be_stored_and_nothing_else_is_applied() {
     let diffs = |answer: &Value| -> Vec<Value> {
         answer["results"].as_array().unwrap().iter().map(|it| it["diff"].clone()).collect()
     };
-    // As the results have them, and 0 for what is new.
-    let versions = |answer: &Value| {
-        let results = answer["results"].as_array().unwrap().iter();
-        let versions = results.map(|it| it["resourceVersion"].as_str().unwrap());
-        let versions: Vec<&str> = versions.map(|it| if it.is_empty() { "0" } else { it }).collect();
-        format!("versions={}", versions.join(","))
-    };
+    let seen = |answer: &Value| format!("seen={}", answer["seen"].as_str().unwrap());
 
     let to_81 = |text: String| text.replace("port: 80", "port: 81");
     let wanted = to_81(service("web") + &route("web", "web", "web")) + &service("new");
@@ -225,19 +219,26 @@ async fn a_dry_run_shows_what_would_be_stored_and_nothing_else_is_applied() {
     assert_eq!(diffs(&tried(&service("web")).await), [""]);
 
     // Somebody else comes between, to either.
-    let refused = async |versions: &str, said: &str| {
-        let answer: Value = post(versions, &wanted).await.json().await.unwrap();
+    let refused = async |seen: &str, said: &str| {
+        let answer: Value = post(seen, &wanted).await.json().await.unwrap();
         assert_eq!(answer["type"], "urn:pillion:problem:conflict", "{answer}");
         assert!(answer["detail"].as_str().unwrap().contains(said), "{answer}");
         assert_eq!(server.get("/v1/httproutes").await["items"], json!([]), "nothing was half-applied");
     };
     server.apply(service("web").replace("app: web", "app: other")).await;
-    refused(&versions(&first), "Service demo/web is at resourceVersion ").await;
+    refused(&seen(&first), "Service demo/web is at resourceVersion ").await;
     let second = tried(&wanted).await;
     server.apply(service("new")).await;
-    refused(&versions(&second), "and was to be new").await;
+    refused(&seen(&second), "Service demo/new is at resourceVersion ").await;
+    let third = tried(&wanted).await;
+    let gone = server.request(Method::DELETE, "/v1/namespaces/demo/services/new").send().await.unwrap();
+    assert_eq!(gone.status(), 200);
+    refused(&seen(&third), "there is no HTTPRoute demo/web, Service demo/new, which").await;
+    server.apply(service("new")).await;
+    let others: Value = post(&seen(&tried(&wanted).await), &service("web")).await.json().await.unwrap();
+    assert!(others["detail"].as_str().unwrap().contains("was of other documents"), "{others}");
 
-    let applied: Value = post(&versions(&tried(&wanted).await), &wanted).await.json().await.unwrap();
+    let applied: Value = post(&seen(&tried(&wanted).await), &wanted).await.json().await.unwrap();
     assert_eq!(outcomes(&applied), ["web configured", "web created", "new unchanged"]);
     assert_eq!(
         diffs(&applied),
@@ -245,10 +246,12 @@ async fn a_dry_run_shows_what_would_be_stored_and_nothing_else_is_applied() {
         "only a dry run shows what would be"
     );
 
-    for wrong in ["", "1", "1,2,x", "1,2,3,4", "1,,3"] {
-        let (status, _, faults) = problem(post(&format!("versions={wrong}"), &wanted).await).await;
-        assert_eq!((status, faults.len()), (400, 1), "{wrong:?}");
-        assert!(faults[0].starts_with("versions: must be a whole number for each document"), "{faults:?}");
+    assert_eq!(applied["seen"], Value::Null);
+
+    for wrong in ["", "1", "1-", "-1", "1-x", "1-2-3"] {
+        let (status, _, faults) = problem(post(&format!("seen={wrong}"), &wanted).await).await;
+        assert_eq!(status, 400, "{wrong:?}");
+        assert_eq!(faults, ["seen: must be what a dry run has answered as `seen`"]);
     }
 }
 

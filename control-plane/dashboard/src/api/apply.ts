@@ -6,6 +6,8 @@ const DEADLINE_MS = 30_000;
 
 export interface Applied {
   dryRun: boolean;
+  /** Of a dry run: what it has seen of what is stored, as the control plane writes it. */
+  seen?: string;
   /** In the order of the text. */
   results: AppliedDocument[];
   warnings: Fault[];
@@ -32,12 +34,7 @@ export function tryOut(text: string, token: string): Promise<Answer> {
 /** Applies what was tried, if what is stored is still what it was tried against. */
 export function apply(text: string, token: string, tried: Applied): Promise<Answer> {
   const unknown = silence("The control plane does not answer, so it is not known whether this was applied. Check again to see.");
-  return send(`versions=${versionsOf(tried)}`, text, token, unknown);
-}
-
-/** The version of each document, 0 of what is new. */
-export function versionsOf({ results }: Applied): string {
-  return results.map(({ resourceVersion }) => resourceVersion || "0").join(",");
+  return send(`seen=${encodeURIComponent(tried.seen ?? "")}`, text, token, unknown);
 }
 
 async function send(query: string, text: string, token: string, otherwise: Problem): Promise<Answer> {

@@ -87,7 +87,7 @@ function BreakerLine({ group, full }: { group: BreakerGroup; full: string }) {
   const health = group.state === "open" ? "failing" : group.state === "half-open" ? "degraded" : "good";
   const facts = [`share ${percent(group.share)}`, `${group.inFlight} in flight`, `estimate ${latency(group.latencyMs)}`];
   if (group.openMs > 0) facts.unshift(`for ${latency(group.openMs)} more`);
-  if (group.opened > 0) facts.push(`opened ${group.opened}×${group.openedReason ? `: ${group.openedReason}` : ""}`);
+  if (group.opened > 0) facts.push(`opened ${group.opened}×${group.openedReason ? `, last: ${group.openedReason}` : ""}`);
   return (
     <li data-breaker={group.state}>
       <HealthBadge health={health} word={group.state} />
@@ -95,7 +95,9 @@ function BreakerLine({ group, full }: { group: BreakerGroup; full: string }) {
         {group.workloads.length === 1 ? group.workloads[0] : `${serviceName(group.from).name} ×${group.workloads.length}`}
       </a>
       {group.service !== full && <span class="note">as {serviceName(group.service).name}</span>}
-      <span class="note">{facts.join(", ")}</span>
+      <span class="note">
+        {facts.map((fact, index) => [index > 0 && " ", <span key={index} class="fact">{`${fact}${index < facts.length - 1 ? "," : ""}`}</span>])}
+      </span>
     </li>
   );
 }

@@ -10,6 +10,7 @@ import { latency, percent } from "../format";
 import type { Health } from "../health";
 import { type Question, explainHref, go } from "../route";
 import { useLive } from "../state/store";
+import { authorization } from "../state/token";
 import { isNode } from "../topology/graph";
 import { body } from "./question";
 
@@ -36,6 +37,7 @@ export function ExplainPage({ question }: { question: Question }) {
         <h1>Explain a request</h1>
       </div>
       <Form key={asked} question={question} />
+      {!complete && <p class="quiet under">What becomes of a request, and why, decided by the code that sidecars run. Nothing is sent.</p>}
       <div aria-live="polite">
         {complete && answer === null && <p class="waiting">Deciding…</p>}
         {answer && "fault" in answer && <p class="fault">{answer.fault}</p>}
@@ -51,7 +53,7 @@ async function explain(question: Question, signal: AbortSignal): Promise<Answer>
   try {
     const response = await fetch("v1/explain", {
       method: "POST",
-      headers: { "content-type": "application/json", accept: "application/json" },
+      headers: { "content-type": "application/json", accept: "application/json", ...authorization() },
       body: JSON.stringify(read.body),
       signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]),
     });

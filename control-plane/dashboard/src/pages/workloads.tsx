@@ -79,11 +79,11 @@ function Row({ workload }: { workload: Workload }) {
       <td>
         {workload.connected ? (
           <>
-            connected{" "}
+            connected
             {workload.connectedMs != null && (
-              <span class="note">
+              <div class="note">
                 <Time timeMs={workload.connectedMs} />
-              </span>
+              </div>
             )}
           </>
         ) : (

@@ -27,6 +27,12 @@ describe("staleness", () => {
     expect(staleSince(initial(100), 101 + STALE_AFTER_MS)).toBe(100);
   });
 
+  test("who is told nothing without a token is not told that nobody answers; what comes after ends it", () => {
+    const locked = reduce(initial(100), { type: "locked", why: "" });
+    expect([locked.locked, staleSince(locked, 1_000_000)]).toEqual(["", null]);
+    expect(reduce(locked, { type: "mesh", mesh: mesh(), nowMs: 200 }).locked).toBeNull();
+  });
+
   test("a lost connection is stale at once, since the last message; the next message ends it", () => {
     let live = reduce(initial(0), { type: "mesh", mesh: mesh(), nowMs: 500 });
     expect(staleSince(live, 600)).toBeNull();

@@ -24,6 +24,8 @@ export interface Live {
   openedMs: number;
   /** The connection was lost and has brought nothing since. */
   lost: boolean;
+  /** Why nobody is told anything without another token; `null`: it is told. */
+  locked: string | null;
   /** The control plane's clock minus the browser's. */
   clockOffsetMs: number;
   /** Newest first. */
@@ -35,7 +37,9 @@ export interface Live {
 
 export type Happening =
   | { type: "mesh"; mesh: Mesh; nowMs: number }
-  | { type: "lost" };
+  | { type: "lost" }
+  /** Reading needs a token; `why` the last one did not do, empty where there was none. */
+  | { type: "locked"; why: string };
 
 export function initial(nowMs: number): Live {
   return {
@@ -43,6 +47,7 @@ export function initial(nowMs: number): Live {
     receivedMs: null,
     openedMs: nowMs,
     lost: false,
+    locked: null,
     clockOffsetMs: 0,
     events: [],
     rates: new Map(),
@@ -52,6 +57,7 @@ export function initial(nowMs: number): Live {
 
 export function reduce(live: Live, happening: Happening): Live {
   if (happening.type === "lost") return live.lost ? live : { ...live, lost: true };
+  if (happening.type === "locked") return { ...live, locked: happening.why };
   const { mesh, nowMs } = happening;
   // A restarted control plane counts its events anew: what was numbered before cannot be compared with them.
   const restarted = live.mesh !== null && live.mesh.startedMs !== mesh.startedMs;
@@ -60,6 +66,7 @@ export function reduce(live: Live, happening: Happening): Live {
     mesh,
     receivedMs: nowMs,
     lost: false,
+    locked: null,
     clockOffsetMs: mesh.serverTimeMs - nowMs,
     events: mergeEvents(restarted ? [] : live.events, mesh.events),
     rates: appendRates(live.rates, mesh),
@@ -69,6 +76,8 @@ export function reduce(live: Live, happening: Happening): Live {
 
 /** Since when what is shown is out of date, by the browser's clock; `null` while it is current. */
 export function staleSince(live: Live, nowMs: number): number | null {
+  // It answers, only not whoever asks.
+  if (live.locked !== null) return null;
   const last = live.receivedMs ?? live.openedMs;
   if (live.lost) return last;
   return nowMs - last > STALE_AFTER_MS ? last : null;

@@ -1,6 +1,7 @@
 // One answer of the REST API, kept fresh while it is shown.
 import { useEffect, useState } from "preact/hooks";
 import { inWords, problemOf } from "../api/problem";
+import { authorization } from "./token";
 
 /** How often a shown resource is asked for again. */
 const REFRESH_MS = 2_000;
@@ -35,7 +36,7 @@ export function useResource<T>(url: string, subject = url, stands = false): Reso
       if (document.visibilityState === "visible") {
         try {
           const response = await fetch(url, {
-            headers: { accept: "application/json" },
+            headers: { accept: "application/json", ...authorization() },
             signal: AbortSignal.any([ended.signal, AbortSignal.timeout(DEADLINE_MS)]),
           });
           if (response.ok) {

@@ -1,7 +1,10 @@
 // The one live state of the page: an event stream feeds it, components read it.
 import { useEffect, useState } from "preact/hooks";
+import { inWords, problemOf, wantsToken } from "../api/problem";
 import type { Mesh } from "../api/types";
 import { type Happening, type Live, initial, reduce } from "./live";
+import { eventReader } from "./sse";
+import { authorization, onToken } from "./token";
 
 let live: Live = initial(Date.now());
 const listeners = new Set<(live: Live) => void>();
@@ -43,45 +46,58 @@ export function useNow(): number {
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 10_000;
+/** The control plane says something each second. */
+const SILENCE_MS = 15_000;
 
 /**
- * Starts the clock, opens the event stream and keeps it open. A browser gives up a stream that was answered with an error status, and one
- * that hangs is never noticed, so both are opened anew here, with growing and jittered pauses.
+ * Starts the clock, opens the event stream and keeps it open: one that was refused, cut or hangs is opened anew, with growing and
+ * jittered pauses, and at once with another token.
  */
 export function connect(url: string): void {
   setInterval(tick, 1000);
-  let attempts = 0;
-  let source: EventSource;
-  let silence: ReturnType<typeof setTimeout>;
+  let wake = () => {};
+  onToken(() => wake());
+  const keep = async () => {
+    for (let attempts = 0; ; attempts += 1) {
+      await follow(url, () => (attempts = 0));
+      const pause = Math.min(RETRY_FIRST_MS * 2 ** attempts, RETRY_MOST_MS) * (0.5 + Math.random() / 2);
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        setTimeout(resolve, pause);
+      });
+    }
+  };
+  void keep();
+}
 
-  const retry = () => {
-    source.close();
-    clearTimeout(silence);
-    happen({ type: "lost" });
-    const pause = Math.min(RETRY_FIRST_MS * 2 ** attempts, RETRY_MOST_MS);
-    attempts += 1;
-    setTimeout(open, pause * (0.5 + Math.random() / 2));
-  };
-  const listen = () => {
-    clearTimeout(silence);
-    silence = setTimeout(retry, 15_000);
-  };
-  const open = () => {
-    source = new EventSource(url);
-    listen();
-    source.addEventListener("mesh", (message: MessageEvent<string>) => {
-      attempts = 0;
-      listen();
-      let mesh: Mesh;
-      try {
-        mesh = JSON.parse(message.data) as Mesh;
-      } catch {
-        // Cut off in the middle: the next message, a second later, is whole or the stream has ended.
-        return;
+/** Reads the stream to its end. */
+async function follow(url: string, heard: () => void): Promise<void> {
+  const attempt = new AbortController();
+  let silence = setTimeout(() => attempt.abort(), SILENCE_MS);
+  try {
+    const response = await fetch(url, { headers: { accept: "text/event-stream", ...authorization() }, signal: attempt.signal });
+    if (!response.ok || response.body === null) {
+      const problem = await problemOf(response);
+      return happen(wantsToken(problem) ? { type: "locked", why: "authorization" in authorization() ? inWords(problem) : "" } : { type: "lost" });
+    }
+    const read = eventReader();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      for (const { name, data } of read(value)) {
+        if (name !== "mesh") continue;
+        clearTimeout(silence);
+        silence = setTimeout(() => attempt.abort(), SILENCE_MS);
+        heard();
+        happen({ type: "mesh", mesh: JSON.parse(data) as Mesh, nowMs: Date.now() });
       }
-      happen({ type: "mesh", mesh, nowMs: Date.now() });
-    });
-    source.addEventListener("error", retry);
-  };
-  open();
+    }
+  } catch {
+    // It does not answer, was cut off, or hangs.
+  } finally {
+    clearTimeout(silence);
+    attempt.abort();
+  }
+  happen({ type: "lost" });
 }

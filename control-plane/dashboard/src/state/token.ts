@@ -26,6 +26,16 @@ export function setToken(next: string | null): void {
   for (const listener of listeners) listener(token);
 }
 
+/** What a request says of whoever makes it; where reading is open to all, nothing need be said. */
+export function authorization(of = token): Record<string, string> {
+  return of === null ? {} : { authorization: `Bearer ${of}` };
+}
+
+/** Calls when there is another. */
+export function onToken(listener: () => void): void {
+  listeners.add(listener);
+}
+
 export function useToken(): string | null {
   const [value, setValue] = useState(token);
   useEffect(() => {

@@ -1,8 +1,9 @@
 // Documents are written, checked against what is stored, and applied. What is written outlives every answer and every other page.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { apply, tryOut } from "../../api/apply";
-import { inWords } from "../../api/problem";
+import { type Problem, inWords, wantsToken } from "../../api/problem";
 import { plural } from "../../components/policy";
+import { TokenForm } from "../../components/token";
 import { documentHref, go, newHref, parse } from "../../route";
 import { type Draft, draftAt, draftsBeside, keepDraft } from "../../state/drafts";
 import { useLive } from "../../state/store";
@@ -12,7 +13,7 @@ import { type Stored, begin } from "./begin";
 import { Field } from "./field";
 import { Outcome } from "./outcome";
 import { ABOUT_A_SERVICE, KINDS } from "./templates";
-import { type Standing, afterApply, afterCheck, applicable, lineAt, sentence } from "./words";
+import { type Standing, afterApply, afterCheck, applicable, lineAt, refused, sentence } from "./words";
 
 export interface EditPageProps {
   /** Its address, by which its draft is kept. */
@@ -100,22 +101,30 @@ function nameOf(href: string): string {
 }
 
 function Loaded(props: EditPageProps) {
-  const { at } = props;
+  const { at, stored, kind, service } = props;
   const [draft, setDraft] = useState(() => draftAt(at));
-  const [fault, setFault] = useState("");
-  const load = async () => {
-    setFault("");
-    const begun = await begin(props.stored, props.kind, props.service);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const token = useToken();
+  const load = async (using = token) => {
+    setProblem(null);
+    const begun = await begin(stored, kind, service, using);
     if ("draft" in begun) setDraft((known) => known ?? begun.draft);
-    else setFault(inWords(begun.problem));
+    else setProblem(begun.problem);
   };
   useEffect(() => void (draft === null && load()), []);
   if (draft !== null) return <Editor {...props} initial={draft} />;
-  if (fault === "") return <p class="waiting">Loading…</p>;
+  if (problem === null) return <p class="waiting">Loading…</p>;
+  if (wantsToken(problem)) {
+    return (
+      <TokenForm title="Reading what is stored needs a token" why={token === null ? "" : inWords(problem)} given={(token) => void load(token)}>
+        <p>A token with the role viewer reads it; to check and apply, it needs the role operator. It is kept in this tab only.</p>
+      </TokenForm>
+    );
+  }
   return (
     <>
       <p class="fault" role="alert">
-        {fault}
+        {inWords(problem)}
       </p>
       <button type="button" class="plain" onClick={() => void load()}>
         Try again
@@ -161,8 +170,8 @@ function Editor({ at, stored, kind, service, initial }: EditPageProps & { initia
     setStanding(after);
   };
   const startAgain = async () => {
-    const begun = await begin(stored, kind, service);
-    if ("problem" in begun) return setStanding({ state: "refused", text, problem: begun.problem });
+    const begun = await begin(stored, kind, service, token);
+    if ("problem" in begun) return setStanding(refused(text, begun.problem));
     setSetAside(text);
     setStanding({ state: "unchecked" });
     put(begun.draft);

@@ -1,12 +1,12 @@
 // What a check has found or an application has done: every problem, every difference, every warning.
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { AppliedDocument } from "../../api/apply";
 import type { Fault } from "../../api/problem";
 import { plural } from "../../components/policy";
 import { TokenForm } from "../../components/token";
 import { count } from "../../format";
 import { documentHref } from "../../route";
-import { type Standing, byDocument, diffLines, isStale } from "./words";
+import { type DiffLine, type Drawn, type Standing, byDocument, drawn, isStale } from "./words";
 
 export interface OutcomeProps {
   standing: Standing;
@@ -57,13 +57,13 @@ export function Outcome({ standing, text, begunAt, check, goTo }: OutcomeProps) 
       {standing.state === "checked" && (
         <>
           <Faults faults={standing.tried.warnings} tone="degraded" goTo={goTo} />
-          <Results results={standing.tried.results} done={false} />
+          <Results results={standing.tried.results} tried={standing.tried.results} done={false} />
         </>
       )}
       {standing.state === "applied" && (
         <>
           <Faults faults={standing.applied.warnings} tone="degraded" goTo={goTo} />
-          <Results results={standing.applied.results.map((result, index) => ({ ...result, diff: standing.tried.results[index]?.diff }))} done />
+          <Results results={standing.applied.results} tried={standing.tried.results} done />
         </>
       )}
     </section>
@@ -116,11 +116,13 @@ function Faults({ faults, tone, goTo }: { faults: readonly Fault[]; tone: "faili
   );
 }
 
-function Results({ results, done }: { results: readonly AppliedDocument[]; done: boolean }) {
+/** Only what was tried has differences. */
+function Results({ results, tried, done }: { results: readonly AppliedDocument[]; tried: readonly AppliedDocument[]; done: boolean }) {
   const words = done ? { created: "created", configured: "changed", unchanged: "unchanged" } : { created: "would be created", configured: "would change", unchanged: "unchanged" };
+  const differences = useMemo(() => drawn(tried.map(({ diff }) => diff ?? "")), [tried]);
   return (
     <ol class="edit-results">
-      {results.map((result) => {
+      {results.map((result, index) => {
         const { kind, namespace, name, outcome } = result;
         return (
           <li key={`${kind} ${namespace}/${name}`} data-outcome={outcome}>
@@ -129,7 +131,7 @@ function Results({ results, done }: { results: readonly AppliedDocument[]; done:
               {done || outcome !== "created" ? <a href={documentHref(plural(kind), namespace, name)}>{`${namespace}/${name}`}</a> : `${namespace}/${name}`}{" "}
               <span class="edit-word">{words[outcome]}</span>
             </h3>
-            <Difference of={`${kind} ${namespace}/${name}`} diff={result.diff ?? ""} />
+            <Difference of={`${kind} ${namespace}/${name}`} drawn={differences[index]!} />
           </li>
         );
       })}
@@ -139,29 +141,41 @@ function Results({ results, done }: { results: readonly AppliedDocument[]; done:
 
 const SIGNS = { "+": { name: "added", shown: "+" }, "-": { name: "removed", shown: "−" }, " ": { name: "same", shown: " " } };
 
-function Difference({ of, diff }: { of: string; diff: string }) {
-  const lines = diffLines(diff);
-  if (lines.length === 0) return null;
-  const many = (sign: string) => lines.filter((line) => "sign" in line && line.sign === sign).length;
+function Difference({ of, drawn: { lines, left, added, removed } }: { of: string; drawn: Drawn }) {
+  if (added + removed === 0) return null;
+  const all = `${count(added, "line")} added, ${removed} removed`;
   return (
-    <div class="diff" role="region" tabIndex={0} aria-label={`${of}: ${count(many("+"), "line")} added, ${many("-")} removed`}>
-      <div class="diff-lines">
-        {lines.map((line, index) =>
-          "gap" in line ? (
-            <div key={index} class="gap">
-              from line {line.gap}
-            </div>
-          ) : (
-            <div key={index} class={SIGNS[line.sign].name}>
-              <span class="sign" aria-hidden="true">
-                {SIGNS[line.sign].shown}
-              </span>
-              {line.sign !== " " && <span class="unseen">{SIGNS[line.sign].name}: </span>}
-              <span class="line">{line.text}</span>
-            </div>
-          ),
-        )}
+    <>
+      {lines.length > 0 && (
+        <div class="diff" role="region" tabIndex={0} aria-label={`${of}: ${all}`}>
+          <div class="diff-lines">{lines.map(Line)}</div>
+        </div>
+      )}
+      {left > 0 && (
+        <p class="note">
+          {count(left, "more line")} not drawn here; in all {all}. To see them: <code>pillion apply --dry-run --diff -f FILE</code>
+        </p>
+      )}
+    </>
+  );
+}
+
+function Line(line: DiffLine, index: number) {
+  if ("gap" in line) {
+    return (
+      <div key={index} class="gap">
+        from line {line.gap}
       </div>
+    );
+  }
+  const { name, shown } = SIGNS[line.sign];
+  return (
+    <div key={index} class={name}>
+      <span class="sign" aria-hidden="true">
+        {shown}
+      </span>
+      {line.sign !== " " && <span class="unseen">{name}: </span>}
+      <span class="line">{line.text}</span>
     </div>
   );
 }

@@ -1,8 +1,8 @@
 // What a check comes to: what may be applied, what is said, and which lines are marked.
 import { describe, expect, test } from "vitest";
-import { type Applied, versionsOf } from "../../api/apply";
+import type { Applied } from "../../api/apply";
 import { inWords, problemOf, reasonOf, wantsToken } from "../../api/problem";
-import { afterApply, afterCheck, applicable, byDocument, diffLines, isStale, lineAt, sentence, written } from "./words";
+import { afterApply, afterCheck, applicable, byDocument, diffLines, drawn, isStale, lineAt, sentence, written } from "./words";
 
 const applied = (...outcomes: Applied["results"][number]["outcome"][]): Applied => ({
   dryRun: true,
@@ -26,10 +26,6 @@ describe("only what was checked can be applied", () => {
     expect(applicable(afterCheck("a", { applied: applied("unchanged") }), "a")).toBeNull();
     expect(applicable(afterApply("a", tried, { applied: tried }), "a")).toBeNull();
     expect(applicable(afterCheck("a", { problem: problem("invalid") }), "a")).toBeNull();
-  });
-
-  test("at the versions of the check, where what is new has none", () => {
-    expect(versionsOf(applied("configured", "created", "unchanged"))).toBe("10,0,12");
   });
 });
 
@@ -91,6 +87,14 @@ test("a unified diff is read line by line, and says what it leaves out", () => {
   ]);
   expect(diffLines("@@ -0,0 +1 @@\n+@@ -1 +1 @@\n")).toEqual([{ sign: "+", text: "@@ -1 +1 @@" }]);
   expect(diffLines("")).toEqual([]);
+});
+
+test("of many differences the first lines are drawn, over all documents, and all are counted", () => {
+  const diff = `@@ -1,3 +1,3 @@\n a: 1\n${"-b: 1\n".repeat(3)}${"+b: 2\n".repeat(4)}`;
+  const [first, second, third, none] = drawn([diff, diff, diff, ""], 10);
+  expect([first, second, third, none].map((one) => [one?.lines.length, one?.left])).toEqual([[8, 0], [2, 6], [0, 8], [0, 0]]);
+  for (const one of [first, second, third]) expect(one).toMatchObject({ added: 4, removed: 3 });
+  expect(second?.lines).toEqual([{ sign: " ", text: "a: 1" }, { sign: "-", text: "b: 1" }]);
 });
 
 test.each([

@@ -25,7 +25,7 @@ export function afterApply(text: string, tried: Applied, answer: Answer): Standi
   return refused(text, answer.problem);
 }
 
-function refused(text: string, problem: Problem): Standing {
+export function refused(text: string, problem: Problem): Standing {
   return wantsToken(problem) ? { state: "needs-token", why: inWords(problem) } : { state: "refused", text, problem };
 }
 
@@ -106,6 +106,31 @@ export function diffLines(diff: string): DiffLine[] {
     } else if (sign === "+" || sign === "-" || sign === " ") lines.push({ sign, text: line.slice(1) });
   }
   return lines;
+}
+
+/** Lines of differences that a page draws; a browser takes seconds for tens of thousands. */
+export const MOST_LINES = 2_000;
+
+/** What is drawn of one document's differences. */
+export interface Drawn {
+  lines: DiffLine[];
+  /** Lines that are not drawn. */
+  left: number;
+  /** Of all, also of those that are not drawn. */
+  added: number;
+  removed: number;
+}
+
+/** What is drawn of the differences of a request: its first lines, over all documents. */
+export function drawn(diffs: readonly string[], most = MOST_LINES): Drawn[] {
+  let room = most;
+  return diffs.map((diff) => {
+    const all = diffLines(diff);
+    const many = (sign: string) => all.filter((line) => "sign" in line && line.sign === sign).length;
+    const lines = all.slice(0, room);
+    room -= lines.length;
+    return { lines, left: all.length - lines.length, added: many("+"), removed: many("-") };
+  });
 }
 
 /** Where a line begins in a text and how long it is, to be marked. */

@@ -59,7 +59,7 @@ export function WatchForm({ watch }: { watch: Watch }) {
       </label>
       <label for="live-status">
         Status
-        <input {...field("status")} {...text} placeholder="any: 5xx, 429, grpc-14, refused" />
+        <input {...field("status")} {...text} placeholder="5xx, 429, grpc-14" />
       </label>
       <label for="live-from">
         From

@@ -50,6 +50,7 @@ export function Requests({ rows, chosen, choose, children }: RequestsProps) {
 
 function Line({ row, isChosen, choose }: { row: Row; isChosen: boolean; choose: (id: number | null) => void }) {
   const { request } = row;
+  const fromTo = `${serviceName(request.from).name} → ${serviceName(request.to).name}`;
   return (
     <tr class={isChosen ? "chosen" : undefined} data-outcome={isBad(request) ? "bad" : "good"} data-path={request.path}>
       <td class="when">
@@ -58,11 +59,12 @@ function Line({ row, isChosen, choose }: { row: Row; isChosen: boolean; choose: 
         </button>
       </td>
       <td class="who" title={who(request)}>
-        {serviceName(request.from).name} → {serviceName(request.to).name}
+        {fromTo}
         {request.workload && <span class="note"> {request.workload}</span>}
       </td>
       <td class="what" title={`${request.method} ${request.path}`}>
         <span class="method">{request.method}</span> {request.path}
+        <div class="note who-below">{fromTo}</div>
       </td>
       <td class={`outcome ${isBad(request) ? "failing" : "good"}`} title={outcome(request)}>
         {outcome(request)}
