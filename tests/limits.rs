@@ -115,7 +115,10 @@ async fn who_is_limited_is_told_by_name_until_when_and_others_are_not() {
     }
     let answer = pair.get("/export").await;
     assert_eq!(raw::refusal(&answer), "rate-limited", "{answer}");
-    assert!(answer.contains("2 at once, of this client, by limit exports of TrafficPolicy demo/app\n"), "{answer}");
+    assert!(
+        answer.contains("2 at once, of this client, by limit exports of TrafficPolicy demo/app\n"),
+        "{answer}"
+    );
     assert_eq!(raw::header(&answer, "ratelimit-policy"), Some("\"exports/client\";q=2;w=3600"));
     let left = raw::header(&answer, "ratelimit").expect("it says when");
     assert!(left.starts_with("\"exports/client\";r=0;t="), "{left}");
