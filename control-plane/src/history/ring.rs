@@ -121,8 +121,17 @@ impl<T: Packed> Ring<T> {
 
     fn packed_between(&self, from: i64, until: i64) -> impl Iterator<Item = &(i64, Box<[u8]>)> {
         let first = self.buckets.partition_point(|(start, _)| *start < from);
-        self.buckets.range(first..).take_while(move |(start, _)| *start < until)
+        let between = self.buckets.range(first..).take_while(move |(start, _)| *start < until);
+        #[cfg(test)]
+        let between = between.inspect(|_| READ.set(READ.get() + 1));
+        between
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Buckets that this thread has looked into.
+    pub(crate) static READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]

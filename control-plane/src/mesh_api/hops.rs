@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    build::Nodes,
+    series::summed,
     verdict::{Between, Means, SHORT_OF_CPU, Served, VerdictView, verdict},
     view::{rounded, rounded_share},
 };
@@ -117,18 +117,16 @@ impl HopsView {
     }
 }
 
-/// Of several series together.
+/// Of several series together, of which `counts` were counted in that time.
 pub(super) fn of_all<'a>(
     series: impl IntoIterator<Item = &'a Series>,
+    counts: &Counts,
     seconds: i64,
     now_ms: i64,
 ) -> Option<HopsView> {
-    let (mut spent, mut counts) = (Spent::default(), Counts::default());
-    for series in series {
-        spent.add(&series.hops(now_ms, seconds));
-        counts.add(&series.recent(now_ms, seconds).0);
-    }
-    HopsView::of(&spent, &counts)
+    let mut spent = Spent::default();
+    series.into_iter().for_each(|series| spent.add(&series.hops(now_ms, seconds)));
+    HopsView::of(&spent, counts)
 }
 
 /// Workloads that are told apart at once.
@@ -153,9 +151,15 @@ impl<'a> Look<'a> {
         Self { history, starved, seconds, at_ms }
     }
 
-    /// Several ways together, as their callers see them, who know the whole of it. `to`: what is called.
-    pub(super) fn at_ways(&self, ways: impl IntoIterator<Item = Way<'a>>, to: &str) -> Option<HopsView> {
-        let (mut spent, mut counts) = (Spent::default(), Counts::default());
+    /// Several ways together, as their callers see them, who know the whole of it. `counts`: what was counted there in that
+    /// time. `to`: what is called.
+    pub(super) fn at_ways(
+        &self,
+        ways: impl IntoIterator<Item = Way<'a>>,
+        counts: &Counts,
+        to: &str,
+    ) -> Option<HopsView> {
+        let mut spent = Spent::default();
         let (mut callers, mut by_workload) = (BTreeSet::new(), BTreeMap::<&str, SpentSums>::new());
         for (key, series) in ways {
             let of_way = series.hops(self.at_ms, self.seconds);
@@ -163,12 +167,11 @@ impl<'a> Look<'a> {
                 callers.insert(key.from.as_str());
             }
             spent.add(&of_way);
-            counts.add(&series.recent(self.at_ms, self.seconds).0);
             for (workload, sums) in self.history.served(key, self.at_ms, self.seconds) {
                 by_workload.entry(workload).or_default().add(&sums);
             }
         }
-        let view = HopsView::of(&spent, &counts)?;
+        let view = HopsView::of(&spent, counts)?;
         let served = by_workload.into_iter().map(|(workload, sums)| Served {
             workload: workload.to_owned(),
             means: Means::from(&sums),
@@ -192,18 +195,26 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// All requests to a node: as its callers see it; else by its own sidecars.
-    pub(super) fn at_node(&self, nodes: &Nodes, name: &str) -> Option<HopsView> {
-        let ways = self.history.edges().iter().filter(|(key, _)| key.leads_to(name));
-        let own = || of_all(nodes.measured(name, self.history), self.seconds, self.at_ms);
-        self.at_ways(ways, name).or_else(own)
+    /// All requests to a node: as its callers see it; else by what was measured of it.
+    pub(super) fn at_node(&self, callers: &[Way<'a>], measured: &[&Series], name: &str) -> Option<HopsView> {
+        let (counts, _) = self.counts(callers.iter().map(|(_, series)| *series));
+        let own = || {
+            let (counts, _) = self.counts(measured.iter().copied());
+            of_all(measured.iter().copied(), &counts, self.seconds, self.at_ms)
+        };
+        self.at_ways(callers.iter().copied(), &counts, name).or_else(own)
+    }
+
+    fn counts<'s>(&self, series: impl IntoIterator<Item = &'s Series>) -> (Counts, f64) {
+        summed(series, self.seconds, self.at_ms)
     }
 
     /// Each edge that `which` is true of.
     pub(super) fn at_edges(&self, which: impl Fn(&EdgeKey) -> bool) -> Vec<EdgeHops> {
         let edges = self.history.edges().iter().filter(|(key, _)| which(key));
-        let view = |way @ (key, _): Way<'a>| {
-            self.at_ways([way], key.serving()).map(|hops| EdgeHops {
+        let view = |way @ (key, series): Way<'a>| {
+            let (counts, _) = self.counts([series]);
+            self.at_ways([way], &counts, key.serving()).map(|hops| EdgeHops {
                 from: key.from.clone(),
                 to: key.to.clone(),
                 backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
