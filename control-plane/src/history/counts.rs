@@ -1,6 +1,6 @@
 //! Golden figures of some span of time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use pillion_api::{latency, wire::EdgeDelta};
 
@@ -65,12 +65,12 @@ impl Counts {
         counts
     }
 
-    /// The `part`-th of `parts` nearly equal shares; all shares together are the whole.
-    pub(super) fn share(&self, part: u64, parts: u64) -> Self {
+    /// What falls to a range of `parts` nearly equal parts; all of them together are the whole.
+    pub(super) fn share(&self, range: Range<u64>, parts: u64) -> Self {
         let share = |total: u64| {
             let cut = |part: u64| u64::try_from(u128::from(total) * u128::from(part) / u128::from(parts));
             let invariant = "a part is no greater than the whole";
-            cut(part + 1).expect(invariant) - cut(part).expect(invariant)
+            cut(range.end).expect(invariant) - cut(range.start).expect(invariant)
         };
         let share_of =
             |count: u32| u32::try_from(share(count.into())).expect("a share is no more than the whole");

@@ -25,6 +25,8 @@ use pillion_api::wire::{
     ConcurrencyGauge, EdgeDelta, EndpointGauge, PolicyCount, Telemetry, edge_delta::Direction,
 };
 
+#[cfg(test)]
+pub(crate) use self::ring::READ;
 pub use self::{
     actions::{Action, Actions},
     counts::{Counts, Tally},

@@ -71,14 +71,21 @@ impl<T: Packed> Ring<T> {
     }
 
     /// Puts back what was written before a restart and is not too old at `now`. Nothing from later than that, as after a clock was set back: it
-    /// would push out what is counted next.
+    /// would push out what is counted next. `None`: these bytes are no such thing, or have what only a later release knows.
     pub(super) fn restore(&mut self, now: i64, from: &mut &[u8]) -> Option<()> {
         let oldest = now - now.rem_euclid(self.width) - self.width * self.length;
         let mut start = 0i64;
+        let mut known = T::default();
         for _ in 0..packed::take(from)? {
             let widths = i64::try_from(packed::take(from)?).ok()?;
             start = start.checked_add(widths.checked_mul(self.width)?)?;
             let bucket = packed::take_bytes(from)?;
+            // Nobody who reads it later could say so.
+            let mut rest = bucket;
+            known.add_packed(&mut rest)?;
+            if !rest.is_empty() {
+                return None;
+            }
             if start > oldest && start <= now && self.newest().is_none_or(|newest| newest < start) {
                 self.buckets.push_back((start, bucket.into()));
             }
@@ -114,8 +121,17 @@ impl<T: Packed> Ring<T> {
 
     fn packed_between(&self, from: i64, until: i64) -> impl Iterator<Item = &(i64, Box<[u8]>)> {
         let first = self.buckets.partition_point(|(start, _)| *start < from);
-        self.buckets.range(first..).take_while(move |(start, _)| *start < until)
+        let between = self.buckets.range(first..).take_while(move |(start, _)| *start < until);
+        #[cfg(test)]
+        let between = between.inspect(|_| READ.set(READ.get() + 1));
+        between
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Buckets that this thread has looked into.
+    pub(crate) static READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]
@@ -128,5 +144,61 @@ impl<T> Ring<T> {
     pub(super) fn bytes(&self) -> usize {
         let boxes = self.buckets.iter().map(|(_, bucket)| (bucket.len() + 8).next_multiple_of(16).max(32));
         self.buckets.capacity() * size_of::<(i64, Box<[u8]>)>() + boxes.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Action, Counts, Spent, SpentSums},
+        *,
+    };
+
+    const NOW: i64 = 1_000_000_000;
+
+    /// Two good buckets with one between them, or one alone.
+    fn restored<T: Packed>(good: &T, bucket: &[u8], alone: bool) -> Option<usize> {
+        let mut ring = Ring::<T>::new(10, 30);
+        if !alone {
+            ring.add(NOW - 20, good);
+            ring.add(NOW, good);
+        }
+        let place = ring.buckets.len().min(1);
+        ring.buckets.insert(place, (NOW - 10, bucket.into()));
+        let mut written = Vec::new();
+        ring.write(&mut written);
+        let mut read = Ring::<T>::new(10, 30);
+        read.restore(NOW, &mut &written[..]).map(|()| read.len())
+    }
+
+    fn only_whole_buckets<T: Packed>(good: &T) {
+        let mut packed = Vec::new();
+        good.pack(&mut packed);
+        for alone in [true, false] {
+            assert_eq!(restored(good, &packed, alone), Some(if alone { 1 } else { 3 }));
+            for end in 0..packed.len() {
+                assert_eq!(restored(good, &packed[..end], alone), None, "cut at {end}");
+            }
+            let more = [&packed[..], &[0]].concat();
+            assert_eq!(restored(good, &more, alone), None, "more than is known");
+        }
+    }
+
+    #[test]
+    fn only_buckets_that_can_be_read_whole_are_restored() {
+        let mut counts = Counts { requests: 300, ..Counts::default() };
+        counts.actions.count(Action::Shed, "low", 3);
+        only_whole_buckets(&counts);
+        let mut spent = Spent { requests: 300, ..Spent::default() };
+        spent.counts.push(((3, 9), 7));
+        only_whole_buckets(&spent);
+        only_whole_buckets(&SpentSums::of(&spent));
+        // What policies do in a later release.
+        let mut later = Vec::new();
+        counts.pack(&mut later);
+        let action = later.len() - 3;
+        assert_eq!(later[action], Action::Shed as u8);
+        later[action] = Action::ALL.len() as u8;
+        assert_eq!(restored(&counts, &later, false), None);
     }
 }

@@ -3,6 +3,8 @@
 //! Empty buckets are not kept, histograms are sparse and reasons few, so a series has a fixed upper size and an idle
 //! one costs nothing.
 
+use std::ops::Range;
+
 use super::{
     counts::Counts,
     hops::{HopSeries, Spent, SpentSums},
@@ -25,6 +27,8 @@ pub const FINE_SPAN_S: i64 = 120;
 pub const COARSE_STEP_S: i64 = 10;
 /// Everything kept, seconds.
 pub const SPAN_S: i64 = 1800;
+/// What was measured in a longer interval is spread in steps of [`COARSE_STEP_S`] also over the finer buckets.
+const SPREAD_BY_SECOND_S: i64 = 20;
 
 impl Series {
     /// Empty, of something first heard of at `now_ms`.
@@ -38,7 +42,7 @@ impl Series {
     }
 
     /// Counts what was measured in the `interval_ms` before `now_ms`. A long interval (a sidecar that was cut off) is spread
-    /// over its seconds, so that it shows as what it was and not as a spike.
+    /// over its seconds, a very long one over tens of them, so that it shows as what it was and not as a spike.
     pub fn add(&mut self, now_ms: i64, interval_ms: u32, counts: &Counts) {
         let now = now_ms.div_euclid(1000);
         let seconds = (i64::from(interval_ms) + 499).div_euclid(1000).clamp(1, FINE_SPAN_S);
@@ -47,12 +51,11 @@ impl Series {
             self.coarse.add(now, counts);
             return;
         }
-        for second in 0..seconds {
-            let part = counts.share(second.unsigned_abs(), seconds.unsigned_abs());
-            let at = now - (seconds - 1 - second);
-            self.fine.add(at, &part);
-            self.coarse.add(at, &part);
-        }
+        // Whoever was cut off together tells it together, and everybody waits meanwhile: some 25 shares are the most.
+        let step = if seconds <= SPREAD_BY_SECOND_S { 1 } else { COARSE_STEP_S };
+        let span = now + 1 - seconds..now + 1;
+        shares(&span, step, counts, |last, share| self.fine.add(last, share));
+        shares(&span, COARSE_STEP_S, counts, |last, share| self.coarse.add(last, share));
     }
 
     /// Counts where the time of requests went that have ended by `now_ms`.
@@ -136,6 +139,17 @@ impl Series {
     }
 }
 
+/// Cuts what was counted in a span of seconds at each multiple of `step`: gives each share's last second and the share.
+fn shares(span: &Range<i64>, step: i64, counts: &Counts, mut add: impl FnMut(i64, &Counts)) {
+    let part = |second: i64| (second - span.start).unsigned_abs();
+    let mut start = span.start;
+    while start < span.end {
+        let end = (start - start.rem_euclid(step) + step).min(span.end);
+        add(end - 1, &counts.share(part(start)..part(end), part(span.end)));
+        start = end;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use pillion_api::{latency, wire::EdgeDelta};
@@ -214,12 +228,31 @@ mod tests {
     #[test]
     fn a_long_interval_is_spread_and_nothing_is_lost() {
         let mut series = Series::new(START_MS);
-        series.add(START_MS + 60_000, 30_000, &delta(100, 1, 100));
+        series.add(START_MS + 60_000, 20_000, &delta(70, 1, 100));
         let points = series.points(START_MS + 61_000, 1, 60);
         let requests: Vec<u64> = points.iter().map(|(_, counts)| counts.requests).collect();
-        assert_eq!(requests.iter().sum::<u64>(), 100);
-        assert_eq!(requests.iter().filter(|count| (3..=4).contains(*count)).count(), 30);
+        assert_eq!(requests.iter().sum::<u64>(), 70);
+        assert_eq!(requests.iter().filter(|count| (3..=4).contains(*count)).count(), 20);
         assert_eq!(points.iter().map(|(_, counts)| counts.failures).sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn a_late_report_is_little_work_and_ten_seconds_have_what_falls_to_them() {
+        for (seconds, offset) in (2..=150).flat_map(|seconds| [(seconds, 0), (seconds, 7)]) {
+            let mut counts = delta(1000 * seconds.min(120), 60, 10_000);
+            counts.refusals.insert("no-endpoints".into(), 13);
+            let now = 120 + offset;
+            let mut series = Series::new(START_MS);
+            series.add(START_MS + now * 1000, (seconds * 1000) as u32, &counts);
+            assert!(series.fine.len() <= 20, "{seconds} s are {} shares", series.fine.len());
+            assert_eq!(series.fine.sum(0, i64::MAX), counts, "{seconds} s");
+            assert_eq!(series.coarse.sum(0, i64::MAX), counts, "{seconds} s");
+            for (_, ten) in series.points(START_MS + 140_000, COARSE_STEP_S, 14) {
+                assert!(ten.requests <= 10_000, "{seconds} s: {}", ten.requests);
+            }
+            let (ten, _) = series.recent(START_MS + now * 1000, 10);
+            assert!(ten.requests <= 10_000, "{seconds} s: {}", ten.requests);
+        }
     }
 
     #[test]

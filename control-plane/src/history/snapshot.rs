@@ -112,7 +112,7 @@ pub(super) fn restore(mut block: &[u8], state: &mut State, now_ms: i64) -> Optio
     let kind = take(from)?;
     if kind == EVENTS {
         state.events = Events::read(from)?;
-        return Some(());
+        return from.is_empty().then_some(());
     }
     let key = Key::read(kind, from)?;
     let part = take(from)?;
@@ -126,11 +126,16 @@ pub(super) fn restore(mut block: &[u8], state: &mut State, now_ms: i64) -> Optio
             hops.coarse.restore(now, from)?;
             hops.sums.restore(now, from)?;
         }
-    } else {
+    } else if part == Part::Fine as u64 {
         series.fine.restore(now, from)?;
         if !from.is_empty() {
             hops.fine.restore(now, from)?;
         }
+    } else {
+        return None;
+    }
+    if !from.is_empty() {
+        return None;
     }
     series.hops = (!hops.is_empty()).then(|| Box::new(hops));
     if series.is_empty() {

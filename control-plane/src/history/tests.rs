@@ -48,6 +48,21 @@ pub(super) fn busy(seconds: i64) -> Series {
     series
 }
 
+impl History {
+    /// Of services and edges that have been busy for half an hour until [`NOW_MS`].
+    pub(crate) fn busy(
+        services: impl IntoIterator<Item = String>,
+        edges: impl IntoIterator<Item = EdgeKey>,
+    ) -> Self {
+        let (history, series) = (Self::default(), busy(SPAN_S));
+        let mut state = history.state();
+        state.services = services.into_iter().map(|name| (name, series.clone())).collect();
+        state.edges = edges.into_iter().map(|key| (key, series.clone())).collect();
+        drop(state);
+        history
+    }
+}
+
 fn reporter<'a>(services: &'a [Name]) -> Reporter<'a> {
     Reporter { uid: "uid-web", workload: "web-1", source: "web.demo", services, registered: true }
 }
@@ -225,4 +240,28 @@ fn what_is_always_busy_takes_little_memory() {
         + hops.sums.bytes();
     println!("{bytes} bytes");
     assert!(bytes < 50_000, "{bytes} bytes");
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --workspace --lib history::tests::one_report -- --ignored --nocapture"]
+fn one_report_of_a_hundred_edges() {
+    let services = ["payments.demo".into()];
+    let edge = |index: usize| EdgeDelta {
+        peer: format!("s{}.demo", index / 2),
+        direction: if index.is_multiple_of(2) { Direction::Outbound } else { Direction::Inbound }.into(),
+        ..delta(20, 6)
+    };
+    let history = History::default();
+    let report = |at_s: i64, interval_ms: u32| {
+        let edges = (0..100).map(edge).collect();
+        let telemetry = Telemetry { interval_ms, edges, ..Telemetry::default() };
+        let started = std::time::Instant::now();
+        history.record(reporter(&services), &telemetry, NOW_MS + at_s * 1000, names);
+        started.elapsed()
+    };
+    for (what, interval_ms) in [("each second", 1000), ("late by two minutes", 120_000)] {
+        let mut times: Vec<_> = (0..30).map(|second| report(second, interval_ms)).collect();
+        times.sort();
+        println!("{what}: {:?}, {:?} at its most", times[15], times[29]);
+    }
 }

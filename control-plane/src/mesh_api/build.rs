@@ -16,12 +16,13 @@ use super::{
     MeshState,
     activity::{self, RepeatsView},
     faults, hops,
+    hops::Way,
+    nodes::{Callers, Nodes},
     series::{Span, series, summed},
     shares,
     view::{
-        BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, NodeKind, PolicyReference,
-        RefusedUpdate, RouteBackend, RouteView, ServiceSummary, ServiceView, Window, WorkloadView, rounded,
-        rounded_share,
+        BreakerView, ControlPlaneView, Edge, EndpointView, Golden, MeshView, PolicyReference, RefusedUpdate,
+        RouteBackend, RouteView, ServiceView, Window, WorkloadView, rounded, rounded_share,
     },
 };
 use crate::{
@@ -33,82 +34,11 @@ use crate::{
 };
 
 /// Current figures are taken over this many seconds.
-const WINDOW_S: i64 = 10;
+pub(super) const WINDOW_S: i64 = 10;
 /// Shares of backends are taken over this many seconds: a small share needs more requests to show.
 pub(super) const SHARE_WINDOW_S: i64 = 60;
 /// Events on the first page.
 const EVENTS: usize = 50;
-
-/// Everybody's place: members by node, a node being a service or a lone workload.
-pub(super) struct Nodes {
-    pub(super) by_name: BTreeMap<String, Vec<Member>>,
-    services: BTreeSet<String>,
-}
-
-impl Nodes {
-    pub(super) fn of(state: &MeshState) -> Self {
-        let (compiled, memberships) = (state.publisher.compiled(), state.publisher.memberships());
-        let services: BTreeSet<String> = compiled.keys().map(ToString::to_string).collect();
-        let mut by_name: BTreeMap<String, Vec<Member>> =
-            services.iter().map(|name| (name.clone(), Vec::new())).collect();
-        for member in state.registry.members() {
-            match memberships.get(member.uid()) {
-                Some(services) => {
-                    for service in services.iter() {
-                        by_name.entry(service.to_string()).or_default().push(member.clone());
-                    }
-                }
-                None => by_name.entry(lone_name(&member)).or_default().push(member),
-            }
-        }
-        Self { by_name, services }
-    }
-
-    /// All that there are.
-    pub(super) fn names(&self) -> impl Iterator<Item = String> {
-        self.by_name.keys().cloned()
-    }
-
-    pub(super) fn kind(&self, name: &str) -> NodeKind {
-        if self.services.contains(name) {
-            NodeKind::Service
-        } else if self.by_name.contains_key(name) {
-            NodeKind::Workload
-        } else {
-            NodeKind::Unknown
-        }
-    }
-
-    pub(super) fn summary(&self, name: &str, history: &history::State, at_ms: i64) -> ServiceSummary {
-        let members = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-        let (sum, existed) = summed(self.measured(name, history), WINDOW_S, at_ms);
-        ServiceSummary {
-            name: name.to_owned(),
-            namespace: name.split_once('.').map(|(_, namespace)| namespace).unwrap_or_default().to_owned(),
-            kind: self.kind(name),
-            instances: members.len(),
-            ready: members.iter().filter(|member| member.health().ready).count(),
-            golden: Golden::of(&sum, existed),
-            in_mesh: !members.is_empty(),
-            // Where it has none, its callers' figures are told, whose refusals are theirs.
-            refusals: if members.is_empty() { BTreeMap::new() } else { rates(&sum.refusals, existed) },
-        }
-    }
-
-    /// What tells of a node's requests: its own sidecars. Where it has none (it only carries routes, or all of its workloads
-    /// are gone), those that call it.
-    pub(super) fn measured<'a>(&self, name: &str, history: &'a history::State) -> Vec<&'a Series> {
-        if self.by_name.get(name).is_some_and(|members| !members.is_empty()) {
-            return history.service(name).into_iter().collect();
-        }
-        history.edges().iter().filter(|(key, _)| key.leads_to(name)).map(|(_, series)| series).collect()
-    }
-}
-
-/// A workload that belongs to no service is a node by its own name.
-pub(super) fn lone_name(member: &Member) -> String {
-    format!("{}.{}", member.name(), member.workload.namespace)
-}
 
 /// Figures as they were at some moment; who is registered, and the documents, as they are now.
 pub(super) fn mesh(state: &MeshState, at_ms: i64, now_ms: i64) -> MeshView {
@@ -119,7 +49,9 @@ pub(super) fn mesh(state: &MeshState, at_ms: i64, now_ms: i64) -> MeshView {
         let mut names: BTreeSet<&str> = nodes.by_name.keys().map(String::as_str).collect();
         names.extend(edges.iter().flat_map(|edge| [edge.from.as_str(), edge.to.as_str()]));
         names.extend(edges.iter().filter_map(|edge| edge.backend.as_deref()));
-        let services = names.into_iter().map(|name| nodes.summary(name, history, at_ms)).collect();
+        let callers = Callers::of(history);
+        let summary = |name| nodes.summary(name, history, callers.of_service(name), at_ms);
+        let services = names.into_iter().map(summary).collect();
         MeshView {
             server_time_ms: now_ms,
             started_ms: state.started_ms,
@@ -151,21 +83,21 @@ pub(super) fn service(
         known.as_ref().map(|known| explain::policy(name, &known.policy, documents, SystemTime::now()));
     state.history.read(|history| {
         let edges = || history.edges().iter();
-        let seen = |(key, series): (&EdgeKey, &Series)| edge(key, [series], seconds, at_ms);
-        let measured = nodes.measured(name, history);
-        let of_callers: Vec<&Series> =
-            edges().filter(|(key, _)| key.leads_to(name)).map(|(_, it)| it).collect();
+        let seen = |(key, series): Way<'_>| edge(key, [series], seconds, at_ms);
+        let callers: Vec<Way<'_>> = edges().filter(|(key, _)| key.leads_to(name)).collect();
+        let measured = nodes.measured(name, history, &callers);
+        let of_callers: Vec<&Series> = callers.iter().map(|(_, series)| *series).collect();
         // Callers know the whole way.
         let split = if of_callers.is_empty() { &measured } else { &of_callers };
         let look = hops::Look::new(history, SHARE_WINDOW_S, at_ms);
         Some(ServiceView {
-            summary: nodes.summary(name, history, at_ms),
+            summary: nodes.summary(name, history, &callers, at_ms),
             server_time_ms: now_ms,
             series: series(&measured, split, span),
             endpoints: members.iter().map(|member| endpoint(member, history, at_ms, now_ms)).collect(),
-            callers: edges().filter(|(key, _)| key.leads_to(name)).filter_map(seen).collect(),
+            callers: callers.iter().copied().filter_map(seen).collect(),
             callees: edges().filter(|(key, _)| key.from == name).filter_map(seen).collect(),
-            hops: look.at_node(&nodes, name),
+            hops: look.at_node(&callers, &measured, name),
             edge_hops: look.at_edges(|key| [&key.from, &key.to, &key.backend].iter().any(|it| *it == name)),
             policies: config.as_ref().map(policies).unwrap_or_default(),
             backends: shares::backends(name, config.as_ref(), history, at_ms),
@@ -299,7 +231,7 @@ pub(super) fn edge<'a>(
     })
 }
 
-fn rates(counts: &BTreeMap<String, u64>, seconds: f64) -> BTreeMap<String, f64> {
+pub(super) fn rates(counts: &BTreeMap<String, u64>, seconds: f64) -> BTreeMap<String, f64> {
     counts.iter().map(|(reason, &count)| (reason.clone(), rounded(count as f64 / seconds))).collect()
 }
 
@@ -319,7 +251,12 @@ pub(super) fn endpoint(member: &Member, history: &history::State, at_ms: i64, no
         zone: hello.zone.clone(),
         weight: if hello.weight == 0 { USUAL_WEIGHT } else { hello.weight },
         golden: golden(history.instance(member.uid()), at_ms),
-        hops: hops::of_all(history.instance(member.uid()), SHARE_WINDOW_S, at_ms),
+        hops: hops::of_all(
+            history.instance(member.uid()),
+            &summed(history.instance(member.uid()), SHARE_WINDOW_S, at_ms).0,
+            SHARE_WINDOW_S,
+            at_ms,
+        ),
         breakers: breakers.collect(),
     }
 }

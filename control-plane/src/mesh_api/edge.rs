@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{
     MeshState,
-    build::{self, Nodes, SHARE_WINDOW_S, edge},
+    build::{self, SHARE_WINDOW_S, edge},
     hops,
-    series::{Span, series},
+    nodes::Nodes,
+    series::{Span, series, summed},
     view::{Edge, EdgeView, EndpointView, PolicyReference},
 };
 use crate::history::{EdgeKey, Series};
@@ -38,11 +39,13 @@ pub(super) fn page(state: &MeshState, from: &str, to: &str, span: Span) -> Optio
         let documents = serving.iter().copied().chain([to]).filter_map(|name| build::config(state, name));
         let documents: BTreeSet<PolicyReference> =
             documents.flat_map(|config| build::policies(&config)).collect();
+        let (counts, _) = summed(measured.iter().copied(), SHARE_WINDOW_S, at_ms);
+        let look = hops::Look::new(history, SHARE_WINDOW_S, at_ms);
         Some(EdgeView {
             edge: whole,
             server_time_ms: now_ms,
             series: series(&measured, &measured, span),
-            hops: hops::Look::new(history, SHARE_WINDOW_S, at_ms).at_ways(ways.iter().copied(), to),
+            hops: look.at_ways(ways.iter().copied(), &counts, to),
             backends: ways.iter().filter_map(|(key, series)| edge(key, [*series], seconds, at_ms)).collect(),
             endpoints,
             policies: documents.into_iter().collect(),

@@ -1,13 +1,17 @@
 //! Where requests' time went, as it is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use pillion_api::hops::Segment;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    build::Nodes,
+    series::summed,
     verdict::{Between, Means, Onward, SHORT_OF_CPU, Served, VerdictView, verdict},
     view::{rounded, rounded_share},
 };
@@ -117,18 +121,16 @@ impl HopsView {
     }
 }
 
-/// Of several series together.
+/// Of several series together, of which `counts` were counted in that time.
 pub(super) fn of_all<'a>(
     series: impl IntoIterator<Item = &'a Series>,
+    counts: &Counts,
     seconds: i64,
     now_ms: i64,
 ) -> Option<HopsView> {
-    let (mut spent, mut counts) = (Spent::default(), Counts::default());
-    for series in series {
-        spent.add(&series.hops(now_ms, seconds));
-        counts.add(&series.recent(now_ms, seconds).0);
-    }
-    HopsView::of(&spent, &counts)
+    let mut spent = Spent::default();
+    series.into_iter().for_each(|series| spent.add(&series.hops(now_ms, seconds)));
+    HopsView::of(&spent, counts)
 }
 
 /// Workloads that are told apart at once.
@@ -144,33 +146,45 @@ pub(super) struct Look<'a> {
     starved: Vec<&'a history::Sidecar>,
     seconds: i64,
     at_ms: i64,
+    /// What was read of an edge: it is asked for those who call, and for those who are called.
+    read: RefCell<BTreeMap<&'a EdgeKey, Rc<Spent>>>,
 }
 
 impl<'a> Look<'a> {
     pub(super) fn new(history: &'a history::State, seconds: i64, at_ms: i64) -> Self {
         let is_starved = |sidecar: &&history::Sidecar| sidecar.stalled(at_ms) >= SHORT_OF_CPU;
         let starved = history.sidecars().values().filter(is_starved).collect();
-        Self { history, starved, seconds, at_ms }
+        Self { history, starved, seconds, at_ms, read: RefCell::default() }
     }
 
-    /// Several ways together, as their callers see them, who know the whole of it. `to`: what is called.
-    pub(super) fn at_ways(&self, ways: impl IntoIterator<Item = Way<'a>>, to: &str) -> Option<HopsView> {
-        let (mut spent, mut counts) = (Spent::default(), Counts::default());
+    fn spent(&self, (key, series): Way<'a>) -> Rc<Spent> {
+        let mut read = self.read.borrow_mut();
+        read.entry(key).or_insert_with(|| Rc::new(series.hops(self.at_ms, self.seconds))).clone()
+    }
+
+    /// Several ways together, as their callers see them, who know the whole of it. `counts`: what was counted there in that
+    /// time. `to`: what is called.
+    pub(super) fn at_ways(
+        &self,
+        ways: impl IntoIterator<Item = Way<'a>>,
+        counts: &Counts,
+        to: &str,
+    ) -> Option<HopsView> {
+        let mut spent = Spent::default();
         let mut callers = BTreeSet::new();
         // A workload's name is one of its namespace, which need not be that of what is called.
         let mut by_workload = BTreeMap::<(Option<&str>, &str), history::Served>::new();
         for (key, series) in ways {
-            let of_way = series.hops(self.at_ms, self.seconds);
+            let of_way = self.spent((key, series));
             if of_way.requests() > 0 {
                 callers.insert(key.from.as_str());
             }
             spent.add(&of_way);
-            counts.add(&series.recent(self.at_ms, self.seconds).0);
             for (workload, served) in self.history.served(key, self.at_ms, self.seconds) {
                 by_workload.entry((namespace(key.serving()), workload)).or_default().add(&served);
             }
         }
-        let view = HopsView::of(&spent, &counts)?;
+        let view = HopsView::of(&spent, counts)?;
         let served =
             by_workload.into_iter().map(|((within, workload), history::Served { spent, failed })| Served {
                 workload: workload.to_owned(),
@@ -211,25 +225,33 @@ impl<'a> Look<'a> {
         let ways = self.history.edges().range(of_service..).take_while(|(key, _)| key.from == service);
         let mut onward = BTreeMap::<&str, f64>::new();
         for (key, series) in ways {
-            let spent = series.hops(self.at_ms, self.seconds);
+            let spent = self.spent((key, series));
             let ms = Means::from(&spent).whole() * spent.requests() as f64 / requests.max(1) as f64;
             *onward.entry(&key.to).or_default() += ms;
         }
         onward.into_iter().map(|(to, ms)| Onward { to: short(to), ms }).collect()
     }
 
-    /// All requests to a node: as its callers see it; else by its own sidecars.
-    pub(super) fn at_node(&self, nodes: &Nodes, name: &str) -> Option<HopsView> {
-        let ways = self.history.edges().iter().filter(|(key, _)| key.leads_to(name));
-        let own = || of_all(nodes.measured(name, self.history), self.seconds, self.at_ms);
-        self.at_ways(ways, name).or_else(own)
+    /// All requests to a node: as its callers see it; else by what was measured of it.
+    pub(super) fn at_node(&self, callers: &[Way<'a>], measured: &[&Series], name: &str) -> Option<HopsView> {
+        let (counts, _) = self.counts(callers.iter().map(|(_, series)| *series));
+        let own = || {
+            let (counts, _) = self.counts(measured.iter().copied());
+            of_all(measured.iter().copied(), &counts, self.seconds, self.at_ms)
+        };
+        self.at_ways(callers.iter().copied(), &counts, name).or_else(own)
+    }
+
+    fn counts<'s>(&self, series: impl IntoIterator<Item = &'s Series>) -> (Counts, f64) {
+        summed(series, self.seconds, self.at_ms)
     }
 
     /// Each edge that `which` is true of.
     pub(super) fn at_edges(&self, which: impl Fn(&EdgeKey) -> bool) -> Vec<EdgeHops> {
         let edges = self.history.edges().iter().filter(|(key, _)| which(key));
-        let view = |way @ (key, _): Way<'a>| {
-            self.at_ways([way], key.serving()).map(|hops| EdgeHops {
+        let view = |way @ (key, series): Way<'a>| {
+            let (counts, _) = self.counts([series]);
+            self.at_ways([way], &counts, key.serving()).map(|hops| EdgeHops {
                 from: key.from.clone(),
                 to: key.to.clone(),
                 backend: Some(key.backend.clone()).filter(|backend| !backend.is_empty()),
@@ -297,7 +319,8 @@ mod tests {
     fn verdict_of_shop(history: &History) -> VerdictView {
         history.read(|state| {
             let ways = state.edges().iter();
-            let view = Look::new(state, 60, NOW_MS).at_ways(ways, "shop.demo").expect("it was asked");
+            let (look, counts) = (Look::new(state, 60, NOW_MS), Counts::default());
+            let view = look.at_ways(ways, &counts, "shop.demo").expect("it was asked");
             view.verdict.expect("something is said")
         })
     }
@@ -329,8 +352,8 @@ mod tests {
         let history = History::default();
         told(&history, "web.demo", "web-1", &to_another_namespace(600_000));
         let (edges, workloads) = history.read(|state| {
-            let view =
-                Look::new(state, 60, NOW_MS).at_ways(state.edges(), "shop.demo").expect("it was asked");
+            let (look, counts) = (Look::new(state, 60, NOW_MS), Counts::default());
+            let view = look.at_ways(state.edges(), &counts, "shop.demo").expect("it was asked");
             (view.requests, view.workloads.len())
         });
         assert_eq!((edges, workloads), (20, 0));

@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod faults;
 pub mod hops;
+mod nodes;
 mod pages;
 mod series;
 mod shares;

@@ -9,7 +9,7 @@ use pillion_api::name::ServiceName;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Handlers, build, fresh, problem, series::Span, view};
+use super::{Handlers, build, fresh, nodes::Nodes, problem, series::Span, view};
 use crate::{clock::unix_ms, history::SPAN_S, resource::hint};
 
 #[derive(Deserialize, IntoParams)]
@@ -123,7 +123,7 @@ pub(super) async fn service(
     match found {
         Some(view) => fresh(view),
         None => {
-            let names = build::Nodes::of(&handlers.state);
+            let names = Nodes::of(&handlers.state);
             let hint = hint::did_you_mean(&format!("{name}.{namespace}"), names.names());
             let detail =
                 format!("there is neither a Service nor a workload {name} in namespace {namespace}{hint}");

@@ -7,7 +7,7 @@ use std::{
 
 use pillion_api::wire::update;
 
-use super::build;
+use super::nodes::lone_name;
 use crate::{
     publish::{Publisher, Refusal},
     registry::Registry,
@@ -58,7 +58,7 @@ fn callers(publisher: &Publisher, registry: &Registry) -> BTreeSet<String> {
     for member in registry.members() {
         match memberships.get(member.uid()).filter(|services| !services.is_empty()) {
             Some(services) => callers.extend(services.iter().map(ToString::to_string)),
-            None => drop(callers.insert(build::lone_name(&member))),
+            None => drop(callers.insert(lone_name(&member))),
         }
     }
     callers

@@ -13,14 +13,16 @@ use utoipa::IntoParams;
 use super::{
     Handlers, MeshState,
     activity::RepeatsView,
-    build::{self, Nodes},
-    fresh, hops, problem,
+    fresh, hops,
+    nodes::{Callers, Nodes, lone_name},
+    problem,
     series::summed,
     view::{NodeKind, StatKind, StatRow, StatView, rounded, rounded_share},
 };
 use crate::{
     clock::unix_ms,
-    history::{self, EdgeKey, SPAN_S, Series},
+    history::{self, Counts, EdgeKey, SPAN_S},
+    registry::Member,
     resource::hint,
 };
 
@@ -112,12 +114,20 @@ fn services(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
         return of_edges(nodes, history, wanted, now_ms);
     }
     let look = hops::Look::new(history, wanted.window, now_ms);
-    let row = |(name, _): (&String, _)| {
-        let summary = nodes.summary(name, history, now_ms);
-        let mut row = row(name, &nodes.measured(name, history), wanted.window, now_ms);
-        (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
-        row.hops = look.at_node(nodes, name);
-        row.repeats = repeats(name, history, wanted.window, now_ms);
+    let callers = Callers::of(history);
+    // Nothing is summed twice: of a long window that is what takes the time, while reports wait.
+    let row = |(name, members): (&String, &Vec<Member>)| {
+        let ways = callers.of_service(name);
+        let of_callers = summed(ways.iter().map(|(_, series)| *series), wanted.window, now_ms);
+        let own = history.service(name).filter(|_| !members.is_empty());
+        let of_own = (!members.is_empty()).then(|| summed(own, wanted.window, now_ms));
+        let figures = of_own.as_ref().unwrap_or(&of_callers);
+        let mut row = row(name, figures);
+        row.hops = look
+            .at_ways(ways.iter().copied(), &of_callers.0, name)
+            .or_else(|| hops::of_all(own, &figures.0, wanted.window, now_ms));
+        row.repeats = RepeatsView::of(&of_callers.0.actions).some();
+        (row.ready, row.instances) = (Some(nodes.ready(name)), Some(members.len()));
         row
     };
     let is_wanted = |name: &str| match &wanted.of {
@@ -137,12 +147,11 @@ fn of_edges(nodes: &Nodes, history: &history::State, wanted: &Wanted, now_ms: i6
     }
     let look = hops::Look::new(history, wanted.window, now_ms);
     let of_side = by_name.into_iter().filter(|(name, _)| within(wanted, name)).map(|(name, ways)| {
-        let summary = nodes.summary(name, history, now_ms);
-        let measured: Vec<&Series> = ways.iter().map(|(_, series)| *series).collect();
-        let mut row = row(name, &measured, wanted.window, now_ms);
+        let sum = summed(ways.iter().map(|(_, series)| *series), wanted.window, now_ms);
+        let mut row = row(name, &sum);
         let called = wanted.to.as_deref().filter(|_| wanted.from.is_none()).unwrap_or(name);
-        row.hops = look.at_ways(ways, called);
-        (row.ready, row.instances) = (Some(summary.ready), Some(summary.instances));
+        row.hops = look.at_ways(ways, &sum.0, called);
+        (row.ready, row.instances) = (Some(nodes.ready(name)), Some(nodes.members(name).len()));
         row
     });
     of_side.collect()
@@ -152,13 +161,13 @@ fn workloads(state: &MeshState, history: &history::State, wanted: &Wanted, now_m
     let memberships = state.publisher.memberships();
     let mut rows: Vec<StatRow> = (state.registry.members().iter())
         .map(|member| {
-            let name = build::lone_name(member);
-            let measured = Vec::from_iter(history.instance(member.uid()));
-            let mut row = row(&name, &measured, wanted.window, now_ms);
+            let measured = history.instance(member.uid());
+            let sum = summed(measured, wanted.window, now_ms);
+            let mut row = row(&lone_name(member), &sum);
             let service = memberships.get(member.uid()).and_then(|services| services.first());
             row.service = service.map(ToString::to_string);
             // As its own sidecar sees it.
-            row.hops = hops::of_all(measured, wanted.window, now_ms);
+            row.hops = hops::of_all(measured, &sum.0, wanted.window, now_ms);
             (row.ready, row.instances) = (Some(usize::from(member.health().ready)), Some(1));
             row
         })
@@ -174,8 +183,9 @@ fn edges(history: &history::State, wanted: &Wanted, now_ms: i64) -> Vec<StatRow>
     let fitting = fitting.filter(|(key, _)| within(wanted, &key.from) || within(wanted, &key.to));
     fitting
         .map(|(key, series)| {
-            let mut row = row(&key.to, &[series], wanted.window, now_ms);
-            row.hops = look.at_ways([(key, series)], key.serving());
+            let sum = summed([series], wanted.window, now_ms);
+            let mut row = row(&key.to, &sum);
+            row.hops = look.at_ways([(key, series)], &sum.0, key.serving());
             row.from = Some(key.from.clone());
             row.backend = Some(key.backend.clone()).filter(|backend| !backend.is_empty());
             row
@@ -200,8 +210,8 @@ fn within(wanted: &Wanted, name: &str) -> bool {
     wanted.namespace.is_none() || wanted.namespace.as_deref() == namespace
 }
 
-fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
-    let (sum, existed) = summed(measured.iter().copied(), window, now_ms);
+/// Of what was counted, and for how many seconds.
+fn row(name: &str, (sum, existed): &(Counts, f64)) -> StatRow {
     StatRow {
         name: name.to_owned(),
         from: None,
@@ -217,19 +227,17 @@ fn row(name: &str, measured: &[&Series], window: i64, now_ms: i64) -> StatRow {
         p99_ms: sum.quantile_ms(0.99).map(rounded),
         connections: sum.connections,
         mtls: (sum.requests + sum.connections > 0).then(|| sum.all_encrypted()),
-        refusals: some(sum.refusals),
-        refusals_by_callee: some(sum.refusals_by_callee),
+        refusals: some(&sum.refusals),
+        refusals_by_callee: some(&sum.refusals_by_callee),
         hops: None,
         repeats: RepeatsView::of(&sum.actions).some(),
     }
 }
 
-/// Those of requests to a service, which its callers' sidecars repeat.
-fn repeats(name: &str, history: &history::State, window: i64, now_ms: i64) -> Option<RepeatsView> {
-    let edges = history.edges().iter().filter(|(key, _)| key.leads_to(name)).map(|(_, series)| series);
-    RepeatsView::of(&summed(edges, window, now_ms).0.actions).some()
+fn some(refusals: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let told = refusals.iter().filter(|(_, count)| **count > 0);
+    told.map(|(reason, count)| (reason.clone(), *count)).collect()
 }
 
-fn some(refusals: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    refusals.into_iter().filter(|(_, count)| *count > 0).collect()
-}
+#[cfg(test)]
+mod tests;

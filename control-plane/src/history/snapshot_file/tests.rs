@@ -123,6 +123,46 @@ fn a_file_of_the_release_before_is_not_used_and_written_anew() {
 }
 
 #[test]
+fn a_block_with_what_a_later_release_knows_is_not_cut_off_but_told() {
+    let (folder, snapshots) = folder();
+    let path = folder.path().join(FILE_NAME);
+    let history = History::default();
+    history.state().edges.insert(edge(1), busy(20));
+    history.happened(EventKind::WorkloadJoined, None, None, "web-1 joined".into(), NOW_MS);
+    let key = Key::Edge(edge(1));
+    let mut good = vec![Vec::new(); 3];
+    history.read(|state| {
+        snapshot::write_events(state, &mut good[0]);
+        let series = key.find(state).expect("it was inserted");
+        snapshot::write_series(&key, series, Part::Coarse, &mut good[1]);
+        snapshot::write_series(&key, series, Part::Fine, &mut good[2]);
+    });
+    let error = |blocks: &[Vec<u8>]| {
+        let mut file = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+        blocks.iter().for_each(|block| packed::put_bytes(&mut file, block));
+        file.extend_from_slice(digest::digest(&digest::SHA256, &file).as_ref());
+        fs::write(&path, &file).expect("written");
+        snapshots.read(NOW_MS).err().map(|error| error.to_string())
+    };
+    assert_eq!(error(&good), None);
+    let unknown = Some("the file has what this release does not know".to_owned());
+    for index in 0..good.len() {
+        let mut later = good.clone();
+        later[index].push(0);
+        assert_eq!(error(&later), unknown, "more in block {index}");
+    }
+    // Which of a series' buckets comes behind its name.
+    let mut name = Vec::new();
+    [edge(1).from, edge(1).to, edge(1).backend]
+        .iter()
+        .for_each(|it| packed::put_bytes(&mut name, it.as_bytes()));
+    let mut later = good.clone();
+    assert_eq!(later[2][1 + name.len()], Part::Fine as u8);
+    later[2][1 + name.len()] = 2;
+    assert_eq!(error(&later), unknown, "a third part");
+}
+
+#[test]
 fn where_writing_breaks_off_the_file_of_before_holds() {
     let (folder, snapshots) = folder();
     let history = History::default();
