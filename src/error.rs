@@ -127,7 +127,7 @@ reasons! {
     TooManyConnections = "too-many-connections", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the workload has as many connections as its policy allows, in all or of this client";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, ResourceExhausted, unprocessed: false, "the request's body is larger than the workload's policy allows";
     FaultInjected = "fault-injected", SERVICE_UNAVAILABLE, Unavailable, unprocessed: false, "a policy of the service injects this fault, for a time";
-    PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "only mutual TLS of the mesh is taken here";
+    PlaintextRefused = "plaintext-refused", FORBIDDEN, PermissionDenied, unprocessed: true, "only mutual TLS of the mesh is taken here";
 }
 
 /// One refusal: what, where it was noticed, and the particulars.
@@ -214,6 +214,15 @@ mod tests {
     fn every_reason_is_an_error_to_the_caller() {
         for reason in Reason::ALL {
             assert!(reason.status().is_client_error() || reason.status().is_server_error(), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_so_in_grpc_too() {
+        for reason in Reason::ALL {
+            let forbidden =
+                (reason.status() == StatusCode::FORBIDDEN, reason.grpc() == GrpcCode::PermissionDenied);
+            assert_eq!(forbidden.0, forbidden.1, "{reason:?}");
         }
     }
 }
