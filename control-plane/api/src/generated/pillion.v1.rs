@@ -2079,6 +2079,9 @@ pub struct TapEvents {
     pub limited: u64,
     #[prost(uint64, tag = "4")]
     pub overflowed: u64,
+    /// Requests that have ended and do not fit, since the last of these.
+    #[prost(uint64, tag = "5")]
+    pub passed_by: u64,
 }
 /// One request that has ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
