@@ -5,6 +5,7 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use pillion_api::{holds::Policies, model::RouteRule};
 
 /// Which of the two sidecars of a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,6 +166,17 @@ impl Refusal {
     pub fn of_policy(mut self, policy: &str) -> Self {
         if !policy.is_empty() {
             self.detail = format!("{} of TrafficPolicy {policy}", self.detail);
+        }
+        self
+    }
+
+    /// The same, saying whose word it is that a request took too long, where it is that of the mesh's documents.
+    #[must_use]
+    pub fn by_timeout(mut self, policies: Option<Policies<'_>>, rule: Option<&RouteRule>) -> Self {
+        if self.reason == Reason::RequestTimeout
+            && let Some(policies) = policies
+        {
+            self.detail = format!("{}, {}", self.detail, policies.request_timeout_by(rule));
         }
         self
     }
