@@ -47,7 +47,8 @@ enum Verb {
     /// Lead this network namespace's traffic to its sidecar, by rules of nftables or iptables
     ///
     /// TCP that processes here open goes to the sidecar's outbound port, TCP that arrives to its inbound port. The sidecar's own
-    /// connections (it runs as a user of its own), loopback and UDP are left alone. Needs CAP_NET_ADMIN, and none of the sidecar's
+    /// connections (it runs as a user of its own), loopback and UDP are left alone; with `--redirect-dns`, port 53 is not, by UDP
+    /// or TCP. Needs CAP_NET_ADMIN, and none of the sidecar's
     /// settings. To do it again replaces the rules.
     Redirect(Box<Redirect>),
     /// Run an application with this sidecar, both as one: it is started when the sidecar is ready, gets the signals that

@@ -5,6 +5,7 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use pillion_api::{holds::Policies, model::RouteRule};
 
 /// Which of the two sidecars of a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +128,7 @@ reasons! {
     TooManyConnections = "too-many-connections", SERVICE_UNAVAILABLE, ResourceExhausted, unprocessed: true, "the workload has as many connections as its policy allows, in all or of this client";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, ResourceExhausted, unprocessed: false, "the request's body is larger than the workload's policy allows";
     FaultInjected = "fault-injected", SERVICE_UNAVAILABLE, Unavailable, unprocessed: false, "a policy of the service injects this fault, for a time";
-    PlaintextRefused = "plaintext-refused", FORBIDDEN, Unavailable, unprocessed: true, "only mutual TLS of the mesh is taken here";
+    PlaintextRefused = "plaintext-refused", FORBIDDEN, PermissionDenied, unprocessed: true, "only mutual TLS of the mesh is taken here";
 }
 
 /// One refusal: what, where it was noticed, and the particulars.
@@ -165,6 +166,17 @@ impl Refusal {
     pub fn of_policy(mut self, policy: &str) -> Self {
         if !policy.is_empty() {
             self.detail = format!("{} of TrafficPolicy {policy}", self.detail);
+        }
+        self
+    }
+
+    /// The same, saying whose word it is that a request took too long, where it is that of the mesh's documents.
+    #[must_use]
+    pub fn by_timeout(mut self, policies: Option<Policies<'_>>, rule: Option<&RouteRule>) -> Self {
+        if self.reason == Reason::RequestTimeout
+            && let Some(policies) = policies
+        {
+            self.detail = format!("{}, {}", self.detail, policies.request_timeout_by(rule));
         }
         self
     }
@@ -214,6 +226,15 @@ mod tests {
     fn every_reason_is_an_error_to_the_caller() {
         for reason in Reason::ALL {
             assert!(reason.status().is_client_error() || reason.status().is_server_error(), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_so_in_grpc_too() {
+        for reason in Reason::ALL {
+            let forbidden =
+                (reason.status() == StatusCode::FORBIDDEN, reason.grpc() == GrpcCode::PermissionDenied);
+            assert_eq!(forbidden.0, forbidden.1, "{reason:?}");
         }
     }
 }

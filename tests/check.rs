@@ -5,8 +5,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::apps::{HttpApp, Version};
-use crate::support::eventually;
 use crate::support::mesh::{Mesh, SidecarSpec, pillion, service};
+use crate::support::{eventually, raw};
 
 /// Its exit code, and what it prints.
 fn check(mesh: &Mesh, arguments: &[&str]) -> (Option<i32>, String) {
@@ -37,7 +37,7 @@ async fn a_mesh_is_well_until_it_is_not() {
     assert_eq!(said["severity"], "ok");
     let topics: Vec<&str> =
         said["findings"].as_array().expect("a list").iter().filter_map(|it| it["topic"].as_str()).collect();
-    assert_eq!(topics.len(), 9, "{topics:?}");
+    assert_eq!(topics.len(), 10, "{topics:?}");
 
     // A service that nobody serves, and a workload that is not well.
     mesh.apply(&service("gone", "http")).await;
@@ -51,4 +51,32 @@ async fn a_mesh_is_well_until_it_is_not() {
     })
     .await;
     drop(sidecar);
+}
+
+#[tokio::test]
+async fn spans_that_nobody_takes_are_found_until_they_are_taken() {
+    let mesh = Mesh::start().await;
+    let receiver = HttpApp::start("receiver", Version::Http1).await;
+    receiver.set_failing(true);
+    let endpoint = format!("http://{}", receiver.address());
+    let flags =
+        ["--tracing-endpoint", &endpoint, "--tracing-protocol", "http/protobuf", "--tracing-sampling", "100"];
+    let client = mesh.sidecar(SidecarSpec::caller("client").flags(&flags)).await;
+    mesh.until_ready(&[&client]).await;
+    // A request that is refused has its span, too.
+    let ask = async || raw::exchange(client.outbound(), &raw::get("nobody.demo.mesh", "/")).await;
+    ask().await;
+    let expected = format!("telemetry      spans of client.demo do not reach {endpoint}: 500 Internal");
+    eventually("the receiver that takes nothing is found", async || {
+        let (code, said) = check(&mesh, &[]);
+        (code == Some(3) && said.contains(&expected)).then(|| assert!(said.contains(", 1 lost\n"), "{said}"))
+    })
+    .await;
+    receiver.set_failing(false);
+    ask().await;
+    eventually("what it takes again is no finding", async || {
+        let (_, said) = check(&mesh, &[]);
+        said.contains("ok        telemetry ").then_some(())
+    })
+    .await;
 }

@@ -300,6 +300,25 @@ async fn the_command_line_shows_a_line_or_an_object_each_and_ends_when_it_has_se
 }
 
 #[tokio::test]
+async fn what_passes_by_is_counted() {
+    let pair = pair().await;
+    let mut watch = Watch::of(&pair.mesh, "resource=svc/app.demo&status=5xx", 1).await;
+    let mut ruled_out = Watch::of(&pair.mesh, "resource=svc/app.demo&path=/nothing", 1).await;
+    for path in ["/who", "/status/503", "/status/404"] {
+        pair.get(path).await;
+    }
+    assert_eq!(watch.next(1).await[0].path, "/status/503");
+    for (watch, expected) in [(&mut watch, 2), (&mut ruled_out, 3)] {
+        soon("the others are counted", async {
+            while watch.status.passed_by != expected {
+                assert!(watch.read().await.is_empty() && watch.ended.is_none());
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn the_command_line_ends_well_when_it_is_interrupted_and_says_why_nothing_came() {
     let pair = pair().await;
     pair.mesh.apply_service("lonely", "http").await;

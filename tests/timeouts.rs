@@ -35,6 +35,7 @@ async fn an_http1_caller_is_told_and_the_endpoint_has_failed() {
     let pair = Pair::with(app.address(), "http", &["timeouts: { request: 200ms }"], &[]).await;
     let answer = pair.get(NEVER).await;
     assert_eq!((raw::status(&answer), raw::refusal(&answer)), (504, "request-timeout"), "{answer}");
+    assert!(answer.contains("200ms, timeouts.request of TrafficPolicy demo/app"), "{answer}");
     until_failed(&pair).await;
 }
 
@@ -78,9 +79,9 @@ async fn a_rule_sets_and_lifts_what_the_policy_says() {
         .await;
     for (path, status, within) in [
         ("/after-ms/700", 200, ""),
-        ("/after-ms/701", 504, "200ms"),
-        ("/after-ms/60001", 504, "50ms"),
-        ("/after-ms/60002", 504, "50ms"),
+        ("/after-ms/701", 504, "200ms, timeouts.attempt of TrafficPolicy demo/app"),
+        ("/after-ms/60001", 504, "50ms, timeouts.backendRequest of HTTPRoute demo/app"),
+        ("/after-ms/60002", 504, "50ms, timeouts.request of HTTPRoute demo/app"),
     ] {
         let answer = pair.get(path).await;
         assert_eq!(raw::status(&answer), status, "{path}: {answer}");

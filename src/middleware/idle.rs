@@ -5,10 +5,12 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use pillion_api::model;
 use tokio::time::{Instant, Sleep};
 
 use crate::http::{
@@ -20,13 +22,15 @@ use crate::http::{
 #[derive(Debug, Clone)]
 pub struct Idle {
     most: Duration,
+    /// Whose policy says so.
+    of: Arc<model::Service>,
     last: Rc<Cell<Instant>>,
 }
 
 impl Idle {
     /// At `now` something has moved.
-    pub fn new(most: Duration, now: Instant) -> Self {
-        Self { most, last: Rc::new(Cell::new(now)) }
+    pub fn new(most: Duration, of: Arc<model::Service>, now: Instant) -> Self {
+        Self { most, of, last: Rc::new(Cell::new(now)) }
     }
 
     /// Has a request's body say when it moves.
@@ -50,6 +54,12 @@ impl Watch {
         idle.last.set(Instant::now());
         let sleep = Box::pin(tokio::time::sleep(idle.most));
         Self { idle, sleep }
+    }
+
+    /// For how long nothing has moved, and whose limit that is.
+    pub(super) fn detail(&self) -> String {
+        let Idle { most, of, .. } = &self.idle;
+        format!("{most:?}, timeouts.idle of TrafficPolicy {}", of.policy.source)
     }
 
     pub(super) fn moved(&self) {
@@ -89,7 +99,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whatever_moves_puts_off_the_end() {
         let start = Instant::now();
-        let idle = Idle::new(Duration::from_secs(10), start);
+        let service = model::Service {
+            name: "app.demo".parse().expect("a name"),
+            ports: Vec::new(),
+            routes: Vec::new(),
+            policy: model::TrafficPolicy { source: "demo/app".into(), ..model::TrafficPolicy::default() },
+            virtual_address: None,
+            external: None,
+        };
+        let idle = Idle::new(Duration::from_secs(10), Arc::new(service), start);
         let mut watch = Watch::new(idle.clone());
         let moving = async {
             for _ in 0..3 {
@@ -103,5 +121,6 @@ mod tests {
             () = moving => {}
         }
         assert_eq!(start.elapsed().as_secs(), 28);
+        assert_eq!(watch.detail(), "10s, timeouts.idle of TrafficPolicy demo/app");
     }
 }

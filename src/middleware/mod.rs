@@ -27,6 +27,7 @@ use std::{future::Future, rc::Rc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pillion_api::{
+    holds::Policies,
     hops::{LONGEST_REPORT, Report},
     model::{HeaderModifier, RouteRule},
 };
@@ -79,6 +80,8 @@ pub struct Policy<'a> {
     pub caller: Option<&'a Caller>,
     /// Which the request takes.
     pub rule: Option<&'a RouteRule>,
+    /// Of the service called, outbound.
+    pub policies: Option<Policies<'a>>,
     /// The route's.
     pub request_headers: Option<&'a HeaderModifier>,
     /// The route's.
@@ -100,6 +103,7 @@ impl<'a> Policy<'a> {
             report: None,
             caller: None,
             rule: None,
+            policies: None,
             request_headers: None,
             response_headers: None,
         }
@@ -180,9 +184,12 @@ where
                     match deadline {
                         None => tail(request).await,
                         // The tail watches the deadline itself once it has chosen somebody: this is for all before that.
-                        Some((at, reason)) => tokio::time::timeout_at(at, tail(request))
-                            .await
-                            .unwrap_or_else(|_| Served::refused(late(reason, at - started))),
+                        Some((at, reason)) => {
+                            tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
+                                let (rule, policies) = (policy.rule, policy.policies);
+                                Served::refused(late(reason, at - started).by_timeout(policies, rule))
+                            })
+                        }
                     }
                 }
             }

@@ -68,12 +68,15 @@ enum State {
 impl Exporter {
     /// Until the process ends, and everything has been sent that could be.
     pub async fn run(mut self) {
-        let mut state = State::Well;
         loop {
             let target = self.target.borrow_and_update().clone();
             match target {
-                Some(target) => self.serve(&target, &mut state).await,
+                Some(target) => {
+                    self.registry.losses.spans_go_to(&target.tracing.endpoint);
+                    self.serve(&target).await;
+                }
                 None => {
+                    self.registry.losses.spans_go_to("");
                     // Those of before it was turned off.
                     while !self.waiting.take().is_empty() {}
                     tokio::select! {
@@ -89,7 +92,8 @@ impl Exporter {
     }
 
     /// Until there is another target, or an end.
-    async fn serve(&mut self, target: &Target, state: &mut State) {
+    async fn serve(&mut self, target: &Target) {
+        let mut state = State::Well;
         let sender = Sender::new(
             target.tracing.clone(),
             target.headers_file.clone(),
@@ -113,7 +117,7 @@ impl Exporter {
             let spans = batch.len() as u64;
             let batch = ExportRequest::of(&target.workload, batch).encode_to_vec();
             let batch = packed(target.tracing.compression, batch);
-            self.deliver(&sender, batch, spans, target, state).await;
+            self.deliver(&sender, batch, spans, target, &mut state).await;
         }
     }
 
@@ -138,6 +142,7 @@ impl Exporter {
                     }
                     if *state == State::Failing {
                         *state = State::Well;
+                        self.registry.losses.spans_taken(Instant::now());
                         tracing::info!(receiver = %target.tracing.endpoint, "spans are taken again");
                     }
                     return;
@@ -150,6 +155,7 @@ impl Exporter {
                     if hurried || pause > PATIENCE.saturating_sub(began.elapsed()) {
                         break (("unavailable", spans), words);
                     }
+                    self.registry.losses.spans_not_taken(cut(&words));
                     if *state == State::Well {
                         *state = State::Failing;
                         let receiver = &target.tracing.endpoint;
@@ -167,6 +173,8 @@ impl Exporter {
         };
         let (reason, count) = failed;
         self.registry.counter(Metric::SpansFailed, &[reason]).increment(count);
+        self.registry.losses.spans_not_taken(cut(&words));
+        self.registry.losses.spans_lost(count, Instant::now());
         // Once, until they are taken again: what is lost after that is counted.
         if *state == State::Well {
             *state = State::Failing;

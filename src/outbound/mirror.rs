@@ -143,7 +143,7 @@ impl Outbound {
         // Once is enough: a copy is for looking at.
         let given_up = Outcome::Refused(Reason::RequestTimeout);
         let mut telling = Telling { timeline, edge: service.edge.clone(), outcome: given_up };
-        let plan = Plan { times, rules: None, hedge: None, timeline: &telling.timeline };
+        let plan = Plan { times, rules: None, hedge: None, timeline: &telling.timeline, by: None };
         let Served { result, end, edge } = self.send(copy, authority, to, plan, &NoInterim).await;
         telling.edge = edge.unwrap_or(telling.edge.clone());
         let (outcome, result) = match result {

@@ -178,6 +178,7 @@ impl Gathered {
             concurrency: self.concurrency.iter().map(limit).collect(),
             watched_us: stalls.watched.as_micros() as u64,
             stalled_us: stalls.stalled.as_micros() as u64,
+            losses: self.registry.losses.take(now),
         }
     }
 }

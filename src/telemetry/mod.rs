@@ -13,6 +13,7 @@ pub mod gather;
 pub mod hops;
 pub mod listeners;
 pub mod log;
+pub mod losses;
 pub mod names;
 pub mod openmetrics;
 pub mod outcome;

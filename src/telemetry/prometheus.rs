@@ -12,6 +12,7 @@ use pillion_api::wire::PolicyCount;
 
 use super::{
     exemplars::Exemplar,
+    losses::Losses,
     names::{Kind, Metric},
     openmetrics,
     tallies::{self, Tallies},
@@ -27,6 +28,8 @@ pub struct Registry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     told: Told,
+    /// What does not reach whoever is to have it.
+    pub losses: Losses,
     /// Serialises rendering with the upkeep that it implies.
     rendering: Mutex<()>,
     tallies: Mutex<Tallies>,
@@ -61,6 +64,7 @@ impl Registry {
             recorder,
             handle,
             told: Told::default(),
+            losses: Losses::default(),
             rendering: Mutex::default(),
             tallies: Mutex::default(),
             cpu: Mutex::default(),

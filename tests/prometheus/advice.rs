@@ -186,9 +186,9 @@ const ALERTS: [Advice; 25] = [
         "PillionTelemetryDropped",
         &[
             "The log's reader, or the disk under it, is slower than the lines come: sample fewer.",
-            "The receiver of traces is away, refuses them, or is slower than they come: `pillion_trace_spans_failed_total` says which.",
+            "The receiver of traces is away, refuses them, or is slower than they come: `pillion check` says which, and since when.",
         ],
-        &[LOG],
+        &[CHECK, LOG],
     ),
 ];
 

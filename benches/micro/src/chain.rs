@@ -118,6 +118,7 @@ impl Case for Chain {
             report: None,
             caller: None,
             rule: None,
+            policies: None,
             timeout: Timeout::of(self.timeout, None),
             idle: None,
             open: &self.open,

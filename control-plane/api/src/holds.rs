@@ -92,6 +92,26 @@ impl<'a> Policies<'a> {
         timeout(rule.and_then(|rule| rule.request_timeout), self.called.request_timeout)
     }
 
+    /// Whose word that is, for people.
+    pub fn request_timeout_by(self, rule: Option<&RouteRule>) -> String {
+        match rule.filter(|rule| rule.request_timeout.is_some()) {
+            Some(rule) => format!("timeouts.request of HTTPRoute {}", rule.route),
+            None => format!("timeouts.request of TrafficPolicy {}", self.called.source),
+        }
+    }
+
+    /// Whose word [`attempt_timeout`](Self::attempt_timeout) is, for people.
+    pub fn attempt_timeout_by(self, rule: Option<&RouteRule>) -> String {
+        let by =
+            match (rule.filter(|rule| rule.backend_request_timeout.is_some()), self.side("timeouts.attempt"))
+            {
+                (Some(rule), _) => return format!("timeouts.backendRequest of HTTPRoute {}", rule.route),
+                (None, Side::Called) => self.called,
+                (None, Side::Serving) => self.serving,
+            };
+        format!("timeouts.attempt of TrafficPolicy {}", by.source)
+    }
+
     /// For each attempt.
     pub fn attempt_timeout(self, rule: Option<&RouteRule>) -> Option<Duration> {
         let policies = self.first(|policy| policy.attempt_timeout).map(|(_, each)| each);

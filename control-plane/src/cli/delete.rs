@@ -11,8 +11,7 @@ use crate::resource::{Key, Kind, admit};
 /// Delete documents.
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
-    /// Which kind: service, externalservice, httproute, grpcroute, trafficpolicy or meshconfig
-    #[arg(required_unless_present = "filename", requires = "name", value_parser = get::parse_kind)]
+    #[arg(required_unless_present = "filename", requires = "name", value_parser = get::parse_kind, help = get::KINDS)]
     kind: Option<Kind>,
     /// Which document
     name: Option<String>,

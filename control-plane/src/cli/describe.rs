@@ -11,8 +11,7 @@ use crate::{clock, resource::Kind};
 /// Tell everything about one document in words.
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
-    /// Which kind: service, externalservice, httproute, grpcroute, trafficpolicy or meshconfig
-    #[arg(value_parser = get::parse_kind)]
+    #[arg(value_parser = get::parse_kind, help = get::KINDS)]
     kind: Kind,
     /// Which document
     name: String,

@@ -8,11 +8,14 @@ use serde_json::Value;
 use super::{Client, Failure, print, table, words};
 use crate::resource::{Kind, text::to_yaml};
 
+/// The help of an argument that is a kind.
+pub(super) const KINDS: &str = "Which kind, in singular or plural: service (svc), externalservice (external), httproute (route), grpcroute (grpc), \
+     trafficpolicy (policy) or meshconfig (mesh)";
+
 /// Show documents.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
-    /// Which kind: services, externalservices, httproutes, grpcroutes, trafficpolicies or meshconfigs
-    #[arg(value_parser = parse_kind)]
+    #[arg(value_parser = parse_kind, help = KINDS)]
     kind: Kind,
     /// Which one; all where absent
     name: Option<String>,

@@ -47,6 +47,7 @@ struct Cli {
 
 /// Which server, and by which right.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
 struct Connection {
     /// The control plane's API
     #[arg(
@@ -57,7 +58,7 @@ struct Connection {
         default_value = "http://127.0.0.1:15080"
     )]
     server: String,
-    /// The token to change things with
+    /// The token to change things and to watch live requests with; beyond loopback, to read with, too
     #[arg(long, global = true, env = "PILLION_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// A file with the token [default: admin.token in the server's default data directory]

@@ -32,7 +32,8 @@ pub(super) struct StatArgs {
 enum Output {
     /// For people
     Table,
-    /// The same, with what callers' sidecars repeated: how many retries and hedges, and how many requests ended well by them
+    /// The same, with what callers' sidecars repeated: how many retries and hedges, and how many requests ended well by them; of
+    /// edges also the success that there would be without retries
     Wide,
     /// For programs
     Json,
@@ -187,6 +188,8 @@ fn tabulate(view: &StatView, wide: bool) -> String {
 /// The columns that every kind has after its own, and the last; between them, those of the wide table.
 const FIGURES: [&str; 6] = ["SUCCESS", "RPS", "P50", "P95", "P99", "TCP-CONN"];
 const REPEATS: [&str; 2] = ["RETRIES", "HEDGES"];
+/// Of edges: a service's own sidecars count each try, so that its success is that.
+const FIRST_TRY: &str = "FIRST-TRY";
 const LAST: &str = "REFUSED";
 
 fn heading(kind: StatKind, wide: bool) -> Vec<&'static str> {
@@ -195,8 +198,19 @@ fn heading(kind: StatKind, wide: bool) -> Vec<&'static str> {
         StatKind::Workloads => &["WORKLOAD", "SERVICE", "READY"],
         StatKind::Edges => &["FROM", "TO", "SERVED-BY", "SECURED"],
     };
-    let repeats: &[&str] = if wide { &REPEATS } else { &[] };
+    let repeats: &[&str] = match (wide, kind) {
+        (false, _) => &[],
+        (true, StatKind::Edges) => &[FIRST_TRY, REPEATS[0], REPEATS[1]],
+        (true, _) => &REPEATS,
+    };
     [own, &FIGURES, repeats, &[LAST]].concat()
+}
+
+/// The share of requests that ended well without a retry.
+fn first_try(row: &StatRow) -> Option<f64> {
+    let recovered = row.repeats.as_ref().map_or(0, |repeats| repeats.recovered);
+    let share = recovered as f64 / row.requests.max(1) as f64;
+    Some((row.success_rate? - share).max(0.0))
 }
 
 /// How often something was repeated, and for how many requests that was what made them end well.
@@ -257,6 +271,9 @@ fn cells(kind: StatKind, row: &StatRow, wide: bool) -> Vec<String> {
         row.connections.to_string(),
     ]);
     if wide {
+        if kind == StatKind::Edges {
+            cells.push(table::share(first_try(row)));
+        }
         cells.extend(repeats(row));
     }
     cells.push(if refused.is_empty() { "-".to_owned() } else { refused.join(", ") });
@@ -288,5 +305,27 @@ mod tests {
              pay.demo  0/0    -        0.0  -    -    -    0         12 (9 well)  -       -\n"
         );
         assert!(!tabulate(&view, false).contains("RETRIES"));
+    }
+
+    #[test]
+    fn success_without_retries_is_in_the_wide_table_of_edges() {
+        for (success_rate, requests, recovered, expected) in [
+            (Some(0.99), 100, 9, Some(0.90)),
+            (Some(1.0), 100, 0, Some(1.0)),
+            // Counted a moment apart.
+            (Some(0.0), 1, 2, Some(0.0)),
+            (None, 0, 0, None),
+        ] {
+            let repeats = Some(RepeatsView { recovered, ..RepeatsView::default() });
+            let row = StatRow { success_rate, requests, repeats, ..StatRow::default() };
+            let without = first_try(&row);
+            let same = without.zip(expected).is_none_or(|(left, right)| (left - right).abs() < 1e-9);
+            assert!(same && without.is_some() == expected.is_some(), "{without:?}, not {expected:?}");
+        }
+        let headings = |kind| heading(kind, true).contains(&FIRST_TRY);
+        assert_eq!(
+            [StatKind::Edges, StatKind::Services, StatKind::Workloads].map(headings),
+            [true, false, false]
+        );
     }
 }

@@ -9,6 +9,7 @@ mod breakers;
 mod counts;
 mod events;
 mod hops;
+mod losses;
 mod packed;
 mod ring;
 mod series;
@@ -32,6 +33,7 @@ pub use self::{
     counts::{Counts, Tally},
     events::{Event, EventKind, KEPT as EVENTS_KEPT},
     hops::{Spent, SpentSums},
+    losses::Loss,
     series::{COARSE_STEP_S, FINE_SPAN_S, SPAN_S, Series},
     snapshot_file::Snapshots,
     ways::Served,
@@ -109,6 +111,8 @@ pub struct Sidecar {
     pub concurrency: Vec<ConcurrencyGauge>,
     /// When it said so.
     pub reported_ms: i64,
+    /// Which of its telemetry does not reach whoever is to have it.
+    pub losses: Vec<Loss>,
     gauges: breakers::Gauges,
     stalls: ways::Stalls,
 }
@@ -187,6 +191,7 @@ impl History {
             clock_skew_ms: (telemetry.clock_ms > 0).then(|| now_ms - telemetry.clock_ms),
             concurrency: telemetry.concurrency.iter().take(MAX_CONCURRENCY).filter(named).cloned().collect(),
             reported_ms: now_ms,
+            losses: losses::after(known.map_or(&[], |known| &known.losses), &telemetry.losses, now_ms),
             gauges,
             stalls,
         };

@@ -167,6 +167,11 @@ pub(super) fn listed(state: &MeshState, members: &[Member], now_ms: i64, now: In
                 clock_skew_ms: sidecar.and_then(|sidecar| sidecar.clock_skew_ms),
                 certificates_renewed: sidecar.map_or(0, |sidecar| sidecar.certificates_renewed),
                 subscriptions: state.publisher.subscriptions_of(uid),
+                lost_telemetry: sidecar
+                    .map_or(&[][..], |sidecar| &sidecar.losses)
+                    .iter()
+                    .map(Into::into)
+                    .collect(),
                 refused_updates: state.publisher.refusals.of_sidecar(uid).iter().map(refused).collect(),
             }
         };

@@ -78,6 +78,7 @@ pub struct Tap {
     limited: AtomicU64,
     overflowed: AtomicU64,
     unread: AtomicU64,
+    passed_by: AtomicU64,
     sidecars: Mutex<Sidecars>,
     telemetry: Arc<Telemetry>,
 }
@@ -136,6 +137,7 @@ impl Taps {
             limited: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            passed_by: AtomicU64::new(0),
             sidecars: Mutex::default(),
             telemetry: Arc::clone(&self.telemetry),
         });
@@ -245,6 +247,7 @@ impl Tap {
             waiting,
             refused: refused.values().map(Vec::len).sum(),
             away: away.len(),
+            passed_by: self.passed_by.load(Ordering::Relaxed),
             dropped: TapDropped {
                 limited: self.limited.load(Ordering::Relaxed),
                 overflowed: self.overflowed.load(Ordering::Relaxed),
@@ -292,6 +295,7 @@ impl Joined {
             }
         }
         let overflowed = told.overflowed.saturating_add(beyond);
+        tap.passed_by.fetch_add(told.passed_by, Ordering::Relaxed);
         for (count, kept, metric) in [
             (limited, Some(&tap.limited), &telemetry.tap_limited),
             (overflowed, Some(&tap.overflowed), &telemetry.tap_overflowed),

@@ -104,6 +104,9 @@ pub struct TapStatus {
     pub refused: usize,
     /// Those that are meant and not connected to this control plane.
     pub away: usize,
+    /// Requests that have ended and do not fit, as far as sidecars tell that; since the stream began.
+    #[serde(default)]
+    pub passed_by: u64,
     /// Requests that fit and are not told.
     pub dropped: TapDropped,
     /// What of this somebody who waits for requests should know.

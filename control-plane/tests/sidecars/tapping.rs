@@ -142,7 +142,7 @@ async fn only_sidecars_that_are_meant_hear_of_a_tap_and_what_they_tell_is_shown(
         headers: vec![Header { name: "x-request-id".into(), value: "7\u{1b}[2J".into() }],
         ..TapEvent::default()
     };
-    let events = TapEvents { id: start.id, events: vec![event], limited: 3, overflowed: 1 };
+    let events = TapEvents { id: start.id, events: vec![event], limited: 3, overflowed: 1, passed_by: 7 };
     payments.tell(TapEvents { id: start.id + 1, ..events.clone() }).await;
     payments.tell(events).await;
     let told = reader.next("request").await;

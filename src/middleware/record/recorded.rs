@@ -21,7 +21,7 @@ use crate::{
         headers::{ERROR, HOPS},
     },
     middleware::idle::Watch,
-    telemetry::edge::Outcome,
+    telemetry::{edge::Outcome, exchange},
 };
 
 /// What the application was waited for within its response; less is not worth trailers.
@@ -173,6 +173,10 @@ impl<E: End> http_body::Body for Recorded<E> {
             if let Some(idle) = &mut this.idle
                 && idle.poll(cx).is_ready()
             {
+                let detail = idle.detail();
+                if let Some(recording) = &this.recording {
+                    recording.timeline.note(|exchange| exchange::put(&mut exchange.detail, &detail));
+                }
                 return Poll::Ready(Some(Err(this.cut_off(Reason::IdleTimeout))));
             }
             return Poll::Pending;

@@ -42,7 +42,7 @@ use crate::{
     balance::{Endpoint, Pick, Verdict as Health, Wanted},
     error::{Reason, Refusal},
     http::{Body, InterimSink, Version, deadline, headers},
-    middleware::{Served, Timeout, limit::Place, record::End},
+    middleware::{Served, limit::Place, record::End},
     telemetry::{
         edge::{Edge, Outcome},
         hops::Timeline,
@@ -339,15 +339,7 @@ impl Outbound {
             }
             Err(whole) => {
                 pick.first_byte(now);
-                let limit = match sending.plan.times {
-                    Times { whole: Some((_, timeout)), .. } if whole => timeout,
-                    Times { each, .. } => {
-                        Timeout { after: each.unwrap_or_default(), reason: Reason::RequestTimeout }
-                    }
-                };
-                let Timeout { after, reason } = limit;
-                let detail = format_args!("{} has not answered within {after:?}", pick.endpoint().workload());
-                let refusal = Refusal::new(reason, detail);
+                let refusal = sending.plan.late(whole, pick.endpoint().workload());
                 let ended = if whole { Ended::Final } else { Ended::Timeout };
                 Tried { result: Err(refusal), ended, edge, pick, unsent: None, counts: true, noted }
             }

@@ -11,6 +11,7 @@ use pillion_api::{
 use tokio::time::Instant;
 
 use crate::{
+    error::{Reason, Refusal},
     http::{Body, headers::ATTEMPT, replay},
     middleware::Timeout,
     telemetry::hops::Timeline,
@@ -42,6 +43,8 @@ pub(in crate::outbound) struct Plan<'a> {
     pub(in crate::outbound) hedge: Option<&'a Hedge>,
     /// Where it is noted when what happens.
     pub(in crate::outbound) timeline: &'a Timeline,
+    /// Whose words all that is. `None`: nobody's document.
+    pub(in crate::outbound) by: Option<(Policies<'a>, Option<&'a RouteRule>)>,
 }
 
 impl<'a> Plan<'a> {
@@ -53,12 +56,27 @@ impl<'a> Plan<'a> {
         timeline: &'a Timeline,
     ) -> Self {
         let times = Times { whole, each: policies.attempt_timeout(rule) };
-        let (rules, hedge) = (policies.retry(rule), policies.hedge());
+        let (rules, hedge, by) = (policies.retry(rule), policies.hedge(), Some((policies, rule)));
         // Whoever makes a request for one that is an attempt after the first has it repeated there, not here, too.
         if (rules.is_some() || hedge.is_some()) && request.headers().contains_key(ATTEMPT) {
-            return Self { times, rules: None, hedge: None, timeline };
+            return Self { times, rules: None, hedge: None, timeline, by };
         }
-        Self { times, rules, hedge, timeline }
+        Self { times, rules, hedge, timeline, by }
+    }
+
+    /// `workload` has not answered in time: the whole request's, or the attempt's.
+    pub(super) fn late(&self, whole: bool, workload: &str) -> Refusal {
+        let Timeout { after, reason } = match self.times {
+            Times { whole: Some((_, timeout)), .. } if whole => timeout,
+            Times { each, .. } => Timeout { after: each.unwrap_or_default(), reason: Reason::RequestTimeout },
+        };
+        // Else it is the caller's own will.
+        let by = match self.by.filter(|_| reason == Reason::RequestTimeout) {
+            None => String::new(),
+            Some((policies, rule)) if whole => format!(", {}", policies.request_timeout_by(rule)),
+            Some((policies, rule)) => format!(", {}", policies.attempt_timeout_by(rule)),
+        };
+        Refusal::new(reason, format_args!("{workload} has not answered within {after:?}{by}"))
     }
 
     /// The most of a request's body that is kept to be sent again, bytes.

@@ -23,6 +23,7 @@ use pillion_api::{
     lines::{Ending, Format, Queue},
     model::{self, LineFormat},
 };
+use tokio::time::Instant;
 
 use self::file::Renewed;
 use super::{
@@ -86,6 +87,8 @@ type Line = (Box<Exchange>, Arc<model::AccessLog>);
 pub struct Sink {
     state: Mutex<State>,
     counts: Arc<Counts>,
+    /// Where they go, for people.
+    name: String,
 }
 
 /// Lines by what has become of them, since they were shown last.
@@ -147,7 +150,8 @@ impl Sink {
             None => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         };
         let state = Mutex::new(State::Unused(to));
-        Ok(Self { state, counts: Arc::default() })
+        let name = file.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+        Ok(Self { state, counts: Arc::default(), name })
     }
 
     fn queue(&self) -> Option<Queue<Line>> {
@@ -168,12 +172,14 @@ impl Sink {
 
     /// Shows how many lines there were. To be called about once a second.
     pub fn show(&self, registry: &Registry) {
-        for (result, count) in [("written", &self.counts.written), ("dropped", &self.counts.dropped)] {
-            let count = count.swap(0, Ordering::Relaxed);
+        let [written, dropped] =
+            [&self.counts.written, &self.counts.dropped].map(|count| count.swap(0, Ordering::Relaxed));
+        for (result, count) in [("written", written), ("dropped", dropped)] {
             if count > 0 {
                 registry.counter(Metric::AccessLogLines, &[result]).increment(count);
             }
         }
+        registry.losses.lines_lost(&self.name, dropped, Instant::now());
     }
 
     /// Nothing more will come. What waits is still written, for a moment at most.

@@ -279,7 +279,7 @@ impl Write for Handed {
 fn sink() -> (Arc<Sink>, Receiver<Vec<u8>>) {
     let (sender, lines) = sync_channel(0);
     let state = Mutex::new(State::Unused(Box::new(Handed(sender))));
-    (Arc::new(Sink { state, counts: Arc::default() }), lines)
+    (Arc::new(Sink { state, counts: Arc::default(), name: String::new() }), lines)
 }
 
 fn end(edge: &Arc<EdgeKey>, status: u16) -> End<'_> {

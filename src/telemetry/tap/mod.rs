@@ -59,7 +59,12 @@ impl Watching {
     /// Whether a request that begins may be what any tap asks for.
     pub(super) fn may_want<B>(&self, request: &Request<B>, edge: &EdgeKey) -> bool {
         let begun = told::begun(request, edge, &self.workload);
-        self.taps.iter().any(|tap| tap.filter.may_match(&begun))
+        let wanted = self.taps.iter().any(|tap| tap.filter.may_match(&begun));
+        if !wanted {
+            // Nobody hears of its end.
+            self.taps.iter().for_each(|tap| tap.passes_by());
+        }
+        wanted
     }
 
     /// Tells each tap that asks for it of a request that has ended.
@@ -85,6 +90,8 @@ pub struct Counts {
     arrival: Arrival,
     limited: AtomicU64,
     overflowed: AtomicU64,
+    /// It was not for those.
+    passed_by: AtomicU64,
 }
 
 impl Tap {
@@ -96,6 +103,7 @@ impl Tap {
         event: impl FnOnce(&[HeaderName]) -> TapEvent,
     ) {
         if !self.filter.matches(facts) {
+            self.passes_by();
             return;
         }
         let counts = &self.counts;
@@ -110,6 +118,12 @@ impl Tap {
                 counts.overflowed.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl Tap {
+    fn passes_by(&self) {
+        self.counts.passed_by.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -168,8 +182,8 @@ impl Taps {
             return Err(format!("it has {MAX_TAPS} taps already"));
         }
         let new_counts = || {
-            let (limited, overflowed) = <(AtomicU64, AtomicU64)>::default();
-            Arc::new(Counts { began: now, arrival: Arrival::default(), limited, overflowed })
+            let [limited, overflowed, passed_by] = <[AtomicU64; 3]>::default();
+            Arc::new(Counts { began: now, arrival: Arrival::default(), limited, overflowed, passed_by })
         };
         let tap = Tap {
             filter,
@@ -253,14 +267,15 @@ impl Taps {
         }
     }
 
-    /// What was left out since this was asked last.
+    /// What was left out and what passed by since this was asked last.
     pub fn left_out(&self) -> Vec<TapEvents> {
         let counted = self.open.iter().map(|(id, open)| {
             let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-            let (limited, overflowed) = (take(&open.tap.counts.limited), take(&open.tap.counts.overflowed));
-            TapEvents { id: *id, events: Vec::new(), limited, overflowed }
+            let Counts { limited, overflowed, passed_by, .. } = &*open.tap.counts;
+            let (limited, overflowed, passed_by) = (take(limited), take(overflowed), take(passed_by));
+            TapEvents { id: *id, events: Vec::new(), limited, overflowed, passed_by }
         });
-        let left_out: Vec<_> = counted.filter(|it| it.limited + it.overflowed > 0).collect();
+        let left_out: Vec<_> = counted.filter(|it| it.limited + it.overflowed + it.passed_by > 0).collect();
         for TapEvents { limited, overflowed, .. } in &left_out {
             self.count("limited", *limited);
             self.count("overflowed", *overflowed);

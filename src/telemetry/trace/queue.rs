@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::span::Span;
@@ -65,7 +65,9 @@ impl Queue {
 
     /// Shows how many have found no room. To be called about once a second.
     pub fn show(&self, registry: &Registry) {
-        registry.counter(Metric::SpansDropped, &[]).increment(self.take_dropped());
+        let dropped = self.take_dropped();
+        registry.counter(Metric::SpansDropped, &[]).increment(dropped);
+        registry.losses.spans_lost(dropped, Instant::now());
     }
 
     fn take_dropped(&self) -> u64 {
@@ -95,8 +97,6 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
     use crate::telemetry::trace::context::{SpanId, TraceId};
 

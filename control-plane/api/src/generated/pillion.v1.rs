@@ -1595,6 +1595,66 @@ pub struct Telemetry {
     pub watched_us: u64,
     #[prost(uint64, tag = "31")]
     pub stalled_us: u64,
+    /// Empty where everything reaches whoever is to have it.
+    #[prost(message, repeated, tag = "40")]
+    pub losses: ::prost::alloc::vec::Vec<TelemetryLoss>,
+}
+/// Telemetry of one kind that does not reach whoever is to have it. Told in each report for as long as that lasts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TelemetryLoss {
+    #[prost(enumeration = "telemetry_loss::Kind", tag = "1")]
+    pub kind: i32,
+    /// The address that spans go to, or the file.
+    #[prost(string, tag = "2")]
+    pub receiver: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Lost since the last report. May be zero: what waits may still be taken.
+    #[prost(uint64, tag = "4")]
+    pub count: u64,
+}
+/// Nested message and enum types in `TelemetryLoss`.
+pub mod telemetry_loss {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        Unspecified = 0,
+        Spans = 1,
+        AccessLogLines = 2,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "KIND_UNSPECIFIED",
+                Self::Spans => "SPANS",
+                Self::AccessLogLines => "ACCESS_LOG_LINES",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "KIND_UNSPECIFIED" => Some(Self::Unspecified),
+                "SPANS" => Some(Self::Spans),
+                "ACCESS_LOG_LINES" => Some(Self::AccessLogLines),
+                _ => None,
+            }
+        }
+    }
 }
 /// How often a policy of a service did one thing. What did not happen is not sent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2019,6 +2079,9 @@ pub struct TapEvents {
     pub limited: u64,
     #[prost(uint64, tag = "4")]
     pub overflowed: u64,
+    /// Requests that have ended and do not fit, since the last of these.
+    #[prost(uint64, tag = "5")]
+    pub passed_by: u64,
 }
 /// One request that has ended.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -46,6 +46,19 @@ pub(super) struct Workload {
     #[serde(default)]
     pub clock_skew_ms: Option<i64>,
     pub refused_updates: Vec<RefusedUpdate>,
+    #[serde(default)]
+    pub lost_telemetry: Vec<LostTelemetry>,
+}
+
+/// Telemetry of one kind that does not reach whoever is to have it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LostTelemetry {
+    pub kind: String,
+    pub receiver: String,
+    pub reason: String,
+    pub count: u64,
+    pub since_ms: i64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::facts::{Edge, Facts, InjectedFault, Mesh, RefusedUpdate};
+use super::facts::{Edge, Facts, InjectedFault, LostTelemetry, Mesh, RefusedUpdate};
 use crate::cli::words::counted;
 
 const SECOND_MS: i64 = 1000;
@@ -59,6 +59,7 @@ pub(super) enum Topic {
     Faults,
     Sidecars,
     Redirection,
+    Telemetry,
     Unmeshed,
 }
 
@@ -73,6 +74,7 @@ impl Topic {
             Self::Faults => "faults",
             Self::Sidecars => "sidecars",
             Self::Redirection => "redirection",
+            Self::Telemetry => "telemetry",
             Self::Unmeshed => "unmeshed",
         }
     }
@@ -99,6 +101,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     configuration(&mut found, facts);
     faults(&mut found, facts);
     sidecars(&mut found, facts);
+    telemetry(&mut found, facts);
     unmeshed(&mut found, facts);
     found.0.sort_by_key(|finding| (finding.topic, std::cmp::Reverse(finding.severity)));
     found.0
@@ -274,8 +277,7 @@ fn configuration(found: &mut Found, facts: &Facts) {
 fn faults(found: &mut Found, facts: &Facts) {
     for fault in &facts.mesh.faults {
         let InjectedFault { service, policy, name, until_ms } = fault;
-        let left = (until_ms - facts.control_plane.server_time_ms).max(0) / SECOND_MS;
-        let left = humantime::format_duration(Duration::from_secs(left.unsigned_abs()));
+        let left = lasting(until_ms - facts.control_plane.server_time_ms);
         found.add(
             Topic::Faults,
             Severity::Warning,
@@ -316,6 +318,42 @@ fn sidecars(found: &mut Found, facts: &Facts) {
     found.unless(Topic::Redirection, "no sidecar says that it is bypassed");
 }
 
+fn telemetry(found: &mut Found, facts: &Facts) {
+    type Sum = (Vec<String>, u64, i64);
+    let mut lost: BTreeMap<(&str, &str, &str), Sum> = BTreeMap::new();
+    // What others have said before they were lost is old.
+    for workload in facts.workloads.iter().filter(|workload| workload.connected) {
+        for LostTelemetry { kind, receiver, reason, count, since_ms } in &workload.lost_telemetry {
+            let (names, sum, since) =
+                lost.entry((kind, receiver, reason)).or_insert_with(|| (Vec::new(), 0, *since_ms));
+            names.push(workload.name());
+            *sum += count;
+            *since = *since_ms.min(since);
+        }
+    }
+    for ((kind, receiver, reason), (names, count, since_ms)) in lost {
+        let (what, cure) = match kind {
+            "spans" => (
+                "spans",
+                "see that the receiver is there and takes them; where it is: `tracing.endpoint` of the MeshConfig, \
+                 `--tracing-endpoint` of a sidecar. No request waits for it",
+            ),
+            _ => (
+                "lines of the access log",
+                "have fewer written (`accessLog.successPercent` of the MeshConfig), or read faster. No request waits for it",
+            ),
+        };
+        let whose = match names.len() {
+            1 => names[0].clone(),
+            several => format!("{several} workloads ({})", listed(names)),
+        };
+        let since = lasting(facts.control_plane.server_time_ms - since_ms);
+        let text = format!("{what} of {whose} do not reach {receiver}: {reason}; for {since}, {count} lost");
+        found.add(Topic::Telemetry, Severity::Warning, text, cure);
+    }
+    found.unless(Topic::Telemetry, "no sidecar says that spans or lines of its access log are lost");
+}
+
 fn unmeshed(found: &mut Found, facts: &Facts) {
     let Mesh { services, edges, .. } = &facts.mesh;
     let in_mesh: BTreeSet<&str> =
@@ -349,6 +387,11 @@ fn unmeshed(found: &mut Found, facts: &Facts) {
 /// `pay.demo` as commands take it.
 fn words(service: &str) -> String {
     service.split_once('.').map_or(service.to_owned(), |(name, namespace)| format!("{name} -n {namespace}"))
+}
+
+/// So many milliseconds, for people.
+fn lasting(ms: i64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs((ms.max(0) / SECOND_MS).unsigned_abs()))
 }
 
 fn ends(left_ms: i64) -> String {

@@ -46,6 +46,11 @@ fn workload(name: &str) -> Workload {
     }
 }
 
+fn lost(kind: &str, count: u64, since_ms: i64) -> LostTelemetry {
+    let (receiver, reason) = ("there".into(), "refused".into());
+    LostTelemetry { kind: kind.into(), receiver, reason, count, since_ms }
+}
+
 #[test]
 fn thirty_seven_and_one_days_ahead() {
     for (left, severity) in [
@@ -128,6 +133,7 @@ fn where_all_is_well_each_topic_says_so() {
         Topic::Faults,
         Topic::Sidecars,
         Topic::Redirection,
+        Topic::Telemetry,
         Topic::Unmeshed,
     ];
     assert_eq!(topics, all);
@@ -138,7 +144,7 @@ fn where_all_is_well_each_topic_says_so() {
 #[test]
 fn each_fault_is_found_with_its_cure() {
     type Spoil = fn(&mut Facts);
-    let table: [(Spoil, Topic, Severity, &str); 14] = [
+    let table: [(Spoil, Topic, Severity, &str); 16] = [
         (|it| it.workloads.clear(), Topic::Installation, Severity::Warning, "no sidecar has registered"),
         (|it| it.version = "0.9.0".into(), Topic::Versions, Severity::Warning, "this program is 0.9.0"),
         (
@@ -242,6 +248,24 @@ fn each_fault_is_found_with_its_cure() {
             Severity::Warning,
             "callers of pay.demo are made to see fault outage of policy demo/drill, for another 1m 30s",
         ),
+        (
+            |it| it.workloads[0].lost_telemetry.push(lost("spans", 0, NOW - 5 * SECOND_MS)),
+            Topic::Telemetry,
+            Severity::Warning,
+            "spans of pay-1.demo do not reach there: refused; for 5s, 0 lost",
+        ),
+        (
+            |it| {
+                it.workloads.extend(["pay-2", "pay-3"].map(workload));
+                for (workload, (count, since)) in it.workloads.iter_mut().zip([(5, 30), (7, 90), (1, 10)]) {
+                    let lost = lost("access-log-lines", count, NOW - since * SECOND_MS);
+                    workload.lost_telemetry.push(lost);
+                }
+            },
+            Topic::Telemetry,
+            Severity::Warning,
+            "lines of the access log of 3 workloads (pay-1.demo, pay-2.demo, pay-3.demo) do not reach there: refused; for 1m 30s, 13 lost",
+        ),
     ];
     for (spoil, topic, severity, words) in table {
         let mut facts = facts();
@@ -252,6 +276,16 @@ fn each_fault_is_found_with_its_cure() {
         assert_eq!((bad[0].topic, bad[0].severity), (topic, severity), "{words}");
         assert!(bad[0].text.contains(words) && !bad[0].cure.is_empty(), "{bad:#?}");
     }
+}
+
+#[test]
+fn what_a_sidecar_said_before_it_was_lost_is_old() {
+    let mut facts = facts();
+    facts.workloads[0].lost_telemetry.push(lost("spans", 1, NOW));
+    facts.workloads[0].connected = false;
+    let found = findings(&facts);
+    let telemetry = found.iter().find(|finding| finding.topic == Topic::Telemetry).expect("it is said");
+    assert_eq!(telemetry.severity, Severity::Ok);
 }
 
 #[test]

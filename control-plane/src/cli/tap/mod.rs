@@ -118,6 +118,23 @@ impl TapArgs {
         add("errors", self.errors.then(|| "true".to_owned()));
         parameters
     }
+
+    /// Which requests, as they were asked for; `None`: all.
+    fn filters(&self) -> Option<String> {
+        let flag = |name: &str| {
+            Some(match name {
+                "direction" | "method" | "path" | "status" | "from" | "to" => format!("--{name}"),
+                "minDuration" => "--min-duration".to_owned(),
+                _ => return None,
+            })
+        };
+        let mut words = Vec::new();
+        for (name, value) in self.parameters() {
+            words.extend(flag(name).map(|flag| format!("{flag} {value}")));
+        }
+        words.extend(self.errors.then(|| "--errors".to_owned()));
+        (!words.is_empty()).then(|| words.join(" "))
+    }
 }
 
 pub(super) async fn run(args: &TapArgs, client: &Client) -> Result<(), Failure> {
@@ -265,7 +282,10 @@ impl<'a> Shown<'a> {
         let listening = self.status.listening;
         if !self.quiet && self.requests == 0 && listening > 0 && self.began.elapsed() >= QUIET {
             self.quiet = true;
-            say(&format!("no request has fit so far; {}", tell(listening)));
+            let passed_by = passed_by(self.status.passed_by);
+            let fit =
+                self.args.filters().map_or_else(|| "come".to_owned(), |filters| format!("fit {filters}"));
+            say(&format!("no request has {fit} so far{passed_by}; {}", tell(listening)));
         }
     }
 
@@ -273,9 +293,20 @@ impl<'a> Shown<'a> {
         self.say_left_out();
         if self.introduced {
             let requests = if self.requests == 1 { "request" } else { "requests" };
-            say(&format!("{} {requests} in {}s", self.requests, self.began.elapsed().as_secs()));
+            let fit = self.args.filters().map(|filters| format!(" fit {filters}")).unwrap_or_default();
+            let passed_by = passed_by(self.status.passed_by);
+            say(&format!(
+                "{} {requests} in {}s{fit}{passed_by}",
+                self.requests,
+                self.began.elapsed().as_secs()
+            ));
         }
     }
+}
+
+/// Nothing where nothing has, or sidecars are of a release that does not count it.
+fn passed_by(requests: u64) -> String {
+    if requests == 0 { String::new() } else { format!("; {requests} passed by") }
 }
 
 fn tell(sidecars: usize) -> String {
@@ -285,4 +316,36 @@ fn tell(sidecars: usize) -> String {
 /// To people, beside what programs read.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: TapArgs,
+    }
+
+    #[test]
+    fn what_is_asked_for_is_said_as_it_was_asked_for() {
+        for (line, expected) in [
+            ("tap mesh --callers --limit 3", None),
+            (
+                "tap svc/pay.demo --method get --path /pay --status 5xx --status refused --direction inbound",
+                Some("--direction inbound --method GET --path /pay --status 5xx --status refused"),
+            ),
+            (
+                "tap mesh --from ns/demo --min-duration 250ms --errors",
+                Some("--from ns/demo --min-duration 250ms --errors"),
+            ),
+        ] {
+            let args = Line::parse_from(line.split(' ')).args;
+            assert_eq!(args.filters().as_deref(), expected, "{line}");
+        }
+        assert_eq!((passed_by(0), passed_by(7)), (String::new(), "; 7 passed by".to_owned()));
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct TopArgs {
     #[command(flatten)]
     wanted: Wanted,
-    /// Over the last so long
+    /// Over the last so long, up to 30m
     #[arg(long, default_value = "10s", value_parser = parse_window)]
     window: Window,
     /// By what

@@ -1,7 +1,10 @@
 //! Registered workloads, what their sidecars could not use, and the server itself.
 
+use pillion_api::wire::telemetry_loss::Kind;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::history::Loss;
 
 /// One registered workload.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -45,8 +48,46 @@ pub struct WorkloadView {
     pub certificates_renewed: u64,
     /// Services it subscribes to.
     pub subscriptions: usize,
+    /// Which of its sidecar's telemetry does not reach whoever is to have it.
+    pub lost_telemetry: Vec<LostTelemetry>,
     /// What its sidecar could not use.
     pub refused_updates: Vec<RefusedUpdate>,
+}
+
+/// Telemetry of one kind that does not reach whoever is to have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LostTelemetry {
+    /// `spans` or `access-log-lines`.
+    pub kind: &'static str,
+    /// Where spans are sent to, or the log's file.
+    pub receiver: String,
+    /// The sidecar's words.
+    pub reason: String,
+    /// Lost since then.
+    pub count: u64,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// When anything was lost last, milliseconds since the Unix epoch; null: nothing yet.
+    pub last_lost_ms: Option<i64>,
+}
+
+impl From<&Loss> for LostTelemetry {
+    fn from(loss: &Loss) -> Self {
+        let kind = match loss.kind {
+            Kind::Unspecified => "",
+            Kind::Spans => "spans",
+            Kind::AccessLogLines => "access-log-lines",
+        };
+        Self {
+            kind,
+            receiver: loss.receiver.clone(),
+            reason: loss.reason.clone(),
+            count: loss.count,
+            since_ms: loss.since_ms,
+            last_lost_ms: loss.last_lost_ms,
+        }
+    }
 }
 
 /// What a sidecar could not use.
