@@ -25,5 +25,6 @@ pub mod otlp;
 pub mod outbound;
 pub mod redirect;
 pub mod run;
+pub mod task;
 pub mod telemetry;
 pub mod tls;

@@ -11,7 +11,7 @@ const CRATES: [(&str, Floors); 4] = [
     (
         "src",
         &[
-            &["error"],
+            &["error", "task"],
             &["drain", "run", "telemetry"],
             &["config", "net"],
             &["redirect", "tls"],

@@ -67,7 +67,7 @@ impl Member {
         };
         tracing::info!(identity = %identity.spiffe_id(), "certified");
         let (status, renewals) = watch::channel(RenewalStatus::new(&identity));
-        tokio::task::spawn_local(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
+        crate::task::start(show_certificate(identity.clone(), renewals.clone(), self.registry.clone()));
         let issue = {
             let renewal = certify::Renewal {
                 address: address.clone(),
@@ -79,7 +79,7 @@ impl Member {
             move |csr| renewal.clone().issue(csr)
         };
         let rng = SmallRng::from_os_rng();
-        tokio::task::spawn_local(keep_fresh(identity.clone(), issue, status, rng));
+        crate::task::start(keep_fresh(identity.clone(), issue, status, rng));
         let hello = self.hello();
         let stream = Stream {
             address,

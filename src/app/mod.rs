@@ -110,7 +110,7 @@ async fn main_thread(
     let taps = Taps::new(registry.clone());
     let (queue, waiting) = trace::queue::queue();
     let (target_sender, target) = watch::channel(None);
-    tokio::task::spawn_local(spans::follow(config.clone(), mesh.clone(), target_sender));
+    crate::task::start(spans::follow(config.clone(), mesh.clone(), target_sender));
     let sending = spans::Sending::start(|ending| Exporter {
         target: target.clone(),
         waiting,
@@ -147,7 +147,7 @@ async fn main_thread(
     drop((listeners.inbound, listeners.outbound, listeners.services));
     if let Some(sockets) = listeners.dns {
         let dns = Dns::new(directory, names.clone(), &registry);
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             if let Err(error) = dns.serve(sockets).await {
                 tracing::error!(%error, "mesh DNS has failed");
             }
@@ -159,15 +159,15 @@ async fn main_thread(
     let (refresh, refreshes) = mpsc::channel(16);
     let (shut_down, asked) = watch::channel(false);
     let shown = Shown { registry: registry.clone(), shared, access_log, spans: queue, started };
-    tokio::task::spawn_local(gather(workers.clone(), gathered.clone(), shown, refreshes));
-    tokio::task::spawn_local(health::check(
+    crate::task::start(gather(workers.clone(), gathered.clone(), shown, refreshes));
+    crate::task::start(health::check(
         config.health.clone(),
         config.ports.clone(),
         policies,
         health_sender,
         registry.clone(),
     ));
-    tokio::task::spawn_local(show_health(health.clone(), registry.clone()));
+    crate::task::start(show_health(health.clone(), registry.clone()));
     let (health, unready) = match redirection {
         Some(redirection) => redirection.start(health),
         None => (health, watch::channel(None).1),
@@ -183,7 +183,7 @@ async fn main_thread(
         shut_down,
     });
     let admin_listener = listeners.admin;
-    tokio::task::spawn_local(async move {
+    crate::task::start(async move {
         if let Err(error) = admin.serve(admin_listener).await {
             tracing::error!(%error, "the operators' port has failed");
         }
@@ -202,7 +202,7 @@ async fn main_thread(
         resolver: Resolver::from_sources(names),
         taps,
     };
-    tokio::task::spawn_local(member.run());
+    crate::task::start(member.run());
 
     let application = match command.split_first() {
         None => None,

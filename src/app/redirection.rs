@@ -54,8 +54,8 @@ impl Redirection {
     ) -> (watch::Receiver<Health>, watch::Receiver<Unready>) {
         let (known, unready) = watch::channel(untested());
         let (tells, told) = watch::channel(Health::default());
-        tokio::task::spawn_local(self.watch(known));
-        tokio::task::spawn_local(tell(health, unready.clone(), tells));
+        crate::task::start(self.watch(known));
+        crate::task::start(tell(health, unready.clone(), tells));
         (told, unready)
     }
 

@@ -59,7 +59,7 @@ impl Sending {
     /// With an exporter that hears its end from what it is given.
     pub(super) fn start(exporter: impl FnOnce(watch::Receiver<bool>) -> Exporter) -> Self {
         let (ending, ended) = watch::channel(false);
-        Self { ending, running: tokio::task::spawn_local(exporter(ended).run()) }
+        Self { ending, running: crate::task::start(exporter(ended).run()) }
     }
 
     /// Sends what is left, as far as there is time for that.

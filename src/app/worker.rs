@@ -147,7 +147,7 @@ async fn serve(
     let config = &needs.config;
     let workload: Arc<str> = config.workload.as_str().into();
     let listeners = Rc::<Hearing>::default();
-    tokio::task::spawn_local(hear(
+    crate::task::start(hear(
         listeners.clone(),
         (needs.mesh.clone(), needs.watched),
         (config.access_log, needs.access_log),
@@ -156,7 +156,7 @@ async fn serve(
     ));
     let edges = Rc::new(Edges::new(config.split_latency, listeners));
     let stalls = Rc::<Stalls>::default();
-    tokio::task::spawn_local(stalls.clone().watch());
+    crate::task::start(stalls.clone().watch());
     let inbound = Inbound::new(inbound::Needs {
         workload: workload.clone(),
         ports: config.ports.clone(),
@@ -326,7 +326,7 @@ fn listen_on<H, F>(
     H: Fn(tokio::net::TcpStream, std::net::SocketAddr, listen::OpenGuard) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    tokio::task::spawn_local(async move {
+    crate::task::start(async move {
         if let Err(error) = listen::accept(listener, open, limit, stop, handle).await {
             tracing::error!(%error, "a listener has failed");
         }

@@ -224,7 +224,7 @@ impl Dns {
                     tracing::debug!(%error, %peer, "an answer could not be sent");
                 }
             };
-            tokio::task::spawn_local(Box::pin(answering));
+            crate::task::start(answering);
         }
     }
 
@@ -299,7 +299,7 @@ impl Dns {
             Claim::Perhaps => {
                 let heard = self.hear(&question.name, PATIENCE_PERHAPS).await;
                 if heard == Heard::Silence && !self.silent.replace(true) {
-                    tokio::task::spawn_local(self.clone().until_heard(question.name.as_str().into()));
+                    crate::task::start(self.clone().until_heard(question.name.as_str().into()));
                 }
                 heard
             }

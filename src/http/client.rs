@@ -323,7 +323,7 @@ impl<C: Connect> Client<C> {
         let (sender, receiver) = watch::channel(None);
         *self.0.connecting.borrow_mut() = Some(receiver.clone());
         let shared = self.0.clone();
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             let connected = match shared.connector.connect(Version::Http2).await {
                 Ok(io) => Http2::handshake(io).await,
                 Err(refusal) => Err(refusal),

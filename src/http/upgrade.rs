@@ -74,7 +74,7 @@ impl Pending {
         carried: impl FnOnce(&mut G, &Copied) + 'static,
     ) {
         let callee = Self::taken_off(response.extensions_mut());
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             let (Some(mut caller), Some(mut callee)) = (self.upgraded().await, callee.upgraded().await)
             else {
                 return;

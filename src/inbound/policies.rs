@@ -224,7 +224,7 @@ impl Policies {
     pub(super) fn follow(known: watch::Receiver<OwnPolicies>, shared: Arc<Shared>) -> Rc<Self> {
         let policies = Rc::new(Self { known: known.clone(), shared, slots: RefCell::default() });
         let (weak, mut known) = (Rc::downgrade(&policies), known);
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             while known.changed().await.is_ok() {
                 let Some(policies) = weak.upgrade() else { return };
                 known.mark_unchanged();

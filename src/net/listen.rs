@@ -117,8 +117,7 @@ where
             }
         };
         super::connect::prepare(&stream);
-        // Boxed first: a task's future is moved about before it has its place.
-        tokio::task::spawn_local(Box::pin(handle(stream, peer, open.enter())));
+        crate::task::start(handle(stream, peer, open.enter()));
         if open.count() >= limit {
             tracing::warn!(limit, "as many connections as allowed are open; new ones wait");
         }

@@ -210,7 +210,7 @@ impl FromApplication {
             Ok(tunnel) => {
                 let pending = upgrade::Pending::of(request);
                 let guard = outbound.open.enter();
-                tokio::task::spawn_local(async move {
+                crate::task::start(async move {
                     let Some(mut io) = pending.upgraded().await else { return };
                     match tunnel {
                         Tunnel::Service(target) => {

@@ -99,7 +99,7 @@ impl Outbound {
     }
 
     fn send_copy(self: Rc<Self>, copy: Shadow, whole: Option<tee::Whole>, place: Place) {
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             let _place = place;
             let service = copy.mirror.service.clone();
             let sent = tokio::time::timeout(copy.timeout, self.sent(copy)).await;

@@ -91,7 +91,7 @@ impl Application {
         let child = command.spawn().map_err(failed)?;
         let pid = Pid::from_raw(child.id().cast_signed()).expect("a process has a number");
         let (sender, ended) = watch::channel(None);
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             loop {
                 reap(pid, &sender);
                 if ends.recv().await.is_none() {
@@ -103,7 +103,7 @@ impl Application {
         for (passed, heard) in passed {
             let mut heard = heard.map_err(failed)?;
             let application = application.clone();
-            tokio::task::spawn_local(async move {
+            crate::task::start(async move {
                 while heard.recv().await.is_some() {
                     if !has_heard(passed) {
                         application.tell(passed);

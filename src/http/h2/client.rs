@@ -105,7 +105,7 @@ impl Http2 {
         let state = Arc::new(State::default());
         let ping = connection.ping_pong();
         let driven = state.clone();
-        tokio::task::spawn_local(async move {
+        crate::task::start(async move {
             let mut connection = pin!(connection);
             let mut alive = pin!(watch_for_life(ping, &driven));
             // Whichever ends first ends the connection: dropping it closes every stream with an error.

@@ -83,7 +83,7 @@ pub(super) struct Background(AbortHandle);
 
 impl Background {
     pub(super) fn start(work: impl Future<Output = ()> + 'static) -> Self {
-        Self(tokio::task::spawn_local(work).abort_handle())
+        Self(crate::task::start(work).abort_handle())
     }
 }
 
