@@ -43,11 +43,10 @@ reference: setup-build setup-dashboard ## Writes deploy/reference anew from the 
 	PILLION_UPDATE_REFERENCE=1 cargo test --workspace --test integration reference::
 
 # What is shipped needs nothing of the system that it runs on: glibc is in it, where the platform has that one. On x86-64, where
-# Rust links by LLD, equal functions are merged, and relocations packed. (Of Rust's functions `safe` would merge none: its objects
-# do not say whose address matters. Rust promises no function an address of its own, and nothing here compares them.)
+# Rust links by LLD, equal functions are merged, and relocations packed.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC := $(if $(filter %-gnu,$(HOST)),-C target-feature=+crt-static) \
-	$(if $(filter x86_64-%-linux-gnu,$(HOST)),-C link-arg=-Wl$(comma)--icf=all -C link-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
+	$(if $(filter x86_64-%-linux-gnu,$(HOST)),-C link-arg=-Wl$(comma)--icf=safe -C link-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
 
 release: setup-build setup-dashboard ## Builds both programs as they are shipped, static and stripped, into target/dist
 	@deploy/setup/debian strip:binutils
