@@ -226,7 +226,7 @@ impl<'a> Look<'a> {
         let mut onward = BTreeMap::<&str, f64>::new();
         for (key, series) in ways {
             let spent = self.spent((key, series));
-            let ms = Means::from(&spent).whole() * spent.requests() as f64 / requests.max(1) as f64;
+            let ms = Means::from(&*spent).whole() * spent.requests() as f64 / requests.max(1) as f64;
             *onward.entry(&key.to).or_default() += ms;
         }
         onward.into_iter().map(|(to, ms)| Onward { to: short(to), ms }).collect()
