@@ -1,4 +1,4 @@
-//! Help for whoever names what is not there, mostly for want of a namespace.
+//! Help for whoever names what is not there, for want of a namespace or a letter.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,27 @@ use super::{Documents, Key};
 /// As many are named.
 const MOST: usize = 3;
 
+/// Names that differ in no more letters may be meant.
+pub(super) const NEAR: usize = 2;
+
 /// `; did you mean payments.demo?`: of `known` names, `<name>.<namespace>`, those that are called the same but for their
-/// namespace. Empty where there are none.
+/// namespace, else those that are called nearly so. Empty where there are none.
 pub fn did_you_mean(asked: &str, known: impl IntoIterator<Item = String>) -> String {
-    let name = |full: &str| full.split('.').next().unwrap_or_default().to_owned();
-    let wanted = name(asked);
-    question(known.into_iter().filter(|known| known != asked && name(known) == wanted))
+    let parts = |full: &str| {
+        let (name, namespace) = full.split_once('.').unwrap_or((full, ""));
+        (name.to_owned(), namespace.to_owned())
+    };
+    let (wanted, within) = parts(asked);
+    let known: Vec<String> = known.into_iter().filter(|known| known != asked).collect();
+    let same: Vec<String> = known.iter().filter(|known| parts(known).0 == wanted).cloned().collect();
+    let is_near = |known: &String| {
+        let (name, namespace) = parts(known);
+        // Any two short names are near each other.
+        (within.is_empty() || within == namespace)
+            && wanted.len() > 2 * NEAR
+            && distance(&name, &wanted) <= NEAR
+    };
+    question(if same.is_empty() { known.into_iter().filter(is_near).collect() } else { same })
 }
 
 /// The documents of a kind that are called the same, in other namespaces.
@@ -34,18 +49,38 @@ pub fn question(names: impl IntoIterator<Item = String>) -> String {
     }
 }
 
+/// How many letters two names differ in (Levenshtein), ignoring case.
+pub(super) fn distance(one: &str, other: &str) -> usize {
+    let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, against) in other.bytes().enumerate() {
+            let substitution = diagonal + usize::from(letter != against);
+            diagonal = row[column + 1];
+            row[column + 1] = substitution.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_called_the_same_elsewhere_is_meant() {
-        let known = || ["pay.demo", "pay.shop", "web.demo"].map(str::to_owned);
+        let known = || ["pay.demo", "pay.shop", "web.demo", "payments.demo"].map(str::to_owned);
         for (asked, expected) in [
             ("pay", "; did you mean pay.demo or pay.shop?"),
             ("pay.demo", "; did you mean pay.shop?"),
             ("web.default", "; did you mean web.demo?"),
             ("cart", ""),
+            ("way.demo", ""),
+            ("paymnets.demo", "; did you mean payments.demo?"),
+            ("paymnets.shop", ""),
+            ("Paymentz", "; did you mean payments.demo?"),
         ] {
             assert_eq!(did_you_mean(asked, known()), expected, "{asked}");
         }

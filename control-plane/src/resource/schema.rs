@@ -15,6 +15,7 @@ use super::{
     Kind, Metadata,
     external::ExternalServiceSpec,
     fault::{Fault, Path},
+    hint,
     mesh_config::MeshConfigSpec,
     policy::TrafficPolicySpec,
     service::ServiceSpec,
@@ -259,7 +260,7 @@ fn unknown_field(kind: Kind, at: &Path, name: &str, known: &[&str]) -> String {
     if kind == Kind::Service && at.as_str().starts_with("spec") && KUBERNETES_SERVICE.contains(&name) {
         return "is not supported yet".to_owned();
     }
-    match known.iter().find(|known| distance(known, name) <= 2) {
+    match known.iter().find(|known| hint::distance(known, name) <= hint::NEAR) {
         Some(near) => format!("is not a known field; did you mean {near:?}?"),
         None => "is not a known field".to_owned(),
     }
@@ -270,22 +271,6 @@ fn known_fields<'shape>(shape: &'shape Shape, error: &ValidationError<'_>) -> Ve
     let object = error.schema_path().as_str().trim_end_matches("/additionalProperties");
     let properties = shape.schema.pointer(&format!("{object}/properties")).and_then(Value::as_object);
     properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default()
-}
-
-/// How many letters two names differ in (Levenshtein), ignoring case.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, against) in other.bytes().enumerate() {
-            let substitution = diagonal + usize::from(letter != against);
-            diagonal = row[column + 1];
-            row[column + 1] = substitution.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// Puts something of the right shape where an error is. Its value means nothing: faults found there are not reported.
@@ -392,7 +377,7 @@ mod tests {
         for (one, other, expected) in
             [("name", "name", 0), ("weight", "wieght", 2), ("port", "ports", 1), ("", "abc", 3)]
         {
-            assert_eq!(distance(one, other), expected, "{one} {other}");
+            assert_eq!(hint::distance(one, other), expected, "{one} {other}");
         }
     }
 }
