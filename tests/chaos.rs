@@ -94,6 +94,6 @@ async fn of_the_control_plane_and_its_state_is_there_again() {
         scene.mesh.api.document("demo", "services", "app").await.expect("the Service is still there");
     assert_eq!(service["spec"]["selector"]["app"], "app");
     // The lists of endpoints have been the same throughout; after the lease they still are.
-    tokio::time::timeout(Duration::from_secs(4), scene.load.until_good(700)).await.expect("traffic goes on");
+    tokio::time::timeout(Duration::from_secs(30), scene.load.until_good(700)).await.expect("traffic goes on");
     scene.conclude("the control plane", 0).await;
 }

@@ -50,6 +50,8 @@ pub struct Recording<E: End> {
     body: Option<u32>,
     /// Bytes of the response's body.
     received: u64,
+    /// Its head said how long the response is, so that it is no stream that somebody watches.
+    is_bounded: bool,
     in_flight: InFlight,
     place: Option<Place>,
     admitted: Option<Box<Admitted>>,
@@ -121,6 +123,7 @@ impl<E: End> Recording<E> {
             waits: Waits::default(),
             body: None,
             received: 0,
+            is_bounded: false,
             in_flight,
             place: None,
             admitted: None,
@@ -198,7 +201,7 @@ impl<E: End> Drop for Recording<E> {
             course.split(hops::side(self.edge.direction()))
         });
         // How long a stream lasts that its caller ends is the caller's choice, and no time that anybody took.
-        let is_broken_off = self.outcome.is_none() && self.timeline.is_answered();
+        let is_broken_off = self.outcome.is_none() && self.timeline.is_answered() && !self.is_bounded;
         if let Some(split) = split.as_ref().filter(|_| !is_broken_off) {
             self.edge.split(split);
         }

@@ -268,6 +268,7 @@ fn to_wire(delta: EdgeDelta) -> wire::EdgeDelta {
         mtls: key.mtls,
         requests,
         failures: delta.failures,
+        errors: delta.errors(),
         refusals: by_reason(&delta.refusals),
         refusals_by_callee: by_reason(&delta.refusals_by_callee),
         latency_buckets: delta.latencies.iter().map(|latency| latency.bucket as u32).collect(),

@@ -61,6 +61,12 @@ impl Outcome {
         LABELS[slot]
     }
 
+    /// Whether what is counted in a slot was not answered as asked, whoever is to blame.
+    pub(super) fn is_error(slot: usize) -> bool {
+        // 4xx and 5xx, gRPC codes from 1 on, and refusals.
+        matches!(slot, 3 | 4 | 6..=22)
+    }
+
     /// Whether the callee, or the mesh, is to blame.
     pub fn is_failure(self) -> bool {
         match self {
@@ -70,5 +76,17 @@ impl Outcome {
             Self::Refused(reason) => reason.status().is_server_error(),
             Self::Cancelled => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_it_was_asked_for_is_an_error() {
+        let fine: Vec<&str> =
+            (0..OUTCOMES).filter(|slot| !Outcome::is_error(*slot)).map(Outcome::label).collect();
+        assert_eq!(fine, ["1xx", "2xx", "3xx", "grpc-0", "cancelled"]);
     }
 }

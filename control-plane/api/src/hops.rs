@@ -30,9 +30,9 @@ pub enum Segment {
     Server,
     /// Until the application began to answer.
     Application,
-    /// What the application took from there to the end of its answer.
+    /// What the application took from there to the end of its answer; all of the wait, where that was broken off.
     Body,
-    /// Beyond the caller's sidecar, not told apart: the peer has no sidecar, never answered, or was not heard to the end.
+    /// Beyond the caller's sidecar, not told apart: the peer has no sidecar, or never answered.
     Upstream,
 }
 
@@ -201,7 +201,7 @@ impl Course {
         let whole = self.whole;
         let (own, beyond, body) = match (side, self.report, self.body) {
             (Side::Client, Some(_), Some(_)) => (Segment::Client, Segment::Network, Segment::Network),
-            (Side::Client, Some(_), None) => (Segment::Client, Segment::Network, Segment::Upstream),
+            (Side::Client, Some(_), None) => (Segment::Client, Segment::Network, Segment::Body),
             (Side::Client, None, _) => (Segment::Client, Segment::Upstream, Segment::Upstream),
             (Side::Server, ..) => (Segment::Server, Segment::Application, Segment::Body),
         };
@@ -296,9 +296,9 @@ mod tests {
                 &[(Client, 10), (Network, 35), (Server, 5), (Application, 60), (Body, 20)],
             ),
             (
-                "a stream that somebody has broken off: whom it was waited for, nobody has said",
+                "a stream that somebody has broken off",
                 Course { body: None, ..meshed },
-                &[(Client, 10), (Network, 25), (Server, 5), (Application, 60), (Upstream, 30)],
+                &[(Client, 10), (Network, 25), (Server, 5), (Application, 60), (Body, 30)],
             ),
             (
                 "a reader that takes its time",
@@ -435,7 +435,7 @@ mod tests {
             let said = course.report.unwrap_or_default();
             prop_assert!(split.of(Server) <= u64::from(said.server) + u64::from(said.stalled));
             prop_assert!(split.of(Application) <= u64::from(said.application));
-            prop_assert!(split.of(Body) <= course.body.unwrap_or_default().min(course.waited));
+            prop_assert!(split.of(Body) <= course.body.unwrap_or(u64::MAX).min(course.waited));
         }
 
         #[test]

@@ -293,7 +293,8 @@ impl State {
     }
 
     fn count(&mut self, reporter: Reporter<'_>, delta: &EdgeDelta, interval_ms: u32, now_ms: i64) {
-        let (counts, spent) = (Counts::of(delta), Spent::of(delta));
+        let counts = Counts::of(delta);
+        let spent = Spent::of(delta).filter(|_| is_of_now(interval_ms));
         let add = |series: &mut Series| {
             series.add(now_ms, interval_ms, &counts);
             if let Some(spent) = &spent {
@@ -307,10 +308,10 @@ impl State {
                 to: bounded(&delta.peer),
                 backend: bounded(backend),
             };
-            if let Some(spent) = spent.as_ref().filter(|_| is_of_now(interval_ms)) {
+            if let Some(spent) = &spent {
                 let refused =
                     delta.refusals_by_callee.values().fold(0, |sum: u64, it| sum.saturating_add(*it));
-                let failed = u32::try_from(delta.failures.max(refused)).unwrap_or(u32::MAX);
+                let failed = u32::try_from(delta.failures.max(delta.errors).max(refused)).unwrap_or(u32::MAX);
                 self.ways.add(&key, &delta.workload, now_ms, &Served { spent: SpentSums::of(spent), failed });
             }
             let overflow =
@@ -329,9 +330,9 @@ impl State {
     }
 }
 
-/// What a sidecar has gathered for long, while it was not connected, says nothing of who is slow now.
+/// What a sidecar has gathered for long, while it was not connected, says nothing of where time goes now.
 fn is_of_now(interval_ms: u32) -> bool {
-    interval_ms <= 15_000
+    interval_ms <= 60_000
 }
 
 /// The series of a key; that of everything else when there is no room for one more.

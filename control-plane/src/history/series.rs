@@ -27,7 +27,8 @@ pub const FINE_SPAN_S: i64 = 120;
 pub const COARSE_STEP_S: i64 = 10;
 /// Everything kept, seconds.
 pub const SPAN_S: i64 = 1800;
-/// What was measured in a longer interval is spread in steps of [`COARSE_STEP_S`] also over the finer buckets.
+/// Of what was measured in a longer interval, what is older is spread in steps of [`COARSE_STEP_S`] also over the finer buckets:
+/// figures of the last ten seconds do not show it.
 const SPREAD_BY_SECOND_S: i64 = 20;
 
 impl Series {
@@ -42,7 +43,7 @@ impl Series {
     }
 
     /// Counts what was measured in the `interval_ms` before `now_ms`. A long interval (a sidecar that was cut off) is spread
-    /// over its seconds, a very long one over tens of them, so that it shows as what it was and not as a spike.
+    /// over its last seconds, and over tens of seconds before, so that it does not show as a spike of now.
     pub fn add(&mut self, now_ms: i64, interval_ms: u32, counts: &Counts) {
         let now = now_ms.div_euclid(1000);
         let seconds = (i64::from(interval_ms) + 499).div_euclid(1000).clamp(1, FINE_SPAN_S);
@@ -51,11 +52,13 @@ impl Series {
             self.coarse.add(now, counts);
             return;
         }
-        // Whoever was cut off together tells it together, and everybody waits meanwhile: some 25 shares are the most.
-        let step = if seconds <= SPREAD_BY_SECOND_S { 1 } else { COARSE_STEP_S };
+        // Whoever was cut off together tells it together, and everybody waits meanwhile: some 45 shares are the most.
         let span = now + 1 - seconds..now + 1;
-        shares(&span, step, counts, |last, share| self.fine.add(last, share));
-        shares(&span, COARSE_STEP_S, counts, |last, share| self.coarse.add(last, share));
+        let late = (span.end - SPREAD_BY_SECOND_S).max(span.start);
+        let mut fine = |last, share: &_| self.fine.add(last, share);
+        shares(&span, span.start..late, COARSE_STEP_S, counts, &mut fine);
+        shares(&span, late..span.end, 1, counts, &mut fine);
+        shares(&span, span.clone(), COARSE_STEP_S, counts, |last, share| self.coarse.add(last, share));
     }
 
     /// Counts where the time of requests went that have ended by `now_ms`.
@@ -139,12 +142,19 @@ impl Series {
     }
 }
 
-/// Cuts what was counted in a span of seconds at each multiple of `step`: gives each share's last second and the share.
-fn shares(span: &Range<i64>, step: i64, counts: &Counts, mut add: impl FnMut(i64, &Counts)) {
+/// Cuts what was counted in a span of seconds, of those `within`, at each multiple of `step`: gives each share's last second and
+/// the share.
+fn shares(
+    span: &Range<i64>,
+    within: Range<i64>,
+    step: i64,
+    counts: &Counts,
+    mut add: impl FnMut(i64, &Counts),
+) {
     let part = |second: i64| (second - span.start).unsigned_abs();
-    let mut start = span.start;
-    while start < span.end {
-        let end = (start - start.rem_euclid(step) + step).min(span.end);
+    let mut start = within.start;
+    while start < within.end {
+        let end = (start - start.rem_euclid(step) + step).min(within.end);
         add(end - 1, &counts.share(part(start)..part(end), part(span.end)));
         start = end;
     }
@@ -244,14 +254,17 @@ mod tests {
             let now = 120 + offset;
             let mut series = Series::new(START_MS);
             series.add(START_MS + now * 1000, (seconds * 1000) as u32, &counts);
-            assert!(series.fine.len() <= 20, "{seconds} s are {} shares", series.fine.len());
+            assert!(series.fine.len() <= 31, "{seconds} s are {} shares", series.fine.len());
             assert_eq!(series.fine.sum(0, i64::MAX), counts, "{seconds} s");
             assert_eq!(series.coarse.sum(0, i64::MAX), counts, "{seconds} s");
             for (_, ten) in series.points(START_MS + 140_000, COARSE_STEP_S, 14) {
                 assert!(ten.requests <= 10_000, "{seconds} s: {}", ten.requests);
             }
-            let (ten, _) = series.recent(START_MS + now * 1000, 10);
-            assert!(ten.requests <= 10_000, "{seconds} s: {}", ten.requests);
+            // Nor later, while it moves through the last ten seconds.
+            for later in now..now + 15 {
+                let (ten, _) = series.recent(START_MS + later * 1000, 10);
+                assert!(ten.requests <= 10_000, "{seconds} s: {}", ten.requests);
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Where requests' time went by the workload that served them, as their callers' sidecars see it: one slow replica of three would
-//! be hidden in what they come to together. Sums alone, 2 KB for each that is always busy.
+//! be hidden in what they come to together. Sums alone, some 4 KB for each that is always busy.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Kept apart, of all callers together; what is beyond is known by edge only.
-const MAX_WAYS: usize = 16 * 1024;
+const MAX_WAYS: usize = 8 * 1024;
 /// Of one caller, so that none leaves nothing for the others.
 const MAX_OF_ONE: usize = 2048;
 /// Where there is no room, one that had nothing for so long gives way.
@@ -28,7 +28,7 @@ const MAX_NAME: usize = 253;
 pub struct Served {
     /// Where the requests' time went.
     pub spent: SpentSums,
-    /// Those that failed, or that its sidecar refused.
+    /// Those that were not answered as asked.
     pub failed: u32,
 }
 
@@ -100,12 +100,14 @@ impl Ways {
         if self.has_room(caller) {
             return true;
         }
+        // Said again where it has been well for as long as anything is idle.
+        let is_told = self.full_until_s.is_some_and(|until| now_s < until + IDLE_S);
         if self.full_until_s.is_some_and(|until| now_s < until) {
             return false;
         }
         self.forget(now_s, IDLE_S);
         let has_room = self.has_room(caller);
-        if !has_room && self.full_until_s.is_none() {
+        if !has_room && !is_told {
             warn!(
                 caller,
                 "it calls, or all together call, so many workloads that new ones are not told apart"

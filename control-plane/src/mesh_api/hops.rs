@@ -148,13 +148,23 @@ pub(super) struct Look<'a> {
     at_ms: i64,
     /// What was read of an edge: it is asked for those who call, and for those who are called.
     read: RefCell<BTreeMap<&'a EdgeKey, Rc<Spent>>>,
+    /// What was found of whom others see as the source of requests.
+    sources: RefCell<BTreeMap<&'a str, Rc<Source<'a>>>>,
+}
+
+/// Workloads that call as one.
+struct Source<'a> {
+    /// Those that they were asked themselves.
+    asked: u64,
+    /// By the service that they call: until they were answered, milliseconds of all requests together.
+    calls: BTreeMap<&'a str, f64>,
 }
 
 impl<'a> Look<'a> {
     pub(super) fn new(history: &'a history::State, seconds: i64, at_ms: i64) -> Self {
         let is_starved = |sidecar: &&history::Sidecar| sidecar.stalled(at_ms) >= SHORT_OF_CPU;
         let starved = history.sidecars().values().filter(is_starved).collect();
-        Self { history, starved, seconds, at_ms, read: RefCell::default() }
+        Self { history, starved, seconds, at_ms, read: RefCell::default(), sources: RefCell::default() }
     }
 
     fn spent(&self, (key, series): Way<'a>) -> Rc<Spent> {
@@ -185,9 +195,18 @@ impl<'a> Look<'a> {
             }
         }
         let view = HopsView::of(&spent, counts)?;
+        let all = Means::from(&spent);
+        // Else nothing is said of it.
+        let is_application = all.largest() == Some(Segment::Application);
+        let onward = if is_application { self.onward(by_workload.keys().copied()) } else { Vec::new() };
+        let mut names = BTreeMap::<&str, usize>::new();
+        by_workload.keys().for_each(|(_, name)| *names.entry(name).or_default() += 1);
         let served =
             by_workload.into_iter().map(|((within, workload), history::Served { spent, failed })| Served {
-                workload: workload.to_owned(),
+                workload: match within.filter(|_| names[workload] > 1) {
+                    Some(within) => format!("{workload}.{within}"),
+                    None => workload.to_owned(),
+                },
                 means: Means::from(&spent),
                 failing: u64::from(failed) * 2 >= u64::from(spent.requests()),
                 short_of_cpu: self
@@ -210,26 +229,46 @@ impl<'a> Look<'a> {
             to: short(to),
             starved_callers,
             calling,
-            onward: self.onward(to, spent.requests()),
+            onward,
         };
         Some(HopsView {
-            verdict: Some(verdict(&Means::from(&spent), &served, &between)),
+            verdict: Some(verdict(&all, &served, &between)),
             workloads: served.iter().take(MAX_WORKLOADS).map(WorkloadHops::from).collect(),
             ..view
         })
     }
 
-    /// What a service that was asked so often has called itself.
-    fn onward(&self, service: &str, requests: u64) -> Vec<Onward> {
-        let of_service = EdgeKey { from: service.to_owned(), to: String::new(), backend: String::new() };
-        let ways = self.history.edges().range(of_service..).take_while(|(key, _)| key.from == service);
-        let mut onward = BTreeMap::<&str, f64>::new();
-        for (key, series) in ways {
-            let spent = self.spent((key, series));
-            let ms = Means::from(&*spent).whole() * spent.requests() as f64 / requests.max(1) as f64;
-            *onward.entry(&key.to).or_default() += ms;
+    /// What these workloads, each with its namespace, have called themselves.
+    fn onward<'s>(&self, served: impl Iterator<Item = (Option<&'s str>, &'s str)>) -> Vec<Onward> {
+        let served: BTreeSet<_> = served.collect();
+        let serves = |it: &&history::Sidecar| served.contains(&(namespace(&it.source), it.workload.as_str()));
+        let sources: BTreeSet<&'a str> =
+            self.history.sidecars().values().filter(serves).map(|sidecar| sidecar.source.as_str()).collect();
+        let (mut asked, mut calls) = (0, BTreeMap::<&str, f64>::new());
+        for source in sources {
+            let of_source = self.source(source);
+            asked += of_source.asked;
+            of_source.calls.iter().for_each(|(to, ms)| *calls.entry(to).or_default() += ms);
         }
-        onward.into_iter().map(|(to, ms)| Onward { to: short(to), ms }).collect()
+        let each = |(to, ms): (&str, f64)| Onward { to: short(to), ms: ms / asked as f64 };
+        if asked == 0 { Vec::new() } else { calls.into_iter().map(each).collect() }
+    }
+
+    fn source(&self, name: &'a str) -> Rc<Source<'a>> {
+        if let Some(known) = self.sources.borrow().get(name) {
+            return known.clone();
+        }
+        let asked = self.history.service(name).map_or(0, |it| it.hops(self.at_ms, self.seconds).requests());
+        let mut calls = BTreeMap::<&str, f64>::new();
+        let first = EdgeKey { from: name.to_owned(), to: String::new(), backend: String::new() };
+        for (key, series) in self.history.edges().range(first..).take_while(|(key, _)| key.from == name) {
+            let spent = self.spent((key, series));
+            *calls.entry(&key.to).or_default() +=
+                Means::from(&*spent).until_answered() * spent.requests() as f64;
+        }
+        let source = Rc::new(Source { asked, calls });
+        self.sources.borrow_mut().insert(name, source.clone());
+        source
     }
 
     /// All requests to a node: as its callers see it; else by what was measured of it.
@@ -285,7 +324,7 @@ fn short(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pillion_api::wire::{EdgeDelta, SegmentDelta, Telemetry};
+    use pillion_api::wire::{EdgeDelta, SegmentDelta, Telemetry, edge_delta::Direction};
 
     use super::*;
     use crate::history::{History, Reporter};
@@ -348,14 +387,79 @@ mod tests {
     }
 
     #[test]
-    fn what_was_gathered_for_long_is_told_by_service_only() {
+    fn what_was_gathered_for_long_says_nothing_of_now() {
+        for (interval_ms, expected) in [(30_000, true), (600_000, false)] {
+            let history = History::default();
+            told(&history, "web.demo", "web-1", &to_another_namespace(interval_ms));
+            let is_split = history.read(|state| {
+                let look = Look::new(state, 60, NOW_MS);
+                look.at_ways(state.edges(), &Counts::default(), "shop.demo").is_some()
+            });
+            assert_eq!(is_split, expected, "{interval_ms}");
+        }
+    }
+
+    #[test]
+    fn workloads_of_one_name_are_told_apart() {
         let history = History::default();
-        told(&history, "web.demo", "web-1", &to_another_namespace(600_000));
-        let (edges, workloads) = history.read(|state| {
-            let (look, counts) = (Look::new(state, 60, NOW_MS), Counts::default());
-            let view = look.at_ways(state.edges(), &counts, "shop.demo").expect("it was asked");
-            (view.requests, view.workloads.len())
+        let mut telemetry = to_another_namespace(1000);
+        let of_demo = EdgeDelta { backend: String::new(), ..telemetry.edges[0].clone() };
+        telemetry.edges.push(of_demo);
+        told(&history, "web.demo", "web-1", &telemetry);
+        let names = history.read(|state| {
+            let look = Look::new(state, 60, NOW_MS);
+            let view = look.at_ways(state.edges(), &Counts::default(), "shop.demo").expect("it was asked");
+            view.workloads.into_iter().map(|it| it.workload).collect::<BTreeSet<_>>()
         });
-        assert_eq!((edges, workloads), (20, 0));
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["pay-1.bank", "pay-1.demo"]);
+    }
+
+    /// What is said of `cart`, whose workloads also serve `cart-v1`, by the requests of two callers.
+    #[test]
+    fn what_a_service_calls_is_by_all_requests_that_it_was_asked() {
+        let segments = |ms: u64, requests: u64, segment: Segment| {
+            vec![SegmentDelta {
+                segment: segment as i32,
+                sum_us: ms * 1000 * requests,
+                ..SegmentDelta::default()
+            }]
+        };
+        let delta = |peer: &str, backend: &str, workload: &str, requests, ms, segment| EdgeDelta {
+            peer: peer.into(),
+            backend: backend.into(),
+            workload: workload.into(),
+            requests,
+            split_requests: requests,
+            segments: segments(ms, requests, segment),
+            ..EdgeDelta::default()
+        };
+        let history = History::default();
+        let report = |edges| Telemetry { interval_ms: 1000, edges, ..Telemetry::default() };
+        let to_cart = |requests, ms| {
+            report(vec![delta("cart.demo", "cart-v1.demo", "cart-1", requests, ms, Segment::Application)])
+        };
+        told(&history, "web.demo", "web-1", &to_cart(1000, 10));
+        told(&history, "admin.demo", "admin-1", &to_cart(20, 100));
+        // It is asked by both, and asks for each of them.
+        let mut cart = report(vec![
+            delta("pay.demo", "", "pay-1", 1020, 8, Segment::Application),
+            delta("pay.demo", "", "pay-1", 1, 90_000, Segment::Body),
+        ]);
+        let asked = delta("", "", "", 1020, 10, Segment::Application);
+        cart.edges.push(EdgeDelta { direction: Direction::Inbound.into(), ..asked });
+        told(&history, "cart.demo", "cart-1", &cart);
+        let said = |from: &str| {
+            history.read(|state| {
+                let look = Look::new(state, 60, NOW_MS);
+                let ways = state.edges().iter().filter(|(key, _)| key.from == from);
+                let view = look.at_ways(ways, &Counts::default(), "cart-v1.demo").expect("it was asked");
+                view.verdict.expect("something is said").text
+            })
+        };
+        assert_eq!(
+            said("web.demo"),
+            "most of the time is in the application of cart-v1, 10 ms of 10 ms; its calls of pay take 8.0 ms"
+        );
+        assert_eq!(said("admin.demo"), "most of the time is in the application of cart-v1, 100 ms of 100 ms");
     }
 }

@@ -56,6 +56,7 @@ impl<E: End> Recording<E> {
         let (deadline, idle) = if self.outcome.is_some() { (None, None) } else { (deadline, idle) };
         let length = response.headers().get(CONTENT_LENGTH).filter(|_| !grpc);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        self.is_bounded = length.is_some();
         let mut recorded = response.map(|body| Recorded {
             ended: body.is_end_stream(),
             body,

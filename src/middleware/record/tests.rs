@@ -166,7 +166,7 @@ async fn grpc_is_judged_by_its_status() {
 async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
     use pillion_api::hops::{
         Report,
-        Segment::{self, Body as ApplicationBody, Network, Upstream},
+        Segment::{self, Body as ApplicationBody, Network},
     };
     type Frames = Vec<Result<Frame<Bytes>, BodyError>>;
 
@@ -178,7 +178,7 @@ async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
     };
     /// What happens, and the segments that it counts for. `None`: not at all.
     type Case = (&'static str, Frames, Option<&'static [(Segment, u64)]>);
-    let table: [Case; 5] = [
+    let table: [Case; 6] = [
         (
             "its sidecar says that the application was waited for",
             vec![data(), trailers(&[(HOPS.as_str(), 900_000)])],
@@ -186,11 +186,16 @@ async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
         ),
         ("it does not", vec![data(), trailers(&[])], Some(&[(Network, 2000)])),
         ("it has no trailers", vec![data()], Some(&[(Network, 1000)])),
-        ("it is broken off", vec![data(), Err("reset".into())], Some(&[(Upstream, 2000)])),
-        ("the caller ends it", vec![data(), data()], None),
+        ("it is broken off", vec![data(), Err("reset".into())], Some(&[(ApplicationBody, 2000)])),
+        ("the caller ends it", vec![data(), data(), data()], None),
+        (
+            "the caller waits no longer for the rest",
+            vec![data(), data(), data()],
+            Some(&[(ApplicationBody, 2000)]),
+        ),
     ];
     for (what, frames, expected) in table {
-        let ends = expected.is_some();
+        let is_left = frames.len() > 2;
         let edges = Edges::new(true, Rc::default());
         let (mut recording, _) = recording(&edges);
         let started = Instant::now();
@@ -199,10 +204,13 @@ async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
         recording.timeline.answered(started, Some(Report::default()), Duration::ZERO);
         let source = Slow { wait: Box::pin(tokio::time::sleep(SECOND)), frames: frames.into_iter() };
         let body = Body::Wrapped(Box::new(Silent(source)));
-        let recorded = recording.until_the_last_byte(response(StatusCode::OK, body), false, Ends::default());
-        let mut body = recorded.into_body();
+        let mut response = response(StatusCode::OK, body);
+        if is_left && expected.is_some() {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("9"));
+        }
+        let mut body = recording.until_the_last_byte(response, false, Ends::default()).into_body();
         while let Some(Ok(_)) = body.frame().await
-            && (ends || started.elapsed() < 2 * SECOND)
+            && (!is_left || started.elapsed() < 2 * SECOND)
         {}
         drop(body);
         let hops = edges.take().remove(0).hops;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{EdgeKey, add_reason};
+use super::{EdgeKey, Outcome, add_reason};
 use crate::{
     error::Reason,
     telemetry::{exemplars::Exemplar, hops::HopsDelta, repeats::RepeatsDelta},
@@ -43,6 +43,12 @@ impl EdgeDelta {
     /// Requests that ended.
     pub fn requests(&self) -> u64 {
         self.outcomes.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Those of them that were not answered as asked, whoever is to blame.
+    pub fn errors(&self) -> u64 {
+        let errors = self.outcomes.iter().filter(|(slot, _)| Outcome::is_error(*slot));
+        errors.map(|(_, count)| count).sum()
     }
 
     /// Joins a later delta of the same edge.

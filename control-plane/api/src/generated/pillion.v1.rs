@@ -1827,6 +1827,9 @@ pub struct EdgeDelta {
         ::prost::alloc::string::String,
         u64,
     >,
+    /// Of `requests`, those that were not answered as asked, whoever is to blame: status 4xx or 5xx, a gRPC code but 0, or refused.
+    #[prost(uint64, tag = "41")]
+    pub errors: u64,
 }
 /// Nested message and enum types in `EdgeDelta`.
 pub mod edge_delta {

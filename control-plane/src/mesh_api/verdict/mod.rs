@@ -51,6 +51,17 @@ impl Means {
         self.ms.iter().sum()
     }
 
+    /// What takes the most time, if any was measured.
+    pub(super) fn largest(&self) -> Option<Segment> {
+        let largest = Segment::ALL.into_iter().max_by(|a, b| self.of(*a).total_cmp(&self.of(*b)));
+        largest.filter(|segment| self.of(*segment) > 0.0)
+    }
+
+    /// Until the answer began.
+    pub(super) fn until_answered(&self) -> f64 {
+        self.whole() - self.of(Segment::Body) - self.of(Segment::Caller)
+    }
+
     /// What the workload that served, and the way to it, have to do with.
     fn beyond(&self) -> f64 {
         OF_ONE.iter().map(|segment| self.of(*segment)).sum()
@@ -99,11 +110,12 @@ pub(super) struct Between {
     pub(super) onward: Vec<Onward>,
 }
 
-/// Requests of the service to another one. Its application waits for them, if not for several at a time.
+/// Calls of another service by the one that was asked. Whether its application waits for them is not known: they may be several at a
+/// time, or for nobody.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Onward {
     pub(super) to: String,
-    /// For each request of its own, milliseconds.
+    /// Until they were answered, for each request that it was asked, milliseconds.
     pub(super) ms: f64,
 }
 
@@ -170,8 +182,7 @@ fn of_one(served: &[Served], between: &Between) -> Option<VerdictView> {
 /// The segment that takes most of the time, if one does.
 fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
     let whole = all.whole();
-    let largest = Segment::ALL.into_iter().max_by(|a, b| all.of(*a).total_cmp(&all.of(*b)));
-    let Some(segment) = largest.filter(|segment| all.of(*segment) > 0.0) else {
+    let Some(segment) = all.largest() else {
         return VerdictView { text: "no time was measured".to_owned(), ..VerdictView::default() };
     };
     let share = format!("{} of {}", time(all.of(segment)), time(whole));
@@ -187,10 +198,7 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
     let part = if is_most { "most" } else { "the largest part" };
     let place = match (segment, starved) {
         (_, Some(whose)) => format!("{whose} short of CPU: {part} of the time is there"),
-        (Segment::Application, _) => match onward(all.of(segment), &between.onward) {
-            Some(onward) => format!("most of the time the application of {to} waits for {onward}"),
-            None => format!("most of the time is in the application of {to}"),
-        },
+        (Segment::Application, _) => format!("most of the time is in the application of {to}"),
         (Segment::Body, _) => {
             format!(
                 "most of the time is after the application of {to} has begun to answer: long answers, or streams"
@@ -221,8 +229,12 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
             format!("most of the time is beyond the sidecar of {from}, where nothing tells it apart")
         }
     };
+    let onward = match segment {
+        Segment::Application => onward(all.of(segment), &between.onward),
+        _ => String::new(),
+    };
     VerdictView {
-        text: format!("{place}, {share}"),
+        text: format!("{place}, {share}{onward}"),
         segment: Some(segment.name().to_owned()),
         workload: None,
         short_of_cpu: has_reason,
@@ -258,12 +270,16 @@ fn short_of_cpu(segment: Segment, served: &[Served], between: &Between) -> Optio
     }
 }
 
-/// Whom an application waits for in most of its time, if it does: those who have the most of that.
-fn onward(application_ms: f64, onward: &[Onward]) -> Option<String> {
-    let all: f64 = onward.iter().map(|one| one.ms).sum();
-    let largest = onward.iter().map(|one| one.ms).fold(0.0, f64::max);
-    let named = onward.iter().filter(|one| one.ms >= MOST * largest).map(|one| one.to.as_str());
-    (all >= MOST * application_ms && all > 0.0).then(|| named.collect::<Vec<_>>().join(" and "))
+/// `; its calls of bank take 51 ms`: those that take half of an application's time. What takes more than all of it is not what it
+/// waits for.
+fn onward(application_ms: f64, onward: &[Onward]) -> String {
+    let may_be = |one: &&Onward| (MOST * application_ms..1.1 * application_ms).contains(&one.ms);
+    let calls: Vec<String> = onward
+        .iter()
+        .filter(may_be)
+        .map(|one| format!("its calls of {} take {}", one.to, time(one.ms)))
+        .collect();
+    if calls.is_empty() { String::new() } else { format!("; {}", calls.join(", ")) }
 }
 
 fn caller(between: &Between) -> &str {
