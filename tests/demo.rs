@@ -1,6 +1,8 @@
 //! The demo, as a newcomer runs it.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -114,6 +116,12 @@ async fn leaves_nobody(mut process: Child, signal: Signal) {
     assert_eq!(family.len(), 17, "{family:?}");
     let folders = data_folders(&family);
     assert_eq!(folders.len(), 1, "{folders:?}");
+    for folder in &folders {
+        let tokens = tokens(folder);
+        assert!(tokens.len() >= 8 && tokens.iter().all(|token| mode(token) == 0o600), "{tokens:?}");
+        // Others may go through at most, where the sidecars are another user's.
+        assert_eq!(mode(folder) & 0o066, 0, "{folder:?}");
+    }
     // Read on, as a terminal would.
     let reader = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     kill_process(Pid::from_raw(pid).expect("a valid number"), signal).expect("it runs");
@@ -126,6 +134,21 @@ async fn leaves_nobody(mut process: Child, signal: Signal) {
     eventually("its temporary data is gone", async || folders.iter().all(|f| !f.exists()).then_some(()))
         .await;
     reader.await.expect("no panic");
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+/// The files of tokens in a folder and in those in it.
+fn tokens(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("it is there").flatten().map(|entry| entry.path());
+    let of = |path: PathBuf| match path.extension() {
+        Some(extension) if extension == "token" => vec![path],
+        _ if path.is_dir() => tokens(&path),
+        _ => Vec::new(),
+    };
+    entries.flat_map(of).collect()
 }
 
 /// One that has ended and is not waited for yet does not run: whoever adopts an orphan may take its time.

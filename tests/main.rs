@@ -42,6 +42,7 @@ mod netns;
 mod prometheus;
 mod redirect;
 mod reference;
+mod renewal;
 mod resets;
 mod resolve;
 mod retries;

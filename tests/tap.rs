@@ -141,7 +141,7 @@ async fn only_what_is_asked_for_comes_and_of_its_headers_only_those_that_are_sho
         ("inbound", "client.demo", "app.demo")
     );
     assert_eq!(first.peer_identity.as_deref(), Some("spiffe://test.local/ns/demo/sa/client"));
-    assert!(first.mtls && first.failed && first.reason.is_none(), "{first:?}");
+    assert!(first.mtls == Some(true) && first.failed && first.reason.is_none(), "{first:?}");
     let headers: Vec<_> = first.headers.iter().map(|it| (it.name.as_str(), it.value.as_str())).collect();
     assert_eq!(headers, [("x-request-id", "7")]);
     assert!(seen[1].headers.is_empty());
@@ -177,6 +177,7 @@ async fn who_refused_and_why_is_told() {
         (Some("unknown-port"), Some("outbound"))
     );
     assert_eq!((first.status, first.path.as_str()), (Some(404), "/x"));
+    assert_eq!((first.mtls, first.attempts), (None, 0), "it went nowhere");
 }
 
 #[tokio::test]

@@ -292,9 +292,15 @@ impl Breaker {
             *buckets > 1 && bad >= SUDDEN && f64::from(bad) >= most + chance
         };
         let (buckets, counts) = self.window.latest().find(too_many)?;
-        let part = self.config.window * buckets as u32 / BUCKETS as u32;
+        let whole = self.config.window;
+        let part = whole * buckets as u32 / BUCKETS as u32;
         let part = Duration::from_millis(part.as_millis() as u64);
-        Some(format!("{} of {} requests {what} within {part:?}", bad(counts), counts.total))
+        // A policy names the whole window only: whoever reads of less must see that it is the latest part of that.
+        let within = match buckets {
+            BUCKETS => format!("within {part:?}"),
+            _ => format!("within the last {part:?} of the {whole:?} window"),
+        };
+        Some(format!("{} of {} requests {what} {within}", bad(counts), counts.total))
     }
 
     fn open(&mut self, now: Instant, random: f64, reason: String) {

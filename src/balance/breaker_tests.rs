@@ -246,7 +246,7 @@ fn the_latest_part_is_judged_by_itself() {
     assert_eq!((0..1200).find_map(|_| request(true)), None);
     let opened = (0..).position(|number| request(number % 2 == 1).is_some());
     assert_eq!(opened, Some(20), "after a second");
-    assert_eq!(breaker.history().1, "11 of 21 requests failed within 2s");
+    assert_eq!(breaker.history().1, "11 of 21 requests failed within the last 2s of the 30s window");
 }
 
 #[test]

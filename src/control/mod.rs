@@ -10,6 +10,7 @@ pub mod channel;
 pub mod directory;
 pub mod health;
 pub mod holdings;
+mod opening;
 pub mod own;
 pub mod stream;
 

@@ -1,5 +1,10 @@
 //! The one stream to the control plane: tells who we are and how we do, hears of services, and comes back whenever
 //! it is lost. Workers go on with what they have meanwhile.
+//!
+//! It lasts no longer than the certificate that it was opened with. So once there is the next certificate another stream is opened
+//! with it, while this one goes on; nothing is lost or said twice, and nobody is told of a loss.
+
+mod heard;
 
 use std::{
     cell::RefCell,
@@ -8,31 +13,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pillion_api::{
-    model::MeshSettings,
-    name::ServiceName,
-    wire::{
-        Acknowledge, ControlMessage, Deregister, Health, HeartbeatReply, Hello, SidecarMessage, Subscribe,
-        TapEvents, TrustAnchors, Unsubscribe, Welcome, control_message, sidecar_message::Message,
-        update::Kind,
-    },
+use pillion_api::wire::{
+    Deregister, Health, Hello, SidecarMessage, TapEvents, Unsubscribe, sidecar_message::Message,
 };
-use pillion_certs::{Identity, RenewalStatus, SpiffeId, TrustBundle};
+use pillion_certs::{Identity, RenewalStatus};
 use rand::Rng;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::{
     Mesh,
     addresses::Addresses,
-    certify::{note_clock, show_skew},
-    channel::{self, ALPN, Client},
     directory::Wish,
     holdings::Holdings,
+    opening::{Beside, OPENING, Opened, Opening, QUEUE, done, refusal, told_first},
     own::OwnPolicies,
 };
 use crate::{
@@ -43,11 +39,6 @@ use crate::{
     },
 };
 
-/// Messages that may wait to be sent: more than all subscriptions together, which are sent anew after a loss. A
-/// control plane that takes none for so long is not there.
-const QUEUE: usize = 8192;
-/// For the answers that open a stream.
-const OPENING: Duration = Duration::from_secs(5);
 /// Between tellings of what was measured.
 const TELEMETRY: Duration = Duration::from_secs(1);
 /// The first wait before connecting again, and the longest.
@@ -127,10 +118,11 @@ impl Stream {
         let mut wait = BACKOFF.0;
         loop {
             let began = Instant::now();
-            let ended = match state.connect().await {
-                Ok(client) => {
+            let opening = state.opening().run();
+            let ended = match state.meanwhile(opening).await {
+                Ok(opened) => {
                     state.connects("ok");
-                    let ended = state.session(client).await;
+                    let ended = state.session(opened).await;
                     state.stream.known.addresses.lost(Instant::now());
                     state.stream.taps.clear();
                     state.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(0);
@@ -144,14 +136,18 @@ impl Stream {
             if began.elapsed() > GOOD {
                 wait = BACKOFF.0;
             }
-            // From nothing to twice, so that a thousand sidecars do not come back at the same moment.
-            let jittered = wait.mul_f64(rand::rng().random_range(0.0..2.0));
+            let jittered = jittered(wait);
             let why = ended.err().unwrap_or_else(|| "the stream was closed".into());
             tracing::warn!(why, retry_in = ?jittered, "no stream to the control plane; going on with what is known");
             state.meanwhile(tokio::time::sleep(jittered)).await;
             wait = (wait * 2).min(BACKOFF.1);
         }
     }
+}
+
+/// From nothing to twice, so that a thousand sidecars do not come back at the same moment.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(0.0..2.0))
 }
 
 impl State {
@@ -175,11 +171,16 @@ impl State {
         }
     }
 
-    async fn connect(&mut self) -> Result<Client, String> {
-        let control_plane = SpiffeId::control_plane(self.stream.identity.spiffe_id().trust_domain());
-        let config = self.stream.identity.client_config(&control_plane, &[ALPN]);
-        let (address, resolver) = (self.stream.address.clone(), self.stream.resolver.clone());
-        self.meanwhile(async move { channel::connect(&address, &resolver, config).await }).await
+    fn opening(&self) -> Opening {
+        let Stream { address, resolver, identity, hello, health, drain, .. } = &self.stream;
+        Opening {
+            address: address.clone(),
+            resolver: resolver.clone(),
+            identity: identity.clone(),
+            hello: hello.clone(),
+            health: health.clone(),
+            drain: drain.clone(),
+        }
     }
 
     fn grant(&mut self, wish: Wish) -> Option<Message> {
@@ -193,53 +194,36 @@ impl State {
         self.stream.registry.gauge(Metric::ControlPlaneStale, &[]).set(stale);
     }
 
-    /// One stream, from its opening to its end.
-    async fn session(&mut self, mut client: Client) -> Result<(), String> {
-        let (out, queue) = mpsc::channel(QUEUE);
-        let send = |message: Message| {
-            out.try_send(SidecarMessage { message: Some(message) })
-                .map_err(|_| "the control plane does not take our messages".to_owned())
-        };
-        let mut health = self.stream.health.borrow_and_update().clone();
-        if self.stream.drain.phase() > Phase::Running {
-            health = Health { ready: false, reason: "shutting down".into(), ..health };
-        }
-        send(Message::Hello(Hello { health: Some(health), ..self.stream.hello.clone() }))?;
-        let opening = async {
-            let mut incoming = client.sync(ReceiverStream::new(queue)).await?.into_inner();
-            let first = incoming.message().await?;
-            Ok::<_, tonic::Status>((incoming, first))
-        };
-        let opened = self.meanwhile(tokio::time::timeout(OPENING, opening)).await;
-        let (mut incoming, first) = opened
-            .map_err(|_| format!("the stream was not opened within {OPENING:?}"))?
-            .map_err(|status| refusal(&status))?;
-        let Some(control_message::Message::Welcome(welcome)) = first.and_then(|first| first.message) else {
-            return Err("the control plane did not begin with a welcome".into());
-        };
-        self.heard = Instant::now();
-        let silence = Duration::from_millis(welcome.heartbeat_interval_ms.max(100).into()) * 3;
-        self.welcome(welcome)?;
-        // Services that are new to us are among these.
-        for subscribe in self.stream.known.holdings.subscriptions() {
-            // More than a queue of them is normal here, so this waits for room.
-            let subscribe = SidecarMessage { message: Some(Message::Subscribe(subscribe)) };
-            let sent = tokio::time::timeout(OPENING, out.send(subscribe)).await;
-            sent.map_err(|_| "the control plane does not take our messages")?
-                .map_err(|error| error.to_string())?;
-        }
-        for resolve in self.stream.known.addresses.connected(Instant::now()) {
-            send(Message::Resolve(resolve))?;
-        }
+    /// From a stream's opening to the end of the last that took its place.
+    async fn session(&mut self, opened: Opened) -> Result<(), String> {
+        let mut stream = opened;
+        let mut silence = self.begin(&stream).await?;
         tracing::info!(address = self.stream.address, "connected to the control plane");
         let mut tick = tokio::time::interval(TELEMETRY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leaving = self.stream.drain.clone();
         let mut deregistered = false;
+        // The stream that is to take this one's place; when one may be opened; and the one whose place was taken.
+        let mut next: Beside<Result<Opened, String>> = None;
+        let mut next_from = Instant::now();
+        let mut former: Beside<()> = None;
         loop {
+            let send = |message| send(&stream.out, message);
             tokio::select! {
-                message = next(&mut incoming) => {
-                    let Some(message) = message? else { return Ok(()) };
+                message = stream.incoming.message() => {
+                    let message = match message.map_err(|status| refusal(&status)) {
+                        Ok(Some(message)) => message,
+                        // The control plane may end it as soon as the next has begun.
+                        ended => match next.take() {
+                            Some(opening) => {
+                                stream = self.meanwhile(opening).await?;
+                                silence = self.begin(&stream).await?;
+                                self.connects("replaced");
+                                continue;
+                            }
+                            None => return ended.map(drop),
+                        },
+                    };
                     self.heard = Instant::now();
                     for answer in self.take(message) {
                         send(answer)?;
@@ -253,15 +237,34 @@ impl State {
                 Ok(()) = self.stream.health.changed() => {
                     send(Message::Health(self.stream.health.borrow_and_update().clone()))?;
                 }
-                () = leaving.reached(Phase::Leaving), if !deregistered => {
+                // Not between two streams, or the later one's hello might come after it.
+                () = leaving.reached(Phase::Leaving), if !deregistered && next.is_none() => {
                     deregistered = true;
                     send(Message::Deregister(Deregister {}))?;
                 }
-                told = self.stream.taps.told() => self.tell(told, &out),
+                told = self.stream.taps.told() => self.tell(told, &stream.out),
+                opened = done(&mut next) => {
+                    next = None;
+                    match opened {
+                        Ok(opened) => {
+                            silence = self.begin(&opened).await?;
+                            former = Some(Box::pin(std::mem::replace(&mut stream, opened).finish()));
+                            self.connects("replaced");
+                            tracing::debug!("a stream with the new certificate has taken the former one's place");
+                        }
+                        Err(why) => {
+                            self.connects("failed");
+                            let retry_in = jittered(BACKOFF.1);
+                            next_from = Instant::now() + retry_in;
+                            tracing::debug!(why, ?retry_in, "no stream with the new certificate yet");
+                        }
+                    }
+                }
+                () = done(&mut former) => former = None,
                 _ = tick.tick() => {
                     self.stale();
                     self.stream.taps.expire(Instant::now());
-                    self.tell(self.stream.taps.left_out(), &out);
+                    self.tell(self.stream.taps.left_out(), &stream.out);
                     self.stream.registry.gauge(Metric::ControlPlaneConnected, &[]).set(1);
                     if self.heard.elapsed() > silence {
                         return Err(format!("nothing heard for {silence:?}"));
@@ -270,9 +273,39 @@ impl State {
                         send(Message::Unsubscribe(Unsubscribe { service: service.to_string() }))?;
                     }
                     send(Message::Telemetry(self.telemetry()))?;
+                    // Renewals are spread over a tenth of a certificate's life already. One that lasts no longer is of no use.
+                    let renewed = self.stream.identity.not_after() > stream.not_after;
+                    let running = self.stream.drain.phase() == Phase::Running;
+                    if renewed && running && next.is_none() && Instant::now() >= next_from {
+                        next = Some(Box::pin(self.opening().run()));
+                    }
                 }
             }
         }
+    }
+
+    /// Takes in a stream's welcome and asks for everything that is followed; gives after which silence it counts as lost.
+    async fn begin(&mut self, opened: &Opened) -> Result<Duration, String> {
+        self.heard = Instant::now();
+        let silence = Duration::from_millis(opened.welcome.heartbeat_interval_ms.max(100).into()) * 3;
+        self.welcome(opened.welcome.clone())?;
+        // Services that are new to us are among these.
+        for subscribe in self.stream.known.holdings.subscriptions() {
+            // More than a queue of them is normal here, so this waits for room.
+            let subscribe = SidecarMessage { message: Some(Message::Subscribe(subscribe)) };
+            let sent = tokio::time::timeout(OPENING, opened.out.send(subscribe)).await;
+            sent.map_err(|_| "the control plane does not take our messages")?
+                .map_err(|error| error.to_string())?;
+        }
+        for resolve in self.stream.known.addresses.connected(Instant::now()) {
+            send(&opened.out, Message::Resolve(resolve))?;
+        }
+        // It may have changed since the hello, and have been told on the former stream only.
+        let health = told_first(&self.stream.health, &self.stream.drain);
+        if opened.health.as_ref() != Some(&health) {
+            send(&opened.out, Message::Health(health))?;
+        }
+        Ok(silence)
     }
 
     /// Passes on live requests, if that leaves enough room for what matters more.
@@ -295,120 +328,9 @@ impl State {
         let clock = since_epoch(SystemTime::now());
         self.stream.gathered.borrow_mut().take(certificate, clock.as_millis() as i64)
     }
-
-    /// Takes in who we are; gives what there is to ask for in turn.
-    fn welcome(&mut self, welcome: Welcome) -> Result<Vec<Subscribe>, String> {
-        note_clock(welcome.server_time_ms, &self.stream.registry);
-        if let Some(anchors) = welcome.trust_anchors {
-            self.trust(anchors)?;
-        }
-        let services: Result<Vec<ServiceName>, _> =
-            welcome.services.iter().map(|service| service.parse()).collect();
-        let services = services.map_err(|error| format!("a service of ours: {error}"))?;
-        let source: Arc<str> = welcome.source.into();
-        let settings = welcome.settings.map_or(Ok(MeshSettings::UNTOLD), MeshSettings::try_from);
-        let settings = settings.map_err(|refused| format!("the mesh's settings: {refused}"))?;
-        self.stream.mesh.send_if_modified(|mesh| {
-            let changed = mesh.as_ref().is_none_or(|mesh| mesh.source != source || mesh.settings != settings);
-            if changed {
-                *mesh = Some(Mesh { identity: self.stream.identity.clone(), source, settings });
-            }
-            changed
-        });
-        let subscribe = self.stream.known.holdings.belong_to(&services);
-        self.show_policies();
-        Ok(subscribe)
-    }
-
-    fn show_policies(&self) {
-        let own = self.stream.known.holdings.own_policies();
-        self.stream.policies.send_if_modified(|known| {
-            let changed = !known.same(&own);
-            *known = own;
-            changed
-        });
-    }
-
-    fn trust(&self, anchors: TrustAnchors) -> Result<(), String> {
-        let trust_domain = self.stream.identity.spiffe_id().trust_domain().clone();
-        let bundle = TrustBundle::from_der(trust_domain, &anchors.der)
-            .map_err(|error| format!("the control plane's trust anchors: {error}"))?;
-        self.stream.identity.replace_bundle(bundle);
-        Ok(())
-    }
-
-    /// Takes in a message; gives what there is to answer.
-    fn take(&mut self, message: ControlMessage) -> Vec<Message> {
-        use control_message::Message::{
-            Heartbeat, Resolved, StartTap, StopTap, TrustAnchors, Update, Welcome,
-        };
-        match message.message {
-            Some(Update(update)) => {
-                let answer = self.stream.known.holdings.apply(update);
-                self.show_policies();
-                answer.map(|answer| self.acknowledge(answer)).into_iter().collect()
-            }
-            Some(Heartbeat(heartbeat)) => {
-                show_skew(heartbeat.server_time_ms, &self.stream.registry);
-                let reply = Message::HeartbeatReply(HeartbeatReply { sequence: heartbeat.sequence });
-                let mut answers = vec![reply];
-                if heartbeat.digest != self.stream.known.holdings.digest() {
-                    // An update may just be under way; asking again costs little, missing one costs much.
-                    answers.extend(self.stream.known.holdings.subscriptions().map(Message::Subscribe));
-                }
-                answers
-            }
-            Some(Resolved(resolved)) => {
-                if let Err(error) = self.stream.known.addresses.answered(resolved, Instant::now()) {
-                    tracing::error!(error, "an answer about a destination was refused");
-                }
-                Vec::new()
-            }
-            Some(StartTap(start)) => vec![Message::TapAnswer(self.stream.taps.start(start, Instant::now()))],
-            Some(StopTap(stop)) => {
-                self.stream.taps.stop(stop.id);
-                Vec::new()
-            }
-            Some(TrustAnchors(anchors)) => {
-                if let Err(error) = self.trust(anchors) {
-                    tracing::error!(error, "trust anchors refused");
-                }
-                Vec::new()
-            }
-            Some(Welcome(welcome)) => {
-                let subscribe = self.welcome(welcome).unwrap_or_else(|error| {
-                    tracing::error!(error, "welcome refused");
-                    Vec::new()
-                });
-                subscribe.into_iter().map(Message::Subscribe).collect()
-            }
-            // From a later version.
-            None => Vec::new(),
-        }
-    }
-
-    fn acknowledge(&self, answer: Acknowledge) -> Message {
-        let kind = match Kind::try_from(answer.kind) {
-            Ok(Kind::Config) => "config",
-            Ok(Kind::Endpoints) => "endpoints",
-            Ok(Kind::Absent) => "absent",
-            Ok(Kind::Unspecified) | Err(_) => "unknown",
-        };
-        let result = if answer.refusal.is_empty() { "applied" } else { "refused" };
-        self.stream.registry.counter(Metric::ControlPlaneUpdates, &[kind, result]).increment(1);
-        if answer.refusal.is_empty() {
-            tracing::debug!(service = answer.service, kind, version = answer.version, "update applied");
-        } else {
-            tracing::error!(service = answer.service, kind, refusal = answer.refusal, "update refused");
-        }
-        Message::Acknowledge(answer)
-    }
 }
 
-async fn next(incoming: &mut Streaming<ControlMessage>) -> Result<Option<ControlMessage>, String> {
-    incoming.message().await.map_err(|status| refusal(&status))
-}
-
-fn refusal(status: &tonic::Status) -> String {
-    format!("the control plane says {:?}: {}", status.code(), status.message())
+fn send(out: &mpsc::Sender<SidecarMessage>, message: Message) -> Result<(), String> {
+    out.try_send(SidecarMessage { message: Some(message) })
+        .map_err(|_| "the control plane does not take our messages".to_owned())
 }

@@ -46,6 +46,14 @@ pub struct EdgeKey {
     pub mtls: bool,
 }
 
+impl EdgeKey {
+    /// Whether mutual TLS carried it; `None`: no callee was reached, so nothing did. What goes outside has no workload either.
+    pub fn carried(&self) -> Option<bool> {
+        let unsent = self.mtls && self.direction == Hop::Outbound && self.workload.is_empty();
+        (!unsent).then_some(self.mtls)
+    }
+}
+
 type Buckets = [(u32, u64); latency::BUCKETS];
 
 /// The counts of one edge since they were last taken.

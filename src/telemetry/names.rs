@@ -50,7 +50,7 @@ pillion_api::metrics! {
     CertificateRenewals = "pillion_certificate_renewals_total", Counter, ["result"], "Renewals of this workload's certificate.";
     ControlPlaneConnected = "pillion_control_plane_connected", Gauge, [], "1 while the control plane's stream is up.";
     ControlPlaneStale = "pillion_control_plane_stale_seconds", Gauge, [], "How long nothing has been heard from the control plane.";
-    ControlPlaneConnects = "pillion_control_plane_connects_total", Counter, ["result"], "Attempts to connect to the control plane.";
+    ControlPlaneConnects = "pillion_control_plane_connects_total", Counter, ["result"], "Attempts to open a stream to the control plane; `replaced`: one in the place of another, with the next certificate.";
     ControlPlaneUpdates = "pillion_control_plane_updates_total", Counter, ["kind", "result"], "Updates received: applied or refused.";
     ClockSkew = "pillion_clock_skew_seconds", Gauge, [], "The control plane's clock minus this host's.";
     Subscriptions = "pillion_subscriptions", Gauge, [], "Services that this sidecar follows.";

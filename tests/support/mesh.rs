@@ -253,8 +253,13 @@ impl Mesh {
 
     /// A certificate as the control plane would sign it.
     pub(crate) fn credential(&self, service_account: &str) -> Credential {
+        self.credential_for(service_account, Duration::from_secs(3600))
+    }
+
+    /// One that is good for so long.
+    pub(crate) fn credential_for(&self, service_account: &str, validity: Duration) -> Credential {
         let id = spiffe_id(service_account);
-        self.authority.issue(&id, Duration::from_secs(3600), SystemTime::now()).expect("a fresh certificate")
+        self.authority.issue(&id, validity, SystemTime::now()).expect("a fresh certificate")
     }
 
     /// The identity of a workload that a test plays itself.

@@ -132,7 +132,11 @@ async fn count(crowd: Crowd, sidecars: Vec<Sidecar>) {
             source: Arc::clone(&names[call.from]),
             target: Arc::clone(&names[call.to]),
             backend: Arc::clone(&names[call.to]),
-            workload: "".into(),
+            // Callers name the one that served.
+            workload: match direction {
+                Hop::Outbound => format!("{}-{}", crowd.services[call.to].name, call.to).into(),
+                Hop::Inbound => "".into(),
+            },
             mtls: !call.to.is_multiple_of(61),
         };
         let (outbound, inbound) =

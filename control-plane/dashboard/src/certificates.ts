@@ -58,7 +58,7 @@ export function openEdges(services: readonly MeshService[], edges: readonly Mesh
   const found = new Map<string, OpenEdge>();
   for (const { from, to, backend, mtls, rps } of edges) {
     // What cannot be resolved, or was refused before anybody was chosen, was sent to nobody.
-    if (mtls || !isNode(to)) continue;
+    if (mtls !== false || !isNode(to)) continue;
     const key = `${from} ${to}`;
     const known = found.get(key);
     const served = meshed.has(to) || (backend != null && meshed.has(backend));

@@ -14,6 +14,10 @@ use crate::{
 
 /// Whose figures, over what time, and how.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SUCCESS leaves out what the caller is to blame for: answers of 4xx, so also what a sidecar refuses with \
+                  one, as it does what no service is known for."
+)]
 pub(super) struct StatArgs {
     #[command(flatten)]
     wanted: Wanted,

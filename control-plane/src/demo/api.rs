@@ -189,8 +189,8 @@ pub struct EdgeView {
     pub to: String,
     /// Who served, where a route says who.
     pub backend: Option<String>,
-    /// Carried by mutual TLS.
-    pub mtls: bool,
+    /// Carried by mutual TLS; `None`: nothing was sent.
+    pub mtls: Option<bool>,
     /// What was sent beyond the requests themselves.
     pub repeats: Option<RepeatsView>,
 }

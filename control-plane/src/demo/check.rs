@@ -136,12 +136,13 @@ fn hops_are_mtls(measured: &Measured) -> Claim {
     let plain: Vec<String> = measured
         .edges
         .iter()
-        .filter(|edge| !edge.mtls)
+        .filter(|edge| edge.mtls == Some(false))
         .map(|edge| format!("{} → {}", edge.from, edge.to))
         .collect();
     let which = if plain.is_empty() { String::new() } else { format!(": {}", plain.join(", ")) };
-    let shown =
-        |&(from, to): &(&str, &str)| measured.edges.iter().any(|e| e.from == from && e.to == to && e.mtls);
+    let shown = |&(from, to): &(&str, &str)| {
+        measured.edges.iter().any(|e| e.from == from && e.to == to && e.mtls == Some(true))
+    };
     let found = HOPS.iter().filter(|hop| shown(hop)).count();
     Claim {
         claim: "every hop is mutual TLS".into(),
@@ -359,7 +360,7 @@ mod tests {
                     from: from.into(),
                     to: to.into(),
                     backend: None,
-                    mtls: true,
+                    mtls: Some(true),
                     repeats: None,
                 })
                 .into(),
@@ -408,7 +409,7 @@ mod tests {
         let spoils: [(usize, Spoil); 15] = [
             (0, |m| m.workloads[0].connected = false),
             (0, |m| m.workloads[0].spiffe_id = "spiffe://mesh.local/ns/demo/sa/cart-1".into()),
-            (1, |m| m.edges[2].mtls = false),
+            (1, |m| m.edges[2].mtls = Some(false)),
             (1, |m| drop(m.edges.pop())),
             (2, |m| m.handshakes.get_mut("web-1").unwrap().succeeded = 0),
             (2, |m| m.handshakes.get_mut("web-1").unwrap().failed = 1),

@@ -1,7 +1,10 @@
 //! Starts the demo's processes: a control plane, the sample shop, and a sidecar beside each instance.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -363,7 +366,7 @@ impl Starter<'_> {
     ) -> Result<(Child, Addresses), DemoError> {
         // In a file: a command line can be read by anyone on the machine.
         let token_file = self.sidecars_folder().join(format!("{}.token", member.name));
-        std::fs::write(&token_file, token)
+        self.write_secret(&token_file, token)
             .map_err(DemoError::system(format!("writing {}", token_file.display())))?;
         let addresses_file = self.addresses_file(member);
         let mut arguments: Vec<OsString> = vec![
@@ -408,6 +411,14 @@ impl Starter<'_> {
 
     fn addresses_file(&self, member: &Member) -> PathBuf {
         self.sidecars_folder().join(format!("{}.sidecar.json", member.name))
+    }
+
+    /// For whom the folder belongs to, and nobody else.
+    fn write_secret(&self, path: &Path, secret: &str) -> std::io::Result<()> {
+        let owner = std::fs::metadata(self.sidecars_folder())?.uid();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(secret.as_bytes())?;
+        fchown(&file, Some(owner), None)
     }
 
     fn sidecars_folder(&self) -> &Path {

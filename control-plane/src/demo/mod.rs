@@ -16,6 +16,8 @@ pub mod scrape;
 pub mod sidecar;
 mod traffic;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +69,7 @@ async fn demo(args: &DemoArgs, console: &Console) -> Result<(), DemoError> {
     let programs = Programs::find()?;
     let folder = tempfile::Builder::new()
         .prefix("pillion-demo-")
+        .permissions(Permissions::from_mode(0o700))
         .tempdir()
         .map_err(system("making a temporary folder"))?;
     let guard = Guard::start(&programs.pillion).map_err(system("starting the demo's guard"))?;

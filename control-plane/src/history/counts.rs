@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use pillion_api::{latency, wire::EdgeDelta};
+use pillion_api::{
+    latency,
+    wire::{EdgeDelta, edge_delta::Direction},
+};
 
 use super::{
     OVERFLOW,
@@ -22,6 +25,8 @@ pub struct Counts {
     pub failures: u64,
     /// Those that went over mutual TLS.
     pub encrypted: u64,
+    /// Those of which no callee is known to have been reached: neither encrypted nor in plaintext.
+    pub unsent: u64,
     /// Opaque connections.
     pub connections: u64,
     /// Refusals by reason.
@@ -48,10 +53,14 @@ pub(super) fn bump<K: Ord + Copy>(counts: &mut Sparse<K>, key: K, count: u32) {
 impl Counts {
     /// From what a sidecar measured. Buckets beyond the histogram count as the last.
     pub fn of(delta: &EdgeDelta) -> Self {
+        let all = delta.requests.saturating_add(delta.connections);
+        // A sidecar names no workload where none was reached; what it sends outside has none either, and is in plaintext.
+        let unsent = delta.mtls && delta.direction() == Direction::Outbound && delta.workload.is_empty();
         let mut counts = Self {
             requests: delta.requests,
             failures: delta.failures.min(delta.requests),
-            encrypted: if delta.mtls { delta.requests.saturating_add(delta.connections) } else { 0 },
+            encrypted: if delta.mtls && !unsent { all } else { 0 },
+            unsent: if unsent { all } else { 0 },
             connections: delta.connections,
             actions: Actions::of_edge(delta),
             ..Self::default()
@@ -78,6 +87,7 @@ impl Counts {
             requests: share(self.requests),
             failures: share(self.failures),
             encrypted: share(self.encrypted),
+            unsent: share(self.unsent),
             connections: share(self.connections),
             refusals: of_reasons(&self.refusals, share),
             refusals_by_callee: of_reasons(&self.refusals_by_callee, share),
@@ -115,10 +125,10 @@ impl Counts {
             || !self.refusals_by_callee.is_empty()
     }
 
-    /// Whether everything counted was encrypted, and anything was counted.
-    pub fn all_encrypted(&self) -> bool {
-        let all = self.requests.saturating_add(self.connections);
-        all > 0 && self.encrypted >= all
+    /// Whether everything that was sent was encrypted; `None`: nothing was.
+    pub fn encrypted(&self) -> Option<bool> {
+        let sent = self.requests.saturating_add(self.connections).saturating_sub(self.unsent);
+        (sent > 0).then_some(self.encrypted >= sent)
     }
 
     fn refuse<'a>(
@@ -162,6 +172,7 @@ impl Tally for Counts {
         add(&mut self.requests, other.requests);
         add(&mut self.failures, other.failures);
         add(&mut self.encrypted, other.encrypted);
+        add(&mut self.unsent, other.unsent);
         add(&mut self.connections, other.connections);
         self.refuse(&other.refusals, &other.refusals_by_callee);
         self.actions.add(&other.actions);
@@ -175,7 +186,11 @@ impl Packed for Counts {
         packed::put(to, self.failures);
         packed::put(to, self.connections);
         // Nearly always none.
-        packed::put(to, self.requests.wrapping_add(self.connections).wrapping_sub(self.encrypted));
+        let open = self.requests.wrapping_add(self.connections).wrapping_sub(self.encrypted);
+        packed::put(to, open);
+        if open > 0 {
+            packed::put(to, self.unsent);
+        }
         packed::put_histogram(to, self.latency.iter().copied());
         for refusals in [&self.refusals, &self.refusals_by_callee] {
             let told = refusals.iter().filter(|(_, count)| **count > 0);
@@ -190,11 +205,13 @@ impl Packed for Counts {
 
     fn add_packed(&mut self, from: &mut &[u8]) -> Option<()> {
         let (requests, failures) = (packed::take(from)?, packed::take(from)?);
-        let (connections, plain) = (packed::take(from)?, packed::take(from)?);
+        let (connections, open) = (packed::take(from)?, packed::take(from)?);
+        let unsent = if open > 0 { packed::take(from)? } else { 0 };
         add(&mut self.requests, requests);
         add(&mut self.failures, failures);
         add(&mut self.connections, connections);
-        add(&mut self.encrypted, requests.wrapping_add(connections).wrapping_sub(plain));
+        add(&mut self.encrypted, requests.wrapping_add(connections).wrapping_sub(open));
+        add(&mut self.unsent, unsent);
         packed::take_histogram(from, latency::BUCKETS, |bucket, count| {
             bump(&mut self.latency, bucket, count)
         })?;
@@ -210,6 +227,41 @@ impl Packed for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_reached_nobody_is_neither_encrypted_nor_plaintext() {
+        let delta = |direction: Direction, workload: &str, mtls: bool, requests| EdgeDelta {
+            direction: direction.into(),
+            workload: workload.into(),
+            mtls,
+            requests,
+            ..EdgeDelta::default()
+        };
+        let refused = || delta(Direction::Outbound, "", true, 3);
+        let served = || delta(Direction::Outbound, "web-1", true, 5);
+        let plain = || delta(Direction::Outbound, "old-1", false, 1);
+        for (what, deltas, expected) in [
+            ("nothing", vec![], None),
+            ("refusals by the caller's own sidecar", vec![refused()], None),
+            ("answers", vec![served()], Some(true)),
+            ("answers and refusals", vec![served(), refused()], Some(true)),
+            ("plaintext", vec![plain()], Some(false)),
+            ("plaintext and refusals", vec![plain(), refused()], Some(false)),
+            ("plaintext and answers", vec![plain(), served(), refused()], Some(false)),
+            ("what goes outside", vec![delta(Direction::Outbound, "", false, 1)], Some(false)),
+            ("what a sidecar takes", vec![delta(Direction::Inbound, "", true, 1)], Some(true)),
+        ] {
+            let (mut sum, mut unpacked) = (Counts::default(), Counts::default());
+            for delta in &deltas {
+                let (counts, mut bytes) = (Counts::of(delta), Vec::new());
+                counts.pack(&mut bytes);
+                sum.add(&counts);
+                unpacked.add_packed(&mut &bytes[..]).expect("it was packed just now");
+            }
+            assert_eq!((sum.encrypted(), unpacked.encrypted()), (expected, expected), "{what}");
+            assert_eq!(sum.unsent, unpacked.unsent, "{what}");
+        }
+    }
 
     #[test]
     fn reasons_are_bounded_whatever_comes_and_come_back_as_they_were() {

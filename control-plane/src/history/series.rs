@@ -170,6 +170,7 @@ mod tests {
         Counts::of(&EdgeDelta {
             requests,
             failures,
+            workload: "web-1".into(),
             mtls: true,
             latency_buckets: vec![u32::try_from(latency::index(latency_us)).expect("small")],
             latency_counts: vec![requests],
@@ -188,7 +189,7 @@ mod tests {
         let (sum, seconds) = series.recent(START_MS + 30_000, 10);
         assert_eq!((sum.requests, sum.failures, seconds), (200, 50, 10.0));
         assert_eq!(sum.success_rate(), Some(0.75));
-        assert!(sum.all_encrypted());
+        assert_eq!(sum.encrypted(), Some(true));
         let p50 = sum.quantile_ms(0.5).expect("requests were counted");
         assert!((7.5..=12.5).contains(&p50), "{p50}");
     }

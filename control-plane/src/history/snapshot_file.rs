@@ -24,7 +24,7 @@ const FILE_NAME: &str = "history";
 /// What comes before everything else.
 const MAGIC: &[u8; 8] = b"pillhist";
 /// Of what follows. A file of another one is not read: whoever goes to another release, or back, loses what was shown of the last half hour.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Of a SHA-256, the file's last bytes: a digest of all before.
 const DIGEST: usize = 32;
 const HEADER: usize = MAGIC.len() + size_of::<u32>();

@@ -220,8 +220,7 @@ pub(super) fn edge<'a>(
         seconds => RepeatsView::of(&summed(measured, seconds, at_ms).0.actions),
     };
     // Between calls an edge keeps the lock that its last calls had.
-    let of_lock = lately.as_ref().filter(|_| counts.requests + counts.connections == 0).unwrap_or(&counts);
-    let mtls = of_lock.all_encrypted();
+    let mtls = counts.encrypted().or_else(|| lately.as_ref()?.encrypted());
     Some(Edge {
         from: key.from.clone(),
         to: key.to.clone(),
@@ -229,7 +228,7 @@ pub(super) fn edge<'a>(
         golden: Golden::of(&counts, existed),
         mtls,
         // Sidecars speak nothing older to each other.
-        tls_version: mtls.then_some("TLS 1.3"),
+        tls_version: mtls.filter(|mtls| *mtls).map(|_| "TLS 1.3"),
         refusals: rates(&counts.refusals, existed),
         refusals_by_callee: rates(&counts.refusals_by_callee, existed),
         repeats: repeats.some(),

@@ -24,8 +24,7 @@ pub(super) fn page(state: &MeshState, from: &str, to: &str, span: Span) -> Optio
         let (_, first) = ways.first()?;
         let whole = edge(&key, measured.iter().copied(), seconds, at_ms);
         // One that has fallen silent has its past still.
-        let whole =
-            whole.unwrap_or_else(|| Edge::silent(&key, first.recent(at_ms, seconds).0.all_encrypted()));
+        let whole = whole.unwrap_or_else(|| Edge::silent(&key, first.recent(at_ms, seconds).0.encrypted()));
         let serving: BTreeSet<&str> = ways.iter().map(|(key, _)| key.serving()).collect();
         let mut endpoints: Vec<EndpointView> = Vec::new();
         for member in serving.iter().filter_map(|name| nodes.by_name.get(*name)).flatten() {

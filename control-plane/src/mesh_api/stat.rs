@@ -226,7 +226,7 @@ fn row(name: &str, (sum, existed): &(Counts, f64)) -> StatRow {
         p95_ms: sum.quantile_ms(0.95).map(rounded),
         p99_ms: sum.quantile_ms(0.99).map(rounded),
         connections: sum.connections,
-        mtls: (sum.requests + sum.connections > 0).then(|| sum.all_encrypted()),
+        mtls: sum.encrypted(),
         refusals: some(&sum.refusals),
         refusals_by_callee: some(&sum.refusals_by_callee),
         hops: None,

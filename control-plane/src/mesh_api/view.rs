@@ -155,8 +155,9 @@ pub struct Edge {
     /// As the caller's sidecar measured it.
     #[serde(flatten)]
     pub golden: Golden,
-    /// Whether everything in the window went over mutual TLS.
-    pub mtls: bool,
+    /// Whether everything that was sent in the window went over mutual TLS; null: nothing was sent, as of requests that the
+    /// caller's sidecar refused.
+    pub mtls: Option<bool>,
     /// Of the connections between sidecars; null where there is no TLS.
     pub tls_version: Option<&'static str>,
     /// Refusals by the caller's sidecar, per second, by reason.
@@ -170,14 +171,14 @@ pub struct Edge {
 
 impl Edge {
     /// Nothing goes that way now.
-    pub(super) fn silent(key: &EdgeKey, mtls: bool) -> Self {
+    pub(super) fn silent(key: &EdgeKey, mtls: Option<bool>) -> Self {
         Self {
             from: key.from.clone(),
             to: key.to.clone(),
             backend: None,
             golden: Golden { rps: 0.0, success_rate: None, p50_ms: None, p99_ms: None },
             mtls,
-            tls_version: mtls.then_some("TLS 1.3"),
+            tls_version: mtls.filter(|mtls| *mtls).map(|_| "TLS 1.3"),
             refusals: BTreeMap::new(),
             refusals_by_callee: BTreeMap::new(),
             repeats: None,

@@ -25,7 +25,7 @@ pub struct Member {
     pub workload: Arc<Workload>,
     /// Its stream is open, or its lease runs.
     pub presence: Presence,
-    /// When its stream was opened, or lost; milliseconds since the Unix epoch.
+    /// Since when it has a stream without a gap, or has none; milliseconds since the Unix epoch.
     pub since_ms: i64,
     /// Shared with its stream, which writes it without the registry's lock.
     pub waiting: Waiting,
@@ -181,10 +181,12 @@ impl State {
             }
             None => Registered::Joined,
         };
+        // One stream after the other, with the next certificate, is no new beginning.
+        let unbroken = self.members.get(&uid).filter(|known| known.connected());
         let member = Member {
             workload,
             presence: Presence::Connected(connection),
-            since_ms: now_ms,
+            since_ms: unbroken.map_or(now_ms, |known| known.since_ms),
             waiting: Waiting::default(),
         };
         if registered == Registered::Joined {
@@ -329,12 +331,17 @@ pub(crate) mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_stream_takes_over_and_the_old_one_ends_nothing() {
         let (mut state, now) = (connected(), Instant::now());
-        assert_eq!(state.connect(workload("a", true), SECOND, 0), Ok(Registered::Resumed { changed: false }));
-        state.disconnect("a", FIRST, now, 0);
+        assert_eq!(state.connect(workload("a", true), SECOND, 5), Ok(Registered::Resumed { changed: false }));
+        state.disconnect("a", FIRST, now, 6);
+        let since = |state: &State| state.member("a").expect("registered").since_ms;
+        assert_eq!(since(&state), 0, "it has had a stream all the time");
         assert!(state.deregister("a", FIRST).is_none());
         assert!(!state.report("a", FIRST, wire::Health::default()));
         assert_eq!(state.next_expiry(), None);
         assert!(state.member("a").expect("registered").connected());
+        state.disconnect("a", SECOND, now, 7);
+        state.connect(workload("a", true), Connection(3), 8).expect("it is known");
+        assert_eq!(since(&state), 8);
     }
 
     #[test]

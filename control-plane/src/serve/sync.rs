@@ -61,7 +61,8 @@ pub(super) async fn run(
         return;
     };
     match status.code() {
-        Code::Unavailable => {
+        // A newer stream of the same sidecar, with its next certificate, takes over in the ordinary course of things.
+        Code::Unavailable | Code::Aborted => {
             debug!(peer = %address, %identity, "closed a sidecar's stream: {}", status.message())
         }
         _ => warn!(peer = %address, %identity, "closed a sidecar's stream: {}", status.message()),
@@ -164,6 +165,8 @@ impl Stream {
         // Made once, as they would have to find their places in a queue anew for every message.
         let mut shutdown = self.mesh.shutdown.clone();
         let (mut shutdown, mut closed) = (pin!(shutdown.requested()), pin!(outbox.closed()));
+        // Before the first message: a sidecar goes on telling of live requests on its next stream.
+        self.review_taps();
         let period = self.mesh.heartbeat;
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -4,6 +4,7 @@
 //! sidecars tell goes to the reader at once or not at all: nothing waits for one that does not keep up, and all that is left out is
 //! counted. When the reader goes the tap is off the list, and the streams tell their sidecars.
 
+mod away;
 mod scope;
 mod view;
 
@@ -26,6 +27,7 @@ use tokio::{
 };
 
 pub use self::{
+    away::{Away, Meant},
     scope::{About, Resource, Scope},
     view::{TapDropped, TapEnded, TapEvent, TapHeader, TapSegment, TapStatus},
 };
@@ -159,8 +161,8 @@ impl Reader {
         self.told.recv().await.expect("the tap is held here, and with it the sender")
     }
 
-    /// How it goes. `away`: the names of sidecars that are meant and not connected here; `nobody`: what to say where none is.
-    pub fn status(&self, away: &[String], nobody: &str, now: Instant) -> TapStatus {
+    /// How it goes. `away`: sidecars that are meant and not connected here; `nobody`: what to say where none is.
+    pub fn status(&self, away: &Away, nobody: &str, now: Instant) -> TapStatus {
         self.tap.status(away, nobody, now)
     }
 }
@@ -209,7 +211,7 @@ impl Tap {
         Joined { tap: Arc::clone(self), key, sidecar: (name, about.namespace.to_owned()) }
     }
 
-    fn status(&self, away: &[String], nobody: &str, now: Instant) -> TapStatus {
+    fn status(&self, away: &Away, nobody: &str, now: Instant) -> TapStatus {
         let sidecars = lock(&self.sidecars);
         let (mut listening, mut waiting, mut notes) = (0, 0, Vec::new());
         let (mut silent, mut refused) = (Vec::new(), BTreeMap::<&str, Vec<String>>::new());
@@ -226,21 +228,32 @@ impl Tap {
                 }
             }
         }
-        if sidecars.joined.is_empty() && away.is_empty() {
+        if sidecars.joined.is_empty() && away.nobody() {
             notes.push(nobody.to_owned());
         }
         if !silent.is_empty() {
-            let who = named(&silent);
-            notes.push(format!("no answer from the sidecar of {who}: it may be of a release without tap"));
+            let they = if silent.len() == 1 { "it" } else { "they" };
+            notes.push(format!(
+                "no answer from {}: {they} may be of a release without tap",
+                sidecars_of(&silent)
+            ));
         }
         for (why, who) in &refused {
-            notes.push(format!("the sidecar of {} tells nothing: {why}", named(who)));
+            let tell = if who.len() == 1 { "tells" } else { "tell" };
+            notes.push(format!("{} {tell} nothing: {why}", sidecars_of(who)));
         }
-        if !away.is_empty() {
-            let who = named(away);
-            notes.push(format!(
-                "the sidecar of {who} is not connected to this control plane: its stream is lost, or is another's"
-            ));
+        let lost = away.lost();
+        if !lost.is_empty() {
+            let what = match lost.len() {
+                1 => "is not connected to this control plane: its stream is lost, or is another's",
+                _ => "are not connected to this control plane: their streams are lost, or are another's",
+            };
+            notes.push(format!("{} {what}", sidecars_of(&lost)));
+        }
+        let back = away.back();
+        if !back.is_empty() {
+            let are = if back.len() == 1 { "is" } else { "are" };
+            notes.push(format!("{} {are} connected again", sidecars_of(&back)));
         }
         TapStatus {
             listening,
@@ -316,11 +329,13 @@ impl Drop for Joined {
     }
 }
 
-fn named(names: &[String]) -> String {
+/// `the sidecar of a`, `the sidecars of a, b, c and 2 more`.
+fn sidecars_of(names: &[String]) -> String {
     let first = names[..names.len().min(NAMED)].join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => first,
-        more => format!("{first} and {more} more"),
+    match names.len() {
+        1 => format!("the sidecar of {first}"),
+        ..=NAMED => format!("the sidecars of {first}"),
+        all => format!("the sidecars of {first} and {} more", all - NAMED),
     }
 }
 

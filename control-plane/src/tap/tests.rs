@@ -37,10 +37,10 @@ async fn all_sidecars_together_tell_no_more_than_the_rate() {
     let [one, other] = ["a", "b"].map(|name| reader.tap.join(about(name), "1", now));
     one.told(events(8), now);
     other.told(wire::TapEvents { limited: 5, overflowed: 3, ..events(8) }, now);
-    let status = reader.status(&[], "", now);
+    let status = reader.status(&Away::default(), "", now);
     assert_eq!(status.dropped, TapDropped { limited: 5 + 6, overflowed: 3, unread: 0 });
     one.told(events(8), now + Duration::from_secs(1));
-    assert_eq!(reader.status(&[], "", now).dropped.limited, 11);
+    assert_eq!(reader.status(&Away::default(), "", now).dropped.limited, 11);
     for _ in 0..18 {
         reader.next().await;
     }
@@ -55,7 +55,7 @@ async fn nothing_waits_for_a_reader_that_does_not_read() {
     for _ in 0..10 {
         joined.told(events(MAX_BATCH + 1), now);
     }
-    let dropped = reader.status(&[], "", now).dropped;
+    let dropped = reader.status(&Away::default(), "", now).dropped;
     let unread = (10 * MAX_BATCH - AHEAD) as u64;
     assert_eq!(dropped, TapDropped { limited: 0, overflowed: 10, unread });
 }
@@ -64,26 +64,44 @@ async fn nothing_waits_for_a_reader_that_does_not_read() {
 async fn it_is_said_why_nothing_comes() {
     let (taps, now) = (taps(), Instant::now());
     let reader = taps.open(wanted(10), now).expect("room");
-    let notes = |away: &[String], now| reader.status(away, "nobody is there", now).notes;
-    assert_eq!(notes(&[], now), ["nobody is there"]);
+    let notes = |away: &Away, now| reader.status(away, "nobody is there", now).notes;
+    assert_eq!(notes(&Away::default(), now), ["nobody is there"]);
     let joined = ["a", "b", "c", "d", "e", "f"].map(|name| reader.tap.join(about(name), "0.1.0", now));
-    assert!(notes(&[], now).is_empty(), "they have a moment to answer");
+    assert!(notes(&Away::default(), now).is_empty(), "they have a moment to answer");
     joined[0].answered(String::new());
     joined[1].answered("too many taps".to_owned());
+    joined[2].answered("too many taps".to_owned());
     let later = now + ANSWER;
+    let mut away = Away::default();
+    let mut gone = |names: &[&str], now_ms| {
+        let meant = |name: &&str| Meant {
+            uid: (*name).to_owned(),
+            name: (*name).to_owned(),
+            connected: now_ms > 60_000,
+            since_ms: 0,
+        };
+        away.review(names.iter().map(meant), now_ms);
+        away.clone()
+    };
     assert_eq!(
-        notes(&["g".to_owned()], later),
+        notes(&gone(&["g"], 60_000), later),
         [
-            "no answer from the sidecar of c (release 0.1.0), d (release 0.1.0), e (release 0.1.0) and 1 more: it may be of \
+            "no answer from the sidecars of d (release 0.1.0), e (release 0.1.0), f (release 0.1.0): they may be of \
              a release without tap",
-            "the sidecar of b tells nothing: too many taps",
+            "the sidecars of b, c tell nothing: too many taps",
             "the sidecar of g is not connected to this control plane: its stream is lost, or is another's",
         ]
     );
-    let status = reader.status(&[], "", later);
-    assert_eq!((status.listening, status.waiting, status.refused), (1, 4, 1));
+    let status = reader.status(&Away::default(), "", later);
+    assert_eq!((status.listening, status.waiting, status.refused), (1, 3, 2));
+    let last = |away: &Away| notes(away, later).pop().expect("a note");
+    assert_eq!(
+        last(&gone(&["g", "h"], 60_000)),
+        "the sidecars of g, h are not connected to this control plane: their streams are lost, or are another's"
+    );
+    assert_eq!(last(&gone(&["g", "h"], 60_001)), "the sidecars of g, h are connected again");
     drop(joined);
-    assert_eq!(reader.status(&[], "", later).listening, 0);
+    assert_eq!(reader.status(&Away::default(), "", later).listening, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,8 +31,9 @@ pub struct TapEvent {
     /// The workload that served it; absent where none was reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
-    /// Carried by mutual TLS of the mesh.
-    pub mtls: bool,
+    /// Carried by mutual TLS of the mesh; absent where no callee was reached
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<bool>,
     /// The SPIFFE ID of the other side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_identity: Option<String>,
@@ -61,7 +62,8 @@ pub struct TapEvent {
     pub duration_ms: f64,
     /// Where that time went; the parts add up to it.
     pub segments: Vec<TapSegment>,
-    /// How often it was sent.
+    /// How often it was sent; absent where it was sent to nobody, and where it was served.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
     /// The route that it took: namespace and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +159,7 @@ impl TapEvent {
             backend: word(&event.backend).filter(|backend| *backend != to),
             to,
             workload: word(&event.workload),
-            mtls: event.mtls,
+            mtls: carried(&event),
             peer_identity: word(&event.peer_identity),
             method: clean(&event.method, MAX_WORD),
             path: clean(&event.path, MAX_PATH),
@@ -175,6 +177,17 @@ impl TapEvent {
             headers: event.headers.into_iter().take(MAX_HEADERS).map(header).collect(),
         }
     }
+}
+
+/// A sidecar names no workload where none was reached; what it sends outside has none either, and is in plaintext.
+fn carried(event: &wire::TapEvent) -> Option<bool> {
+    let unsent = event.mtls && event.direction() == Direction::Outbound && event.workload.is_empty();
+    (!unsent).then_some(event.mtls)
+}
+
+/// Of serde.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn milliseconds(us: u64) -> f64 {
@@ -221,6 +234,23 @@ mod tests {
         assert_eq!(told.from, "web\u{fffd}[31m.demo");
         assert_eq!((told.direction.as_str(), told.backend, told.status), ("inbound", None, None));
         assert_eq!(told.segments[0], TapSegment { segment: "application".into(), ms: 1.5 });
+    }
+
+    #[test]
+    fn what_does_not_apply_is_left_out() {
+        let shown =
+            |event| serde_json::to_value(TapEvent::of(("web-1", "demo"), event)).expect("string keys");
+        let served = shown(wire::TapEvent {
+            direction: Direction::Inbound.into(),
+            mtls: true,
+            ..wire::TapEvent::default()
+        });
+        assert_eq!((&served["mtls"], &served["attempts"]), (&true.into(), &serde_json::Value::Null));
+        let sent = wire::TapEvent { workload: "pay-1".into(), mtls: true, attempts: 1, ..Default::default() };
+        let sent = shown(sent);
+        assert_eq!((&sent["mtls"], &sent["attempts"]), (&true.into(), &1.into()));
+        let refused = shown(wire::TapEvent { mtls: true, ..wire::TapEvent::default() });
+        assert_eq!(refused["mtls"], serde_json::Value::Null, "no callee was reached");
     }
 
     #[test]

@@ -23,6 +23,7 @@ fn outbound() -> Telemetry {
         direction: Direction::Outbound.into(),
         peer: "payments.demo".into(),
         backend: "payments-v1.demo".into(),
+        workload: "payments-3".into(),
         mtls: true,
         requests: 20,
         failures: 5,

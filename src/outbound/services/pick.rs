@@ -78,6 +78,7 @@ impl Service {
     }
 
     fn nobody(&self, reason: Reason, waited: Duration) -> Refusal {
+        let waited = Duration::from_millis(waited.as_millis() as u64);
         match self.outside.borrow().as_ref() {
             Some(Outside { fault: Some(fault), .. }) => Refusal::new(Reason::NoAddress, fault),
             Some(Outside { host, .. }) => {

@@ -77,7 +77,9 @@ pub(super) fn line(exchange: &Exchange, log: &model::AccessLog, out: &mut Vec<u8
         it.text("peerAddress", &address.to_string());
     }
     if let Some(edge) = edge {
-        let _ = write!(it.field("mtls"), "{}", edge.mtls);
+        if let Some(mtls) = edge.carried() {
+            let _ = write!(it.field("mtls"), "{mtls}");
+        }
         it.text("source", &edge.source);
         it.text("target", &edge.target);
         it.text("backend", &edge.backend);

@@ -104,6 +104,20 @@ fn object(exchange: &Exchange, log: &model::AccessLog) -> Value {
 }
 
 #[test]
+fn what_reached_nobody_was_carried_by_nothing() {
+    let log = log(LineFormat::Json);
+    let line = |direction, workload: &str, mtls| {
+        let edge = EdgeKey { direction, workload: workload.into(), mtls, ..EdgeKey::clone(&edge()) };
+        object(&Exchange { edge: Some(Arc::new(edge)), ..full() }, &log)["mtls"].clone()
+    };
+    assert_eq!(line(Hop::Outbound, "", true), Value::Null);
+    assert_eq!(line(Hop::Outbound, "payments-2", true), true);
+    assert_eq!(line(Hop::Outbound, "legacy-1", false), false);
+    assert_eq!(line(Hop::Outbound, "", false), false, "what goes outside");
+    assert_eq!(line(Hop::Inbound, "", true), true);
+}
+
+#[test]
 fn json_says_all_there_is() {
     let expected = serde_json::json!({
         "time": "2024-02-29T12:34:56.000Z",

@@ -14,7 +14,8 @@ export interface TapEvent {
   backend?: string;
   /** Which served it. */
   workload?: string;
-  mtls: boolean;
+  /** Absent where no callee was reached. */
+  mtls?: boolean;
   peerIdentity?: string;
   method: string;
   path: string;
@@ -27,7 +28,7 @@ export interface TapEvent {
   failed: boolean;
   durationMs: number;
   segments: { segment: string; ms: number }[];
-  attempts: number;
+  attempts?: number;
   route?: string;
   rule?: string;
   headers?: { name: string; value: string }[];

@@ -29,7 +29,8 @@ export interface MeshEdge extends Figures {
   to: string;
   /** The service that served, where a route chose another than the one called; otherwise empty or absent. */
   backend?: string | null;
-  mtls: boolean;
+  /** Whether all that was sent went over mutual TLS; null where nothing was sent. */
+  mtls: boolean | null;
   /** "TLS 1.3". */
   tlsVersion?: string | null;
   /** Refusals per second made by the caller's sidecars, by reason. */

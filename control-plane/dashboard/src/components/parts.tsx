@@ -1,7 +1,7 @@
 // Small pieces that several pages share: health in words, times, tiles, notes for empty pages.
 import type { ComponentChildren } from "preact";
 import type { MeshEdge } from "../api/types";
-import { exact, percent, relative } from "../format";
+import { NOTHING, exact, percent, relative } from "../format";
 import { HEALTH_WORDS, type Health, healthOf } from "../health";
 import { edgeHref } from "../route";
 import type { Said } from "../standing";
@@ -80,8 +80,9 @@ export function Empty({ title, children }: { title: string; children: ComponentC
   );
 }
 
-/** How an edge travels: the lock of mutual TLS, or plaintext, in words. */
+/** How an edge travels: the lock of mutual TLS, or plaintext, in words; neither where nothing was sent. */
 export function Transport({ edge }: { edge: Pick<MeshEdge, "mtls" | "tlsVersion"> }) {
+  if (edge.mtls == null) return <span class="note">{NOTHING}</span>;
   return (
     <span class={`transport ${edge.mtls ? "secured" : "plaintext"}`}>
       <Lock closed={edge.mtls} />

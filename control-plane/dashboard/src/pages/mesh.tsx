@@ -101,6 +101,7 @@ interface OverviewProps {
 function Overview({ mesh, rates, graph, parameters }: OverviewProps) {
   const calls = graph.edges.filter((edge) => edge.kind === "call");
   const all = merge(calls.map((edge) => edge.figures));
+  const sent = calls.filter((edge) => edge.mtls !== "unsent").length;
   const secured = calls.filter((edge) => edge.mtls === "all").length;
   // Endpoints can't be added up: one may belong to a service and to a backend of it.
   const manned = graph.nodes.filter((node) => node.instances > 0);
@@ -120,8 +121,8 @@ function Overview({ mesh, rates, graph, parameters }: OverviewProps) {
         <Tile label="Need attention" note={attention(graph.nodes)}>
           {count(troubled(graph.nodes).length, "service")}
         </Tile>
-        <Tile label="Mutual TLS" note={calls.length === 0 ? "no calls yet" : secured < calls.length ? `${calls.length - secured} not fully encrypted` : "every call"}>
-          {calls.length === 0 ? NOTHING : `${secured} of ${count(calls.length, "edge")}`}
+        <Tile label="Mutual TLS" note={sent === 0 ? "no calls yet" : secured < sent ? `${sent - secured} not fully encrypted` : "every call"}>
+          {sent === 0 ? NOTHING : `${secured} of ${count(sent, "edge")}`}
         </Tile>
         <Tile label="All endpoints ready" note={manned.length === 0 ? "no workload has joined" : null}>
           {manned.length === 0 ? NOTHING : `${ready} of ${count(manned.length, "service")}`}

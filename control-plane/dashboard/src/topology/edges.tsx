@@ -124,11 +124,11 @@ function Edge({ edge, placed, faded }: { edge: GraphEdge; placed: Placed; faded:
   if (at === undefined) return null;
   const left = at.label.x - LABEL.width / 2;
   const top = at.label.y - LABEL.height / 2;
-  const plain = edge.mtls !== "all";
+  const plain = edge.mtls === "none" || edge.mtls === "part";
   return (
     <a href={hrefOf(edge)} tabIndex={-1} draggable={false}>
       <g
-        class={`edge ${edge.kind} ${edge.health} ${plain ? "plaintext" : "secured"} ${faded ? "faded" : ""}`}
+        class={`edge ${edge.kind} ${edge.health} ${plain ? "plaintext" : edge.mtls === "all" ? "secured" : ""} ${faded ? "faded" : ""}`}
         role="img"
         aria-label={edgeInWords(edge)}
         data-edge={edge.id}
@@ -139,7 +139,7 @@ function Edge({ edge, placed, faded }: { edge: GraphEdge; placed: Placed; faded:
         <path d={at.path} class="touch" />
         <rect x={left} y={top} width={LABEL.width} height={LABEL.height} rx="7" class="label" />
         <g transform={`translate(${left + 8},${top + 4.5})`} class="glyph">
-          {plain ? <UnlockedPaths /> : <LockPaths />}
+          {plain ? <UnlockedPaths /> : edge.mtls === "all" && <LockPaths />}
         </g>
         <text x={left + 23} y={top + 15.5} class="first">
           {edge.kind === "split" && <tspan class="share">{`${percent(edge.share)} = `}</tspan>}

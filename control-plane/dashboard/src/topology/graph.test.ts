@@ -64,6 +64,12 @@ test("whom the mesh doesn't list is drawn all the same, as outside of it", () =>
   expect(graph.edges[0]).toMatchObject({ mtls: "none", tlsVersion: null });
 });
 
+test("what nobody was sent is neither encrypted nor in plaintext", () => {
+  const [sent, refused] = [call("web", "cart"), call("web", "cart", { backend: "cart-v2.demo", mtls: null, tlsVersion: null })];
+  const mtls = (...rows: MeshEdge[]) => graphOf([service("web"), service("cart")], rows).edges.find(({ kind }) => kind === "call")?.mtls;
+  expect([mtls(refused), mtls(sent, refused), mtls({ ...sent, mtls: false }, refused)]).toEqual(["unsent", "all", "none"]);
+});
+
 test("what was refused before its destination was known has no place on the map", () => {
   const nobody = { ...service("x"), name: "unknown", namespace: "", kind: "unknown" as const };
   const refused = { ...call("web", "x", { rps: 0, mtls: false, refusals: { "no-target": 0.1 } }), to: "unknown" };

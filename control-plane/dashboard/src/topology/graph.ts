@@ -33,7 +33,7 @@ export interface GraphEdge {
   figures: MergedFigures;
   health: Health;
   /** Whether mutual TLS carries all of it, nothing of it, or a part. */
-  mtls: "all" | "none" | "part";
+  mtls: "all" | "none" | "part" | "unsent";
   tlsVersion: string | null;
   /** Of a split: the share of the parent's requests, from 0 to 1; `null` without requests. */
   share: number | null;
@@ -150,7 +150,8 @@ function edgeOf(kind: GraphEdge["kind"], rows: MeshEdge[], share: number | null)
   const from = kind === "call" ? first.from : first.to;
   const to = kind === "call" ? first.to : backendOf(first)!;
   const figures = merge(rows);
-  const secured = rows.filter((row) => row.mtls).length;
+  const sent = rows.filter((row) => row.mtls != null);
+  const secured = sent.filter((row) => row.mtls).length;
   const refusals = together(rows.map((row) => row.refusals));
   const refusalsByCallee = together(rows.map((row) => row.refusalsByCallee));
   return {
@@ -160,7 +161,7 @@ function edgeOf(kind: GraphEdge["kind"], rows: MeshEdge[], share: number | null)
     kind,
     figures,
     health: edgeHealth({ ...figures, refusalsByCallee }),
-    mtls: secured === rows.length ? "all" : secured === 0 ? "none" : "part",
+    mtls: sent.length === 0 ? "unsent" : secured === sent.length ? "all" : secured === 0 ? "none" : "part",
     tlsVersion: rows.find((row) => row.mtls)?.tlsVersion ?? null,
     share,
     refusals,

@@ -4,7 +4,7 @@ import { repeatsInWords } from "../activity";
 import { FaultMark } from "../components/faults";
 import { EdgeLink, HealthBadge, Success, TableFrame } from "../components/parts";
 import { Lock } from "../components/icons";
-import { count, latency, percent, rate } from "../format";
+import { NOTHING, count, latency, percent, rate } from "../format";
 import { serviceHref } from "../route";
 import type { MeshEdge } from "../api/types";
 import type { Graph, MergedFigures } from "./graph";
@@ -80,10 +80,14 @@ export function TopologyTable({ graph, faulty }: { graph: Graph; faulty: Readonl
                 </td>
                 <td class="number">{edge.kind === "split" ? percent(edge.share) : ""}</td>
                 <td>
-                  <span class={`transport ${edge.mtls === "all" ? "secured" : "plaintext"}`}>
-                    <Lock closed={edge.mtls === "all"} />
-                    {transportInWords(edge)}
-                  </span>
+                  {edge.mtls === "unsent" ? (
+                    <span class="note">{NOTHING}</span>
+                  ) : (
+                    <span class={`transport ${edge.mtls === "all" ? "secured" : "plaintext"}`}>
+                      <Lock closed={edge.mtls === "all"} />
+                      {transportInWords(edge)}
+                    </span>
+                  )}
                 </td>
                 <FigureCells figures={edge.figures} />
                 <td class="repeated">{repeatsInWords(edge.repeats)}</td>

@@ -19,6 +19,7 @@ export function briefQuantiles(figures: MergedFigures): string {
 }
 
 export function transportInWords(edge: GraphEdge): string {
+  if (edge.mtls === "unsent") return "nothing sent";
   if (edge.mtls === "all") return `mutual TLS${edge.tlsVersion ? ` (${edge.tlsVersion})` : ""}`;
   return edge.mtls === "none" ? "plaintext" : "partly plaintext";
 }

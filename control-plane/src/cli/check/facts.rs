@@ -100,7 +100,7 @@ pub(super) struct Node {
 pub(super) struct Edge {
     pub from: String,
     pub to: String,
-    pub mtls: bool,
+    pub mtls: Option<bool>,
 }
 
 impl Workload {

@@ -136,8 +136,11 @@ fn installation(found: &mut Found, facts: &Facts) {
             "start one (pillion-proxy run, pillion inject), with a token of `pillion token create`",
         );
     }
-    let count = counted(facts.workloads.len(), "workload");
-    found.unless(Topic::Installation, format!("the control plane answers, and {count} are registered"));
+    let registered = match facts.workloads.len() {
+        1 => "1 workload is registered".to_owned(),
+        many => format!("{many} workloads are registered"),
+    };
+    found.unless(Topic::Installation, format!("the control plane answers, and {registered}"));
 }
 
 fn versions(found: &mut Found, facts: &Facts) {
@@ -358,7 +361,8 @@ fn unmeshed(found: &mut Found, facts: &Facts) {
     let Mesh { services, edges, .. } = &facts.mesh;
     let in_mesh: BTreeSet<&str> =
         services.iter().filter(|node| node.in_mesh).map(|node| node.name.as_str()).collect();
-    for Edge { from, to, .. } in edges.iter().filter(|edge| !edge.mtls && in_mesh.contains(edge.to.as_str()))
+    for Edge { from, to, .. } in
+        edges.iter().filter(|edge| edge.mtls == Some(false) && in_mesh.contains(edge.to.as_str()))
     {
         found.add(
             Topic::Unmeshed,

@@ -27,7 +27,7 @@ fn facts() -> Facts {
                 instances: 1,
                 in_mesh: true,
             }],
-            edges: vec![Edge { from: "web.demo".into(), to: "pay.demo".into(), mtls: true }],
+            edges: vec![Edge { from: "web.demo".into(), to: "pay.demo".into(), mtls: Some(true) }],
             faults: Vec::new(),
         },
     }
@@ -218,7 +218,7 @@ fn each_fault_is_found_with_its_cure() {
             "the certificate of pay-1.demo ends in 5 min",
         ),
         (
-            |it| it.mesh.edges[0].mtls = false,
+            |it| it.mesh.edges[0].mtls = Some(false),
             Topic::Unmeshed,
             Severity::Warning,
             "web.demo calls pay.demo without",

@@ -25,7 +25,11 @@ pub(super) fn render(request: &TapEvent, wide: bool) -> String {
     if !split.is_empty() {
         let _ = write!(line, "  {}", split.join(", "));
     }
-    line.push_str(if request.mtls { "  mTLS" } else { "  plaintext" });
+    line.push_str(match request.mtls {
+        Some(true) => "  mTLS",
+        Some(false) => "  plaintext",
+        None => "",
+    });
     if wide {
         widen(&mut line, request);
     }
@@ -113,7 +117,7 @@ mod tests {
             to: "payments.demo".to_owned(),
             backend: Some("payments-v1.demo".to_owned()),
             workload: Some("payments-3".to_owned()),
-            mtls: true,
+            mtls: Some(true),
             peer_identity: Some("spiffe://mesh.local/ns/demo/sa/payments".to_owned()),
             method: "POST".to_owned(),
             path: "/pay".to_owned(),

@@ -239,11 +239,10 @@ impl<'a> Shown<'a> {
             }
             "status" => {
                 self.status = serde_json::from_str(&event.data).map_err(strange)?;
-                for note in self.status.notes.clone() {
-                    if !self.notes.contains(&note) {
-                        say(&note);
-                        self.notes.push(note);
-                    }
+                // What has passed meanwhile is said again when it comes again.
+                let said = std::mem::replace(&mut self.notes, self.status.notes.clone());
+                for note in self.notes.iter().filter(|note| !said.contains(note)) {
+                    say(note);
                 }
                 self.introduce();
                 if self.left_out.1.is_none_or(|last| last.elapsed() >= LEFT_OUT) {

@@ -97,8 +97,8 @@ fn a_damaged_file_or_one_of_another_version_is_not_used() {
         assert!(error(&good[..at]).is_some(), "cut at {at}");
     }
     let mut later = good.clone();
-    later[8] = 3;
-    assert_eq!(error(&later).as_deref(), Some("the file has version 3; this release reads 2"));
+    later[8] += 1;
+    assert_eq!(error(&later).as_deref(), Some("the file has version 4; this release reads 3"));
     assert!(error(b"").is_some());
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("made");
@@ -111,11 +111,11 @@ fn a_file_of_the_release_before_is_not_used_and_written_anew() {
     let (folder, snapshots) = folder();
     let path = folder.path().join(FILE_NAME);
     // As it wrote one in which there is nothing.
-    let mut before = [&MAGIC[..], &1u32.to_le_bytes()].concat();
+    let mut before = [&MAGIC[..], &2u32.to_le_bytes()].concat();
     before.extend_from_slice(digest::digest(&digest::SHA256, &before).as_ref());
     fs::write(&path, &before).expect("written");
     let error = snapshots.read(NOW_MS).err().map(|error| error.to_string());
-    assert_eq!(error.as_deref(), Some("the file has version 1; this release reads 2"));
+    assert_eq!(error.as_deref(), Some("the file has version 2; this release reads 3"));
     let history = snapshots.load(NOW_MS);
     history.state().edges.insert(edge(1), busy(20));
     snapshots.save(&history);

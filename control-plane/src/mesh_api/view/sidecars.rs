@@ -26,7 +26,7 @@ pub struct WorkloadView {
     pub version: String,
     /// Whether its stream is open; else its lease runs.
     pub connected: bool,
-    /// When its stream was opened, or lost; milliseconds since the Unix epoch.
+    /// Since when it has a stream without a gap, or has none; milliseconds since the Unix epoch.
     pub connected_ms: i64,
     /// When its lease ends unless it comes back, milliseconds since the Unix epoch; null while it is connected.
     pub lease_ends_ms: Option<i64>,

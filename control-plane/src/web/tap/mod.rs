@@ -27,9 +27,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use self::question::{Question, TapParams};
 use super::{WebState, access, problem::Problem};
 use crate::{
+    clock::unix_ms,
     registry::Member,
     resource::{Documents, Fault, Key, Kind, tap::Tap as Shown},
-    tap::{About, MAX_TAPS, Reader, Resource, Scope, TapEnded, TapEvent, TapStatus, Wanted},
+    tap::{About, Away, MAX_TAPS, Meant, Reader, Resource, Scope, TapEnded, TapEvent, TapStatus, Wanted},
     token::{Purpose, Role, TokenError},
 };
 
@@ -217,10 +218,14 @@ impl Watch {
         changed.then(|| "what the MeshConfig shows of live requests has changed; begin again".to_owned())
     }
 
-    /// Those that are meant and not connected here. Who calls is known of connected ones only.
-    fn away(&self) -> Vec<String> {
-        let away = members(&self.state, &self.scope).filter(|member| !member.connected());
-        away.map(|member| member.name().to_owned()).collect()
+    /// Those that are meant, be they connected here or not. Who calls is known of connected ones only.
+    fn meant(&self) -> impl Iterator<Item = Meant> {
+        members(&self.state, &self.scope).map(|member| Meant {
+            uid: member.uid().to_owned(),
+            name: member.name().to_owned(),
+            connected: member.connected(),
+            since_ms: member.since_ms,
+        })
     }
 }
 
@@ -232,7 +237,7 @@ async fn run(watch: Watch, mut reader: Reader, sender: Sender) {
     let mut ticks = interval(STATUS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let nobody = watch.scope.nobody();
-    let (mut told, mut away, mut until_review) = (None::<TapStatus>, Vec::new(), 0);
+    let (mut told, mut away, mut until_review) = (None::<TapStatus>, Away::default(), 0);
     loop {
         let event = tokio::select! {
             request = reader.next() => event("request", &request),
@@ -242,7 +247,7 @@ async fn run(watch: Watch, mut reader: Reader, sender: Sender) {
                     if let Some(reason) = watch.fault().await {
                         return end(&sender, reason).await;
                     }
-                    away = watch.away();
+                    away.review(watch.meant(), unix_ms());
                 }
                 until_review -= 1;
                 let status = reader.status(&away, &nobody, Instant::now());

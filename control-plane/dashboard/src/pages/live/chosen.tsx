@@ -24,7 +24,7 @@ export function Chosen({ request, close }: { request: TapEvent; close: () => voi
       <dl class="facts">
         <Fact label="Outcome">
           {outcome(request)} after {latency(request.durationMs)}
-          {request.attempts > 1 && `, sent ${request.attempts} times`}
+          {(request.attempts ?? 0) > 1 && `, sent ${request.attempts} times`}
         </Fact>
         <Fact label="From">{named(from)}</Fact>
         <Fact label="To">
@@ -36,7 +36,7 @@ export function Chosen({ request, close }: { request: TapEvent; close: () => voi
           the sidecar of {sidecar}.{namespace}, {direction}
         </Fact>
         <Fact label="Transport">
-          <Transport edge={{ mtls: request.mtls, tlsVersion: null }} />
+          <Transport edge={{ mtls: request.mtls ?? null, tlsVersion: null }} />
         </Fact>
         {request.peerIdentity && (
           <Fact label="Peer">

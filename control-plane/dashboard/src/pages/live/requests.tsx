@@ -73,13 +73,20 @@ function Line({ row, isChosen, choose }: { row: Row; isChosen: boolean; choose: 
       <td class="where">
         <HopBar segments={hopsOf(request).segments} />
       </td>
-      <td class="tls" title={request.mtls ? "mutual TLS" : "plaintext"}>
-        <span class={`transport ${request.mtls ? "secured" : "plaintext"}`}>
-          <Lock closed={request.mtls} />
-          <span class="unseen">{request.mtls ? "mTLS" : "plaintext"}</span>
-        </span>
-      </td>
+      <Carried mtls={request.mtls} />
     </tr>
+  );
+}
+
+function Carried({ mtls }: Pick<TapEvent, "mtls">) {
+  if (mtls === undefined) return <td class="tls" title="no callee was reached"></td>;
+  return (
+    <td class="tls" title={mtls ? "mutual TLS" : "plaintext"}>
+      <span class={`transport ${mtls ? "secured" : "plaintext"}`}>
+        <Lock closed={mtls} />
+        <span class="unseen">{mtls ? "mTLS" : "plaintext"}</span>
+      </span>
+    </td>
   );
 }
 
