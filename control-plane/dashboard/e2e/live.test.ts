@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import type { Page } from "playwright-core";
 import { beforeAll, describe, expect, test } from "vitest";
+import { KEPT } from "../src/state/tap";
 import { type Look, type Visit, dashboardUrl, token, visits } from "./browser";
 
 /** A demo that has just started still has to make its first requests. */
@@ -84,7 +85,7 @@ describe("live requests", () => {
     expect(await newest()).toBe(shown);
     await page.getByRole("button", { name: /Resume/ }).click();
     await expect.poll(newest).not.toBe(shown);
-    expect(await rows(page).count()).toBeLessThanOrEqual(500);
+    expect(await rows(page).count()).toBeLessThanOrEqual(KEPT);
     expect(await box()).toEqual(before);
   });
 
