@@ -61,6 +61,14 @@ describe("live requests", () => {
     expect(errors.filter((error) => !error.includes("401"))).toEqual([]);
   });
 
+  test("of a service are those that it receives, too, unless somebody asks for what it sends; then that is said", async () => {
+    const { page } = await watching("#/live?resource=svc/payments.demo");
+    await page.getByLabel("Direction").selectOption("sent");
+    await page.getByRole("button", { name: "Watch" }).click();
+    await page.getByText("No request has fitted so far").waitFor();
+    expect(await page.locator(".live-frame .empty").innerText()).toContain("Direction sent");
+  });
+
   test("are narrowed by the form, which leads to an address that can be shared", async () => {
     const { page } = await watching(PAYMENTS);
     await page.getByLabel("Path begins with").fill("/nowhere");
