@@ -7,6 +7,7 @@ import { edgeHref } from "../route";
 import type { Said } from "../standing";
 import { useLive, useNow } from "../state/store";
 import { HealthShape, Lock } from "./icons";
+import { sparkline } from "./sparkline";
 
 export function HealthBadge({ health, word }: { health: Health; word?: string }) {
   return (
@@ -99,19 +100,12 @@ export function EdgeLink({ edge: { from, to }, children, ...more }: { edge: Pick
   );
 }
 
-/** A line of recent values; the same figure stands beside it, so it is decoration. */
+/** A line of recent values over a base line, which is there from the start; the same figure stands beside it, so it is decoration. */
 export function Sparkline({ values, width = 64, height = 18 }: { values: readonly number[]; width?: number; height?: number }) {
-  if (values.length < 2) return null;
-  const most = Math.max(...values, 1e-9);
-  const step = width / 59;
-  const start = width - (values.length - 1) * step;
-  const points = values.map((value, index) => {
-    const y = height - 1.5 - (value / most) * (height - 3);
-    return `${(start + index * step).toFixed(1)},${y.toFixed(1)}`;
-  });
   return (
     <svg class="sparkline" width={width} height={height} aria-hidden="true">
-      <polyline points={points.join(" ")} />
+      <path d={`M0,${height - 0.5}H${width}`} />
+      <polyline points={sparkline(values, width, height)} />
     </svg>
   );
 }
