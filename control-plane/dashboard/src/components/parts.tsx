@@ -71,6 +71,11 @@ export function TableFrame({ label, by, children }: ({ label: string; by?: undef
   );
 }
 
+/** Words in which `code` stands between backticks. */
+export function Prose({ text }: { text: string }) {
+  return <>{text.split("`").map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</>;
+}
+
 /** What to do where there is nothing to show yet. */
 export function Empty({ title, children }: { title: string; children: ComponentChildren }) {
   return (

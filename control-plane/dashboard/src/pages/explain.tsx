@@ -141,7 +141,7 @@ function Steps({ explanation }: { explanation: Explanation }) {
       </div>
       {verdict.caveats.map(({ reason, text }) => (
         <p key={text} class="caveat">
-          But: {text} {reason && <code>{reason}</code>}
+          <strong>But:</strong> {text} {reason && <code>{reason}</code>}
         </p>
       ))}
       {notes.map((note) => (
