@@ -499,6 +499,11 @@ describe("everyone can use", () => {
       await page.locator(ready[name]).first().waitFor({ timeout: TRAFFIC_MS });
       const [content, window_] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
       expect(content).toBeLessThanOrEqual(window_!);
+      const cut = page.locator(".table-frame").filter({ visible: true });
+      const grounds = await cut.evaluateAll((frames) =>
+        frames.filter((frame) => frame.scrollWidth > frame.clientWidth).map((frame) => getComputedStyle(frame).backgroundAttachment),
+      );
+      for (const ground of grounds) expect(ground, "what is cut has a shadow that scrolling takes away").toContain("local");
     });
   }
 
