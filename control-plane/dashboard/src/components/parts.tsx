@@ -1,9 +1,9 @@
 // Small pieces that several pages share: health in words, times, tiles, notes for empty pages.
 import type { ComponentChildren } from "preact";
-import type { MeshEdge } from "../api/types";
+import type { MeshEdge, Workload } from "../api/types";
 import { exact, percent, relative } from "../format";
 import { HEALTH_WORDS, type Health, healthOf } from "../health";
-import { edgeHref } from "../route";
+import { edgeHref, workloadHref } from "../route";
 import type { Said } from "../standing";
 import { useLive, useNow } from "../state/store";
 import { HealthShape, Lock } from "./icons";
@@ -74,6 +74,15 @@ export function TableFrame({ label, by, children }: ({ label: string; by?: undef
 /** Words in which `code` stands between backticks. */
 export function Prose({ text }: { text: string }) {
   return <>{text.split("`").map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</>;
+}
+
+/** Where a workload is listed by itself: its name, and the way to where it serves. */
+export function WorkloadName({ of: { workload, namespace, service } }: { of: Pick<Workload, "workload" | "namespace" | "service"> }) {
+  return (
+    <>
+      <a href={workloadHref(workload, service || `${workload}.${namespace}`)}>{workload}</a> <span class="namespace">{namespace}</span>
+    </>
+  );
 }
 
 /** What to do where there is nothing to show yet. */
