@@ -41,7 +41,7 @@ pub fn policy(
         .split_once('/')
         .and_then(|(namespace, name)| documents.get(&Key::new(Kind::TrafficPolicy, namespace, name)));
     let mut written = document.map(|document| document.to_value());
-    let injected = written.as_mut().and_then(|written| written["spec"]["faults"].as_array_mut());
+    let injected = written.as_mut().and_then(|written| written.pointer_mut("/spec/faults")?.as_array_mut());
     injected.into_iter().flatten().for_each(|fault| say_if_over(fault, now));
     let source = (!source.is_empty()).then(|| format!("{} {source}", Kind::TrafficPolicy.name()));
     let mut fields = fields(written.as_ref().map(|it| &it["spec"]), source.as_deref().unwrap_or(DEFAULT));
@@ -369,5 +369,12 @@ mod tests {
         assert!(row(0).structured && row(0).value.starts_with("[{\"abort\""), "{:?}", row(0));
         assert!(row(61).value.starts_with("[\"drill: over\",{\"abort\""), "{:?}", row(61));
         assert_eq!(row(200).value, "[\"drill: over\",\"it is: over\"]");
+    }
+
+    #[test]
+    fn a_policy_without_faults_has_none() {
+        let (rows, _) = told("retry: {attempts: 2}");
+        let row = rows.iter().find(|row| row.field == "faults").expect("a row");
+        assert_eq!((row.value.as_str(), row.source.as_str()), ("none", DEFAULT));
     }
 }
