@@ -479,6 +479,21 @@ describe("the theme", () => {
   });
 });
 
+test("a workload leads to its service, where it is marked and in sight, and others can be", async () => {
+  const { page } = await look("#/workloads");
+  await page.getByRole("link", { name: "payments-2", exact: true }).click();
+  const marked = page.locator("tr[aria-current]");
+  await marked.waitFor();
+  expect(page.url()).toContain("#/services/demo/payments?workload=payments-2");
+  expect(await marked.getAttribute("data-workload")).toBe("payments-2");
+  await expect.poll(() => marked.evaluate((row) => row.getBoundingClientRect().top < innerHeight && row.getBoundingClientRect().bottom > 0)).toBe(true);
+  await page.locator('tr[data-workload="payments-3"] th a').click();
+  await page.locator('tr[aria-current][data-workload="payments-3"]').waitFor();
+  expect(await marked.count()).toBe(1);
+  await page.goto(`${url}#/services/demo/cart?workload=payments-2`);
+  await page.getByText("payments-2 is not among them now").waitFor();
+});
+
 describe("everyone can use", () => {
   const pages = { map: "#/", table: "#/?view=table", service: "#/services/demo/payments-v1", workloads: "#/workloads", events: "#/events",
     identities: "#/identities", "control plane": "#/control-plane", explain: "#/explain?from=cart.demo&to=payments.demo", edge: "#/edges/cart.demo/payments.demo", document: "#/documents/httproutes/demo/payments-canary" };
@@ -499,6 +514,11 @@ describe("everyone can use", () => {
       await page.locator(ready[name]).first().waitFor({ timeout: TRAFFIC_MS });
       const [content, window_] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
       expect(content).toBeLessThanOrEqual(window_!);
+      const cut = page.locator(".table-frame").filter({ visible: true });
+      const grounds = await cut.evaluateAll((frames) =>
+        frames.filter((frame) => frame.scrollWidth > frame.clientWidth).map((frame) => getComputedStyle(frame).backgroundAttachment),
+      );
+      for (const ground of grounds) expect(ground, "what is cut has a shadow that scrolling takes away").toContain("local");
     });
   }
 

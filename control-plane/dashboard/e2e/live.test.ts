@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import type { Page } from "playwright-core";
 import { beforeAll, describe, expect, test } from "vitest";
+import { KEPT } from "../src/state/tap";
 import { type Look, type Visit, dashboardUrl, token, visits } from "./browser";
 
 /** A demo that has just started still has to make its first requests. */
@@ -60,6 +61,14 @@ describe("live requests", () => {
     expect(errors.filter((error) => !error.includes("401"))).toEqual([]);
   });
 
+  test("of a service are those that it receives, too, unless somebody asks for what it sends; then that is said", async () => {
+    const { page } = await watching("#/live?resource=svc/payments.demo");
+    await page.getByLabel("Direction").selectOption("sent");
+    await page.getByRole("button", { name: "Watch" }).click();
+    await page.getByText("No request has fitted so far").waitFor();
+    expect(await page.locator(".live-frame .empty").innerText()).toContain("Direction sent");
+  });
+
   test("are narrowed by the form, which leads to an address that can be shared", async () => {
     const { page } = await watching(PAYMENTS);
     await page.getByLabel("Path begins with").fill("/nowhere");
@@ -84,7 +93,7 @@ describe("live requests", () => {
     expect(await newest()).toBe(shown);
     await page.getByRole("button", { name: /Resume/ }).click();
     await expect.poll(newest).not.toBe(shown);
-    expect(await rows(page).count()).toBeLessThanOrEqual(500);
+    expect(await rows(page).count()).toBeLessThanOrEqual(KEPT);
     expect(await box()).toEqual(before);
   });
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import {
   type Beginning, type MeshParameters, type Question, type Range, USUAL_RANGE, WHOLE_MESH, address, beginningOf, documentHref, edgeHref, editHref, explainHref, meshHref, meshParameters,
-  newHref, parse, questionOf, rangeOf, rangeParameters, serviceHref,
+  newHref, parse, questionOf, rangeOf, rangeParameters, serviceHref, workloadHref, workloadOf,
 } from "./route";
 
 describe("the range", () => {
@@ -38,6 +38,13 @@ test.each<Partial<MeshParameters>>([
 
 test("nothing is isolated without a service that is looked at", () => {
   expect(meshParameters(parse("#/?isolated=1")).isolated).toBe(false);
+});
+
+test("a workload is marked on the page of its service", () => {
+  expect(workloadHref("payments-1", "payments.demo")).toBe("#/services/demo/payments?workload=payments-1");
+  const marked = serviceHref("payments.demo", { seconds: 900, until: null }, "payments-1");
+  expect([workloadOf(parse(marked)), rangeOf(parse(marked)).seconds]).toEqual(["payments-1", 900]);
+  expect(workloadOf(parse(serviceHref("payments.demo")))).toBe("");
 });
 
 test("services, edges and documents have addresses that can be read", () => {

@@ -108,9 +108,19 @@ export function meshHref(wanted: Partial<MeshParameters> = {}, range: Range = ca
 }
 
 /** The page of the service with this full name ("payments.demo"). */
-export function serviceHref(full: string, range: Range = carried): string {
+export function serviceHref(full: string, range: Range = carried, workload = ""): string {
   const { name, namespace } = serviceName(full);
-  return address(["services", namespace, name], rangeQuery(range));
+  return address(["services", namespace, name], { workload, ...rangeQuery(range) });
+}
+
+/** The same, with one of its workloads marked: a workload has no page of its own, and may serve several services. */
+export function workloadHref(workload: string, service: string): string {
+  return serviceHref(service, carried, workload);
+}
+
+/** The marked one; empty: none. */
+export function workloadOf({ query }: Address): string {
+  return query.get("workload") ?? "";
 }
 
 /** The page of all that goes from one to another. */

@@ -20,7 +20,7 @@ test.each([
 
 test.each([
   [null, "idle", "not known"],
-  [0, "good", "none"],
+  [0, "good", "in step"],
   [12, "good", "12 ms behind"],
   [-2_500, "good", "2.5 s ahead"],
   [31_000, "degraded", "31 s behind"],

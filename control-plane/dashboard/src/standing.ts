@@ -29,7 +29,7 @@ export function skewOf(skewMs: number | null | undefined): Said {
   if (skewMs == null) return { health: "idle", word: "not known" };
   const off = Math.abs(skewMs);
   const health = off > SKEW_MOST_MS ? "failing" : off > SKEW_MS ? "degraded" : "good";
-  if (off < 1) return { health, word: "none" };
+  if (off < 1) return { health, word: "in step" };
   return { health, word: `${off < 60_000 ? latency(off) : span(off)} ${skewMs > 0 ? "behind" : "ahead"}` };
 }
 

@@ -370,4 +370,11 @@ mod tests {
         assert!(row(61).value.starts_with("[\"drill: over\",{\"abort\""), "{:?}", row(61));
         assert_eq!(row(200).value, "[\"drill: over\",\"it is: over\"]");
     }
+
+    #[test]
+    fn a_policy_without_faults_has_none() {
+        let (rows, _) = told("retry: {attempts: 2}");
+        let row = rows.iter().find(|row| row.field == "faults").expect("a row");
+        assert_eq!((row.value.as_str(), row.source.as_str()), ("none", DEFAULT));
+    }
 }

@@ -259,6 +259,8 @@ export interface PolicyField {
   /** "circuitBreaker.openTime.base". */
   field: string;
   value: string;
+  /** It is a list or an object, in JSON. */
+  structured?: boolean;
   /** "TrafficPolicy <namespace>/<name>", or "default". */
   source: string;
   about: string;

@@ -1,8 +1,9 @@
 // Who serves: load, health and breakers of each workload, and where its own time goes.
+import { useEffect, useRef } from "preact/hooks";
 import type { Endpoint } from "../api/types";
 import { type BreakerGroup, groupBreakers } from "../breakers";
 import { latency, percent, rate, serviceName } from "../format";
-import { serviceHref } from "../route";
+import { serviceHref, workloadHref } from "../route";
 import { HopBar } from "./hops";
 import { HealthBadge, Success, TableFrame } from "./parts";
 
@@ -10,9 +11,11 @@ export interface EndpointsProps {
   endpoints: readonly Endpoint[];
   /** The service that the page is about. */
   full: string;
+  /** The workload that somebody came for: brought into sight once. */
+  marked?: string;
 }
 
-export function EndpointTable({ endpoints, full }: EndpointsProps) {
+export function EndpointTable({ endpoints, full, marked = "" }: EndpointsProps) {
   return (
     <>
       <TableFrame by="endpoints-title">
@@ -34,7 +37,7 @@ export function EndpointTable({ endpoints, full }: EndpointsProps) {
           </thead>
           <tbody>
             {endpoints.map((endpoint) => (
-              <EndpointRow key={endpoint.uid} endpoint={endpoint} full={full} />
+              <EndpointRow key={endpoint.uid} endpoint={endpoint} full={full} isMarked={endpoint.workload === marked} />
             ))}
           </tbody>
         </table>
@@ -47,12 +50,16 @@ export function EndpointTable({ endpoints, full }: EndpointsProps) {
   );
 }
 
-function EndpointRow({ endpoint, full }: { endpoint: Endpoint; full: string }) {
+function EndpointRow({ endpoint, full, isMarked }: { endpoint: Endpoint; full: string; isMarked: boolean }) {
   const groups = groupBreakers(endpoint.breakers);
+  const row = useRef<HTMLTableRowElement>(null);
+  useEffect(() => {
+    if (isMarked) row.current?.scrollIntoView({ block: "center" });
+  }, [isMarked]);
   return (
-    <tr data-workload={endpoint.workload}>
+    <tr ref={row} data-workload={endpoint.workload} aria-current={isMarked ? "true" : undefined}>
       <th scope="row" title={`${endpoint.spiffeId}\n${endpoint.uid}`}>
-        {endpoint.workload}
+        <a href={workloadHref(endpoint.workload, full)}>{endpoint.workload}</a>
       </th>
       <td>
         <HealthBadge health={endpoint.ready ? "good" : "failing"} word={endpoint.ready ? "ready" : "not ready"} />
@@ -91,9 +98,13 @@ function BreakerLine({ group, full }: { group: BreakerGroup; full: string }) {
   return (
     <li data-breaker={group.state}>
       <HealthBadge health={health} word={group.state} />
-      <a href={serviceHref(group.from)} title={group.workloads.join(", ")}>
-        {group.workloads.length === 1 ? group.workloads[0] : `${serviceName(group.from).name} ×${group.workloads.length}`}
-      </a>
+      {group.workloads.length === 1 ? (
+        <a href={workloadHref(group.workloads[0]!, group.from)}>{group.workloads[0]}</a>
+      ) : (
+        <a href={serviceHref(group.from)} title={group.workloads.join(", ")}>
+          {serviceName(group.from).name} ×{group.workloads.length}
+        </a>
+      )}
       {group.service !== full && <span class="note">as {serviceName(group.service).name}</span>}
       <span class="note">
         {facts.map((fact, index) => [index > 0 && " ", <span key={index} class="fact">{`${fact}${index < facts.length - 1 ? "," : ""}`}</span>])}

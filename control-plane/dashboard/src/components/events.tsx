@@ -1,7 +1,7 @@
 // Events in plain words, newest first.
 import type { MeshEvent } from "../api/types";
 import type { Health } from "../health";
-import { serviceHref } from "../route";
+import { serviceHref, workloadHref } from "../route";
 import { HealthShape } from "./icons";
 import { Time } from "./parts";
 
@@ -31,7 +31,7 @@ export function EventList({ events }: { events: readonly MeshEvent[] }) {
           <span class="kind">{event.kind.replaceAll("-", " ")}</span>
           <span class="text">{event.text}</span>
           {event.service && (
-            <a class="about" href={serviceHref(event.service)}>
+            <a class="about" href={event.workload ? workloadHref(event.workload, event.service) : serviceHref(event.service)}>
               {event.service}
             </a>
           )}

@@ -2,7 +2,7 @@
 import type { EdgeHops, Hops, HopSegment, WorkloadHops } from "../api/types";
 import { count, latency, percent, serviceName } from "../format";
 import { inWords, segmentWords } from "../hops";
-import { serviceHref } from "../route";
+import { serviceHref, workloadHref } from "../route";
 import { EdgeLink, TableFrame } from "./parts";
 
 export interface HopsProps {
@@ -25,7 +25,7 @@ export function HopsSection({ full, hops, edges }: HopsProps) {
             <VerdictLine hops={hops} />
             <HopBar segments={hops.segments} />
             <HopKey segments={hops.segments} />
-            <ByWorkload workloads={hops.workloads ?? []} />
+            <ByWorkload workloads={hops.workloads ?? []} service={full} />
           </div>
         )}
         {edges.length > 0 && (
@@ -83,7 +83,7 @@ export function VerdictLine({ hops }: { hops: Hops }) {
 const WORKLOADS = 8;
 
 /** Each as long as its requests take beside the slowest's: what is slow in one only would be hidden in the average. */
-export function ByWorkload({ workloads }: { workloads: readonly WorkloadHops[] }) {
+export function ByWorkload({ workloads, service }: { workloads: readonly WorkloadHops[]; service: string }) {
   if (workloads.length < 2) return null;
   const longest = Math.max(...workloads.map(({ meanMs }) => meanMs), 1e-9);
   const rest = workloads.slice(WORKLOADS);
@@ -95,7 +95,9 @@ export function ByWorkload({ workloads }: { workloads: readonly WorkloadHops[] }
       <ul>
         {workloads.slice(0, WORKLOADS).map(({ workload, requests, meanMs, segments }) => (
           <li key={workload} data-served={workload}>
-            <span class="who">{workload}</span>
+            <a class="who" href={workloadHref(workload, service)}>
+              {workload}
+            </a>
             <span class="length">
               <span style={{ width: `${(meanMs / longest) * 100}%` }}>
                 <HopBar segments={segments} />

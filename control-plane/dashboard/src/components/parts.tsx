@@ -1,12 +1,13 @@
 // Small pieces that several pages share: health in words, times, tiles, notes for empty pages.
 import type { ComponentChildren } from "preact";
-import type { MeshEdge } from "../api/types";
+import type { MeshEdge, Workload } from "../api/types";
 import { NOTHING, exact, percent, relative } from "../format";
 import { HEALTH_WORDS, type Health, healthOf } from "../health";
-import { edgeHref } from "../route";
+import { edgeHref, workloadHref } from "../route";
 import type { Said } from "../standing";
 import { useLive, useNow } from "../state/store";
 import { HealthShape, Lock } from "./icons";
+import { sparkline } from "./sparkline";
 
 export function HealthBadge({ health, word }: { health: Health; word?: string }) {
   return (
@@ -70,6 +71,20 @@ export function TableFrame({ label, by, children }: ({ label: string; by?: undef
   );
 }
 
+/** Words in which `code` stands between backticks. */
+export function Prose({ text }: { text: string }) {
+  return <>{text.split("`").map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</>;
+}
+
+/** Where a workload is listed by itself: its name, and the way to where it serves. */
+export function WorkloadName({ of: { workload, namespace, service } }: { of: Pick<Workload, "workload" | "namespace" | "service"> }) {
+  return (
+    <>
+      <a href={workloadHref(workload, service || `${workload}.${namespace}`)}>{workload}</a> <span class="namespace">{namespace}</span>
+    </>
+  );
+}
+
 /** What to do where there is nothing to show yet. */
 export function Empty({ title, children }: { title: string; children: ComponentChildren }) {
   return (
@@ -100,19 +115,12 @@ export function EdgeLink({ edge: { from, to }, children, ...more }: { edge: Pick
   );
 }
 
-/** A line of recent values; the same figure stands beside it, so it is decoration. */
+/** A line of recent values over a base line, which is there from the start; the same figure stands beside it, so it is decoration. */
 export function Sparkline({ values, width = 64, height = 18 }: { values: readonly number[]; width?: number; height?: number }) {
-  if (values.length < 2) return null;
-  const most = Math.max(...values, 1e-9);
-  const step = width / 59;
-  const start = width - (values.length - 1) * step;
-  const points = values.map((value, index) => {
-    const y = height - 1.5 - (value / most) * (height - 3);
-    return `${(start + index * step).toFixed(1)},${y.toFixed(1)}`;
-  });
   return (
     <svg class="sparkline" width={width} height={height} aria-hidden="true">
-      <polyline points={points.join(" ")} />
+      <path d={`M0,${height - 0.5}H${width}`} />
+      <polyline points={sparkline(values, width, height)} />
     </svg>
   );
 }

@@ -1,9 +1,10 @@
 // The values that hold for calls of a service, and where each is from.
 import type { Activity, Policy, PolicyField, PolicyReference } from "../api/types";
 import { count, span } from "../format";
+import { leaves } from "../leaves";
 import { documentHref, editHref, newHref } from "../route";
 import { ActivityCards } from "./activity";
-import { TableFrame } from "./parts";
+import { Prose, TableFrame } from "./parts";
 
 const DEFAULT = "default";
 
@@ -13,6 +14,11 @@ export function parted(fields: readonly PolicyField[]): { written: PolicyField[]
     written: fields.filter((field) => field.source !== DEFAULT),
     usual: fields.filter((field) => field.source === DEFAULT),
   };
+}
+
+/** What is written as a list or an object, part by part. */
+export function partsOf({ field, value, structured }: Pick<PolicyField, "field" | "value" | "structured">): [string, string][] {
+  return structured ? leaves(field, JSON.parse(value)) : [[field, value]];
 }
 
 export interface PolicySectionProps {
@@ -97,14 +103,16 @@ function Values({ fields, label }: { fields: readonly PolicyField[]; label: stri
           </tr>
         </thead>
         <tbody>
-          {fields.map((field) => (
-            <tr key={`${field.field} ${field.source}`} data-field={field.field}>
-              <th scope="row">{field.field}</th>
-              <td class="value">{field.value}</td>
-              <td class="from">{field.source}</td>
-              <td class="note">{field.about}</td>
-            </tr>
-          ))}
+          {fields.flatMap((field) =>
+            partsOf(field).map(([at, value], part) => (
+              <tr key={`${at} ${field.source}`} data-field={at}>
+                <th scope="row">{at}</th>
+                <td class="value">{value}</td>
+                <td class="from">{field.source}</td>
+                <td class="note">{part === 0 && <Prose text={field.about} />}</td>
+              </tr>
+            )),
+          )}
         </tbody>
       </table>
     </TableFrame>

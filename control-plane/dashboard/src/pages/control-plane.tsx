@@ -1,6 +1,6 @@
 // The server itself, and how every sidecar stands with it: streams, versions, configuration, clocks, leases.
 import type { ControlPlane, Workload } from "../api/types";
-import { Empty, HealthBadge, Saying, TableFrame, Tile, Time } from "../components/parts";
+import { Empty, HealthBadge, Saying, TableFrame, Tile, Time, WorkloadName } from "../components/parts";
 import { count, latency, span } from "../format";
 import { serviceHref } from "../route";
 import { complaint, configurationOf, skewOf } from "../standing";
@@ -56,7 +56,7 @@ function Tiles({ server, all, now }: { server: ControlPlane; all: Workload[]; no
 }
 
 function Refused({ server, workloads }: { server: ControlPlane; workloads: Workload[] }) {
-  const names = new Map(workloads.map(({ uid, workload, namespace }) => [uid, `${workload}.${namespace}`]));
+  const known = new Map(workloads.map((workload) => [workload.uid, workload]));
   const complaints = server.compileFaults.map(complaint);
   const none = complaints.length + server.refusedUpdates.length === 0;
   return (
@@ -95,7 +95,7 @@ function Refused({ server, workloads }: { server: ControlPlane; workloads: Workl
                     <a href={serviceHref(service)}>{service}</a> <span class="namespace">{kind}</span>
                   </th>
                   <td class="why">{reason}</td>
-                  <td>the sidecar of {names.get(uid) ?? uid}</td>
+                  <td>the sidecar of {known.has(uid) ? <WorkloadName of={known.get(uid)!} /> : uid}</td>
                   <td>{timeMs == null ? <span class="note">not known</span> : <Time timeMs={timeMs} />}</td>
                 </tr>
               ))}
@@ -134,7 +134,7 @@ function Sidecars({ sidecars, version, now }: { sidecars: Workload[]; version: s
               {sidecars.map((sidecar) => (
                 <tr key={sidecar.uid} data-sidecar={sidecar.workload}>
                   <th scope="row" title={sidecar.uid}>
-                    {sidecar.workload} <span class="namespace">{sidecar.namespace}</span>
+                    <WorkloadName of={sidecar} />
                   </th>
                   <td>
                     <Saying said={configurationOf(sidecar, now)} />
@@ -178,10 +178,10 @@ function Leases({ lost }: { lost: Workload[] }) {
               </tr>
             </thead>
             <tbody>
-              {lost.map(({ uid, workload, namespace, connectedMs, leaseEndsMs, version }) => (
+              {lost.map(({ uid, workload, namespace, service, connectedMs, leaseEndsMs, version }) => (
                 <tr key={uid} data-lease={workload}>
                   <th scope="row" title={uid}>
-                    {workload} <span class="namespace">{namespace}</span>
+                    <WorkloadName of={{ workload, namespace, service }} />
                   </th>
                   <td>{connectedMs == null ? <span class="note">not known</span> : <Time timeMs={connectedMs} />}</td>
                   <td>{leaseEndsMs == null ? <span class="note">not known</span> : <Time timeMs={leaseEndsMs} />}</td>

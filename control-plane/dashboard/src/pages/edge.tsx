@@ -101,7 +101,7 @@ function Detail({ detail, range }: { detail: EdgeDetail; range: Range }) {
               <VerdictLine hops={detail.hops} />
               <HopBar segments={detail.hops.segments} />
               <HopKey segments={detail.hops.segments} />
-              <ByWorkload workloads={detail.hops.workloads ?? []} />
+              <ByWorkload workloads={detail.hops.workloads ?? []} service={to} />
             </div>
           </div>
         ) : (

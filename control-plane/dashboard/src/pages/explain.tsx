@@ -8,7 +8,7 @@ import { HealthBadge, TableFrame } from "../components/parts";
 import { Split } from "../components/routes";
 import { latency, percent } from "../format";
 import type { Health } from "../health";
-import { type Question, explainHref, go } from "../route";
+import { type Question, explainHref, go, workloadHref } from "../route";
 import { useLive } from "../state/store";
 import { authorization } from "../state/token";
 import { isNode } from "../topology/graph";
@@ -129,7 +129,6 @@ const VERDICTS: Record<string, { health: Health; word: string }> = {
 function Steps({ explanation }: { explanation: Explanation }) {
   const { source, target, rules, decision, backends, policies, authorization, verdict, notes } = explanation;
   const { health, word } = VERDICTS[verdict.outcome] ?? { health: "idle" as Health, word: verdict.outcome };
-  const workloads = source.workloads.map((caller) => `${caller.workload}${caller.connected ? "" : " (its stream is lost)"}`);
   return (
     <>
       <div class={`verdict ${health}`} data-verdict={verdict.outcome}>
@@ -141,7 +140,7 @@ function Steps({ explanation }: { explanation: Explanation }) {
       </div>
       {verdict.caveats.map(({ reason, text }) => (
         <p key={text} class="caveat">
-          But: {text} {reason && <code>{reason}</code>}
+          <strong>But:</strong> {text} {reason && <code>{reason}</code>}
         </p>
       ))}
       {notes.map((note) => (
@@ -152,7 +151,14 @@ function Steps({ explanation }: { explanation: Explanation }) {
       <ol class="steps">
         <Step title="Caller">
           <p>
-            {source.name}, decided by the sidecar of {workloads.join(", ")}
+            {source.name}, decided by the sidecar of{" "}
+            {source.workloads.map(({ workload, connected }, index) => (
+              <span key={workload}>
+                {index > 0 && ", "}
+                <a href={workloadHref(workload, source.name)}>{workload}</a>
+                {!connected && " (its stream is lost)"}
+              </span>
+            ))}
           </p>
         </Step>
         <Step title="Name">
@@ -191,7 +197,7 @@ function Steps({ explanation }: { explanation: Explanation }) {
         <Step title="Backends">
           {backends.length === 0 ? <p>none</p> : <Split backends={backends} full="" />}
           {backends.map((backend, index) => (
-            <Candidates key={index} backend={backend} />
+            <Candidates key={index} backend={backend} caller={source.name} />
           ))}
         </Step>
         {policies.map((policy) => (
@@ -218,7 +224,7 @@ function Step({ title, children }: { title: string; children: ComponentChildren 
 
 const BREAKERS: Record<string, Health> = { closed: "good", "half-open": "degraded", open: "failing" };
 
-function Candidates({ backend }: { backend: ExplainedBackend }) {
+function Candidates({ backend, caller }: { backend: ExplainedBackend; caller: string }) {
   const label = `Endpoints of ${backend.service}`;
   return (
     <div class="candidates">
@@ -250,13 +256,15 @@ function Candidates({ backend }: { backend: ExplainedBackend }) {
               {backend.endpoints.flatMap((endpoint) =>
                 (endpoint.seenBy.length > 0 ? endpoint.seenBy : [null]).map((sight) => (
                   <tr key={`${endpoint.uid} ${sight?.workload}`}>
-                    <th scope="row">{endpoint.workload}</th>
+                    <th scope="row">
+                      <a href={workloadHref(endpoint.workload, backend.service)}>{endpoint.workload}</a>
+                    </th>
                     <td>
                       <HealthBadge health={endpoint.ready ? "good" : "failing"} word={endpoint.ready ? "ready" : "not ready"} />
                     </td>
                     <td>{endpoint.zone || "–"}</td>
                     <td class="number">{endpoint.weight}</td>
-                    <td>{sight?.workload ?? <span class="note">nobody yet</span>}</td>
+                    <td>{sight ? <a href={workloadHref(sight.workload, caller)}>{sight.workload}</a> : <span class="note">nobody yet</span>}</td>
                     <td title={sight?.openedReason}>{sight && <HealthBadge health={BREAKERS[sight.breaker] ?? "idle"} word={sight.breaker} />}</td>
                     <td class="number">{sight ? percent(sight.share) : ""}</td>
                     <td class="number">{sight?.inFlight}</td>

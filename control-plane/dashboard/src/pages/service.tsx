@@ -21,9 +21,11 @@ export interface ServicePageProps {
   namespace: string;
   name: string;
   range: Range;
+  /** The workload that somebody came for; empty: none. */
+  marked: string;
 }
 
-export function ServicePage({ namespace, name, range }: ServicePageProps) {
+export function ServicePage({ namespace, name, range, marked }: ServicePageProps) {
   const path = `${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
   const { data, fault, absent } = useResource<ServiceDetail>(`v1/mesh/services/${path}?${rangeParameters(range)}`, path, range.until !== null);
   const { events, mesh } = useLive();
@@ -44,7 +46,7 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
             Explain a request
           </a>
         </span>
-        <RangeControl range={range} to={(wanted) => serviceHref(full, wanted)} />
+        <RangeControl range={range} to={(wanted) => serviceHref(full, wanted, marked)} />
       </div>
       <Faults faults={(mesh?.faults ?? []).filter((active) => active.service === full)} />
       {fault && !absent && <p class="fault">{fault} What is shown is the last good answer.</p>}
@@ -58,7 +60,7 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
       ) : data === null ? (
         <p class="waiting">Loading…</p>
       ) : (
-        <Detail detail={data} full={full} range={range} />
+        <Detail detail={data} full={full} range={range} marked={marked} />
       )}
       {data !== null && about.length > 0 && (
         <section aria-labelledby="events-title">
@@ -72,7 +74,7 @@ export function ServicePage({ namespace, name, range }: ServicePageProps) {
   );
 }
 
-function Detail({ detail, full, range }: { detail: ServiceDetail; full: string; range: Range }) {
+function Detail({ detail, full, range, marked }: { detail: ServiceDetail; full: string; range: Range; marked: string }) {
   const seconds = useLive().mesh?.window.seconds ?? 10;
   return (
     <>
@@ -91,13 +93,13 @@ function Detail({ detail, full, range }: { detail: ServiceDetail; full: string; 
       </dl>
 
       <Answer hops={detail.hops ?? null} />
-      <Golden series={detail.series} range={range} zoom={(wanted) => go(serviceHref(full, wanted))} />
+      <Golden series={detail.series} range={range} zoom={(wanted) => go(serviceHref(full, wanted, marked))} />
 
       <HopsSection full={full} hops={detail.hops ?? null} edges={detail.edgeHops ?? []} />
 
       {detail.routes.length > 0 && <Routes rules={detail.routes} full={full} />}
       {detail.backends.length > 0 && <Backends detail={detail} />}
-      <Endpoints detail={detail} full={full} />
+      <Endpoints detail={detail} full={full} marked={marked} />
 
       <div class="pair">
         <EdgeTable title="Callers" edges={detail.callers} end="from" nobody="Nobody has called it lately." />
@@ -138,19 +140,20 @@ function Backends({ detail }: { detail: ServiceDetail }) {
   );
 }
 
-function Endpoints({ detail, full }: { detail: ServiceDetail; full: string }) {
+function Endpoints({ detail, full, marked }: { detail: ServiceDetail; full: string; marked: string }) {
   return (
     <section aria-labelledby="endpoints-title">
       <h2 id="endpoints-title">
         Endpoints <span class="note">now</span>
       </h2>
+      {marked !== "" && detail.endpoints.every(({ workload }) => workload !== marked) && <p class="quiet">{marked} is not among them now.</p>}
       {detail.endpoints.length === 0 ? (
         <p class="quiet">
           No workload {detail.kind === "workload" ? "answers" : "is selected by this service"}. See <a href="#/workloads">workloads</a> for what has
           joined, and <code>pillion describe service {serviceName(full).name}</code> for its selector.
         </p>
       ) : (
-        <EndpointTable endpoints={detail.endpoints} full={full} />
+        <EndpointTable endpoints={detail.endpoints} full={full} marked={marked} />
       )}
     </section>
   );

@@ -1,6 +1,6 @@
 // Which page each address means: the one place to put a new page in. What has a label stands in the navigation, in this order.
 import type { ComponentChildren } from "preact";
-import { type Address, address, beginningOf, editHref, meshHref, meshParameters, newHref, questionOf, rangeOf } from "../route";
+import { type Address, address, beginningOf, editHref, meshHref, meshParameters, newHref, questionOf, rangeOf, workloadOf } from "../route";
 import { ControlPlanePage } from "./control-plane";
 import { DocumentPage } from "./document";
 import { EdgePage } from "./edge";
@@ -45,7 +45,7 @@ export const PAGES: readonly PageEntry[] = [
     open: (address) => {
       const [page, namespace, name] = address.parts;
       if (page !== "services" || !namespace || !name || address.parts.length !== 3) return null;
-      return { title: `${name}.${namespace}`, view: <ServicePage namespace={namespace} name={name} range={rangeOf(address)} /> };
+      return { title: `${name}.${namespace}`, view: <ServicePage namespace={namespace} name={name} range={rangeOf(address)} marked={workloadOf(address)} /> };
     },
   },
   {

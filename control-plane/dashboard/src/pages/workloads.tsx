@@ -1,6 +1,6 @@
 // Who is in the mesh: identities, certificates, connections to the control plane, and what sidecars refused.
 import type { Workload } from "../api/types";
-import { Empty, HealthBadge, TableFrame, Time } from "../components/parts";
+import { Empty, HealthBadge, TableFrame, Time, WorkloadName } from "../components/parts";
 import { count, relative, serviceName } from "../format";
 import type { Health } from "../health";
 import { serviceHref } from "../route";
@@ -62,7 +62,7 @@ function Row({ workload }: { workload: Workload }) {
   return (
     <tr data-workload={workload.workload}>
       <th scope="row" title={workload.uid}>
-        {workload.workload} <span class="namespace">{workload.namespace}</span>
+        <WorkloadName of={workload} />
       </th>
       <td>
         {workload.service ? <a href={serviceHref(workload.service)}>{serviceName(workload.service).name}</a> : <span class="note">none</span>}

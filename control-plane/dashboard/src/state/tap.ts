@@ -1,8 +1,8 @@
 // Live requests as a value, and how each thing that happens changes it; no input or output here.
 import type { TapEvent, TapStatus } from "../api/tap";
 
-/** Requests kept, the newest first. */
-export const KEPT = 500;
+/** Requests kept, and so the rows drawn. Filters apply before: who looks for something rare narrows what is watched. */
+export const KEPT = 200;
 
 export interface Row {
   /** In the order of arrival. */
@@ -16,7 +16,7 @@ export interface Tap {
   state: TapState;
   /** Why it is so. */
   why: string;
-  /** What is shown. */
+  /** What is shown: of the latest that have come, those that began last first, as the time beside them says. */
   rows: readonly Row[];
   /** What has come while the list stands still, as much as is kept of it. */
   held: readonly Row[];
@@ -45,9 +45,9 @@ export function reduce(tap: Tap, happening: TapHappening): Tap {
       return { ...tap, state: "watching", why: "" };
     case "requests": {
       const arrived = tap.arrived + happening.requests.length;
-      const fresh = happening.requests.map((request, index) => ({ id: tap.arrived + index, request })).reverse();
-      if (tap.paused) return { ...tap, arrived, held: newest(fresh, tap.held), heldBack: tap.heldBack + fresh.length };
-      return { ...tap, arrived, rows: newest(fresh, tap.rows) };
+      const fresh = happening.requests.map((request, index) => ({ id: tap.arrived + index, request }));
+      if (tap.paused) return { ...tap, arrived, held: latest(fresh, tap.held, arrived), heldBack: tap.heldBack + fresh.length };
+      return { ...tap, arrived, rows: latest(fresh, tap.rows, arrived) };
     }
     case "status":
       return { ...tap, status: happening.status };
@@ -56,7 +56,7 @@ export function reduce(tap: Tap, happening: TapHappening): Tap {
     case "pause":
       return { ...tap, paused: true };
     case "resume":
-      return { ...tap, paused: false, rows: newest(tap.held, tap.rows), held: [], heldBack: 0 };
+      return { ...tap, paused: false, rows: latest(tap.held, tap.rows, tap.arrived), held: [], heldBack: 0 };
     case "clear":
       return { ...tap, rows: [], held: [], heldBack: 0 };
     case "anew":
@@ -64,8 +64,11 @@ export function reduce(tap: Tap, happening: TapHappening): Tap {
   }
 }
 
-function newest(fresh: readonly Row[], known: readonly Row[]): readonly Row[] {
-  return fresh.length === 0 ? known : [...fresh, ...known].slice(0, KEPT);
+/** Those that came last, so that their numbers lie within `KEPT` of each other. */
+function latest(fresh: readonly Row[], known: readonly Row[], arrived: number): readonly Row[] {
+  if (fresh.length === 0) return known;
+  const kept = [...fresh, ...known].filter(({ id }) => id >= arrived - KEPT);
+  return kept.sort((a, b) => b.request.timeMs - a.request.timeMs || b.id - a.id);
 }
 
 /** What is not shown, in words; empty where all is. */

@@ -5,7 +5,7 @@ import type { TapEvent, TapStatus } from "../api/tap";
 import { eventReader } from "./sse";
 import { EMPTY, KEPT, type Tap, type TapHappening, reduce } from "./tap";
 
-/** Between drawings. */
+/** Between drawings; the page has at least so long for whoever clicks, however long drawing takes. */
 const GULP_MS = 250;
 /** The control plane says something at least every 15 s. */
 const SILENCE_MS = 45_000;
@@ -51,11 +51,13 @@ async function watch(query: string, token: string, tell: Tell, opened: () => voi
   const signal = AbortSignal.any([ended, attempt.signal]);
   let silence = setTimeout(() => attempt.abort(), SILENCE_MS);
   let gathered: TapEvent[] = [];
+  let gulp: ReturnType<typeof setTimeout> | undefined;
   const pour = () => {
+    clearTimeout(gulp);
+    gulp = undefined;
     if (gathered.length > 0) tell({ type: "requests", requests: gathered });
     gathered = [];
   };
-  const gulps = setInterval(pour, GULP_MS);
   try {
     const response = await fetch(`v1/mesh/tap?${query}`, { headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" }, signal });
     if (!response.ok || response.body === null) return await refused(response, tell);
@@ -70,7 +72,9 @@ async function watch(query: string, token: string, tell: Tell, opened: () => voi
       for (const event of read(value)) {
         if (event.name === "request") {
           gathered.push(JSON.parse(event.data) as TapEvent);
+          // In a tab that is not seen no frame comes.
           if (gathered.length >= KEPT) pour();
+          else gulp ??= setTimeout(() => requestAnimationFrame(pour), GULP_MS);
         } else if (event.name === "status") {
           tell({ type: "status", status: JSON.parse(event.data) as TapStatus });
         } else if (event.name === "ended") {
@@ -93,7 +97,7 @@ async function watch(query: string, token: string, tell: Tell, opened: () => voi
     return { again: true };
   } finally {
     clearTimeout(silence);
-    clearInterval(gulps);
+    clearTimeout(gulp);
     attempt.abort();
   }
 }

@@ -5,7 +5,7 @@ import { HopBar } from "../../components/hops";
 import { Transport } from "../../components/parts";
 import { exact, latency, percent } from "../../format";
 import { segmentWords } from "../../hops";
-import { serviceHref } from "../../route";
+import { serviceHref, workloadHref } from "../../route";
 import { hopsOf, outcome } from "./words";
 
 export function Chosen({ request, close }: { request: TapEvent; close: () => void }) {
@@ -30,10 +30,18 @@ export function Chosen({ request, close }: { request: TapEvent; close: () => voi
         <Fact label="To">
           {named(to)}
           {backend && <> by way of {named(backend)}</>}
-          {workload && <>, served by {workload}</>}
+          {workload && (
+            <>
+              , served by <a href={workloadHref(workload, backend ?? to)}>{workload}</a>
+            </>
+          )}
         </Fact>
         <Fact label="Told by">
-          the sidecar of {sidecar}.{namespace}, {direction}
+          the sidecar of{" "}
+          <a href={workloadHref(sidecar, direction === "outbound" ? from : (backend ?? to))}>
+            {sidecar}.{namespace}
+          </a>
+          , {direction}
         </Fact>
         <Fact label="Transport">
           <Transport edge={{ mtls: request.mtls ?? null, tlsVersion: null }} />

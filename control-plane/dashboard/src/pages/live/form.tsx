@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { serviceName } from "../../format";
 import { useLive } from "../../state/store";
 import { isNode } from "../../topology/graph";
-import { USUAL, type Watch, liveHref } from "./watch";
+import { USUAL, type Watch, liveHref, usualOf } from "./watch";
 
 export function WatchForm({ watch }: { watch: Watch }) {
   const [draft, setDraft] = useState(watch);
@@ -16,7 +16,12 @@ export function WatchForm({ watch }: { watch: Watch }) {
     value: draft[name],
     onInput: (event: { currentTarget: { value: string } }) => {
       const { value } = event.currentTarget;
-      setDraft((known) => ({ ...known, [name]: value }));
+      setDraft((known) => {
+        const changed = { ...known, [name]: value };
+        // What nobody has chosen follows what is usual for whom.
+        const follows = name === "resource" && known.direction === usualOf(known.resource).direction;
+        return follows ? { ...changed, direction: usualOf(value.trim()).direction } : changed;
+      });
     },
   });
   const text = { autocomplete: "off", spellcheck: false, autocapitalize: "off" } as const;

@@ -9,10 +9,11 @@ import { setToken, useToken } from "../../state/token";
 import { Chosen } from "./chosen";
 import { WatchForm } from "./form";
 import { Requests } from "./requests";
-import { type Watch, tapQuery } from "./watch";
+import { type Watch, conditions, tapQuery } from "./watch";
 
 export function LivePage({ watch }: { watch: Watch }) {
   const query = tapQuery(watch);
+  const fits = conditions(watch);
   const token = useToken();
   const [tap, tell] = useTap(query, token);
   const [chosen, choose] = useState<number | null>(null);
@@ -52,7 +53,9 @@ export function LivePage({ watch }: { watch: Watch }) {
           <Requests rows={tap.rows} chosen={chosen} choose={choose}>
             {tap.rows.length === 0 && (
               <Empty title={tap.state === "watching" ? "No request has fitted so far" : "Nothing is watched"}>
-                <p>Requests appear here as they end. Fewer conditions above let more of them in.</p>
+                <p>
+                  Requests appear here as they end{fits.length === 0 ? "." : <>, if they fit: <strong>{fits.join(" · ")}</strong>.</>}
+                </p>
               </Empty>
             )}
           </Requests>

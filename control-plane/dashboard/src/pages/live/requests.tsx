@@ -1,11 +1,11 @@
-// The list: rows of one height in a box of one height, the newest on top.
+// The list: rows of one height in a box of one height, what began last on top.
 import type { ComponentChildren, VNode } from "preact";
 import { useRef } from "preact/hooks";
 import type { TapEvent } from "../../api/tap";
 import { HopBar } from "../../components/hops";
 import { Lock } from "../../components/icons";
 import { exact, latency, serviceName } from "../../format";
-import type { Row } from "../../state/tap";
+import { KEPT, type Row } from "../../state/tap";
 import { hopsOf, isBad, outcome, timeOfDay } from "./words";
 
 export interface RequestsProps {
@@ -17,13 +17,15 @@ export interface RequestsProps {
 }
 
 export function Requests({ rows, chosen, choose, children }: RequestsProps) {
-  // A row never changes: what was made of it once is made of it for good, so that only new ones are drawn.
+  // What was made of a request once is made of it for good, so that only new ones are drawn; and they are drawn into the rows of those
+  // that have left.
   const made = useRef(new WeakMap<Row, VNode>());
   const drawn = (row: Row): VNode => {
-    if (row.id === chosen) return <Line key={row.id} row={row} isChosen choose={choose} />;
+    const key = row.id % KEPT;
+    if (row.id === chosen) return <Line key={key} row={row} isChosen choose={choose} />;
     const known = made.current.get(row);
     if (known) return known;
-    const fresh = <Line key={row.id} row={row} isChosen={false} choose={choose} />;
+    const fresh = <Line key={key} row={row} isChosen={false} choose={choose} />;
     made.current.set(row, fresh);
     return fresh;
   };
