@@ -8,7 +8,6 @@ use std::{
 use serde::Serialize;
 
 use super::facts::{Edge, Facts, InjectedFault, LostTelemetry, Mesh, RefusedUpdate};
-use crate::cli::words::counted;
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 3600 * SECOND_MS;
