@@ -102,8 +102,9 @@ async fn a_tcp_reset_comes_through_after_a_half_close_and_after_the_last_words()
             }
             if &word == b"fed up" {
                 let _ = stream.write_all(&[b'w'; LAST_WORDS]).await;
-                // Late, and with most of it unread: that makes it a reset.
+                // Late, and with something there that is unread: that makes it a reset.
                 let _ = stream.read_exact(&mut [0; 4096]).await;
+                let _ = stream.peek(&mut [0; 1]).await;
                 return;
             }
             let _ = stream.write_all(b"heard").await;
