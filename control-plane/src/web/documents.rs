@@ -21,6 +21,7 @@ use super::{
     applied::Applied,
     edit::{self, EditError, Edited, Edits, Outcome},
     input::{self, Body, Params, Segments},
+    precondition::Precondition,
     problem::Problem,
     watch,
 };
@@ -65,6 +66,8 @@ pub(super) struct DeleteParams {
     /// Deletes it even though other documents name it.
     #[serde(default)]
     force: bool,
+    /// What a dry run of the same has answered as `seen`: it is deleted only if it is still what that has seen.
+    seen: Option<String>,
 }
 
 /// How to apply.
@@ -216,7 +219,11 @@ pub(super) async fn delete(
 ) -> Result<Json<Applied>, Problem> {
     let key = input::key(&namespace, &plural, &name)?;
     access::needs(&state, &headers, Role::Operator, Some(&namespace)).await?;
-    let precondition = input::precondition(&headers)?;
+    let precondition = match (input::precondition(&headers)?, input::seen(params.seen.as_deref())?) {
+        (Precondition::None, seen) => seen,
+        (stated, Precondition::None) => stated,
+        _ => return Err(Problem::bad_request("seen", "cannot be together with if-match or if-none-match")),
+    };
     let edits =
         state.editor.delete(std::slice::from_ref(&key), precondition, params.force, params.dry_run).await;
     let edits = match edits {
