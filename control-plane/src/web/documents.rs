@@ -42,7 +42,7 @@ const PUBLISHED: Duration = Duration::from_secs(2);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListParams {
     /// Goes on with every change, as server-sent events: `added` for each document there is, then `synced`, then
-    /// `added`, `modified` and `deleted` as they happen.
+    /// `added`, `modified` and `deleted` as they happen; at last `ended`, where the token does not do any more.
     #[serde(default)]
     watch: bool,
 }
@@ -95,7 +95,8 @@ pub(super) async fn list_everywhere(
 ) -> Result<Response, Problem> {
     let kind = input::kind(&plural)?;
     access::may_read(&state, &headers, None).await?;
-    list(&state, kind, None, &params).await
+    let response = list(&state, kind, None, &params).await?;
+    Ok(access::while_allowed(&state, headers, None, response))
 }
 
 /// Documents of a kind in one namespace.
@@ -113,7 +114,8 @@ pub(super) async fn list_namespace(
     let kind = input::kind(&plural)?;
     input::namespace(&namespace)?;
     access::may_read(&state, &headers, Some(&namespace)).await?;
-    list(&state, kind, Some(namespace), &params).await
+    let response = list(&state, kind, Some(namespace.clone()), &params).await?;
+    Ok(access::while_allowed(&state, headers, Some(namespace), response))
 }
 
 async fn list(
