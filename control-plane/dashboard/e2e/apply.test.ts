@@ -171,6 +171,65 @@ test("where reading needs a token it is asked for once, and all pages use it", a
   expect(asked.length).toBe(refused);
 });
 
+/** As a server beyond loopback answers: only this token, and while it holds; `covers` says whether it is for what is asked. */
+async function guarded(page: Page, covers: (path: string) => boolean = () => true): Promise<{ revoked: boolean }> {
+  const token_ = { revoked: false };
+  await page.route("**/v1/**", async (route) => {
+    const sent = (await route.request().allHeaders())["authorization"];
+    const refuse = (status: number, reason: string, detail: string) =>
+      route.fulfill({ status, contentType: "application/problem+json", body: JSON.stringify({ type: `urn:pillion:problem:${reason}`, title: "A valid token is needed", status, detail }) });
+    if (sent !== `Bearer ${token()}`) return refuse(401, "token-missing", "");
+    if (token_.revoked) return refuse(401, "token-revoked", "the token was revoked");
+    if (!covers(new URL(route.request().url()).pathname)) return refuse(403, "token-lacks-namespace", "this is about all namespaces, the token is for demo only");
+    return route.continue();
+  });
+  return token_;
+}
+
+test("a token of one namespace edits and applies there, and what needs the whole mesh says so", async () => {
+  const { page } = await visit("about:blank");
+  await guarded(page, (path) => path.startsWith("/v1/namespaces/demo/") || path === "/v1/apply");
+  await page.goto(`${url}${EDIT}`);
+  await page.getByRole("heading", { name: "Looking at this mesh needs a token" }).waitFor();
+  await page.getByText("pillion token create --role viewer").waitFor();
+  await give(page, token());
+  await field(page).waitFor();
+  await page.locator(".banner", { hasText: "this is about all namespaces, the token is for demo only" }).waitFor();
+  await field(page).fill((await field(page).inputValue()).replace("attempts: 2", "attempts: 3"));
+  await button(page, "Check").click();
+  await says(page, "1 document would change.");
+  await button(page, "Apply").click();
+  await says(page, "Applied: 1 document changed.");
+  expect(await page.locator(".connection").innerText()).toBe("limited");
+  await page.goto(`${url}#/workloads`);
+  await page.getByRole("heading", { name: "This page needs a token for all namespaces" }).waitFor();
+  await page.goto(`${url}#/live`);
+  await page.locator('.live-standing[data-state="refused"]', { hasText: "for demo only" }).waitFor();
+  await page.getByRole("button", { name: "Use another token" }).click();
+  await page.getByRole("heading", { name: "Looking at this mesh needs a token" }).waitFor();
+});
+
+test("what a token shows ends when it is forgotten, or when any answer says that it does not hold", async () => {
+  const { page } = await visit("about:blank");
+  const guard = await guarded(page);
+  const asks = page.getByRole("heading", { name: "Looking at this mesh needs a token" });
+  const live = page.locator(".connection.live");
+  await page.goto(`${url}${EDIT}`);
+  await give(page, token());
+  await live.waitFor();
+  await button(page, "Forget the token").click();
+  await asks.waitFor();
+  expect(await page.getByRole("alert").count()).toBe(0);
+  await give(page, token());
+  await live.waitFor();
+  await page.goto(`${url}#/workloads`);
+  await page.locator("[data-workload]").first().waitFor();
+  // The stream that is open stays so.
+  guard.revoked = true;
+  await asks.waitFor();
+  expect(await page.getByRole("alert").innerText()).toBe("the token was revoked");
+});
+
 test("what a new document begins with is right as it is", async () => {
   const text = KINDS.map((kind) => template(kind, "cart.demo")).join("---\n");
   const headers = { authorization: `Bearer ${token()}`, "content-type": "application/yaml" };

@@ -8,11 +8,12 @@ import { PAGES, pageAt } from "./pages/table";
 import { meshHref, useAddress } from "./route";
 import { staleSince } from "./state/live";
 import { useLive, useNow } from "./state/store";
+import { setToken } from "./state/token";
 import { useTheme } from "./theme";
 
 export function App() {
   const asked = useAddress();
-  const { locked } = useLive();
+  const { locked, denied } = useLive();
   const main = useRef<HTMLElement>(null);
   const found = pageAt(asked);
   const title = found?.page.title ?? "Not found";
@@ -56,11 +57,16 @@ export function App() {
         <ThemeSwitch />
       </header>
       <StaleBanner />
+      {denied !== null && <DeniedBanner why={denied} />}
       <main id="main" ref={main} tabIndex={-1}>
         {locked !== null ? (
-          <TokenForm title="Looking at this mesh needs a token" why={locked}>
+          <TokenForm title="Looking at this mesh needs a token" role="viewer" why={locked}>
             <p>This control plane is reached from other machines, too, so a token with the role viewer is needed to read. It is kept in this tab only.</p>
           </TokenForm>
+        ) : found && denied !== null && !found.entry.inNamespace ? (
+          <Empty title="This page needs a token for all namespaces">
+            <p>What is shown here is of the whole mesh, which the token in this tab is not for.</p>
+          </Empty>
         ) : found ? (
           found.page.view
         ) : (
@@ -79,7 +85,7 @@ export function App() {
 function Connection() {
   const live = useLive();
   const stale = staleSince(live, useNow());
-  const state = live.locked !== null ? "locked" : stale !== null ? "stale" : live.mesh === null ? "connecting" : "live";
+  const state = live.locked !== null ? "locked" : stale !== null ? "stale" : live.denied !== null ? "limited" : live.mesh === null ? "connecting" : "live";
   return (
     <span class={`connection ${state}`}>
       <span class="dot" aria-hidden="true" />
@@ -103,6 +109,21 @@ function StaleBanner() {
           <span aria-hidden="true">({span(now - stale)}).</span> Trying to reconnect. Sidecars go on with the configuration they have.
         </p>
       )}
+    </div>
+  );
+}
+
+/** What the token is not for, and what it does. */
+function DeniedBanner({ why }: { why: string }) {
+  return (
+    <div role="status" class="banner-frame">
+      <p class="banner">
+        <strong>The token in this tab does not show the whole mesh:</strong> {why}. Documents of that namespace can be read and, with the role
+        operator, <a href="#/edit">applied</a>, and its requests <a href="#/live">watched</a>.{" "}
+        <button type="button" class="plain" onClick={() => setToken(null)}>
+          Use another token
+        </button>
+      </p>
     </div>
   );
 }

@@ -112,7 +112,8 @@ async fn control_plane(State(handlers): State<Handlers>) -> Response {
     get,
     path = "/v1/mesh/events",
     responses(
-        (status = 200, description = "A stream without an end", content_type = "text/event-stream", body = String),
+        (status = 200, description = "A stream of `mesh` events, without an end but where the token does not do any more: `ended` says why",
+            content_type = "text/event-stream", body = String),
         (status = 503, description = "Too many streams are open"),
     ),
 )]

@@ -2,18 +2,28 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use axum::{
+    body::{Body, Bytes},
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, interval_at};
+
 use super::{WebState, problem::Problem};
-use crate::token::{Role, TokenFault};
+use crate::{
+    tap::TapEnded,
+    token::{Role, TokenFault},
+};
+
+/// Between looks at the token of who reads a stream.
+const REVIEW: Duration = Duration::from_secs(2);
 
 /// Reading is open on loopback, where only this machine's users come from; else it needs a viewer.
 pub(super) async fn may_read(
@@ -53,10 +63,65 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, TokenFault> {
 
 /// For whole sub-routers that only read.
 pub(super) async fn read_guard(State(state): State<WebState>, request: Request, next: Next) -> Response {
-    match may_read(&state, request.headers(), None).await {
-        Ok(()) => next.run(request).await,
+    let headers = request.headers().clone();
+    match may_read(&state, &headers, None).await {
+        Ok(()) => while_allowed(&state, headers, None, next.run(request).await),
         Err(problem) => problem.into_response(),
     }
+}
+
+/// An event stream that [`may_read`] has let begin goes on for as long as that holds, and says at last why it ends.
+pub(super) fn while_allowed(
+    state: &WebState,
+    headers: HeaderMap,
+    namespace: Option<String>,
+    response: Response,
+) -> Response {
+    let streams =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    if !streams || state.listens_on.ip().is_loopback() {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let reader = Reader { state: state.clone(), headers, namespace };
+    let reviews = interval_at(Instant::now() + REVIEW, REVIEW);
+    let start = Some((body.into_data_stream(), reviews, reader));
+    let pieces = stream::unfold(start, async |open| {
+        let (mut events, mut reviews, reader) = open?;
+        loop {
+            tokio::select! {
+                // An event, whole: none is ever cut.
+                piece = events.next() => return Some((piece?, Some((events, reviews, reader)))),
+                _ = reviews.tick() => {
+                    if let Some(reason) = reader.fault().await {
+                        return Some((Ok(ended(reason)), None));
+                    }
+                }
+            }
+        }
+    });
+    Response::from_parts(parts, Body::from_stream(pieces))
+}
+
+/// Who reads a stream.
+struct Reader {
+    state: WebState,
+    headers: HeaderMap,
+    namespace: Option<String>,
+}
+
+impl Reader {
+    /// Why they may not any more.
+    async fn fault(&self) -> Option<String> {
+        let problem = may_read(&self.state, &self.headers, self.namespace.as_deref()).await.err()?;
+        // A store that is away says nothing of the token.
+        (problem.status < 500).then_some(problem.detail)
+    }
+}
+
+fn ended(reason: String) -> Bytes {
+    let data = serde_json::to_string(&TapEnded { reason }).expect("there are string keys only");
+    format!("event: ended\ndata: {data}\n\n").into()
 }
 
 /// On loopback a browser may be tricked into asking us under a foreign name that resolves to this machine (DNS

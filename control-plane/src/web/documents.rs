@@ -21,6 +21,7 @@ use super::{
     applied::Applied,
     edit::{self, EditError, Edited, Edits, Outcome},
     input::{self, Body, Params, Segments},
+    precondition::Precondition,
     problem::Problem,
     watch,
 };
@@ -41,7 +42,7 @@ const PUBLISHED: Duration = Duration::from_secs(2);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListParams {
     /// Goes on with every change, as server-sent events: `added` for each document there is, then `synced`, then
-    /// `added`, `modified` and `deleted` as they happen.
+    /// `added`, `modified` and `deleted` as they happen; at last `ended`, where the token does not do any more.
     #[serde(default)]
     watch: bool,
 }
@@ -65,6 +66,8 @@ pub(super) struct DeleteParams {
     /// Deletes it even though other documents name it.
     #[serde(default)]
     force: bool,
+    /// What a dry run of the same has answered as `seen`: it is deleted only if it is still what that has seen.
+    seen: Option<String>,
 }
 
 /// How to apply.
@@ -92,7 +95,8 @@ pub(super) async fn list_everywhere(
 ) -> Result<Response, Problem> {
     let kind = input::kind(&plural)?;
     access::may_read(&state, &headers, None).await?;
-    list(&state, kind, None, &params).await
+    let response = list(&state, kind, None, &params).await?;
+    Ok(access::while_allowed(&state, headers, None, response))
 }
 
 /// Documents of a kind in one namespace.
@@ -110,7 +114,8 @@ pub(super) async fn list_namespace(
     let kind = input::kind(&plural)?;
     input::namespace(&namespace)?;
     access::may_read(&state, &headers, Some(&namespace)).await?;
-    list(&state, kind, Some(namespace), &params).await
+    let response = list(&state, kind, Some(namespace.clone()), &params).await?;
+    Ok(access::while_allowed(&state, headers, Some(namespace), response))
 }
 
 async fn list(
@@ -216,7 +221,11 @@ pub(super) async fn delete(
 ) -> Result<Json<Applied>, Problem> {
     let key = input::key(&namespace, &plural, &name)?;
     access::needs(&state, &headers, Role::Operator, Some(&namespace)).await?;
-    let precondition = input::precondition(&headers)?;
+    let precondition = match (input::precondition(&headers)?, input::seen(params.seen.as_deref())?) {
+        (Precondition::None, seen) => seen,
+        (stated, Precondition::None) => stated,
+        _ => return Err(Problem::bad_request("seen", "cannot be together with if-match or if-none-match")),
+    };
     let edits =
         state.editor.delete(std::slice::from_ref(&key), precondition, params.force, params.dry_run).await;
     let edits = match edits {

@@ -245,6 +245,9 @@ impl Editor {
             });
             edits.push(Edited { outcome: Outcome::Deleted, document: Document::clone(&existing) });
         }
+        if let Precondition::Seen(seen) = precondition {
+            seen.check(keys, &before)?;
+        }
         if let Some(config) = keys.iter().find(|key| key.kind == Kind::MeshConfig) {
             if let Some(fault) = claims::stranded_by_default(&next) {
                 let message = format!("without this document {}", fault.message);

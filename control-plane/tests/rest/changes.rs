@@ -256,6 +256,30 @@ async fn a_dry_run_shows_what_would_be_stored_and_nothing_else_is_applied() {
 }
 
 #[tokio::test]
+async fn what_a_dry_run_has_seen_guards_deleting_too() {
+    let server = Server::start().await;
+    server.apply(service("web")).await;
+    let path = "/v1/namespaces/demo/services/web";
+    let delete = async |query: &str, tag: Option<&str>| {
+        let request = server.request(Method::DELETE, &format!("{path}?{query}"));
+        let request = tag.into_iter().fold(request, |request, tag| request.header("if-match", tag));
+        request.send().await.unwrap()
+    };
+    let seen = async || -> String {
+        let answer: Value = delete("dryRun=true", None).await.json().await.unwrap();
+        format!("seen={}", answer["seen"].as_str().unwrap())
+    };
+    let first = seen().await;
+    server.apply(service("web").replace("port: 80", "port: 81")).await;
+    assert_eq!(problem(delete(&first, None).await).await.1, "conflict");
+    let second = seen().await;
+    let (status, _, faults) = problem(delete(&second, Some("*")).await).await;
+    assert_eq!((status, faults.len()), (400, 1), "{faults:?}");
+    assert_eq!(delete(&second, None).await.status(), 200);
+    assert_eq!(problem(delete(&second, None).await).await.0, 404);
+}
+
+#[tokio::test]
 async fn versions_guard_against_lost_updates() {
     let server = Server::start().await;
     let path = "/v1/namespaces/demo/services/web";

@@ -1,12 +1,18 @@
 //! A server of the web part alone, on a free loopback port.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use axum::{Json, routing::get};
+use axum::{
+    Json,
+    response::sse::{Event, Sse},
+    routing::get,
+};
+use futures_util::{StreamExt as _, stream};
 use pillion::{
     compile::Changed,
     publish::{LastCompile, Publisher},
@@ -80,7 +86,10 @@ impl Server {
             publisher: Arc::new(Publisher::new(Changed::default(), LastCompile::default())),
             shutdown,
         });
-        let mesh = OpenApiRouter::new().route("/v1/mesh", get(async || Json(json!({ "services": [] }))));
+        let endless = stream::iter([Ok::<_, Infallible>(Event::default().event("mesh").data("{}"))]);
+        let mesh = OpenApiRouter::new()
+            .route("/v1/mesh", get(async || Json(json!({ "services": [] }))))
+            .route("/v1/mesh/events", get(async || Sse::new(endless.chain(stream::pending()))));
         let (stop, stopped) = watch::channel(false);
         let router = web::router(state, mesh);
         let task =

@@ -1,8 +1,9 @@
 //! Watches: everything there is, then every change.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
+use pillion::token::Role;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -88,4 +89,34 @@ async fn shutdown_does_not_wait_for_watchers() {
     let mut events = Events::open(&server, "/v1/services?watch=true").await;
     assert_eq!(events.next().await.0, "synced");
     tokio::time::timeout(Duration::from_secs(5), server.stop()).await.expect("the server stops in time");
+}
+
+#[tokio::test]
+async fn beyond_loopback_a_stream_ends_with_its_token() {
+    let server = Server::start_as(Some("192.0.2.1:443".parse().unwrap())).await;
+    let create = async |namespace: Option<&str>| {
+        let namespace = namespace.map(str::to_owned);
+        server.tokens.create_api(Role::Viewer, namespace, None, SystemTime::now()).await.unwrap()
+    };
+    let (all, demo) = (create(None).await, create(Some("demo")).await);
+    let mut streams = Vec::new();
+    for (token, path, first) in [
+        (&all, "/v1/mesh/events", "mesh"),
+        (&all, "/v1/services?watch=true", "synced"),
+        (&demo, "/v1/namespaces/demo/services?watch=true", "synced"),
+    ] {
+        let response = server.anonymous(Method::GET, path).bearer_auth(&token.token).send().await.unwrap();
+        let mut events = Events::of(response);
+        assert_eq!(events.next().await.0, first, "{path}");
+        streams.push((path, events));
+    }
+    for token in [&all, &demo] {
+        server.tokens.revoke(&token.info.id, SystemTime::now()).await.unwrap();
+    }
+    for (path, mut events) in streams {
+        let (name, ended) = events.next().await;
+        assert_eq!(name, "ended", "{path}");
+        assert!(ended["reason"].as_str().unwrap().contains("revoked"), "{path}: {ended}");
+        assert!(events.body.next().await.is_none(), "{path}");
+    }
 }

@@ -50,6 +50,11 @@ export function wantsToken(problem: Problem): boolean {
   return reasonOf(problem).startsWith("token-");
 }
 
+/** There is no token that holds: it is missing, unknown, expired or revoked. One that only does not reach so far is none of these. */
+export function lacksToken(problem: Problem): boolean {
+  return problem.status === 401 && wantsToken(problem);
+}
+
 /** In one line. */
 export function inWords({ title, detail, faults }: Problem): string {
   return faults.length > 0 ? faults.map(({ field, message }) => `${field} ${message}`.trim()).join("; ") : detail || title;

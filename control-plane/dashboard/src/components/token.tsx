@@ -7,13 +7,15 @@ export interface TokenFormProps {
   title: string;
   /** Why the last one did not do; empty where there was none. */
   why: string;
+  /** The least that does: a viewer reads, an operator changes documents and watches requests, too. */
+  role?: "viewer" | "operator";
   /** What needs it. */
   children: ComponentChildren;
   /** Goes on with what needed it. */
   given?: (token: string) => void;
 }
 
-export function TokenForm({ title, why, children, given }: TokenFormProps) {
+export function TokenForm({ title, why, role = "operator", children, given }: TokenFormProps) {
   const [draft, setDraft] = useState("");
   return (
     <form
@@ -47,7 +49,13 @@ export function TokenForm({ title, why, children, given }: TokenFormProps) {
         />
       </label>
       <button type="submit">Use this token</button>
-      <p class="note">To make one:</p>
+      {role === "viewer" && (
+        <>
+          <p class="note">To make one that reads:</p>
+          <pre>pillion token create --role viewer --ttl 8h</pre>
+        </>
+      )}
+      <p class="note">To make one that changes documents and watches requests, too:</p>
       <pre>pillion token create --role operator --ttl 8h</pre>
     </form>
   );

@@ -22,6 +22,8 @@ export interface PageEntry {
   under?: string;
   /** Where the link leads. */
   href: () => string;
+  /** It shows what a token of one namespace may see, too; else it needs one for all. */
+  inNamespace?: true;
   /** The page if the address is one of this entry's, else `null`. */
   open: (address: Address) => Page | null;
 }
@@ -61,6 +63,7 @@ export const PAGES: readonly PageEntry[] = [
   {
     id: "document",
     under: "mesh",
+    inNamespace: true,
     href: () => meshHref(),
     open: (address) => {
       const [page, plural, namespace, name] = address.parts;
@@ -70,13 +73,14 @@ export const PAGES: readonly PageEntry[] = [
   },
   simple("workloads", "Workloads", () => <WorkloadsPage />),
   simple("events", "Events", () => <EventsPage />),
-  simple("live", "Live", ({ query }) => <LivePage watch={watchOf(query)} />),
+  { ...simple("live", "Live", ({ query }) => <LivePage watch={watchOf(query)} />), inNamespace: true },
   simple("identities", "Identities", () => <IdentitiesPage />),
   simple("control-plane", "Control plane", () => <ControlPlanePage />),
   simple("explain", "Explain", (address) => <ExplainPage question={questionOf(address)} />),
   {
     id: "edit",
     label: "Apply",
+    inNamespace: true,
     href: () => newHref(),
     open: (asked) => {
       const [page, namespace, plural, name] = asked.parts;

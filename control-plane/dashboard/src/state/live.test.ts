@@ -1,7 +1,8 @@
 // The live state: what a message changes, what is remembered, and when it counts as stale.
 import { describe, expect, test } from "vitest";
 import type { Mesh, MeshEdge, MeshEvent } from "../api/types";
-import { EDGE_KEPT_MS, EVENTS_KEPT, RATES_KEPT, STALE_AFTER_MS, edgeKey, initial, reduce, staleSince } from "./live";
+import type { Followed } from "./follow";
+import { EDGE_KEPT_MS, EVENTS_KEPT, RATES_KEPT, STALE_AFTER_MS, edgeKey, happeningOf, initial, reduce, staleSince } from "./live";
 
 const edge: MeshEdge = {
   from: "web.demo", to: "cart.demo", backend: "", rps: 4, successRate: 1, p50Ms: 2, p99Ms: 8, mtls: true, tlsVersion: "TLS 1.3", refusals: { "queue-full": 1 },
@@ -21,6 +22,27 @@ function event(id: number): MeshEvent {
 
 const ids = (events: readonly MeshEvent[]) => events.map(({ id }) => id);
 
+describe("what the event stream tells", () => {
+  const refused = (status: number, reason: string): Followed => ({
+    type: "refused",
+    problem: { type: `urn:pillion:problem:${reason}`, title: "", status, detail: "because", faults: [] },
+  });
+  const ended: Followed = { type: "event", event: { name: "ended", data: '{"reason":"the token was revoked"}' } };
+
+  test.each([
+    [refused(401, "token-missing"), false, { type: "locked", why: "" }],
+    ...["token-unknown", "token-malformed", "token-expired", "token-revoked"].map((reason) => [refused(401, reason), true, { type: "locked", why: "because" }] as const),
+    [ended, true, { type: "locked", why: "the token was revoked" }],
+    [refused(403, "token-lacks-namespace"), true, { type: "denied", why: "because", nowMs: 7 }],
+    [refused(503, "store-unavailable"), true, { type: "lost" }],
+    [refused(401, ""), true, { type: "lost" }],
+    [{ type: "lost", why: "" }, false, { type: "lost" }],
+    [{ type: "opened" }, false, null],
+  ] as const)("only a token that does not hold locks: %j", (followed, withToken, happening) => {
+    expect(happeningOf(followed as Followed, withToken, 7)).toEqual(happening);
+  });
+});
+
 describe("staleness", () => {
   test("nothing has come yet: patience first, then since the page was opened", () => {
     expect(staleSince(initial(100), 100 + STALE_AFTER_MS)).toBeNull();
@@ -31,6 +53,16 @@ describe("staleness", () => {
     const locked = reduce(initial(100), { type: "locked", why: "" });
     expect([locked.locked, staleSince(locked, 1_000_000)]).toEqual(["", null]);
     expect(reduce(locked, { type: "mesh", mesh: mesh(), nowMs: 200 }).locked).toBeNull();
+  });
+
+  test("who may see one namespace only is shown nothing of another token's mesh, and is neither locked out nor stale until nobody answers", () => {
+    const seen = reduce(reduce(initial(100), { type: "locked", why: "" }), { type: "mesh", mesh: mesh({ events: [event(1)] }), nowMs: 200 });
+    const denied = reduce(seen, { type: "denied", why: "for demo only", nowMs: 300 });
+    expect([denied.denied, denied.locked, denied.mesh, denied.events, denied.edges.size]).toEqual(["for demo only", null, null, [], 0]);
+    expect(staleSince(denied, 1_000_000)).toBeNull();
+    expect(staleSince(reduce(denied, { type: "lost" }), 1_000_000)).toBe(300);
+    expect(reduce(denied, { type: "locked", why: "revoked" })).toMatchObject({ denied: null, locked: "revoked" });
+    expect(reduce(denied, { type: "mesh", mesh: mesh(), nowMs: 400 }).denied).toBeNull();
   });
 
   test("a lost connection is stale at once, since the last message; the next message ends it", () => {

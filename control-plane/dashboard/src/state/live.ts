@@ -1,5 +1,7 @@
 // What the page knows of the mesh, as a value, and how each thing that happens changes it. No input or output here.
+import { inWords, lacksToken, wantsToken } from "../api/problem";
 import type { Mesh, MeshEdge, MeshEvent } from "../api/types";
+import type { Followed } from "./follow";
 
 /** Events kept; the control plane sends the latest 50 and older ones stay from earlier messages. */
 export const EVENTS_KEPT = 500;
@@ -26,6 +28,8 @@ export interface Live {
   lost: boolean;
   /** Why nobody is told anything without another token; `null`: it is told. */
   locked: string | null;
+  /** Why the token, which is good, shows nothing of the whole mesh; `null`: it does. */
+  denied: string | null;
   /** The control plane's clock minus the browser's. */
   clockOffsetMs: number;
   /** Newest first. */
@@ -39,7 +43,9 @@ export type Happening =
   | { type: "mesh"; mesh: Mesh; nowMs: number }
   | { type: "lost" }
   /** Reading needs a token; `why` the last one did not do, empty where there was none. */
-  | { type: "locked"; why: string };
+  | { type: "locked"; why: string }
+  /** The token is not for the whole mesh. */
+  | { type: "denied"; why: string; nowMs: number };
 
 export function initial(nowMs: number): Live {
   return {
@@ -48,6 +54,7 @@ export function initial(nowMs: number): Live {
     openedMs: nowMs,
     lost: false,
     locked: null,
+    denied: null,
     clockOffsetMs: 0,
     events: [],
     rates: new Map(),
@@ -55,9 +62,32 @@ export function initial(nowMs: number): Live {
   };
 }
 
+/** What the event stream, opened with or without a token, tells; `null`: nothing. */
+export function happeningOf(followed: Followed, withToken: boolean, nowMs: number): Happening | null {
+  switch (followed.type) {
+    case "opened":
+      return null;
+    case "lost":
+      return { type: "lost" };
+    case "refused": {
+      const { problem } = followed;
+      if (lacksToken(problem)) return { type: "locked", why: withToken ? inWords(problem) : "" };
+      return wantsToken(problem) ? { type: "denied", why: inWords(problem), nowMs } : { type: "lost" };
+    }
+    case "event": {
+      const { name, data } = followed.event;
+      if (name === "mesh") return { type: "mesh", mesh: JSON.parse(data) as Mesh, nowMs };
+      // The token was revoked, or its time is over.
+      return name === "ended" ? { type: "locked", why: (JSON.parse(data) as { reason: string }).reason } : null;
+    }
+  }
+}
+
 export function reduce(live: Live, happening: Happening): Live {
   if (happening.type === "lost") return live.lost ? live : { ...live, lost: true };
-  if (happening.type === "locked") return { ...live, locked: happening.why };
+  if (happening.type === "locked") return { ...live, locked: happening.why, denied: null };
+  // Nothing stays of what another token was shown.
+  if (happening.type === "denied") return { ...initial(live.openedMs), receivedMs: happening.nowMs, denied: happening.why };
   const { mesh, nowMs } = happening;
   // A restarted control plane counts its events anew: what was numbered before cannot be compared with them.
   const restarted = live.mesh !== null && live.mesh.startedMs !== mesh.startedMs;
@@ -67,6 +97,7 @@ export function reduce(live: Live, happening: Happening): Live {
     receivedMs: nowMs,
     lost: false,
     locked: null,
+    denied: null,
     clockOffsetMs: mesh.serverTimeMs - nowMs,
     events: mergeEvents(restarted ? [] : live.events, mesh.events),
     rates: appendRates(live.rates, mesh),
@@ -77,7 +108,7 @@ export function reduce(live: Live, happening: Happening): Live {
 /** Since when what is shown is out of date, by the browser's clock; `null` while it is current. */
 export function staleSince(live: Live, nowMs: number): number | null {
   // It answers, only not whoever asks.
-  if (live.locked !== null) return null;
+  if (live.locked !== null || (live.denied !== null && !live.lost)) return null;
   const last = live.receivedMs ?? live.openedMs;
   if (live.lost) return last;
   return nowMs - last > STALE_AFTER_MS ? last : null;

@@ -1,6 +1,7 @@
 // One answer of the REST API, kept fresh while it is shown.
 import { useEffect, useState } from "preact/hooks";
-import { inWords, problemOf } from "../api/problem";
+import { inWords, lacksToken, problemOf } from "../api/problem";
+import { doubtToken } from "./store";
 import { authorization } from "./token";
 
 /** How often a shown resource is asked for again. */
@@ -44,8 +45,9 @@ export function useResource<T>(url: string, subject = url, stands = false): Reso
             update(() => ({ data, fault: null, absent: false }));
             settled = stands;
           } else {
-            const fault = inWords(await problemOf(response));
-            update((known) => ({ data: known.data, fault, absent: response.status === 404 }));
+            const problem = await problemOf(response);
+            update((known) => ({ data: known.data, fault: inWords(problem), absent: response.status === 404 }));
+            if (lacksToken(problem)) doubtToken();
           }
         } catch {
           if (ended.signal.aborted) return;

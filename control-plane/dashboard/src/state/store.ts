@@ -1,9 +1,7 @@
 // The one live state of the page: an event stream feeds it, components read it.
 import { useEffect, useState } from "preact/hooks";
-import { inWords, problemOf, wantsToken } from "../api/problem";
-import type { Mesh } from "../api/types";
-import { type Happening, type Live, initial, reduce } from "./live";
-import { eventReader } from "./sse";
+import { type Followed, follow } from "./follow";
+import { type Happening, type Live, happeningOf, initial, reduce } from "./live";
 import { authorization, onToken } from "./token";
 
 let live: Live = initial(Date.now());
@@ -44,60 +42,30 @@ export function useNow(): number {
   return now;
 }
 
-const RETRY_FIRST_MS = 500;
-const RETRY_MOST_MS = 10_000;
-/** The control plane says something each second. */
-const SILENCE_MS = 15_000;
+let reopen = () => {};
 
 /**
- * Starts the clock, opens the event stream and keeps it open: one that was refused, cut or hangs is opened anew, with growing and
- * jittered pauses, and at once with another token.
+ * Starts the clock, opens the event stream and keeps it open. It is opened anew with another token, and without one: what the last one
+ * was shown ends with it.
  */
 export function connect(url: string): void {
   setInterval(tick, 1000);
-  let wake = () => {};
-  onToken(() => wake());
-  const keep = async () => {
-    for (let attempts = 0; ; attempts += 1) {
-      await follow(url, () => (attempts = 0));
-      const pause = Math.min(RETRY_FIRST_MS * 2 ** attempts, RETRY_MOST_MS) * (0.5 + Math.random() / 2);
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-        setTimeout(resolve, pause);
-      });
-    }
+  let ended = new AbortController();
+  reopen = () => {
+    ended.abort();
+    ended = new AbortController();
+    const headers = authorization();
+    const tell = (followed: Followed) => {
+      const happening = happeningOf(followed, "authorization" in headers, Date.now());
+      if (happening !== null) happen(happening);
+    };
+    void follow(url, headers, tell, ended.signal);
   };
-  void keep();
+  onToken(reopen);
+  reopen();
 }
 
-/** Reads the stream to its end. */
-async function follow(url: string, heard: () => void): Promise<void> {
-  const attempt = new AbortController();
-  let silence = setTimeout(() => attempt.abort(), SILENCE_MS);
-  try {
-    const response = await fetch(url, { headers: { accept: "text/event-stream", ...authorization() }, signal: attempt.signal });
-    if (!response.ok || response.body === null) {
-      const problem = await problemOf(response);
-      return happen(wantsToken(problem) ? { type: "locked", why: "authorization" in authorization() ? inWords(problem) : "" } : { type: "lost" });
-    }
-    const read = eventReader();
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      for (const { name, data } of read(value)) {
-        if (name !== "mesh") continue;
-        clearTimeout(silence);
-        silence = setTimeout(() => attempt.abort(), SILENCE_MS);
-        heard();
-        happen({ type: "mesh", mesh: JSON.parse(data) as Mesh, nowMs: Date.now() });
-      }
-    }
-  } catch {
-    // It does not answer, was cut off, or hangs.
-  } finally {
-    clearTimeout(silence);
-    attempt.abort();
-  }
-  happen({ type: "lost" });
+/** Some other answer says that the token does not hold: the event stream, opened anew, tells what becomes of the page. */
+export function doubtToken(): void {
+  reopen();
 }

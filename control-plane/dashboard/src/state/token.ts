@@ -26,7 +26,7 @@ export function setToken(next: string | null): void {
   for (const listener of listeners) listener(token);
 }
 
-/** What a request says of whoever makes it; where reading is open to all, nothing need be said. */
+/** What a request says of whoever makes it: always, where there is a token, as only the server knows whether reading needs one. */
 export function authorization(of = token): Record<string, string> {
   return of === null ? {} : { authorization: `Bearer ${of}` };
 }

@@ -116,7 +116,7 @@ function Loaded(props: EditPageProps) {
   if (problem === null) return <p class="waiting">Loading…</p>;
   if (wantsToken(problem)) {
     return (
-      <TokenForm title="Reading what is stored needs a token" why={token === null ? "" : inWords(problem)} given={(token) => void load(token)}>
+      <TokenForm title="Reading what is stored needs a token" role="viewer" why={token === null ? "" : inWords(problem)} given={(token) => void load(token)}>
         <p>A token with the role viewer reads it; to check and apply, it needs the role operator. It is kept in this tab only.</p>
       </TokenForm>
     );
