@@ -2079,7 +2079,7 @@ pub struct TapEvents {
     pub limited: u64,
     #[prost(uint64, tag = "4")]
     pub overflowed: u64,
-    /// Requests that have ended and do not fit, since the last of these.
+    /// Requests that have ended and do not fit, since the last of these; of those to `called`, where that is asked for.
     #[prost(uint64, tag = "5")]
     pub passed_by: u64,
 }
