@@ -49,7 +49,7 @@ const CRATES: [(&str, Floors); 4] = [
     (
         "control-plane/src",
         &[
-            &["clock", "error", "shutdown", "telemetry"],
+            &["clock", "error", "said", "shutdown", "telemetry"],
             &["config", "store"],
             &["resource", "token"],
             &["authority", "compile", "inject"],

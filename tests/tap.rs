@@ -305,11 +305,14 @@ async fn what_passes_by_is_counted() {
     let pair = pair().await;
     let mut watch = Watch::of(&pair.mesh, "resource=svc/app.demo&status=5xx", 1).await;
     let mut ruled_out = Watch::of(&pair.mesh, "resource=svc/app.demo&path=/nothing", 1).await;
+    let mut callers = Watch::of(&pair.mesh, "resource=svc/app.demo&seenBy=callers&path=/nothing", 1).await;
+    // Of its callers' only what they send to it.
+    pair.exchange("GET / HTTP/1.1\r\nhost: nobody.demo.mesh\r\nconnection: close\r\n\r\n").await;
     for path in ["/who", "/status/503", "/status/404"] {
         pair.get(path).await;
     }
     assert_eq!(watch.next(1).await[0].path, "/status/503");
-    for (watch, expected) in [(&mut watch, 2), (&mut ruled_out, 3)] {
+    for (watch, expected) in [(&mut watch, 2), (&mut ruled_out, 3), (&mut callers, 3)] {
         soon("the others are counted", async {
             while watch.status.passed_by != expected {
                 assert!(watch.read().await.is_empty() && watch.ended.is_none());

@@ -15,6 +15,7 @@ pub mod mesh_api;
 pub mod publish;
 pub mod registry;
 pub mod resource;
+pub mod said;
 pub mod serve;
 pub mod shutdown;
 pub mod store;

@@ -333,6 +333,48 @@ fn tokens_are_made_and_revoked() {
 }
 
 #[test]
+fn an_empty_variable_is_as_unset() {
+    let server = Server::start();
+    let token = std::fs::read_to_string(server.token_file()).unwrap();
+    for (set, empty) in [
+        (("PILLION_TOKEN", token.trim()), "PILLION_TOKEN_FILE"),
+        (("PILLION_TOKEN_FILE", server.token_file().to_str().unwrap()), "PILLION_TOKEN"),
+    ] {
+        let mut command = pillion();
+        command
+            .env("PILLION_SERVER", &server.url)
+            .env("PILLION_CA_FILE", "")
+            .env(set.0, set.1)
+            .env(empty, "");
+        // For which one needs a right.
+        let output = command.args(["token", "list"]).stdin(Stdio::null()).output().unwrap();
+        assert!(outcome(&output).is_ok(), "{empty}: {output:?}");
+    }
+    // A subcommand's, too.
+    let mut command = pillion();
+    command.env("PILLION_SERVER_CONFIG", "").args([
+        "server",
+        "--lease",
+        "soon",
+        "--data-dir",
+        "/nonexistent",
+    ]);
+    let (code, error) = outcome(&command.stdin(Stdio::null()).output().unwrap()).unwrap_err();
+    assert!(code == 78 && error.contains("lease:"), "{error}");
+}
+
+#[test]
+fn what_is_in_force_is_described_before_a_mesh_config_is_written() {
+    let server = Server::start();
+    let words = server.run(&["describe", "meshconfig", "mesh"]).unwrap();
+    for line in ["Written:     no: all defaults hold\n", "outbound: allowAny", "serviceCidr: "] {
+        assert!(words.contains(line), "{words}");
+    }
+    let (code, error) = server.run(&["describe", "meshconfig", "other"]).unwrap_err();
+    assert!(code != 0 && error.contains("There is no such thing"), "{error}");
+}
+
+#[test]
 fn state_survives_kill_9() {
     let mut server = Server::start();
     server.run_with(&["apply", "-f", "-"], SERVICES).unwrap();

@@ -62,6 +62,8 @@ pub struct Exporter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Well,
+    /// It was taken but for some.
+    Rejecting,
     Failing,
 }
 
@@ -132,31 +134,23 @@ impl Exporter {
     ) {
         let began = Instant::now();
         let mut backoff = BACKOFF.0;
-        let (failed, words) = loop {
+        let (reason, words) = loop {
             match sender.send(batch.clone()).await {
                 Answer::Taken(rejected, words) => {
                     let rejected = rejected.min(spans);
                     self.registry.counter(Metric::SpansExported, &[]).increment(spans - rejected);
-                    if rejected > 0 {
-                        break (("refused", rejected), words);
-                    }
-                    if *state == State::Failing {
-                        *state = State::Well;
-                        self.registry.losses.spans_taken(Instant::now());
-                        tracing::info!(receiver = %target.tracing.endpoint, "spans are taken again");
-                    }
-                    return;
+                    return self.taken(target, rejected, cut(&words), state);
                 }
-                Answer::Refused(words) => break (("refused", spans), words),
+                Answer::Refused(words) => break ("refused", words),
                 Answer::Again(after, words) => {
                     let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.5));
                     let pause = after.unwrap_or(jittered);
                     let hurried = *self.ending.borrow() || self.target.has_changed().unwrap_or(true);
                     if hurried || pause > PATIENCE.saturating_sub(began.elapsed()) {
-                        break (("unavailable", spans), words);
+                        break ("unavailable", words);
                     }
-                    self.registry.losses.spans_not_taken(cut(&words));
-                    if *state == State::Well {
+                    self.registry.losses.spans_not_taken(cut(&words), Instant::now());
+                    if *state != State::Failing {
                         *state = State::Failing;
                         let receiver = &target.tracing.endpoint;
                         tracing::warn!(%receiver, why = cut(&words), "spans are not taken; they are sent again, as long as there is room");
@@ -171,14 +165,37 @@ impl Exporter {
                 }
             }
         };
-        let (reason, count) = failed;
-        self.registry.counter(Metric::SpansFailed, &[reason]).increment(count);
-        self.registry.losses.spans_not_taken(cut(&words));
-        self.registry.losses.spans_lost(count, Instant::now());
+        let now = Instant::now();
+        self.registry.counter(Metric::SpansFailed, &[reason]).increment(spans);
+        self.registry.losses.spans_not_taken(cut(&words), now);
+        self.registry.losses.spans_lost(spans, now);
         // Once, until they are taken again: what is lost after that is counted.
-        if *state == State::Well {
+        if *state != State::Failing {
             *state = State::Failing;
-            tracing::warn!(receiver = %target.tracing.endpoint, spans = count, why = cut(&words), "spans are lost");
+            tracing::warn!(receiver = %target.tracing.endpoint, spans, why = cut(&words), "spans are lost");
+        }
+    }
+
+    /// A batch was taken, but for so many of its spans.
+    fn taken(&self, target: &Target, rejected: u64, why: &str, state: &mut State) {
+        let (now, receiver) = (Instant::now(), &target.tracing.endpoint);
+        if *state == State::Failing {
+            self.registry.losses.spans_taken(now);
+        }
+        let before = std::mem::replace(state, if rejected > 0 { State::Rejecting } else { State::Well });
+        if rejected > 0 {
+            self.registry.counter(Metric::SpansFailed, &["refused"]).increment(rejected);
+            self.registry.losses.spans_rejected(rejected, why, now);
+        }
+        // Each change once: what is lost after that is counted.
+        match (before, *state) {
+            (State::Well | State::Failing, State::Rejecting) => {
+                tracing::warn!(%receiver, spans = rejected, why, "some spans are lost: the receiver rejects them");
+            }
+            (State::Rejecting | State::Failing, State::Well) => {
+                tracing::info!(%receiver, "spans are taken again");
+            }
+            _ => {}
         }
     }
 }

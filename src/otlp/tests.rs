@@ -9,7 +9,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::*;
+use pillion_api::wire::telemetry_loss::Kind;
+
+use super::{message::PartialSuccess, *};
 use crate::telemetry::trace::{
     context::{SpanId, TraceId},
     queue::{Queue, queue},
@@ -131,6 +133,33 @@ async fn a_batch_is_sent_until_it_is_taken_and_what_is_refused_is_lost() {
     let metrics = timeout(PATIENCE, work).await.expect("in time");
     assert!(metrics.contains("pillion_trace_spans_exported_total 3"), "{metrics}");
     assert!(metrics.contains("pillion_trace_spans_failed_total{reason=\"refused\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_rejects_some_spans_is_not_away() {
+    let partial = PartialSuccess { rejected_spans: 1, error_message: "too old".into() };
+    let body = message::ExportResponse { partial_success: Some(partial) }.encode_to_vec();
+    let body = String::from_utf8(body).expect("so short a message is text");
+    let answers = vec![
+        answer(StatusCode::BAD_REQUEST, ""),
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+    ];
+    let local = LocalSet::new();
+    let work = local.run_until(async {
+        let (address, mut told) = receiver(answers).await;
+        let started = start(address, &[]);
+        let registry = started.registry.clone();
+        started.put(2);
+        told.recv().await.expect("it was sent");
+        started.put(3);
+        told.recv().await.expect("it was sent");
+        (started.end().await, registry.losses.take(Instant::now()))
+    });
+    let (metrics, losses) = timeout(PATIENCE, work).await.expect("in time");
+    assert!(metrics.contains("pillion_trace_spans_exported_total 2"), "{metrics}");
+    assert!(metrics.contains("pillion_trace_spans_failed_total{reason=\"refused\"} 3"), "{metrics}");
+    let told: Vec<_> = losses.iter().map(|it| (it.kind(), it.reason.as_str(), it.count)).collect();
+    assert_eq!(told, [(Kind::RejectedSpans, "too old", 1)]);
 }
 
 #[tokio::test]

@@ -99,7 +99,8 @@ impl Outbound {
     }
 
     fn send_copy(self: Rc<Self>, copy: Shadow, whole: Option<tee::Whole>, place: Place) {
-        crate::task::start(async move {
+        // Of its own type: there may be one for each request.
+        tokio::task::spawn_local(async move {
             let _place = place;
             let service = copy.mirror.service.clone();
             let sent = tokio::time::timeout(copy.timeout, self.sent(copy)).await;

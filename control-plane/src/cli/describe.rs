@@ -6,7 +6,13 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Client, Failure, get, print, words};
-use crate::{clock, resource::Kind};
+use crate::{
+    clock,
+    resource::{
+        Kind,
+        mesh_config::{self, MeshConfigSpec},
+    },
+};
 
 /// Tell everything about one document in words.
 #[derive(Debug, Args)]
@@ -23,8 +29,18 @@ pub(super) struct DescribeArgs {
 pub(super) async fn run(args: &DescribeArgs, client: &Client) -> Result<(), Failure> {
     let namespace = args.namespace.as_deref().unwrap_or(args.kind.default_namespace());
     let name = args.name.as_str();
-    let document = client.get(&Client::path(args.kind, Some(namespace), Some(name))).await?;
+    let path = Client::path(args.kind, Some(namespace), Some(name));
     let mut text = Text::default();
+    // Of this kind there is one only, and its values are in force whether it is written or not.
+    let is_the_one = (args.kind, namespace, name)
+        == (Kind::MeshConfig, Kind::MeshConfig.default_namespace(), mesh_config::NAME);
+    let document = match is_the_one {
+        true => match client.find(&path).await? {
+            Some(document) => document,
+            None => return print(&unwritten(text)?.0),
+        },
+        false => client.get(&path).await?,
+    };
     head(&mut text, &document);
     match args.kind {
         Kind::MeshConfig => mesh_config(&mut text, &document),
@@ -162,6 +178,18 @@ fn events(text: &mut Text, service: &str, mesh: Option<&Value>) {
         format!("{} {}", humantime::format_rfc3339_seconds(time), event["text"].as_str().unwrap_or_default())
     });
     text.section("Events", lines.collect::<Vec<_>>());
+}
+
+/// What is in force where no MeshConfig is written.
+fn unwritten(mut text: Text) -> Result<Text, Failure> {
+    let defaults = serde_json::to_value(MeshConfigSpec::default().in_force());
+    let defaults = defaults.map_err(|error| Failure::Local(error.to_string()))?;
+    text.field("Kind", Kind::MeshConfig);
+    text.field("Name", mesh_config::NAME);
+    text.field("Namespace", Kind::MeshConfig.default_namespace());
+    text.field("Written", "no: all defaults hold");
+    text.section("In force", words::settings("", &defaults));
+    Ok(text)
 }
 
 fn mesh_config(text: &mut Text, document: &Value) {

@@ -1,12 +1,13 @@
 //! The `pillion` command line.
 
 use std::{
+    ffi::OsStr,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
 mod apply;
 mod check;
@@ -126,7 +127,8 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = without_empty_variables(Cli::command());
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
@@ -138,6 +140,20 @@ pub fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// An empty environment variable is as unset: where a Compose file or a pipeline has nothing to put in, it sets that.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "arguments read their variables themselves; this asks which to leave alone"
+)]
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|argument| match argument.get_env() {
+        Some(name) if is_empty(name) => argument.env(Resettable::Reset),
+        _ => argument,
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// For the store and for compiling; the store has one at most that writes, and two that read. Every thread

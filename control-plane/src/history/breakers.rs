@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pillion_api::wire::{EndpointGauge, endpoint_gauge::Breaker};
 
 use super::{EventKind, MAX_NAME};
+use crate::said;
 
 /// A sidecar's latest gauges by (service, endpoint UID).
 pub(super) type Gauges = BTreeMap<(String, String), EndpointGauge>;
@@ -17,9 +18,11 @@ const MAX_UID: usize = 128;
 const MAX_REASON: usize = 200;
 
 pub(super) fn gauges(reported: &[EndpointGauge]) -> Gauges {
-    let possible = |gauge: &&EndpointGauge| gauge.service.len() <= MAX_NAME && gauge.uid.len() <= MAX_UID;
+    let possible = |gauge: &&EndpointGauge| {
+        said::is_name(&gauge.service, MAX_NAME) && said::is_name(&gauge.uid, MAX_UID)
+    };
     let keyed = |gauge: &EndpointGauge| {
-        let opened_reason = gauge.opened_reason.chars().take(MAX_REASON).collect();
+        let opened_reason = said::words(&gauge.opened_reason, MAX_REASON);
         let kept =
             EndpointGauge { service: gauge.service.clone(), uid: gauge.uid.clone(), opened_reason, ..*gauge };
         ((gauge.service.clone(), gauge.uid.clone()), kept)

@@ -12,6 +12,7 @@ use super::{
     actions::Actions,
     packed::{self, Packed},
 };
+use crate::said;
 
 /// Reasons of refusal kept apart in one bucket; more count as `other`.
 const MAX_REASONS: usize = 16;
@@ -149,7 +150,7 @@ fn refuse(refusals: &mut BTreeMap<String, u64>, reason: &str, count: u64) {
     }
     // There is always room for the others together, so that what was packed comes back as it was.
     let apart = refusals.len() - usize::from(refusals.contains_key(OVERFLOW));
-    let reason = if apart < MAX_REASONS && reason.len() <= 64 { reason } else { OVERFLOW };
+    let reason = if apart < MAX_REASONS && said::is_name(reason, 64) { reason } else { OVERFLOW };
     add(refusals.entry(reason.to_owned()).or_default(), count);
 }
 

@@ -2,6 +2,8 @@
 
 use pillion_api::wire::{TelemetryLoss, telemetry_loss::Kind};
 
+use crate::said;
+
 /// Taken of one report: there is one of each kind.
 const MAX: usize = 4;
 /// Characters kept of a receiver, and of a reason.
@@ -26,17 +28,16 @@ pub struct Loss {
 
 /// As a report tells them after `known`. What it does not tell of any more is over.
 pub(super) fn after(known: &[Loss], told: &[TelemetryLoss], now_ms: i64) -> Vec<Loss> {
-    let cut = |words: &str| words.chars().take(MAX_WORDS).collect::<String>();
     let named = told.iter().take(MAX).filter(|told| told.kind() != Kind::Unspecified);
     named
         .map(|told| {
-            let (kind, receiver) = (told.kind(), cut(&told.receiver));
+            let (kind, receiver) = (told.kind(), said::words(&told.receiver, MAX_WORDS));
             let known = known.iter().find(|known| known.kind == kind && known.receiver == receiver);
             let before = known.map_or((0, now_ms, None), |it| (it.count, it.since_ms, it.last_lost_ms));
             Loss {
                 kind,
                 receiver,
-                reason: cut(&told.reason),
+                reason: said::words(&told.reason, MAX_WORDS),
                 count: before.0.saturating_add(told.count),
                 since_ms: before.1,
                 last_lost_ms: if told.count > 0 { Some(now_ms) } else { before.2 },
@@ -76,6 +77,11 @@ mod tests {
         let fourth = after(&third, &other, 4000);
         assert_eq!(shown(&fourth), [("tempo".into(), "refused".into(), 1, 4000, Some(4000))]);
         assert_eq!(after(&fourth, &[], 5000), []);
+        let harmful = [told(Kind::Spans, "a\nb", "\u{1b}[2J\tgone", 1)];
+        let tamed = ("a b".into(), " [2J gone".into(), 1, 6000, Some(6000));
+        let once = after(&[], &harmful, 6000);
+        assert_eq!(shown(&once), [tamed]);
+        assert_eq!(after(&once, &harmful, 7000)[0].count, 2, "it is known by what is kept");
         let much = vec![told(Kind::Spans, &"x".repeat(999), "", 1); 99];
         let kept = after(&[], &much, 1);
         assert_eq!((kept.len(), kept[0].receiver.len()), (MAX, MAX_WORDS));

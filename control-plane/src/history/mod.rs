@@ -38,7 +38,7 @@ pub use self::{
     snapshot_file::Snapshots,
     ways::Served,
 };
-use crate::compile::Name;
+use crate::{compile::Name, said};
 
 /// Series of each kind; what is beyond counts together under [`OVERFLOW`].
 const MAX_SERIES: usize = 2048;
@@ -176,7 +176,7 @@ impl History {
                 .into_iter()
                 .map(|(kind, gauge)| breaker_event(reporter, kind, gauge, now_ms, &endpoint_name))
                 .collect();
-        let named = |gauge: &&ConcurrencyGauge| gauge.service.len() <= MAX_NAME;
+        let named = |gauge: &&ConcurrencyGauge| said::is_name(&gauge.service, MAX_NAME);
         let mut stalls = known.map(|known| known.stalls.clone()).unwrap_or_default();
         let Telemetry { watched_us, stalled_us, .. } = *telemetry;
         if is_of_now(telemetry.interval_ms) {
@@ -283,11 +283,12 @@ impl State {
         for count in told.iter().take(MAX_POLICY_COUNTS) {
             if let Some(action) = Action::of(count.action()) {
                 let of_service = counts.entry(&count.service).or_default();
-                of_service.actions.count(action, &count.about, count.count);
+                of_service.actions.count(action, bounded(&count.about), count.count);
             }
         }
         for (service, counts) in counts {
-            let series = slot(&mut self.policies, bounded(service), || OVERFLOW.to_owned(), now_ms);
+            let series =
+                slot(&mut self.policies, bounded(service).to_owned(), || OVERFLOW.to_owned(), now_ms);
             series.add(now_ms, interval_ms, &counts);
         }
     }
@@ -305,8 +306,8 @@ impl State {
             let backend = if delta.backend == delta.peer { "" } else { &delta.backend };
             let key = EdgeKey {
                 from: reporter.source.to_owned(),
-                to: bounded(&delta.peer),
-                backend: bounded(backend),
+                to: bounded(&delta.peer).to_owned(),
+                backend: bounded(backend).to_owned(),
             };
             if let Some(spent) = &spent {
                 let refused =
@@ -346,8 +347,9 @@ fn slot<K: Ord>(
     all.entry(key).or_insert_with(|| Series::new(now_ms))
 }
 
-fn bounded(name: &str) -> String {
-    if name.len() <= MAX_NAME { name.to_owned() } else { OVERFLOW.to_owned() }
+/// Of a service or workload, or what an action was about.
+fn bounded(name: &str) -> &str {
+    if said::is_name(name, MAX_NAME) { name } else { OVERFLOW }
 }
 
 fn event(kind: EventKind, reporter: Reporter<'_>, text: String, time_ms: i64) -> Event {

@@ -2,7 +2,7 @@
 
 use pillion_api::{
     latency,
-    wire::{SegmentDelta, endpoint_gauge::Breaker},
+    wire::{SegmentDelta, endpoint_gauge::Breaker, policy_count},
 };
 
 use super::*;
@@ -215,6 +215,65 @@ fn what_a_sidecar_says_is_kept_at_bounded_length() {
         assert!(state.events(1)[0].text.len() < 1000);
         let gauges: Vec<_> = state.sidecars()["uid-web"].gauges_of("p3").collect();
         assert!(gauges.len() == 1 && gauges[0].opened_reason.len() < 1000);
+    });
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_gets_into_what_is_shown() {
+    let history = History::default();
+    let bad = "\u{1b}[2J\n";
+    let gauge = |service: String, uid: String| EndpointGauge {
+        service,
+        uid,
+        breaker: Breaker::Open.into(),
+        opened: 1,
+        opened_reason: format!("gone{bad}"),
+        ..EndpointGauge::default()
+    };
+    let edge = |peer: String, backend: String| EdgeDelta {
+        direction: Direction::Outbound.into(),
+        peer,
+        backend,
+        workload: format!("pay-1{bad}"),
+        refusals: [(format!("refused{bad}"), 1)].into(),
+        ..delta(1, 1)
+    };
+    let policy = PolicyCount {
+        service: format!("payments{bad}"),
+        action: policy_count::Action::RateLimitedClient.into(),
+        about: format!("somebody{bad}"),
+        count: 1,
+    };
+    let limit = |service: String| ConcurrencyGauge { service, ..ConcurrencyGauge::default() };
+    let telemetry = Telemetry {
+        endpoints: vec![
+            gauge("payments.demo".into(), "p3".into()),
+            gauge(format!("payments{bad}"), "p3".into()),
+            gauge("payments.demo".into(), format!("p3{bad}")),
+        ],
+        edges: vec![edge(format!("payments{bad}"), format!("pay{bad}"))],
+        policies: vec![policy],
+        concurrency: vec![limit("payments.demo".into()), limit(format!("payments{bad}"))],
+        ..Telemetry::default()
+    };
+    history.record(reporter(&[]), &telemetry, NOW_MS, |_| None);
+    history.read(|state| {
+        assert_eq!((state.edges().len(), state.policies.len(), state.events(10).len()), (1, 1, 1));
+        let said = format!(
+            "{:?} {:?} {:?} {:?}",
+            state.events(10),
+            state.sidecars()["uid-web"].gauges,
+            state.sidecars()["uid-web"].concurrency,
+            state.edges().keys(),
+        );
+        let counted = |series: &Series| series.recent(NOW_MS + 1000, 10).0;
+        let counts: Vec<Counts> =
+            state.edges().values().chain(state.policies.values()).map(counted).collect();
+        let (edge, _) = state.edges().first_key_value().expect("one");
+        let workloads: Vec<&str> =
+            state.served(edge, NOW_MS + 1000, 10).map(|(workload, _)| workload).collect();
+        let said = format!("{said} {counts:?} {workloads:?}");
+        assert!(said.contains("gone [2J") && !said.contains("\\u{1b}") && !said.contains("\\n"), "{said}");
     });
 }
 

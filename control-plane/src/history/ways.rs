@@ -11,6 +11,7 @@ use super::{
     packed::{self, Packed},
     ring::Ring,
 };
+use crate::said;
 
 /// Kept apart, of all callers together; what is beyond is known by edge only.
 const MAX_WAYS: usize = 8 * 1024;
@@ -76,7 +77,7 @@ pub(super) struct Ways {
 
 impl Ways {
     pub(super) fn add(&mut self, edge: &EdgeKey, workload: &str, now_ms: i64, served: &Served) {
-        if workload.is_empty() || workload.len() > MAX_NAME {
+        if workload.is_empty() || !said::is_name(workload, MAX_NAME) {
             return;
         }
         let now_s = now_ms.div_euclid(1000);

@@ -11,6 +11,8 @@ use pillion_api::{
     wire::{Health, Hello, WorkloadPort},
 };
 
+use crate::said;
+
 const MAX_UID: usize = 128;
 const MAX_LABELS: usize = 64;
 const MAX_PORTS: usize = 256;
@@ -91,7 +93,7 @@ pub(super) fn health(health: Health) -> Health {
 
 /// A sidecar's words, cut to a bounded length and free of control characters.
 pub(super) fn words(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_REASON).collect()
+    said::words(text, MAX_REASON)
 }
 
 fn is_uid(text: &str) -> bool {

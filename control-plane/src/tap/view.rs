@@ -9,6 +9,8 @@ use pillion_api::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::said;
+
 /// One request that has ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -198,12 +200,9 @@ fn word(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| clean(text, MAX_WORD))
 }
 
-/// What a terminal shows as it is.
+/// At most `most` bytes.
 fn clean(text: &str, most: usize) -> String {
-    cut(text, most)
-        .chars()
-        .map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char })
-        .collect()
+    said::words(cut(text, most), most)
 }
 
 #[cfg(test)]
@@ -231,7 +230,7 @@ mod tests {
         let told = TapEvent::of(("payments-1", "demo"), event);
         assert_eq!((told.path.len(), told.headers.len(), told.segments.len()), (MAX_PATH, MAX_HEADERS, 8));
         assert_eq!(told.headers[0].value.len(), MAX_HEADER_VALUE);
-        assert_eq!(told.from, "web\u{fffd}[31m.demo");
+        assert_eq!(told.from, "web [31m.demo");
         assert_eq!((told.direction.as_str(), told.backend, told.status), ("inbound", None, None));
         assert_eq!(told.segments[0], TapSegment { segment: "application".into(), ms: 1.5 });
     }

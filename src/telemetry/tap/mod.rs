@@ -19,7 +19,8 @@ use std::{
 use http::{HeaderName, Request};
 use pillion_api::{
     gcra::{Arrival, Pace, nanos},
-    tap::{Facts, Filter, MAX_HEADERS, RATES, is_secret},
+    hops::Side,
+    tap::{Facts, Filter, MAX_HEADERS, RATES, Who, is_secret},
     wire::{StartTap, TapAnswer, TapEvent, TapEvents},
 };
 use tokio::{
@@ -56,13 +57,13 @@ impl Watching {
         self.taps.iter().flat_map(|tap| &tap.headers)
     }
 
-    /// Whether a request that begins may be what any tap asks for.
+    /// Whether any tap has to hear of the end of a request that begins.
     pub(super) fn may_want<B>(&self, request: &Request<B>, edge: &EdgeKey) -> bool {
         let begun = told::begun(request, edge, &self.workload);
-        let wanted = self.taps.iter().any(|tap| tap.filter.may_match(&begun));
+        let wanted = self.taps.iter().any(|tap| tap.filter.awaits(&begun));
         if !wanted {
             // Nobody hears of its end.
-            self.taps.iter().for_each(|tap| tap.passes_by());
+            self.taps.iter().for_each(|tap| tap.passes_by(begun.side, begun.to));
         }
         wanted
     }
@@ -103,7 +104,7 @@ impl Tap {
         event: impl FnOnce(&[HeaderName]) -> TapEvent,
     ) {
         if !self.filter.matches(facts) {
-            self.passes_by();
+            self.passes_by(facts.side, Some(facts.to));
             return;
         }
         let counts = &self.counts;
@@ -122,8 +123,11 @@ impl Tap {
 }
 
 impl Tap {
-    fn passes_by(&self) {
-        self.counts.passed_by.fetch_add(1, Ordering::Relaxed);
+    /// A request is not asked for. It counts where it is one of those that are looked through.
+    fn passes_by(&self, side: Side, to: Option<Who<'_>>) {
+        if self.filter.is_about(side, to) {
+            self.counts.passed_by.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

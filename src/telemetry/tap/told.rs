@@ -290,6 +290,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_what_callers_do_only_what_they_send_to_the_service_passes_by() {
+        let listeners = Listeners::default();
+        for (called, direction, expected) in [
+            ("", Hop::Outbound, 1),
+            ("", Hop::Inbound, 1),
+            ("payments.demo", Hop::Outbound, 1),
+            ("payments-v1.demo", Hop::Outbound, 1),
+            ("other.demo", Hop::Outbound, 0),
+            ("payments.demo", Hop::Inbound, 0),
+        ] {
+            let mut taps = Taps::new(Arc::default());
+            let filter =
+                TapFilter { called: called.into(), path_prefix: "/other".into(), ..TapFilter::default() };
+            let start = StartTap { id: 1, lease_ms: 1000, filter: Some(filter), ..StartTap::default() };
+            assert_eq!(taps.start(start, Instant::now()).refusal, "");
+            let watching =
+                taps.follow().borrow().clone().map(|taps| Watching { taps, workload: "web-1".into() });
+            listeners.set(Heard { watching, ..Heard::default() });
+            let (request, edge) = (http::Request::post("/pay").body(()).expect("a request"), edge(direction));
+            if let Some(exchange) = listeners.begin(&request, None, &edge) {
+                let outcome = Some(Outcome::Status(StatusCode::OK));
+                listeners
+                    .ended(exchange, &End { edge: &edge, outcome, took_us: 1, split: None, received: 0 });
+            }
+            let passed_by: u64 = taps.left_out().iter().map(|it| it.passed_by).sum();
+            assert_eq!(passed_by, expected, "{called:?} {direction:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_surely_not_asked_for_is_not_noted() {
         let listeners = Listeners::default();
         let noted = |filter: TapFilter, path: &str, direction: Hop| {
@@ -321,6 +351,8 @@ mod tests {
             (to("workload/payments-3"), Hop::Inbound, true),
             (TapFilter { called: "payments.demo".into(), ..TapFilter::default() }, Hop::Outbound, true),
             (TapFilter { called: "payments.demo".into(), ..TapFilter::default() }, Hop::Inbound, false),
+            // Where it is led to is known at its end: until then nobody knows whether it passes by.
+            (TapFilter { called: "payments.demo".into(), ..path("/other") }, Hop::Outbound, true),
         ] {
             assert_eq!(noted(filter.clone(), "/pay?card=4111", hop), expected, "{filter:?} {hop:?}");
         }

@@ -1632,6 +1632,8 @@ pub mod telemetry_loss {
         Unspecified = 0,
         Spans = 1,
         AccessLogLines = 2,
+        /// Of batches that the receiver has taken but for those.
+        RejectedSpans = 3,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -1643,6 +1645,7 @@ pub mod telemetry_loss {
                 Self::Unspecified => "KIND_UNSPECIFIED",
                 Self::Spans => "SPANS",
                 Self::AccessLogLines => "ACCESS_LOG_LINES",
+                Self::RejectedSpans => "REJECTED_SPANS",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1651,6 +1654,7 @@ pub mod telemetry_loss {
                 "KIND_UNSPECIFIED" => Some(Self::Unspecified),
                 "SPANS" => Some(Self::Spans),
                 "ACCESS_LOG_LINES" => Some(Self::AccessLogLines),
+                "REJECTED_SPANS" => Some(Self::RejectedSpans),
                 _ => None,
             }
         }
@@ -2082,7 +2086,7 @@ pub struct TapEvents {
     pub limited: u64,
     #[prost(uint64, tag = "4")]
     pub overflowed: u64,
-    /// Requests that have ended and do not fit, since the last of these.
+    /// Requests that have ended and do not fit, since the last of these; of those to `called`, where that is asked for.
     #[prost(uint64, tag = "5")]
     pub passed_by: u64,
 }

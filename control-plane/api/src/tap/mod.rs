@@ -119,10 +119,21 @@ impl Filter {
         self.direction.is_none_or(|side| side == begun.side)
             && (self.methods.is_empty() || self.methods.iter().any(|method| method == begun.method))
             && begun.path.starts_with(&self.path_prefix)
-            && (self.called.is_empty()
-                || begun.side == Side::Client && to(&|to| to.services.contains(&self.called.as_str())))
+            && self.is_about(begun.side, begun.to)
             && self.from.as_ref().is_none_or(|party| party.fits(begun.from))
             && self.to.as_ref().is_none_or(|party| to(&|to| party.fits(to)))
+    }
+
+    /// Whether a request is one of those that are looked through, whatever else is asked for. `to`: as of [`Begun`].
+    pub fn is_about(&self, side: Side, to: Option<Who<'_>>) -> bool {
+        let leads = |to: Who<'_>| to.services.contains(&self.called.as_str());
+        self.called.is_empty() || side == Side::Client && to.is_none_or(leads)
+    }
+
+    /// Whether one has to hear how a request ends that begins: it may be asked for, or only then is it known whether it is looked
+    /// through at all.
+    pub fn awaits(&self, begun: &Begun<'_>) -> bool {
+        self.may_match(begun) || !self.called.is_empty() && self.is_about(begun.side, begun.to)
     }
 
     /// Whether a request is asked for that has ended.

@@ -5,9 +5,11 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
-
-use super::facts::{Edge, Facts, InjectedFault, LostTelemetry, Mesh, RefusedUpdate};
+use super::{
+    facts::{Edge, Facts, InjectedFault, LostTelemetry, Mesh, RefusedUpdate},
+    finding::{Finding, Found, Severity, Topic},
+};
+use crate::cli::words::counted;
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 3600 * SECOND_MS;
@@ -21,78 +23,9 @@ const BACKDATED_MS: i64 = 120 * SECOND_MS;
 /// Names told of one finding.
 const NAMED: usize = 5;
 
-/// How bad something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Severity {
-    /// As it should be.
-    Ok,
-    /// Nothing fails for it yet.
-    Warning,
-    /// Something does not work as somebody wants it.
-    Error,
-    /// The mesh does not work, or will not tomorrow.
-    Critical,
-}
-
-impl Severity {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-/// What is looked at, in the order in which it is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Topic {
-    Installation,
-    Versions,
-    Certificates,
-    Clocks,
-    Configuration,
-    Faults,
-    Sidecars,
-    Redirection,
-    Telemetry,
-    Unmeshed,
-}
-
-impl Topic {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Installation => "installation",
-            Self::Versions => "versions",
-            Self::Certificates => "certificates",
-            Self::Clocks => "clocks",
-            Self::Configuration => "configuration",
-            Self::Faults => "faults",
-            Self::Sidecars => "sidecars",
-            Self::Redirection => "redirection",
-            Self::Telemetry => "telemetry",
-            Self::Unmeshed => "unmeshed",
-        }
-    }
-}
-
-/// One thing that a check has to say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    pub topic: Topic,
-    pub severity: Severity,
-    /// In plain words.
-    pub text: String,
-    /// What to do about it; empty where all is well.
-    pub cure: String,
-}
-
 /// Everything that is found; of each topic at least one thing.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut found = Found(Vec::new());
+    let mut found = Found::default();
     installation(&mut found, facts);
     versions(&mut found, facts);
     certificates(&mut found, facts);
@@ -102,28 +35,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     sidecars(&mut found, facts);
     telemetry(&mut found, facts);
     unmeshed(&mut found, facts);
-    found.0.sort_by_key(|finding| (finding.topic, std::cmp::Reverse(finding.severity)));
-    found.0
-}
-
-/// The worst of them.
-pub(super) fn worst(findings: &[Finding]) -> Severity {
-    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
-}
-
-struct Found(Vec<Finding>);
-
-impl Found {
-    fn add(&mut self, topic: Topic, severity: Severity, text: impl Into<String>, cure: impl Into<String>) {
-        self.0.push(Finding { topic, severity, text: text.into(), cure: cure.into() });
-    }
-
-    /// Where nothing is wrong, that is said.
-    fn unless(&mut self, topic: Topic, well: impl Into<String>) {
-        if !self.0.iter().any(|finding| finding.topic == topic) {
-            self.add(topic, Severity::Ok, well, "");
-        }
-    }
+    found.sorted()
 }
 
 fn installation(found: &mut Found, facts: &Facts) {
@@ -329,28 +241,37 @@ fn telemetry(found: &mut Found, facts: &Facts) {
             let (names, sum, since) =
                 lost.entry((kind, receiver, reason)).or_insert_with(|| (Vec::new(), 0, *since_ms));
             names.push(workload.name());
-            *sum += count;
+            *sum = sum.saturating_add(*count);
             *since = *since_ms.min(since);
         }
     }
     for ((kind, receiver, reason), (names, count, since_ms)) in lost {
-        let (what, cure) = match kind {
-            "spans" => (
-                "spans",
-                "see that the receiver is there and takes them; where it is: `tracing.endpoint` of the MeshConfig, \
-                 `--tracing-endpoint` of a sidecar. No request waits for it",
-            ),
-            _ => (
-                "lines of the access log",
-                "have fewer written (`accessLog.successPercent` of the MeshConfig), or read faster. No request waits for it",
-            ),
-        };
         let whose = match names.len() {
             1 => names[0].clone(),
             several => format!("{several} workloads ({})", listed(names)),
         };
         let since = lasting(facts.control_plane.server_time_ms - since_ms);
-        let text = format!("{what} of {whose} do not reach {receiver}: {reason}; for {since}, {count} lost");
+        let away = |what: &str| {
+            format!("{what} of {whose} do not reach {receiver}: {reason}; for {since}, {count} lost")
+        };
+        let (text, cure) = match kind {
+            "spans" => (
+                away("spans"),
+                "see that the receiver is there and takes them; where it is: `tracing.endpoint` of the MeshConfig, \
+                 `--tracing-endpoint` of a sidecar. No request waits for it",
+            ),
+            "rejected-spans" => (
+                {
+                    let spans = counted(usize::try_from(count).unwrap_or(usize::MAX), "span");
+                    format!("{receiver} has not taken {spans} of {whose}: {reason}; within {since}")
+                },
+                "see what the receiver says and logs: it is there, and takes the others. No request waits for it",
+            ),
+            _ => (
+                away("lines of the access log"),
+                "have fewer written (`accessLog.successPercent` of the MeshConfig), or read faster. No request waits for it",
+            ),
+        };
         found.add(Topic::Telemetry, Severity::Warning, text, cure);
     }
     found.unless(Topic::Telemetry, "no sidecar says that spans or lines of its access log are lost");

@@ -1,7 +1,10 @@
 //! Each threshold at both of its sides, and each topic.
 
 use super::{
-    super::facts::{ControlPlane, Node, Workload},
+    super::{
+        facts::{ControlPlane, Node, Workload},
+        finding::worst,
+    },
     *,
 };
 
@@ -144,7 +147,7 @@ fn where_all_is_well_each_topic_says_so() {
 #[test]
 fn each_fault_is_found_with_its_cure() {
     type Spoil = fn(&mut Facts);
-    let table: [(Spoil, Topic, Severity, &str); 16] = [
+    let table: [(Spoil, Topic, Severity, &str); 18] = [
         (|it| it.workloads.clear(), Topic::Installation, Severity::Warning, "no sidecar has registered"),
         (|it| it.version = "0.9.0".into(), Topic::Versions, Severity::Warning, "this program is 0.9.0"),
         (
@@ -265,6 +268,23 @@ fn each_fault_is_found_with_its_cure() {
             Topic::Telemetry,
             Severity::Warning,
             "lines of the access log of 3 workloads (pay-1.demo, pay-2.demo, pay-3.demo) do not reach there: refused; for 1m 30s, 13 lost",
+        ),
+        (
+            |it| it.workloads[0].lost_telemetry.push(lost("rejected-spans", 1, NOW - 90 * SECOND_MS)),
+            Topic::Telemetry,
+            Severity::Warning,
+            "there has not taken 1 span of pay-1.demo: refused; within 1m 30s",
+        ),
+        (
+            |it| {
+                it.workloads.push(workload("pay-2"));
+                for (workload, count) in it.workloads.iter_mut().zip([u64::MAX, 1]) {
+                    workload.lost_telemetry.push(lost("spans", count, NOW));
+                }
+            },
+            Topic::Telemetry,
+            Severity::Warning,
+            "18446744073709551615 lost",
         ),
     ];
     for (spoil, topic, severity, words) in table {

@@ -1,6 +1,7 @@
 //! `pillion check`: whether anything in the mesh is wrong, or soon will be.
 
 mod facts;
+mod finding;
 mod judge;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 
 use self::{
     facts::Facts,
-    judge::{Finding, Severity, findings, worst},
+    finding::{Finding, Severity, worst},
+    judge::findings,
 };
 use super::{Client, Failure, get::LiveOutput, print};
 use crate::clock::unix_ms;

@@ -58,7 +58,7 @@ pub struct WorkloadView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LostTelemetry {
-    /// `spans` or `access-log-lines`.
+    /// `spans`, which its receiver does not take; `rejected-spans`, of batches that it took but for those; or `access-log-lines`.
     pub kind: &'static str,
     /// Where spans are sent to, or the log's file.
     pub receiver: String,
@@ -78,6 +78,7 @@ impl From<&Loss> for LostTelemetry {
             Kind::Unspecified => "",
             Kind::Spans => "spans",
             Kind::AccessLogLines => "access-log-lines",
+            Kind::RejectedSpans => "rejected-spans",
         };
         Self {
             kind,
