@@ -16,6 +16,8 @@ const TIMES_AS_LONG: f64 = 2.0;
 const MUCH_LONGER_MS: f64 = 5.0;
 /// A segment stands out that has so much of the whole.
 const MOST: f64 = 0.5;
+/// A workload is the only one that has so much of the requests: some reach none.
+const NEARLY_ALL: f64 = 0.9;
 /// With a reason of its own, less is enough.
 const MUCH: f64 = 0.3;
 /// A sidecar that could not run in so much of the time is short of CPU.
@@ -206,7 +208,7 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         }
         (Segment::Network, _) => {
             let name = match served {
-                [one] if one.means.requests >= all.requests => &one.workload,
+                [one] if one.means.requests as f64 >= NEARLY_ALL * all.requests as f64 => &one.workload,
                 _ => to,
             };
             format!("most of the time is in the network between {from} and {name}")
