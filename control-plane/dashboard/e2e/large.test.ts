@@ -116,7 +116,9 @@ describe("finding one's way", () => {
     const { page, errors } = await look();
     await whole(page);
     await page.keyboard.press("/");
+    await page.locator("input[aria-label='Find a service']:focus").waitFor();
     await page.keyboard.type("ledger");
+    expect(await page.getByLabel("Find a service").inputValue()).toBe("ledger");
     await page.waitForFunction(() => document.querySelectorAll(".node:not(.faded)").length === 8);
     expect(await page.locator(".toolbar [role=status]").innerText()).toBe("8 services found; Enter looks at the first");
     expect(page.url()).toContain("search=ledger");

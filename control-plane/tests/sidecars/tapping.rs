@@ -152,7 +152,7 @@ async fn only_sidecars_that_are_meant_hear_of_a_tap_and_what_they_tell_is_shown(
         (&503.into(), &"overloaded".into(), &1.5.into())
     );
     assert_eq!(told["segments"], serde_json::json!([{ "segment": "server-sidecar", "ms": 1.5 }]));
-    assert_eq!(told["headers"][0]["value"], "7\u{fffd}[2J", "nothing that a terminal would obey");
+    assert_eq!(told["headers"][0]["value"], "7 [2J", "nothing that a terminal would obey");
     let status = reader.next("status").await;
     assert_eq!(status["dropped"], serde_json::json!({ "limited": 3, "overflowed": 1, "unread": 0 }));
 
