@@ -93,8 +93,8 @@ pub(super) fn told_first(health: &watch::Receiver<Health>, drain: &Drain) -> Hea
 }
 
 impl Opened {
-    /// Ends it so that everything that was said on it arrives. What the control plane still says is said again on the one that
-    /// took its place.
+    /// Ends it so that everything that was said on it arrives. What the control plane still says holds on the one that took its place,
+    /// too; a tap that ends just now does so with its lease.
     pub(super) async fn finish(mut self) {
         drop(self.out);
         let rest = async { while let Ok(Some(_)) = self.incoming.message().await {} };

@@ -20,7 +20,7 @@ use pillion_certs::{Identity, RenewalStatus};
 use rand::Rng;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, MissedTickBehavior, timeout},
 };
 
 use super::{
@@ -41,6 +41,8 @@ use crate::{
 
 /// Between tellings of what was measured.
 const TELEMETRY: Duration = Duration::from_secs(1);
+/// A stream that is being opened may take so long yet where the one before has ended.
+const SOON: Duration = Duration::from_secs(2);
 /// The first wait before connecting again, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// A stream that lasted so long was a good one: the next wait is short again.
@@ -202,7 +204,7 @@ impl State {
         let mut tick = tokio::time::interval(TELEMETRY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leaving = self.stream.drain.clone();
-        let mut deregistered = false;
+        let (mut refuses, mut deregistered) = (false, false);
         // The stream that is to take this one's place; when one may be opened; and the one whose place was taken.
         let mut next: Beside<Result<Opened, String>> = None;
         let mut next_from = Instant::now();
@@ -216,7 +218,11 @@ impl State {
                         // The control plane may end it as soon as the next has begun.
                         ended => match next.take() {
                             Some(opening) => {
-                                stream = self.meanwhile(opening).await?;
+                                let Ok(Ok(opened)) = timeout(SOON, self.meanwhile(opening)).await else {
+                                    self.connects("failed");
+                                    return ended.map(drop);
+                                };
+                                stream = opened;
                                 silence = self.begin(&stream).await?;
                                 self.connects("replaced");
                                 continue;
@@ -235,12 +241,18 @@ impl State {
                     }
                 }
                 Ok(()) = self.stream.health.changed() => {
-                    send(Message::Health(self.stream.health.borrow_and_update().clone()))?;
+                    send(Message::Health(self.health()))?;
                 }
-                // Not between two streams, or the later one's hello might come after it.
-                () = leaving.reached(Phase::Leaving), if !deregistered && next.is_none() => {
-                    deregistered = true;
-                    send(Message::Deregister(Deregister {}))?;
+                // Between two streams the later one's hello might come after a goodbye: until that is there, no requests are wanted.
+                () = leaving.reached(Phase::Leaving), if !deregistered && (next.is_none() || !refuses) => {
+                    let message = if next.is_none() {
+                        deregistered = true;
+                        Message::Deregister(Deregister {})
+                    } else {
+                        refuses = true;
+                        Message::Health(self.health())
+                    };
+                    send(message)?;
                 }
                 told = self.stream.taps.told() => self.tell(told, &stream.out),
                 opened = done(&mut next) => {
@@ -293,7 +305,7 @@ impl State {
         for subscribe in self.stream.known.holdings.subscriptions() {
             // More than a queue of them is normal here, so this waits for room.
             let subscribe = SidecarMessage { message: Some(Message::Subscribe(subscribe)) };
-            let sent = tokio::time::timeout(OPENING, opened.out.send(subscribe)).await;
+            let sent = timeout(OPENING, opened.out.send(subscribe)).await;
             sent.map_err(|_| "the control plane does not take our messages")?
                 .map_err(|error| error.to_string())?;
         }
@@ -301,11 +313,17 @@ impl State {
             send(&opened.out, Message::Resolve(resolve))?;
         }
         // It may have changed since the hello, and have been told on the former stream only.
-        let health = told_first(&self.stream.health, &self.stream.drain);
+        let health = self.health();
         if opened.health.as_ref() != Some(&health) {
             send(&opened.out, Message::Health(health))?;
         }
         Ok(silence)
+    }
+
+    /// The application's, as it is to be told now.
+    fn health(&mut self) -> Health {
+        self.stream.health.mark_unchanged();
+        told_first(&self.stream.health, &self.stream.drain)
     }
 
     /// Passes on live requests, if that leaves enough room for what matters more.

@@ -187,7 +187,8 @@ where
                         Some((at, reason)) => {
                             tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
                                 let (rule, policies) = (policy.rule, policy.policies);
-                                Served::refused(late(reason, at - started).by_timeout(policies, rule))
+                                let refusal = late(reason, at - started).by_timeout(policies, rule);
+                                Served { edge: policy.timeline.chosen(), ..Served::refused(refusal) }
                             })
                         }
                     }

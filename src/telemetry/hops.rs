@@ -1,6 +1,11 @@
 //! When what happened to a request, and how the durations of an edge's requests spread over the segments of their way.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use pillion_api::{
     hops::{Course, Report, SEGMENTS, Segment, Side, Split},
@@ -9,7 +14,7 @@ use pillion_api::{
 use tokio::time::Instant;
 
 use super::{
-    edge::Outcome,
+    edge::{Edge, Outcome},
     exchange::{Callee, Exchange, Moments, Notes},
 };
 
@@ -25,6 +30,7 @@ pub struct Timeline {
     upload: Cell<u32>,
     stalled: Cell<u32>,
     report: Cell<Option<Report>>,
+    chosen: RefCell<Option<Rc<Edge>>>,
     notes: Notes,
 }
 
@@ -62,6 +68,7 @@ impl Timeline {
             upload: Cell::default(),
             stalled: Cell::default(),
             report: Cell::default(),
+            chosen: RefCell::default(),
             notes: Notes::default(),
         }
     }
@@ -77,6 +84,7 @@ impl Timeline {
         taken.upload.set(self.upload.take());
         taken.stalled.set(self.stalled.take());
         taken.report.set(self.report.take());
+        taken.chosen.replace(self.chosen.take());
         taken.notes.begin(self.notes.take());
         taken
     }
@@ -99,6 +107,16 @@ impl Timeline {
     /// Notes for listeners what a try came to.
     pub fn try_ended(&self, place: usize, now: Instant, outcome: Outcome) {
         self.notes.try_ended(place, self.us(now), outcome);
+    }
+
+    /// Somebody was chosen, who is reached by this edge.
+    pub fn chose(&self, edge: &Rc<Edge>) {
+        self.chosen.replace(Some(edge.clone()));
+    }
+
+    /// By which edge the one is reached who was chosen last, if anybody was.
+    pub fn chosen(&self) -> Option<Rc<Edge>> {
+        self.chosen.take()
     }
 
     /// The request's beginning.

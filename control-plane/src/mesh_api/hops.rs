@@ -1,7 +1,7 @@
 //! Where requests' time went, as it is told.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     series::summed,
-    verdict::{Between, Means, Onward, SHORT_OF_CPU, Served, VerdictView, verdict},
+    verdict::{Between, Means, NEARLY_ALL, Onward, SHORT_OF_CPU, Served, VerdictView, verdict},
     view::{rounded, rounded_share},
 };
 use crate::history::{self, Counts, EdgeKey, Series, Spent, Tally};
@@ -148,6 +148,8 @@ pub(super) struct Look<'a> {
     at_ms: i64,
     /// What was read of an edge: it is asked for those who call, and for those who are called.
     read: RefCell<BTreeMap<&'a EdgeKey, Rc<Spent>>>,
+    /// Whom others see as the source of a workload's requests, by its namespace and name; made where it is asked for.
+    callers: OnceCell<BTreeSet<(Option<&'a str>, &'a str, &'a str)>>,
     /// What was found of whom others see as the source of requests.
     sources: RefCell<BTreeMap<&'a str, Rc<Source<'a>>>>,
 }
@@ -164,7 +166,15 @@ impl<'a> Look<'a> {
     pub(super) fn new(history: &'a history::State, seconds: i64, at_ms: i64) -> Self {
         let is_starved = |sidecar: &&history::Sidecar| sidecar.stalled(at_ms) >= SHORT_OF_CPU;
         let starved = history.sidecars().values().filter(is_starved).collect();
-        Self { history, starved, seconds, at_ms, read: RefCell::default(), sources: RefCell::default() }
+        Self {
+            history,
+            starved,
+            seconds,
+            at_ms,
+            read: RefCell::default(),
+            callers: OnceCell::new(),
+            sources: RefCell::default(),
+        }
     }
 
     fn spent(&self, (key, series): Way<'a>) -> Rc<Spent> {
@@ -198,7 +208,10 @@ impl<'a> Look<'a> {
         let all = Means::from(&spent);
         // Else nothing is said of it.
         let is_application = all.largest() == Some(Segment::Application);
-        let onward = if is_application { self.onward(by_workload.keys().copied()) } else { Vec::new() };
+        let onward = match is_application {
+            true => self.onward(by_workload.keys().copied(), all.requests),
+            false => Vec::new(),
+        };
         let mut names = BTreeMap::<&str, usize>::new();
         by_workload.keys().for_each(|(_, name)| *names.entry(name).or_default() += 1);
         let served =
@@ -238,12 +251,20 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// What these workloads, each with its namespace, have called themselves.
-    fn onward<'s>(&self, served: impl Iterator<Item = (Option<&'s str>, &'s str)>) -> Vec<Onward> {
-        let served: BTreeSet<_> = served.collect();
-        let serves = |it: &&history::Sidecar| served.contains(&(namespace(&it.source), it.workload.as_str()));
-        let sources: BTreeSet<&'a str> =
-            self.history.sidecars().values().filter(serves).map(|sidecar| sidecar.source.as_str()).collect();
+    /// What these workloads, each with its namespace, have called themselves, where nearly all that they were asked are these
+    /// `requests`: for which of several they call is not known.
+    fn onward(&self, served: impl Iterator<Item = (Option<&'a str>, &'a str)>, requests: u64) -> Vec<Onward> {
+        let callers = self.callers.get_or_init(|| {
+            let sidecars = self.history.sidecars().values();
+            sidecars.map(|it| (namespace(&it.source), it.workload.as_str(), it.source.as_str())).collect()
+        });
+        let of = |(within, name): (Option<&'a str>, &'a str)| {
+            callers
+                .range((within, name, "")..)
+                .take_while(move |it| (it.0, it.1) == (within, name))
+                .map(|it| it.2)
+        };
+        let sources: BTreeSet<&'a str> = served.flat_map(of).collect();
         let (mut asked, mut calls) = (0, BTreeMap::<&str, f64>::new());
         for source in sources {
             let of_source = self.source(source);
@@ -251,7 +272,8 @@ impl<'a> Look<'a> {
             of_source.calls.iter().for_each(|(to, ms)| *calls.entry(to).or_default() += ms);
         }
         let each = |(to, ms): (&str, f64)| Onward { to: short(to), ms: ms / asked as f64 };
-        if asked == 0 { Vec::new() } else { calls.into_iter().map(each).collect() }
+        let is_all = asked > 0 && requests as f64 >= NEARLY_ALL * asked as f64;
+        if is_all { calls.into_iter().map(each).collect() } else { Vec::new() }
     }
 
     fn source(&self, name: &'a str) -> Rc<Source<'a>> {
@@ -458,7 +480,7 @@ mod tests {
         };
         assert_eq!(
             said("web.demo"),
-            "most of the time is in the application of cart-v1, 10 ms of 10 ms; its calls of pay take 8.0 ms"
+            "most of the time is in the application of cart-v1, 10 ms of 10 ms; for each request its calls of pay take 8.0 ms in all"
         );
         assert_eq!(said("admin.demo"), "most of the time is in the application of cart-v1, 100 ms of 100 ms");
     }

@@ -8,7 +8,13 @@ use super::{Documents, Key};
 const MOST: usize = 3;
 
 /// Names that differ in no more letters may be meant.
-pub(super) const NEAR: usize = 2;
+const NEAR: usize = 2;
+
+/// Whether one name may be meant by the other.
+pub(super) fn is_near(one: &str, other: &str) -> bool {
+    // What somebody asks may be long.
+    one.len().abs_diff(other.len()) <= NEAR && distance(one, other) <= NEAR
+}
 
 /// `; did you mean payments.demo?`: of `known` names, `<name>.<namespace>`, those that are called the same but for their
 /// namespace, else those that are called nearly so. Empty where there are none.
@@ -20,14 +26,12 @@ pub fn did_you_mean(asked: &str, known: impl IntoIterator<Item = String>) -> Str
     let (wanted, within) = parts(asked);
     let known: Vec<String> = known.into_iter().filter(|known| known != asked).collect();
     let same: Vec<String> = known.iter().filter(|known| parts(known).0 == wanted).cloned().collect();
-    let is_near = |known: &String| {
+    let may_be = |known: &String| {
         let (name, namespace) = parts(known);
         // Any two short names are near each other.
-        (within.is_empty() || within == namespace)
-            && wanted.len() > 2 * NEAR
-            && distance(&name, &wanted) <= NEAR
+        (within.is_empty() || within == namespace) && wanted.len() > 2 * NEAR && is_near(&name, &wanted)
     };
-    question(if same.is_empty() { known.into_iter().filter(is_near).collect() } else { same })
+    question(if same.is_empty() { known.into_iter().filter(may_be).collect() } else { same })
 }
 
 /// The documents of a kind that are called the same, in other namespaces.

@@ -260,7 +260,7 @@ fn unknown_field(kind: Kind, at: &Path, name: &str, known: &[&str]) -> String {
     if kind == Kind::Service && at.as_str().starts_with("spec") && KUBERNETES_SERVICE.contains(&name) {
         return "is not supported yet".to_owned();
     }
-    match known.iter().find(|known| hint::distance(known, name) <= hint::NEAR) {
+    match known.iter().find(|known| hint::is_near(known, name)) {
         Some(near) => format!("is not a known field; did you mean {near:?}?"),
         None => "is not a known field".to_owned(),
     }

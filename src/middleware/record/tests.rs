@@ -218,3 +218,30 @@ async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
         assert_eq!((hops.requests > 0).then_some(told.as_slice()), expected, "{what}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_is_counted_where_it_was_sent() {
+    let edges = Edges::default();
+    let workload = |name: &str| EdgeKey {
+        direction: Hop::Outbound,
+        source: "a.n".into(),
+        target: "b.n".into(),
+        backend: "b.n".into(),
+        workload: name.into(),
+        mtls: true,
+    };
+    let (none, chosen) = (edges.edge(workload("")), edges.edge(workload("b-2")));
+    for (is_chosen, is_ended, expected) in [(true, false, "b-2"), (false, false, ""), (true, true, "")] {
+        let timeline = Timeline::new(Instant::now());
+        let mut recording = Recording::<Ended>::begin(none.clone(), &timeline);
+        if is_chosen {
+            timeline.chose(&chosen);
+        }
+        if is_ended {
+            recording.decided(Outcome::Refused(Reason::NoEndpoints));
+        }
+        drop(recording);
+        let counted = edges.take().into_iter().find(|delta| !delta.outcomes.is_empty()).expect("a request");
+        assert_eq!(&*counted.key.workload, expected);
+    }
+}

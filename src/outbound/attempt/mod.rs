@@ -276,6 +276,7 @@ impl Outbound {
         };
         drop(whom.failed.and_then(Cell::take));
         whom.timeline.attempt(now);
+        sending.plan.timeline.chose(&edge);
         let noted = sending.plan.timeline.try_began(pick.endpoint().callee(), whom.beside, now);
         // What goes along with each try is put on the request here.
         sending.plan.timeline.note(|exchange| {

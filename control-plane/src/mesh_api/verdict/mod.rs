@@ -16,8 +16,8 @@ const TIMES_AS_LONG: f64 = 2.0;
 const MUCH_LONGER_MS: f64 = 5.0;
 /// A segment stands out that has so much of the whole.
 const MOST: f64 = 0.5;
-/// A workload is the only one that has so much of the requests: some reach none.
-const NEARLY_ALL: f64 = 0.9;
+/// So much of the requests counts as all: some reach nobody, for one.
+pub(super) const NEARLY_ALL: f64 = 0.9;
 /// With a reason of its own, less is enough.
 const MUCH: f64 = 0.3;
 /// A sidecar that could not run in so much of the time is short of CPU.
@@ -92,7 +92,7 @@ const OF_ONE: [Segment; 5] =
 pub(super) struct Served {
     pub(super) workload: String,
     pub(super) means: Means,
-    /// Most of its requests fail: how quickly is no measure for the others.
+    /// Most of its requests fail, 4xx included: how quickly is no measure for the others.
     pub(super) failing: bool,
     /// Whether its sidecar is.
     pub(super) short_of_cpu: bool,
@@ -133,8 +133,11 @@ pub(super) fn verdict(all: &Means, served: &[Served], between: &Between) -> Verd
 /// The workload that stands out most.
 fn of_one(served: &[Served], between: &Between) -> Option<VerdictView> {
     let asked: Vec<&Served> = served.iter().filter(|one| one.means.requests >= FEW_OF_ONE).collect();
+    // What all of them do is nobody's failing: where most are asked for what is not there, it is the answer.
+    let all_fail = asked.iter().all(|one| one.failing);
     let found = asked.iter().filter_map(|one| {
-        let others = || asked.iter().filter(|other| !other.failing && other.workload != one.workload);
+        let others =
+            || asked.iter().filter(|other| other.workload != one.workload && (all_fail || !other.failing));
         let usual = median(others().map(|other| other.means.beyond()))?;
         let longer = one.means.beyond() - usual;
         if longer < MUCH_LONGER_MS || one.means.beyond() < TIMES_AS_LONG * usual {
@@ -203,7 +206,7 @@ fn of_all(all: &Means, served: &[Served], between: &Between) -> VerdictView {
         (Segment::Application, _) => format!("most of the time is in the application of {to}"),
         (Segment::Body, _) => {
             format!(
-                "most of the time is after the application of {to} has begun to answer: long answers, or streams"
+                "most of the time is after the application of {to} has begun to answer: long answers, streams, or what was broken off"
             )
         }
         (Segment::Network, _) => {
@@ -272,16 +275,16 @@ fn short_of_cpu(segment: Segment, served: &[Served], between: &Between) -> Optio
     }
 }
 
-/// `; its calls of bank take 51 ms`: those that take half of an application's time. What takes more than all of it is not what it
+/// `; for each request its calls of bank take 51 ms in all`: those that take half of an application's time. What takes more than all of it is not what it
 /// waits for.
 fn onward(application_ms: f64, onward: &[Onward]) -> String {
     let may_be = |one: &&Onward| (MOST * application_ms..1.1 * application_ms).contains(&one.ms);
-    let calls: Vec<String> = onward
-        .iter()
-        .filter(may_be)
-        .map(|one| format!("its calls of {} take {}", one.to, time(one.ms)))
-        .collect();
-    if calls.is_empty() { String::new() } else { format!("; {}", calls.join(", ")) }
+    let calls: Vec<String> =
+        onward.iter().filter(may_be).map(|one| format!("of {} take {}", one.to, time(one.ms))).collect();
+    if calls.is_empty() {
+        return String::new();
+    }
+    format!("; for each request its calls {} in all", calls.join(", "))
 }
 
 fn caller(between: &Between) -> &str {

@@ -53,7 +53,7 @@ fn the_segment_that_takes_most() {
         ),
         (
             &[(Body, 1500.0), (Application, 2.0)],
-            "most of the time is after the application of payments has begun to answer: long answers, or streams, 1.5 s of 1.5 s",
+            "most of the time is after the application of payments has begun to answer: long answers, streams, or what was broken off, 1.5 s of 1.5 s",
         ),
         (
             &[(Caller, 9.0)],
@@ -195,6 +195,14 @@ fn a_sidecar_that_is_short_of_cpu() {
 }
 
 #[test]
+fn where_all_answer_with_errors_they_are_compared_all_the_same() {
+    let missing = |name, ms| Served { failing: true, ..one(name, 300, &[(Application, ms)]) };
+    let served = [missing("payments-1", 2.0), missing("payments-2", 2.0), missing("payments-3", 90.0)];
+    let (text, ..) = said(&means(900, &QUICK), &served, &between());
+    assert_eq!(text, "payments-3 is slow: its application takes 90 ms, that of the others 2.0 ms");
+}
+
+#[test]
 fn who_fails_slowly_is_slow_all_the_same() {
     let served = [
         one("payments-1", 300, &QUICK),
@@ -256,8 +264,11 @@ fn what_an_application_calls_meanwhile() {
         (&[][..], ""),
         (&[("bank", 0.0)], ""),
         (&[("bank", 49.0)], ""),
-        (&[("bank", 90.0), ("audit", 9.0)], "; its calls of bank take 90 ms"),
-        (&[("bank", 90.0), ("audit", 70.0)], "; its calls of bank take 90 ms, its calls of audit take 70 ms"),
+        (&[("bank", 90.0), ("audit", 9.0)], "; for each request its calls of bank take 90 ms in all"),
+        (
+            &[("bank", 90.0), ("audit", 70.0)],
+            "; for each request its calls of bank take 90 ms, of audit take 70 ms in all",
+        ),
         // Nobody waits for what takes longer than the whole: a long poll, or a job of its own.
         (&[("settings", 30_000.0)], ""),
     ] {
