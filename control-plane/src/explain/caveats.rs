@@ -294,20 +294,26 @@ impl Circumstances<'_> {
 /// What breakers cannot do now, as each caller's sidecar last saw them.
 fn breakers(service: &model::Service, endpoints: &[CandidateView], clients: &[Client]) -> Vec<CaveatView> {
     let Some(breaker) = &service.policy.breaker else { return Vec::new() };
-    let (name, of) = (&service.name, named_policy(&service.policy));
+    let (name, usual) = (&service.name, model::CircuitBreaker::default());
+    // What is as without any policy is no policy's word.
+    let of = |differs: bool| {
+        if differs { format!(" of {}", named_policy(&service.policy)) } else { String::new() }
+    };
     let ready = endpoints.iter().filter(|endpoint| endpoint.ready).count();
     let caveats = clients.iter().filter(|_| ready > 0).filter_map(|client| {
         let broken = broken(endpoints, &client.workload);
         let text = if ejection::panics(breaker, ready, broken) {
             format!(
-                "circuitBreaker.panicPercent of {of}: at {} {broken} of {ready} breakers of {name} are not closed, so that all are \
+                "circuitBreaker.panicPercent{}: at {} {broken} of {ready} breakers of {name} are not closed, so that all are \
                  ignored, and broken endpoints are called as well",
+                of(breaker.panic_share != usual.panic_share),
                 client.workload
             )
         } else if !ejection::may_eject(breaker, ready, broken) {
             format!(
-                "circuitBreaker.maxEjectedPercent of {of}: at {} no other breaker of {name} may open: of {ready} ready endpoints, \
+                "circuitBreaker.maxEjectedPercent{}: at {} no other breaker of {name} may open: of {ready} ready endpoints, \
                  {broken} are left alone, which is as many as may be",
+                of(breaker.max_ejected_share != usual.max_ejected_share),
                 client.workload
             )
         } else {

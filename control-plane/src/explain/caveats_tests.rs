@@ -171,21 +171,31 @@ fn endpoint(workload: &str, breaker: &str, in_flight: u32) -> CandidateView {
 fn breakers_that_can_do_no_more_are_told() {
     let circuit_breaker =
         |panic| wire::CircuitBreaker { max_ejected_percent: 50, panic_percent: panic, ..Default::default() };
+    let ejected = "circuitBreaker.maxEjectedPercent of TrafficPolicy demo/pay: ";
     for (panic, states, expected) in [
         (None, &["closed", "closed"][..], None),
-        (None, &["open", "closed"], Some("maxEjectedPercent")),
-        (Some(0), &["open", "half-open", "closed", "closed"], Some("maxEjectedPercent")),
+        (None, &["open", "closed"], Some(ejected)),
+        (Some(0), &["open", "half-open", "closed", "closed"], Some(ejected)),
         (Some(0), &["open", "closed", "closed", "closed"], None),
-        (Some(80), &["open", "closed", "closed"], Some("panicPercent")),
-        (Some(0), &["closed"], Some("maxEjectedPercent")),
+        (
+            Some(80),
+            &["open", "closed", "closed"],
+            Some("circuitBreaker.panicPercent of TrafficPolicy demo/pay: "),
+        ),
+        // Of which the policy says nothing.
+        (None, &["open", "open", "closed"], Some("circuitBreaker.panicPercent: ")),
+        (Some(0), &["closed"], Some(ejected)),
     ] {
-        let policy =
-            wire::TrafficPolicy { circuit_breaker: Some(circuit_breaker(panic)), ..Default::default() };
+        let policy = wire::TrafficPolicy {
+            source: "demo/pay".into(),
+            circuit_breaker: Some(circuit_breaker(panic)),
+            ..Default::default()
+        };
         let endpoints: Vec<_> = states.iter().map(|state| endpoint("pay-1", state, 0)).collect();
         let said = breakers(&service(policy), &endpoints, &[client("web-1", "web.demo")]);
         let found = said.first().map(|it| it.text.as_str());
         assert_eq!(found.is_some(), expected.is_some(), "{states:?}: {found:?}");
-        let field = expected.is_none_or(|field| found.is_some_and(|text| text.contains(field)));
+        let field = expected.is_none_or(|field| found.is_some_and(|text| text.starts_with(field)));
         assert!(field, "{states:?}: {found:?}");
     }
 }

@@ -18,6 +18,8 @@ const MUCH_LONGER_MS: f64 = 5.0;
 const MOST: f64 = 0.5;
 /// So much of the requests counts as all: some reach nobody, for one.
 pub(super) const NEARLY_ALL: f64 = 0.9;
+/// Less of it is not worth a word.
+const PART: f64 = 0.1;
 /// With a reason of its own, less is enough.
 const MUCH: f64 = 0.3;
 /// A sidecar that could not run in so much of the time is short of CPU.
@@ -275,13 +277,14 @@ fn short_of_cpu(segment: Segment, served: &[Served], between: &Between) -> Optio
     }
 }
 
-/// `; for each request its calls of bank take 51 ms in all`: those that take half of an application's time. What takes more than all of it is not what it
-/// waits for.
+/// `; for each request its calls of bank take 51 ms in all`: where calls take half of an application's time, those that take much of
+/// it. What takes more than all of it is not what it waits for.
 fn onward(application_ms: f64, onward: &[Onward]) -> String {
-    let may_be = |one: &&Onward| (MOST * application_ms..1.1 * application_ms).contains(&one.ms);
+    let may_be = |one: &&Onward| (PART * application_ms..1.1 * application_ms).contains(&one.ms);
+    let all: f64 = onward.iter().filter(may_be).map(|one| one.ms).sum();
     let calls: Vec<String> =
         onward.iter().filter(may_be).map(|one| format!("of {} take {}", one.to, time(one.ms))).collect();
-    if calls.is_empty() {
+    if calls.is_empty() || all < MOST * application_ms {
         return String::new();
     }
     format!("; for each request its calls {} in all", calls.join(", "))

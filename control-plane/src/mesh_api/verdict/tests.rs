@@ -264,6 +264,11 @@ fn what_an_application_calls_meanwhile() {
         (&[][..], ""),
         (&[("bank", 0.0)], ""),
         (&[("bank", 49.0)], ""),
+        (&[("bank", 40.0), ("audit", 9.0)], ""),
+        (
+            &[("bank", 40.0), ("audit", 11.0), ("settings", 30_000.0)],
+            "; for each request its calls of bank take 40 ms, of audit take 11 ms in all",
+        ),
         (&[("bank", 90.0), ("audit", 9.0)], "; for each request its calls of bank take 90 ms in all"),
         (
             &[("bank", 90.0), ("audit", 70.0)],
