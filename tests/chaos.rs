@@ -1,7 +1,5 @@
 //! kill -9 under 200 requests per second, of each part in turn. Every failed request is counted and printed.
 
-use std::time::Duration;
-
 use pillion::demo::children::Child;
 use pillion::demo::sample::SampleAddress;
 use tokio::sync::RwLockWriteGuard;
@@ -11,6 +9,9 @@ use crate::support::mesh::{Mesh, Sidecar, SidecarSpec, pillion};
 use crate::support::{PATIENCE, alone, eventually};
 
 const RATE: u32 = 200;
+
+/// Good answers that are waited for after a blow: at this rate they take 4 s, which is longer than the lease.
+const AFTERWARDS: u64 = 800;
 
 /// Three replicas of `app.demo`, each a process behind a sidecar of its own, a caller, and a load.
 struct Scene {
@@ -54,7 +55,7 @@ impl Scene {
     /// Goes on for a while after the blow, then fails if more requests failed than may.
     #[expect(clippy::print_stdout, reason = "the count is a result, also when it is small enough")]
     async fn conclude(self, what: &str, may_fail: usize) {
-        self.load.until_good(800).await;
+        self.load.until_good(AFTERWARDS).await;
         let report = self.load.finish().await;
         println!("kill -9 of {what}: {} of {} requests failed", report.failures.len(), report.good);
         assert!(report.failures.len() <= may_fail, "more than {may_fail}: {:#?}", report.failures);
@@ -93,7 +94,6 @@ async fn of_the_control_plane_and_its_state_is_there_again() {
     let service =
         scene.mesh.api.document("demo", "services", "app").await.expect("the Service is still there");
     assert_eq!(service["spec"]["selector"]["app"], "app");
-    // The lists of endpoints have been the same throughout; after the lease they still are.
-    tokio::time::timeout(Duration::from_secs(30), scene.load.until_good(700)).await.expect("traffic goes on");
+    // The lists of endpoints have been the same throughout, and still are when the lease is over.
     scene.conclude("the control plane", 0).await;
 }

@@ -30,6 +30,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// After so long a batch is given up: newer ones wait.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A receiver that has rejected something takes everything again when it has rejected nothing for so long.
+const RELIEF: Duration = Duration::from_secs(60);
 
 /// Where spans go, and whose they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +64,21 @@ pub struct Exporter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Well,
-    /// It was taken but for some.
-    Rejecting,
+    /// It was taken; of one, the last time then, some spans were not.
+    Rejecting(Instant),
     Failing,
+}
+
+impl State {
+    /// When a batch was taken, but for so many of its spans.
+    fn taken(self, rejected: u64, now: Instant) -> Self {
+        match self {
+            _ if rejected > 0 => Self::Rejecting(now),
+            // A receiver may reject something in every other batch.
+            Self::Rejecting(last) if now < last + RELIEF => self,
+            _ => Self::Well,
+        }
+    }
 }
 
 impl Exporter {
@@ -182,17 +196,18 @@ impl Exporter {
         if *state == State::Failing {
             self.registry.losses.spans_taken(now);
         }
-        let before = std::mem::replace(state, if rejected > 0 { State::Rejecting } else { State::Well });
+        let before = *state;
+        *state = before.taken(rejected, now);
         if rejected > 0 {
             self.registry.counter(Metric::SpansFailed, &["refused"]).increment(rejected);
             self.registry.losses.spans_rejected(rejected, why, now);
         }
         // Each change once: what is lost after that is counted.
         match (before, *state) {
-            (State::Well | State::Failing, State::Rejecting) => {
+            (State::Well | State::Failing, State::Rejecting(_)) => {
                 tracing::warn!(%receiver, spans = rejected, why, "some spans are lost: the receiver rejects them");
             }
-            (State::Rejecting | State::Failing, State::Well) => {
+            (State::Rejecting(_) | State::Failing, State::Well) => {
                 tracing::info!(%receiver, "spans are taken again");
             }
             _ => {}

@@ -162,6 +162,21 @@ async fn a_receiver_that_rejects_some_spans_is_not_away() {
     assert_eq!(told, [(Kind::RejectedSpans, "too old", 1)]);
 }
 
+#[test]
+fn a_receiver_that_rejects_now_and_then_is_not_told_each_time() {
+    let began = Instant::now();
+    let mut state = State::Well;
+    for batch in 0..600 {
+        state = state.taken(u64::from(batch % 2), began + batch * INTERVAL);
+        assert_eq!(matches!(state, State::Rejecting(_)), batch > 0, "{batch}: {state:?}");
+    }
+    let last = began + 599 * INTERVAL;
+    assert_eq!(state.taken(0, last + RELIEF - INTERVAL), State::Rejecting(last));
+    assert_eq!(state.taken(0, last + RELIEF), State::Well);
+    assert_eq!(State::Failing.taken(0, began), State::Well);
+    assert_eq!(State::Failing.taken(1, began), State::Rejecting(began));
+}
+
 #[tokio::test]
 async fn at_the_end_everything_is_sent_and_what_cannot_be_is_counted() {
     let local = LocalSet::new();

@@ -14,7 +14,7 @@ use axum::{
 };
 
 use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{sleep, timeout};
 
 use super::{WebState, problem::Problem};
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 
 /// Between looks at the token of who reads a stream.
 const REVIEW: Duration = Duration::from_secs(2);
+/// For the store's answer to one.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reading is open on loopback, where only this machine's users come from; else it needs a viewer.
 pub(super) async fn may_read(
@@ -84,20 +86,22 @@ pub(super) fn while_allowed(
     }
     let (parts, body) = response.into_parts();
     let reader = Reader { state: state.clone(), headers, namespace };
-    let reviews = interval_at(Instant::now() + REVIEW, REVIEW);
-    let start = Some((body.into_data_stream(), reviews, reader));
-    let pieces = stream::unfold(start, async |open| {
-        let (mut events, mut reviews, reader) = open?;
+    // Beside the events: a store that does not answer holds none up.
+    let review = Box::pin(async move {
         loop {
-            tokio::select! {
-                // An event, whole: none is ever cut.
-                piece = events.next() => return Some((piece?, Some((events, reviews, reader)))),
-                _ = reviews.tick() => {
-                    if let Some(reason) = reader.fault().await {
-                        return Some((Ok(ended(reason)), None));
-                    }
-                }
+            sleep(REVIEW).await;
+            if let Some(reason) = reader.fault().await {
+                break reason;
             }
+        }
+    });
+    let start = Some((body.into_data_stream(), review));
+    let pieces = stream::unfold(start, async |open| {
+        let (mut events, mut review) = open?;
+        tokio::select! {
+            // An event, whole: none is ever cut.
+            piece = events.next() => Some((piece?, Some((events, review)))),
+            reason = &mut review => Some((Ok(ended(reason)), None)),
         }
     });
     Response::from_parts(parts, Body::from_stream(pieces))
@@ -113,8 +117,9 @@ struct Reader {
 impl Reader {
     /// Why they may not any more.
     async fn fault(&self) -> Option<String> {
-        let problem = may_read(&self.state, &self.headers, self.namespace.as_deref()).await.err()?;
+        let asked = may_read(&self.state, &self.headers, self.namespace.as_deref());
         // A store that is away says nothing of the token.
+        let problem = timeout(PATIENCE, asked).await.ok()?.err()?;
         (problem.status < 500).then_some(problem.detail)
     }
 }
