@@ -122,10 +122,9 @@ fn service(text: &mut Text, document: &Value, live: Option<&Value>) {
     text.section(
         "Called by",
         words::list(&live["callers"]).map(|edge| {
-            let (from, backend) = (say(&edge["from"]), say(&edge["backend"]));
-            let led = backend != say(&edge["to"]);
-            let to = if led { format!(" → {backend}") } else { String::new() };
-            format!("{from}{to}: {}", figures(edge))
+            let led = edge["backend"].as_str().filter(|backend| Some(*backend) != edge["to"].as_str());
+            let to = led.map(|backend| format!(" → {backend}")).unwrap_or_default();
+            format!("{}{to}: {}", say(&edge["from"]), figures(edge))
         }),
     );
 }

@@ -14,7 +14,7 @@ pub const KEPT: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// A sidecar stopped sending to an endpoint.
+    /// A sidecar leaves an endpoint alone, if not too many are left alone.
     BreakerOpened,
     /// A sidecar tries an endpoint again.
     BreakerHalfOpened,

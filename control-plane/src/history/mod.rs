@@ -368,11 +368,11 @@ fn breaker_event(
     let (service, caller) = (&gauge.service, reporter.workload);
     let text = match kind {
         EventKind::BreakerOpened if gauge.opened_reason.is_empty() => {
-            format!("{caller} stopped sending to {endpoint} of {service}")
+            format!("{caller} opened its breaker for {endpoint} of {service}")
         }
         EventKind::BreakerOpened => {
             let reason = &gauge.opened_reason;
-            format!("{caller} stopped sending to {endpoint} of {service}: {reason}")
+            format!("{caller} opened its breaker for {endpoint} of {service}: {reason}")
         }
         EventKind::BreakerHalfOpened => format!("{caller} tries {endpoint} of {service} again"),
         _ => format!("{caller} sends to {endpoint} of {service} as usual again"),

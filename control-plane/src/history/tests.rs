@@ -172,7 +172,7 @@ fn breakers_and_renewals_become_events_in_plain_words() {
     assert_eq!(
         texts,
         [
-            "web-1 stopped sending to payments-3 of payments.demo: 5 failures in a row",
+            "web-1 opened its breaker for payments-3 of payments.demo: 5 failures in a row",
             "web-1 has a new certificate; no connection was closed for it",
             "web-1 sends to payments-3 of payments.demo as usual again",
         ]

@@ -136,7 +136,7 @@ async fn the_mesh_page_has_services_edges_and_events() {
     assert_eq!(kinds, ["breaker-opened", "workload-joined", "workload-joined"]);
     assert_eq!(
         page["events"][0]["text"],
-        "web-1 stopped sending to payments-3 of payments.demo: 5 failures in a row"
+        "web-1 opened its breaker for payments-3 of payments.demo: 5 failures in a row"
     );
     server.stop().await;
 }

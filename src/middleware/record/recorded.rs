@@ -165,6 +165,10 @@ impl<E: End> http_body::Body for Recorded<E> {
             && deadline.as_mut().poll(cx).is_ready()
         {
             let reason = *reason;
+            if let Some(recording) = &this.recording {
+                let detail = "the response had begun, and had not ended in time";
+                recording.timeline.note(|exchange| exchange::put(&mut exchange.detail, detail));
+            }
             return Poll::Ready(Some(Err(this.cut_off(reason))));
         }
         let Poll::Ready(mut frame) = Pin::new(&mut this.body).poll_frame(cx) else {
