@@ -33,11 +33,13 @@ export function useTap(query: string, token: string | null): [Tap, Tell] {
 }
 
 /** Tells of what happens, of requests many at once. */
-function inGulps(tell: Tell): { take: Follower; drop: () => void } {
+export function inGulps(tell: Tell): { take: Follower; drop: () => void } {
   let gathered: TapEvent[] = [];
   let gulp: ReturnType<typeof setTimeout> | undefined;
+  let frame = 0;
   const drop = () => {
     clearTimeout(gulp);
+    cancelAnimationFrame(frame);
     gulp = undefined;
     gathered = [];
   };
@@ -51,7 +53,7 @@ function inGulps(tell: Tell): { take: Follower; drop: () => void } {
       gathered.push(JSON.parse(data) as TapEvent);
       // In a tab that is not seen no frame comes.
       if (gathered.length >= KEPT) pour();
-      else gulp ??= setTimeout(() => requestAnimationFrame(pour), GULP_MS);
+      else gulp ??= setTimeout(() => (frame = requestAnimationFrame(pour)), GULP_MS);
     } else if (name === "status") {
       tell({ type: "status", status: JSON.parse(data) as TapStatus });
     } else if (name === "ended") {

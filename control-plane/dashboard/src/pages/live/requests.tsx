@@ -50,13 +50,14 @@ export function Requests({ rows, chosen, choose, children }: RequestsProps) {
   );
 }
 
-function Line({ row, isChosen, choose }: { row: Row; isChosen: boolean; choose: (id: number | null) => void }) {
+/** Another request's has another button, lest who has moved to one opens what has come in its place. */
+export function Line({ row, isChosen, choose }: { row: Row; isChosen: boolean; choose: (id: number | null) => void }) {
   const { request } = row;
   const fromTo = `${serviceName(request.from).name} → ${serviceName(request.to).name}`;
   return (
     <tr class={isChosen ? "chosen" : undefined} data-outcome={isBad(request) ? "bad" : "good"} data-path={request.path}>
       <td class="when">
-        <button type="button" aria-expanded={isChosen} title={exact(request.timeMs)} onClick={() => choose(isChosen ? null : row.id)}>
+        <button key={row.id} type="button" aria-expanded={isChosen} title={exact(request.timeMs)} onClick={() => choose(isChosen ? null : row.id)}>
           {timeOfDay(request.timeMs)}
         </button>
       </td>
