@@ -188,7 +188,7 @@ where
                             tokio::time::timeout_at(at, tail(request)).await.unwrap_or_else(|_| {
                                 let (rule, policies) = (policy.rule, policy.policies);
                                 let refusal = late(reason, at - started).by_timeout(policies, rule);
-                                Served { edge: policy.timeline.chosen(), ..Served::refused(refusal) }
+                                Served { edge: policy.timeline.take_chosen(), ..Served::refused(refusal) }
                             })
                         }
                     }

@@ -196,7 +196,7 @@ impl<E: End> Drop for Recording<E> {
         let took = now.saturating_duration_since(self.timeline.started()).as_micros() as u64;
         let outcome = self.outcome.unwrap_or(Outcome::Cancelled);
         // Whoever was given up by the caller has been asked all the same.
-        if let (None, Some(chosen)) = (self.outcome, self.timeline.chosen()) {
+        if let (None, Some(chosen)) = (self.outcome, self.timeline.take_chosen()) {
             self.edge = chosen;
         }
         self.edge.request(outcome, took);

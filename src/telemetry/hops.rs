@@ -114,8 +114,8 @@ impl Timeline {
         self.chosen.replace(Some(edge.clone()));
     }
 
-    /// By which edge the one is reached who was chosen last, if anybody was.
-    pub fn chosen(&self) -> Option<Rc<Edge>> {
+    /// By which edge the one is reached who was chosen last, if anybody was; once.
+    pub fn take_chosen(&self) -> Option<Rc<Edge>> {
         self.chosen.take()
     }
 

@@ -295,23 +295,23 @@ impl<'a> Look<'a> {
 
     /// All requests to a node: as its callers see it; else by what was measured of it.
     pub(super) fn at_node(&self, callers: &[Way<'a>], measured: &[&Series], name: &str) -> Option<HopsView> {
-        let (counts, _) = self.counts(callers.iter().map(|(_, series)| *series));
+        let counts = self.counts(callers.iter().map(|(_, series)| *series));
         let own = || {
-            let (counts, _) = self.counts(measured.iter().copied());
+            let counts = self.counts(measured.iter().copied());
             of_all(measured.iter().copied(), &counts, self.seconds, self.at_ms)
         };
         self.at_ways(callers.iter().copied(), &counts, name).or_else(own)
     }
 
-    fn counts<'s>(&self, series: impl IntoIterator<Item = &'s Series>) -> (Counts, f64) {
-        summed(series, self.seconds, self.at_ms)
+    fn counts<'s>(&self, series: impl IntoIterator<Item = &'s Series>) -> Counts {
+        summed(series, self.seconds, self.at_ms).0
     }
 
     /// Each edge that `which` is true of.
     pub(super) fn at_edges(&self, which: impl Fn(&EdgeKey) -> bool) -> Vec<EdgeHops> {
         let edges = self.history.edges().iter().filter(|(key, _)| which(key));
         let view = |way @ (key, series): Way<'a>| {
-            let (counts, _) = self.counts([series]);
+            let counts = self.counts([series]);
             self.at_ways([way], &counts, key.serving()).map(|hops| EdgeHops {
                 from: key.from.clone(),
                 to: key.to.clone(),

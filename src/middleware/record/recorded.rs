@@ -111,7 +111,11 @@ impl<E: End> Recorded<E> {
         })
     }
 
-    fn cut_off(&mut self, reason: Reason) -> BodyError {
+    /// `detail`: for the access log, as the head is out.
+    fn cut_off(&mut self, reason: Reason, detail: &str) -> BodyError {
+        if let Some(recording) = &self.recording {
+            recording.timeline.note(|exchange| exchange::put(&mut exchange.detail, detail));
+        }
         self.finish(Some(Outcome::Refused(reason)));
         reason.text().into()
     }
@@ -165,11 +169,8 @@ impl<E: End> http_body::Body for Recorded<E> {
             && deadline.as_mut().poll(cx).is_ready()
         {
             let reason = *reason;
-            if let Some(recording) = &this.recording {
-                let detail = "the response had begun, and had not ended in time";
-                recording.timeline.note(|exchange| exchange::put(&mut exchange.detail, detail));
-            }
-            return Poll::Ready(Some(Err(this.cut_off(reason))));
+            let detail = "the response had begun, and had not ended in time";
+            return Poll::Ready(Some(Err(this.cut_off(reason, detail))));
         }
         let Poll::Ready(mut frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             if let Some(recording) = &mut this.recording {
@@ -179,10 +180,7 @@ impl<E: End> http_body::Body for Recorded<E> {
                 && idle.poll(cx).is_ready()
             {
                 let detail = idle.detail();
-                if let Some(recording) = &this.recording {
-                    recording.timeline.note(|exchange| exchange::put(&mut exchange.detail, &detail));
-                }
-                return Poll::Ready(Some(Err(this.cut_off(Reason::IdleTimeout))));
+                return Poll::Ready(Some(Err(this.cut_off(Reason::IdleTimeout, &detail))));
             }
             return Poll::Pending;
         };

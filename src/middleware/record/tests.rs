@@ -70,6 +70,8 @@ struct Slow {
     frames: std::vec::IntoIter<Result<Frame<Bytes>, BodyError>>,
 }
 
+impl Progress for Slow {}
+
 impl http_body::Body for Slow {
     type Data = Bytes;
     type Error = BodyError;
@@ -203,7 +205,7 @@ async fn what_takes_long_after_the_head_is_put_to_who_is_known_for_it() {
         recording.timeline.sent(started);
         recording.timeline.answered(started, Some(Report::default()), Duration::ZERO);
         let source = Slow { wait: Box::pin(tokio::time::sleep(SECOND)), frames: frames.into_iter() };
-        let body = Body::Wrapped(Box::new(Silent(source)));
+        let body = Body::Wrapped(Box::new(source));
         let mut response = response(StatusCode::OK, body);
         if is_left && expected.is_some() {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("9"));
