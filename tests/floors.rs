@@ -39,8 +39,8 @@ const CRATES: [(&str, Floors); 4] = [
     (
         "control-plane/api/src",
         &[
-            &["codec", "digest", "hops", "latency", "lines", "metric", "name", "network", "path", "wire"],
-            &["model"],
+            &["codec", "digest", "latency", "lines", "metric", "name", "network", "path", "wire"],
+            &["hops", "model"],
             &["ejection", "gcra", "own", "retry", "route", "tap"],
             &["filter", "hash", "holds"],
             &["lib"],

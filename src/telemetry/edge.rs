@@ -10,7 +10,10 @@ use std::{
     time::SystemTime,
 };
 
-use pillion_api::{hops::Split, latency};
+use pillion_api::{
+    hops::{self, Split},
+    latency,
+};
 
 pub use self::delta::{EdgeDelta, LatencyDelta};
 pub use super::outcome::Outcome;
@@ -49,8 +52,7 @@ pub struct EdgeKey {
 impl EdgeKey {
     /// Whether mutual TLS carried it; `None`: no callee was reached, so nothing did. What goes outside has no workload either.
     pub fn carried(&self) -> Option<bool> {
-        let unsent = self.mtls && self.direction == Hop::Outbound && self.workload.is_empty();
-        (!unsent).then_some(self.mtls)
+        hops::carried(super::hops::side(self.direction), self.mtls, &self.workload)
     }
 }
 

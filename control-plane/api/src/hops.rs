@@ -15,6 +15,8 @@
 //! | until it had no more to say | `application-body` | `application-body` |
 //! | all of that beyond the caller's sidecar, where nobody tells it apart | `upstream` | |
 
+use crate::wire::edge_delta::Direction;
+
 /// A part of a request's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Segment {
@@ -74,6 +76,22 @@ pub enum Side {
     Client,
     /// The callee's.
     Server,
+}
+
+impl From<Direction> for Side {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Outbound => Self::Client,
+            Direction::Inbound => Self::Server,
+        }
+    }
+}
+
+/// Whether mutual TLS carried what one end has counted or told; `None`: nothing did, since no callee was reached. A caller's sidecar
+/// names no `workload` then; what it sends outside has none either, and is in plaintext.
+pub fn carried(side: Side, mtls: bool, workload: &str) -> Option<bool> {
+    let unsent = mtls && side == Side::Client && workload.is_empty();
+    (!unsent).then_some(mtls)
 }
 
 /// What the callee's sidecar says with a response, microseconds.

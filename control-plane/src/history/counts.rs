@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use pillion_api::{
-    latency,
-    wire::{EdgeDelta, edge_delta::Direction},
-};
+use pillion_api::{hops, latency, wire::EdgeDelta};
 
 use super::{
     OVERFLOW,
@@ -55,13 +52,12 @@ impl Counts {
     /// From what a sidecar measured. Buckets beyond the histogram count as the last.
     pub fn of(delta: &EdgeDelta) -> Self {
         let all = delta.requests.saturating_add(delta.connections);
-        // A sidecar names no workload where none was reached; what it sends outside has none either, and is in plaintext.
-        let unsent = delta.mtls && delta.direction() == Direction::Outbound && delta.workload.is_empty();
+        let carried = hops::carried(delta.direction().into(), delta.mtls, &delta.workload);
         let mut counts = Self {
             requests: delta.requests,
             failures: delta.failures.min(delta.requests),
-            encrypted: if delta.mtls && !unsent { all } else { 0 },
-            unsent: if unsent { all } else { 0 },
+            encrypted: if carried == Some(true) { all } else { 0 },
+            unsent: if carried.is_none() { all } else { 0 },
             connections: delta.connections,
             actions: Actions::of_edge(delta),
             ..Self::default()
@@ -227,6 +223,8 @@ impl Packed for Counts {
 
 #[cfg(test)]
 mod tests {
+    use pillion_api::wire::edge_delta::Direction;
+
     use super::*;
 
     #[test]

@@ -2,7 +2,7 @@
 //! characters here.
 
 use pillion_api::{
-    hops::Segment,
+    hops::{self, Segment},
     tap::{MAX_HEADER_VALUE, MAX_HEADERS, MAX_PATH, MAX_WORD, cut},
     wire::{self, edge_delta::Direction},
 };
@@ -161,7 +161,7 @@ impl TapEvent {
             backend: word(&event.backend).filter(|backend| *backend != to),
             to,
             workload: word(&event.workload),
-            mtls: carried(&event),
+            mtls: hops::carried(event.direction().into(), event.mtls, &event.workload),
             peer_identity: word(&event.peer_identity),
             method: clean(&event.method, MAX_WORD),
             path: clean(&event.path, MAX_PATH),
@@ -179,12 +179,6 @@ impl TapEvent {
             headers: event.headers.into_iter().take(MAX_HEADERS).map(header).collect(),
         }
     }
-}
-
-/// A sidecar names no workload where none was reached; what it sends outside has none either, and is in plaintext.
-fn carried(event: &wire::TapEvent) -> Option<bool> {
-    let unsent = event.mtls && event.direction() == Direction::Outbound && event.workload.is_empty();
-    (!unsent).then_some(event.mtls)
 }
 
 /// Of serde.
